@@ -1,0 +1,225 @@
+"""One typed configuration: the Python API, the TOML file and the command line's flags share it.
+
+:class:`Recipe` is how a transcription is done; :class:`TranscriptionConfig` adds what is
+transcribed and what privacy is wanted. Neither holds anything that depends on a teacher's answers.
+
+>>> Recipe(rounds=4).rounds
+4
+>>> TranscriptionConfig(teacher="teacher/", epsilon=1.0).mechanism().protects
+'labels'
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from dpsd.distillation.objectives import DKD, GeneratorWeights, Marginal, Objective
+from dpsd.errors import ConfigError
+from dpsd.execution import Precision
+from dpsd.privacy.accounting import Adjacency, Budget
+from dpsd.privacy.mechanisms import Gaussian, Mechanism, RandomizedResponse, Scaling
+from dpsd.privacy.randomness import ReproducibleNoise
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+class Settings(BaseModel):
+    """Common behaviour: immutable, no unknown keys, one clear error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise ConfigError(_readable(error)) from None
+
+
+class Recipe(Settings):
+    """How a transcription is done, the privacy apart. Every field is also a command-line flag."""
+
+    rounds: int = Field(8, ge=1, le=10_000, description="Rounds of asking and learning, T.")
+    queries: int = Field(40_000, ge=1, description="Queries asked in a round, N.")
+    first_queries: int | None = Field(
+        None, ge=1, description="Queries in the first round, where the student knows nothing yet."
+    )
+    sources: tuple[str, ...] = Field(
+        ("noise", "silhouettes"),
+        min_length=1,
+        description="Public sources of queries: noise, silhouettes, crops, folder:PATH.",
+    )
+    adaptive: bool = Field(
+        True, description="Let the public sources' shares follow what the releases say."
+    )
+    generator_share: float = Field(
+        0.6, ge=0, le=1, description="Share of a round's queries made by the generator."
+    )
+    exploration: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="Share of queries asked with a flat prior: all classes are candidates. They "
+        "correct confident mistakes and let agreement be estimated without bias.",
+    )
+    prior_temperature: float = Field(
+        2.5, gt=0, description="Temperature that flattens the student's prediction as a prior."
+    )
+    objective: Literal["marginal", "dkd"] = Field("marginal", description="The student's loss.")
+    alpha: float = Field(1.0, ge=0, description="Weight of DKD's target-class part.")
+    beta: float = Field(2.0, ge=0, description="Weight of DKD's non-target-class part.")
+    temperature: float = Field(1.0, gt=0, description="Temperature of DKD.")
+    epochs: float = Field(2.0, gt=0, description="Passes of a round over all releases so far.")
+    batch_size: int = Field(256, ge=2, description="Images in a training step of the student.")
+    learning_rate: float = Field(2e-3, gt=0, description="Peak learning rate of the student.")
+    generator_steps: int = Field(200, ge=0, description="Training steps of the generator a round.")
+    generator_batch_size: int = Field(256, ge=2, description="Images in such a step.")
+    generator_learning_rate: float = Field(1e-3, gt=0, description="Its learning rate.")
+    classification_weight: float = Field(1.0, ge=0, description="Generator: clear classes.")
+    balance_weight: float = Field(5.0, ge=0, description="Generator: classes evenly covered.")
+    activation_weight: float = Field(0.1, ge=0, description="Generator: strong features.")
+    seed: int = Field(0, ge=0, description="Seeds queries and training, never the privacy noise.")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps.")
+    precision: Precision = Field("auto", description="auto, float32 or bfloat16 (autocast).")
+
+    def objective_function(self) -> Objective:
+        """The student's objective."""
+        if self.objective == "dkd":
+            return DKD(alpha=self.alpha, beta=self.beta, temperature=self.temperature)
+        return Marginal()
+
+    def generator_weights(self) -> GeneratorWeights:
+        """The weights of the generator's three losses."""
+        return GeneratorWeights(
+            classification=self.classification_weight,
+            balance=self.balance_weight,
+            activation=self.activation_weight,
+        )
+
+    def queries_in(self, round_index: int) -> int:
+        """How many queries a round asks; rounds count from 1."""
+        return self.first_queries or self.queries if round_index == 1 else self.queries
+
+
+class TranscriptionConfig(Recipe):
+    """A whole transcription: what, at which privacy, and how."""
+
+    teacher: str = Field(
+        description="Teacher: directory, .onnx, .pt2 or package.module:factory.",
+    )
+    teacher_weights: str | None = Field(
+        None, description="State dict of a factory's teacher (.safetensors, or .pt without code)."
+    )
+    input_shape: tuple[int, int, int] | None = Field(
+        None, description="Channels, height, width; where the teacher's file does not say."
+    )
+    num_classes: int | None = Field(None, ge=2, description="Likewise, the number of classes.")
+    scores: Literal["auto", "logits", "probabilities"] = Field(
+        "auto", description="What the teacher returns."
+    )
+    mean: tuple[float, ...] | None = Field(
+        None, description="Input normalisation of the teacher: means, one a channel."
+    )
+    deviation: tuple[float, ...] | None = Field(
+        None, description="Input normalisation of the teacher: standard deviations."
+    )
+    student: str = Field("cnn", description="Student: a model name or package.module:factory.")
+    generator: str = Field("dcgan", description="Generator: a name or package.module:factory.")
+    protect: Literal["labels", "data"] = Field(
+        "labels",
+        description="labels: randomised response on the teacher's class. data: Gaussian noise on "
+        "normalised output gradients.",
+    )
+    epsilon: float = Field(description="Privacy target ε, under the adjacency and at delta.")
+    delta: float = Field(1e-5, description="Privacy target δ.")
+    adjacency: Adjacency = Field(
+        Adjacency.ROUND,
+        description="What ε is about: one answer in the whole run (response), one in every round "
+        "(round), or the whole teacher (teacher).",
+    )
+    candidates: Literal["per-query", "all"] | int = Field(
+        "per-query", description="Classes that randomised response chooses from, or how many."
+    )
+    top_k: int | None = Field(
+        None, ge=2, description="Gradient coordinates released, the prior's likeliest; all if none."
+    )
+    bound: float = Field(1.0, gt=0, description="Norm C of a released gradient.")
+    scaling: Scaling = Field(Scaling.NORMALIZE, description="How gradients get that norm.")
+    harden: bool = Field(
+        True, description="Answer with the teacher's class, not its probabilities."
+    )
+    reproducible_noise: int | None = Field(
+        None, ge=0, description="NOT PRIVATE. Seeds the privacy noise, for tests and benchmarks."
+    )
+
+    @model_validator(mode="after")
+    def _check_privacy(self) -> TranscriptionConfig:
+        self.budget()
+        self.mechanism()
+        return self
+
+    def budget(self) -> Budget:
+        """The privacy target."""
+        return Budget(epsilon=self.epsilon, delta=self.delta, adjacency=self.adjacency)
+
+    def mechanism(self) -> Mechanism:
+        """The mechanism, not yet calibrated."""
+        mechanism: Mechanism
+        if self.protect == "labels":
+            mechanism = RandomizedResponse(candidates=self.candidates)
+        else:
+            mechanism = Gaussian(
+                bound=self.bound, top_k=self.top_k, scaling=self.scaling, harden=self.harden
+            )
+        if self.reproducible_noise is not None:
+            mechanism = mechanism.with_noise(ReproducibleNoise(seed=self.reproducible_noise))
+        return mechanism
+
+    def recipe(self) -> Recipe:
+        """The part that is not about the teacher or privacy."""
+        return Recipe(**{name: getattr(self, name) for name in Recipe.model_fields})
+
+
+def to_toml(settings: Settings) -> str:
+    """Settings as TOML; unset ones are left out.
+
+    >>> print(to_toml(Recipe()).splitlines()[0])
+    rounds = 8
+    """
+    return tomli_w.dumps(settings.model_dump(mode="json", exclude_none=True))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The keys of a TOML file, for the settings to check.
+
+    Raises:
+        ConfigError: no such file, or no TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"configuration {path}: no such file") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"configuration {path} is not readable as TOML: {error}") from None
+
+
+def _readable(error: ValidationError) -> str:
+    problems = []
+    for problem in error.errors(include_url=False):
+        name = ".".join(str(part) for part in problem["loc"][:1]) or "configuration"
+        if problem["type"] == "missing":
+            problems.append(f"{name} is required")
+        elif problem["type"] == "extra_forbidden":
+            problems.append(f"{name} is not a setting")
+        else:
+            reason = problem["msg"].removeprefix("Value error, ")
+            asked = "" if name == "configuration" else f" (not {problem['input']!r})"
+            problems.append(f"{name}: {reason}{asked}")
+    return "; ".join(dict.fromkeys(problems))

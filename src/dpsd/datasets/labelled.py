@@ -1,0 +1,77 @@
+"""What every reader returns: labelled images in memory, checked once.
+
+>>> import torch
+>>> data = LabelledImages(
+...     images=torch.zeros(2, 1, 8, 8, dtype=torch.uint8), labels=torch.tensor([0, 1]),
+...     class_names=("cat", "dog"), name="pets", split="test",
+... )
+>>> len(data), data.input_shape, data.num_classes
+(2, (1, 8, 8), 2)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from dpsd.errors import DataError
+
+Split = Literal["train", "test"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LabelledImages:
+    """One split of a data set.
+
+    Args:
+        images: uint8 pixels ``(N, C, H, W)``, 0 to 255.
+        labels: int64 classes ``(N,)``, each an index into ``class_names``.
+        class_names: the classes, in the order of the labels.
+        name: the data set's name.
+        split: ``"train"``, the teacher's private part, or ``"test"``, for measuring only.
+
+    Raises:
+        DataError: the parts do not fit together.
+    """
+
+    images: Tensor
+    labels: Tensor
+    class_names: tuple[str, ...]
+    name: str
+    split: str
+
+    def __post_init__(self) -> None:
+        where = f"data set {self.name!r} ({self.split})"
+        if self.images.dtype != torch.uint8 or self.images.ndim != 4 or not self.images.numel():
+            raise DataError(
+                f"{where}: images are {self.images.dtype} {tuple(self.images.shape)}; "
+                "uint8 (N, C, H, W) with at least one image is needed"
+            )
+        if self.labels.dtype != torch.int64 or self.labels.ndim != 1:
+            raise DataError(
+                f"{where}: labels are {self.labels.dtype} {tuple(self.labels.shape)}; "
+                "int64 (N,) is needed"
+            )
+        if len(self.labels) != len(self.images):
+            raise DataError(f"{where}: {len(self.images)} images but {len(self.labels)} labels")
+        low, high = int(self.labels.min()), int(self.labels.max())
+        if low < 0 or high >= self.num_classes:
+            wrong = low if low < 0 else high
+            raise DataError(f"{where}: label {wrong}, but there are {self.num_classes} classes")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of one image."""
+        channels, height, width = self.images.shape[1:]
+        return channels, height, width
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are, whether or not this split has examples of each."""
+        return len(self.class_names)

@@ -1,0 +1,49 @@
+"""Where data sets live on this machine, and what to say when one does not.
+
+>>> from unittest import mock
+>>> with mock.patch.dict(os.environ, DPSD_DATA="/data"):
+...     print(data_root())
+/data
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from dpsd.errors import DataError
+
+_BESIDE = Path("../shared/data")
+
+
+def data_root() -> Path:
+    """The folder of data sets: ``DPSD_DATA``, else ``../shared/data`` if it exists, else the cache.
+
+    The cache is ``$XDG_CACHE_HOME/dpsd/data``, by default ``~/.cache/dpsd/data``. The folder need
+    not exist.
+    """
+    if chosen := os.environ.get("DPSD_DATA"):
+        return Path(chosen).expanduser()
+    if _BESIDE.is_dir():
+        return _BESIDE
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "dpsd" / "data"
+
+
+def missing(name: str, paths: Iterable[Path], *, home: str | None, hint: str = "") -> DataError:
+    """The error for data that is not there: where to get it and where to put it.
+
+    ``home`` is ``None`` for the user's own files, which dpsd cannot tell where to get.
+
+    >>> print(missing("mnist", [Path("/data/mnist")], home="https://mnist.example"))
+    data set 'mnist' is not there: no /data/mnist. Get it from https://mnist.example and put it \
+there, or set DPSD_DATA to the folder that holds it
+    """
+    wanted = " or ".join(str(path) for path in paths)
+    if home is None:
+        return DataError(f"data set {name!r} is not there: no {wanted}")
+    return DataError(
+        f"data set {name!r} is not there: no {wanted}. Get it from {home} and put it there, "
+        f"or set DPSD_DATA to the folder that holds it{hint}"
+    )

@@ -1,0 +1,126 @@
+"""MedMNIST and anything else in its ``.npz`` layout.
+
+Four arrays: ``train_images``, ``train_labels``, ``test_images``, ``test_labels``; images
+``(N, H, W)`` or ``(N, H, W, 1 or 3)`` of uint8, labels ``(N,)`` or ``(N, 1)``. Headers are checked
+before a byte is unpacked, and pickled objects are refused.
+
+>>> import tempfile
+>>> path = Path(tempfile.mkdtemp()) / "tiny.npz"
+>>> pixels, labels = np.zeros((4, 8, 8), np.uint8), np.array([[0], [1], [2], [0]])
+>>> np.savez_compressed(path, train_images=pixels, train_labels=labels,
+...                     test_images=pixels, test_labels=labels)
+>>> data = read_npz("tiny", "train", path)
+>>> data.input_shape, data.class_names
+((1, 8, 8), ('0', '1', '2'))
+"""
+
+from __future__ import annotations
+
+import math
+import tokenize
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dpsd.datasets.archives import DAMAGED
+from dpsd.datasets.labelled import LabelledImages, Split
+from dpsd.datasets.location import missing
+from dpsd.errors import DataError
+
+HOME = "https://medmnist.com"
+LARGEST_ARRAY = 8 * 2**30
+"""Bytes that one array may unpack to."""
+
+_LARGEST_RATIO = 500
+_RATIO_MATTERS_FROM = 64 * 2**20
+
+MEDMNIST_NAMES = tuple(
+    """
+    bloodmnist breastmnist dermamnist octmnist organamnist organcmnist organsmnist pathmnist
+    pneumoniamnist retinamnist tissuemnist
+    """.split()  # noqa: SIM905
+)
+"""The two-dimensional, single-label sets; ``chestmnist`` has several labels an image."""
+
+_Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def read_npz(name: str, split: Split, path: Path, *, home: str | None = None) -> LabelledImages:
+    """Read one split of a MedMNIST-like file; ``home`` is where to get it if it is missing.
+
+    Raises:
+        DataError: the file is missing, damaged, absurdly large, or laid out otherwise.
+    """
+    if not path.is_file():
+        raise missing(name, [path], home=home)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            images = _array(archive, f"{split}_images", path)
+            labels = {part: _labels(archive, f"{part}_labels", path) for part in ("train", "test")}
+    except (zipfile.BadZipFile, RuntimeError, *DAMAGED) as error:
+        raise DataError(f"{path} is damaged or no .npz file: {error}") from None
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3):
+        raise DataError(
+            f"{path}: {split}_images is {images.dtype} {images.shape}; uint8 (N, H, W) or "
+            "(N, H, W, 1 or 3) is needed"
+        )
+    classes = 1 + max(int(part.max()) for part in labels.values())
+    if classes > 10_000:
+        raise DataError(f"{path}: label {classes - 1} cannot be the index of a class")
+    return LabelledImages(
+        images=torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))),
+        labels=torch.from_numpy(labels[split]),
+        class_names=tuple(str(label) for label in range(classes)),
+        name=name,
+        split=split,
+    )
+
+
+def _labels(archive: zipfile.ZipFile, key: str, path: Path) -> _Array:
+    labels = _array(archive, key, path)
+    if labels.dtype.kind not in "iu" or labels.ndim not in (1, 2) or labels.size != len(labels):
+        raise DataError(
+            f"{path}: {key} is {labels.dtype} {labels.shape}; one whole number an image is needed"
+        )
+    if not labels.size:
+        raise DataError(f"{path}: {key} is empty")
+    return labels.reshape(-1).astype(np.int64)
+
+
+def _array(archive: zipfile.ZipFile, key: str, path: Path) -> _Array:
+    try:
+        info = archive.getinfo(f"{key}.npy")
+    except KeyError:
+        raise DataError(f"{path} has no array {key}") from None
+    ratio = info.file_size / max(1, info.compress_size)
+    if info.file_size > LARGEST_ARRAY or (
+        info.file_size > _RATIO_MATTERS_FROM and ratio > _LARGEST_RATIO
+    ):
+        raise DataError(
+            f"{path}: {key} would unpack {info.compress_size:,} bytes to {info.file_size:,}; "
+            "refused"
+        )
+    try:
+        with archive.open(info) as stream:
+            version = np.lib.format.read_magic(stream)
+            read_header = {
+                (1, 0): np.lib.format.read_array_header_1_0,
+                (2, 0): np.lib.format.read_array_header_2_0,
+            }[version]
+            shape, _, dtype = read_header(stream)
+            if dtype.hasobject:
+                raise DataError(f"{path}: {key} holds pickled objects; refused")
+            # The header decides how much memory is taken, so it must agree with the archive.
+            declared, held = math.prod(shape) * dtype.itemsize, info.file_size - stream.tell()
+            if declared != held:
+                raise DataError(f"{path}: {key} declares {declared:,} bytes but holds {held:,}")
+        with archive.open(info) as stream:
+            array: _Array = np.lib.format.read_array(stream, allow_pickle=False)
+            return array
+    except (ValueError, KeyError, tokenize.TokenError) as error:
+        raise DataError(f"{path}: {key} is no readable array: {error}") from None

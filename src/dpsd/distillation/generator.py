@@ -1,0 +1,136 @@
+"""Training the generator, and sampling from it.
+
+The generator never meets the teacher. It learns from the student, which was built from releases
+alone, so it costs no privacy and can be released too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from dpsd.distillation.objectives import GeneratorWeights, generator_loss
+from dpsd.execution import Execution, inference_batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorTraining:
+    """How a generator is fitted in a round.
+
+    Args:
+        steps: training steps.
+        batch_size: images a step.
+        learning_rate: Adam's.
+        weights: of the three losses.
+    """
+
+    steps: int = 200
+    batch_size: int = 256
+    learning_rate: float = 1e-3
+    weights: GeneratorWeights = field(default_factory=GeneratorWeights)
+
+
+def fit_generator(
+    generator: nn.Module,
+    student: nn.Module,
+    *,
+    training: GeneratorTraining,
+    execution: Execution,
+    random: torch.Generator,
+    advance: Callable[[], None],
+) -> float:
+    """Fit the generator to the frozen student; returns the last loss.
+
+    The student judges in eval mode (its BatchNorm must not drift towards synthetic images) and is
+    left as it was.
+    """
+    student.eval().requires_grad_(False)
+    generator.train()
+    optimizer = torch.optim.Adam(
+        generator.parameters(), lr=training.learning_rate, betas=(0.5, 0.999), fused=True
+    )
+    loss = torch.zeros(())
+    with PenultimateFeatures(student) as features:
+        for _ in range(training.steps):
+            noise = latent(generator, training.batch_size, random).to(execution.device)
+            with execution.autocast():
+                images = generator(noise).contiguous(memory_format=torch.channels_last)
+            logits = execution.logits(student, images)
+            loss = generator_loss(logits, features.last.float(), training.weights)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            advance()
+    student.requires_grad_(True)
+    return float(loss.detach())
+
+
+def sample_images(
+    generator: nn.Module,
+    count: int,
+    *,
+    shape: Sequence[int],
+    execution: Execution,
+    random: torch.Generator,
+) -> Tensor:
+    """``count`` generated images of that shape, as uint8 ``(count, C, H, W)`` on the CPU.
+
+    The generator stays in train mode: its BatchNorm then sees each batch as it did in training,
+    which is what it was fitted to.
+    """
+    generator.train()
+    made = torch.empty((count, *shape), dtype=torch.uint8)
+    with torch.inference_mode():
+        for part in torch.split(made, inference_batch(shape)):
+            # A batch of one has no statistics; two are made and one is kept.
+            noise = latent(generator, max(2, len(part)), random).to(execution.device)
+            with execution.autocast():
+                images = generator(noise)[: len(part)]
+            part.copy_(to_pixels(images.float()))
+    return made
+
+
+def to_pixels(images: Tensor) -> Tensor:
+    """Images in [0, 1] to the nearest bytes.
+
+    >>> to_pixels(torch.tensor([0.0, 0.5, 1.0])).tolist()
+    [0, 128, 255]
+    """
+    return (images * 255).round_().to(torch.uint8)
+
+
+def latent(generator: nn.Module, count: int, random: torch.Generator) -> Tensor:
+    """Standard normal noise for a generator, ``(count, latent_dim)``."""
+    return torch.randn((count, int(generator.latent_dim)), generator=random)  # type: ignore[arg-type]
+
+
+class PenultimateFeatures:
+    """The input of a module's last linear layer, seen on every forward pass.
+
+    >>> module = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> with PenultimateFeatures(module) as features:
+    ...     _ = module(torch.zeros(5, 1, 2, 2))
+    >>> features.last.shape
+    torch.Size([5, 3])
+    """
+
+    last: Tensor
+
+    def __init__(self, module: nn.Module) -> None:
+        linear = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
+        # A model without a linear layer ends in a convolution or the like: its output has to do.
+        self._layer = linear[-1] if linear else module
+        self._is_input = bool(linear)
+
+    def __enter__(self) -> PenultimateFeatures:
+        self._hook = self._layer.register_forward_hook(self._see)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._hook.remove()
+
+    def _see(self, _: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        self.last = inputs[0] if self._is_input else output

@@ -1,0 +1,162 @@
+"""What the student and the generator minimise.
+
+The student has two objectives, both towards what the channel says and never towards the raw noisy
+vector, which is no distribution: :func:`marginal_loss`, the exact likelihood of the releases, and
+:func:`dkd_loss`, decoupled knowledge distillation towards the denoised :func:`posterior`. The
+generator has :func:`generator_loss`, seen through the student alone.
+
+>>> import torch
+>>> logits = torch.tensor([[2.0, 0.0, 0.0]])
+>>> sure = torch.tensor([[0.0, -9.0, -9.0]])  # a channel that hardly lies said "class 0"
+>>> bool(marginal_loss(logits, sure) < marginal_loss(-logits, sure))
+True
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def posterior(prior: Tensor, log_likelihood: Tensor) -> Tensor:
+    """The denoised label ``π(c) ∝ prior(c) exp(log_likelihood(c))``.
+
+    Args:
+        prior: ``(N, K)`` probabilities.
+        log_likelihood: ``(N, K)``, up to a constant in each row.
+
+    >>> import torch
+    >>> posterior(torch.tensor([[0.5, 0.5]]), torch.tensor([[0.0, 0.0]])).tolist()
+    [[0.5, 0.5]]
+    """
+    return (prior.clamp_min(1e-12).log() + log_likelihood).softmax(-1)
+
+
+def marginal_loss(logits: Tensor, log_likelihood: Tensor) -> Tensor:
+    """``-log Σ_c s(x)_c P(release | c)``, averaged over the batch; needs no prior to be right.
+
+    Args:
+        logits: the student's, ``(N, K)``.
+        log_likelihood: of the releases, ``(N, K)``, up to a constant in each row.
+    """
+    # Measured against the likeliest class, so that the loss does not depend on the constant.
+    evidence = log_likelihood - log_likelihood.amax(-1, keepdim=True)
+    return -torch.logsumexp(logits.log_softmax(-1) + evidence, dim=-1).mean()
+
+
+def dkd_loss(
+    logits: Tensor, target: Tensor, *, alpha: float, beta: float, temperature: float
+) -> Tensor:
+    """Decoupled knowledge distillation: ``T² (α TCKD + β NCKD)``, averaged over the batch.
+
+    The target-class part (TCKD) compares how sure of the likeliest class the two are; the
+    non-target part (NCKD) compares how the remaining mass is spread over the other classes.
+
+    Args:
+        logits: the student's, ``(N, K)``.
+        target: the denoised labels, ``(N, K)`` probabilities.
+        alpha: weight of the target-class part.
+        beta: weight of the non-target part.
+        temperature: T, > 0, applied to both.
+
+    Source: Zhao et al., "Decoupled Knowledge Distillation", CVPR 2022, equation 7.
+
+    >>> import torch
+    >>> target = torch.tensor([[0.7, 0.2, 0.1]])
+    >>> loss = dkd_loss(target.log(), target, alpha=1.0, beta=8.0, temperature=4.0)
+    >>> abs(round(float(loss), 5))
+    0.0
+    """
+    target_logits = target.clamp_min(1e-6).log() / temperature
+    student_logits = logits / temperature
+    is_target = F.one_hot(target.argmax(-1), target.shape[-1]).bool()
+
+    def split(scores: Tensor) -> tuple[Tensor, Tensor]:
+        log_probabilities = scores.log_softmax(-1)
+        on_target = log_probabilities[is_target]
+        elsewhere = torch.logsumexp(log_probabilities.masked_fill(is_target, -torch.inf), dim=-1)
+        others = scores.masked_fill(is_target, -1e4).log_softmax(-1)
+        return torch.stack([on_target, elsewhere], dim=-1), others
+
+    student_binary, student_others = split(student_logits)
+    target_binary, target_others = split(target_logits)
+
+    def divergence(student: Tensor, wanted: Tensor) -> Tensor:
+        return F.kl_div(student, wanted, reduction="batchmean", log_target=True)
+
+    parts = alpha * divergence(student_binary, target_binary)
+    parts = parts + beta * divergence(student_others, target_others)
+    return temperature**2 * parts
+
+
+class Objective(Protocol):
+    """What a student minimises on a batch of releases."""
+
+    def __call__(self, logits: Tensor, log_likelihood: Tensor, prior: Tensor) -> Tensor:
+        """The loss of ``logits`` ``(N, K)``, given the channel's ``log_likelihood`` and the prior
+        that the releases were made with, both ``(N, K)``.
+        """
+
+
+@dataclass(frozen=True)
+class Marginal:
+    """:func:`marginal_loss` as an objective."""
+
+    def __call__(self, logits: Tensor, log_likelihood: Tensor, prior: Tensor) -> Tensor:
+        return marginal_loss(logits, log_likelihood)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DKD:
+    """:func:`dkd_loss` towards the denoised posterior, as an objective."""
+
+    alpha: float = 1.0
+    beta: float = 2.0
+    temperature: float = 1.0
+
+    def __call__(self, logits: Tensor, log_likelihood: Tensor, prior: Tensor) -> Tensor:
+        target = posterior(prior, log_likelihood)
+        return dkd_loss(
+            logits, target, alpha=self.alpha, beta=self.beta, temperature=self.temperature
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorWeights:
+    """Weights of the generator's three losses.
+
+    Args:
+        classification: the student should classify each image clearly.
+        balance: a batch should cover the classes evenly (λ_e).
+        activation: images should excite the student's penultimate layer (λ_a).
+    """
+
+    classification: float = 1.0
+    balance: float = 5.0
+    activation: float = 0.1
+
+
+def generator_loss(logits: Tensor, features: Tensor, weights: GeneratorWeights) -> Tensor:
+    """``λ_c CE(s(x), argmax s(x)) + λ_e Σ_c p̄_c log p̄_c - λ_a mean ‖features‖₁``.
+
+    Args:
+        logits: the student's on generated images, ``(N, K)``.
+        features: its penultimate activations on them, ``(N, F)``.
+        weights: λ_c, λ_e and λ_a.
+
+    Source: Chen et al., "Data-Free Learning of Student Networks" (DAFL), ICCV 2019, equations 4
+    to 8; DPSD uses them with the student as the judge.
+    """
+    log_probabilities = logits.log_softmax(-1)
+    classification = -log_probabilities.amax(-1).mean()
+    mean = log_probabilities.exp().mean(0)
+    balance = (mean * mean.clamp_min(1e-12).log()).sum()
+    return (
+        weights.classification * classification
+        + weights.balance * balance
+        - weights.activation * features.abs().mean()
+    )

@@ -1,0 +1,107 @@
+"""Where and in which precision models run.
+
+>>> execution = Execution.of("cpu", "float32")
+>>> model = execution.place(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2)))
+>>> execution.predict(model, torch.zeros((3, 1, 2, 2), dtype=torch.uint8)).shape
+torch.Size([3, 2])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from dpsd.errors import ConfigError
+
+Precision: TypeAlias = Literal["auto", "float32", "bfloat16"]
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
+#: Images per forward pass without gradients; large enough to fill a device, small in memory.
+INFERENCE_BATCH = 2048
+_INFERENCE_PIXELS = INFERENCE_BATCH * 32 * 32
+
+
+@dataclass(frozen=True)
+class Execution:
+    """A device, a precision, and the memory layout that convolutions like best."""
+
+    device: torch.device
+    precision: Literal["float32", "bfloat16"]
+
+    @classmethod
+    def of(cls, device: str = "auto", precision: Precision = "auto") -> Execution:
+        """Resolve ``auto``: an accelerator where there is one, bfloat16 where it is native.
+
+        Raises:
+            ConfigError: a device that does not exist here.
+        """
+        if device == "auto":
+            found = torch.accelerator.current_accelerator(check_available=True)
+            chosen = found or torch.device("cpu")
+        else:
+            try:
+                chosen = torch.device(device)
+                torch.zeros(1, device=chosen)
+            except (RuntimeError, AssertionError, NotImplementedError) as error:
+                reason = str(error).splitlines()[0]
+                raise ConfigError(f"device {device!r} cannot be used here: {reason}") from None
+        if precision == "auto":
+            precision = "bfloat16" if _has_bfloat16(chosen) else "float32"
+        return cls(chosen, precision)
+
+    def autocast(self) -> torch.autocast:
+        """The context for forward passes."""
+        return torch.autocast(
+            self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"
+        )
+
+    def place(self, module: ModuleT) -> ModuleT:
+        """Move a module to the device, channels last."""
+        placed: ModuleT = module.to(self.device)
+        return placed.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+    def images(self, pixels: Tensor) -> Tensor:
+        """Images ``(N, C, H, W)`` as float32 in [0, 1] on the device; uint8 are scaled there."""
+        pixels = pixels.to(self.device, non_blocking=True)
+        if pixels.dtype == torch.uint8:
+            pixels = pixels.float().div_(255)
+        return pixels.contiguous(memory_format=torch.channels_last)
+
+    def logits(self, module: nn.Module, images: Tensor) -> Tensor:
+        """One forward pass; float32 logits whatever the precision."""
+        with self.autocast():
+            logits: Tensor = module(images)
+        return logits.float()
+
+    def predict(self, module: nn.Module, pixels: Tensor) -> Tensor:
+        """Logits ``(N, K)`` on the device, in batches, without gradients, in eval mode."""
+        was_training = module.training
+        module.eval()
+        with torch.inference_mode():
+            batches = [
+                self.logits(module, self.images(batch))
+                for batch in torch.split(pixels, inference_batch(pixels.shape[1:]))
+            ]
+        module.train(was_training)
+        return torch.cat(batches)
+
+
+def inference_batch(shape: Sequence[int]) -> int:
+    """How many images of a shape ``(C, H, W)`` to put through a model at once.
+
+    >>> inference_batch((1, 28, 28)), inference_batch((3, 224, 224))
+    (2048, 41)
+    """
+    return max(1, min(INFERENCE_BATCH, _INFERENCE_PIXELS // (shape[-1] * shape[-2])))
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))  # type: ignore[no-untyped-call, unused-ignore]
+    if device.type == "cpu":
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return False

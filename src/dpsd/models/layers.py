@@ -1,0 +1,113 @@
+"""What every architecture here is made of: shapes, the pixel normalisation, stems, poolings.
+
+>>> import torch
+>>> PixelNormalize()(torch.tensor([0.0, 0.5, 1.0]))
+tensor([-2.,  0.,  2.])
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from torch import Tensor, nn
+
+Shape = tuple[int, int, int]
+"""Channels, height and width of one image."""
+
+Sides = tuple[int, int]
+"""Height and width of a feature map."""
+
+LARGEST_SMALL_IMAGE = 64
+"""Images up to this many pixels a side keep their resolution through the stem."""
+
+
+class PixelNormalize(nn.Module):
+    """Centre pixels from ``[0, 1]`` by fixed constants: ``(x - 0.5) / 0.25``.
+
+    The constants are the same for every data set on purpose: a mean and a deviation measured on
+    private images would be an unaccounted release of them.
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images ``(N, C, H, W)`` in ``[0, 1]`` to ``[-2, 2]``, same shape."""
+        return (images - 0.5) * 4.0
+
+
+def is_small(sides: Sides) -> bool:
+    """Whether images of these sides get the small-image stem.
+
+    >>> is_small((32, 32)), is_small((224, 224))
+    (True, False)
+    """
+    return max(sides) <= LARGEST_SMALL_IMAGE
+
+
+def halved(sides: Sides) -> Sides:
+    """The sides after a stride-2 convolution with padding, or a 2x2 pooling of even sides.
+
+    >>> halved((28, 7))
+    (14, 4)
+    """
+    return (sides[0] + 1) // 2, (sides[1] + 1) // 2
+
+
+def conv(
+    channels_in: int,
+    channels_out: int,
+    kernel: int = 3,
+    *,
+    stride: int = 1,
+    groups: int = 1,
+    activation: type[nn.Module] | None = nn.ReLU,
+) -> nn.Sequential:
+    """Convolution (padded to keep the size at stride 1), BatchNorm and an activation.
+
+    >>> [type(layer).__name__ for layer in conv(3, 8)]
+    ['Conv2d', 'BatchNorm2d', 'ReLU']
+    """
+    layers: list[nn.Module] = [
+        nn.Conv2d(
+            channels_in, channels_out, kernel, stride, kernel // 2, groups=groups, bias=False
+        ),
+        nn.BatchNorm2d(channels_out),
+    ]
+    if activation is not None:
+        layers.append(activation())
+    return nn.Sequential(*layers)
+
+
+def pool_to(sides: Sides, most: int) -> tuple[nn.Module, Sides]:
+    """Average pooling from ``sides`` to at most ``most`` a side, and the sides it leaves.
+
+    The kernel is fixed when the model is built: an adaptive pooling whose output does not divide
+    its input cannot be exported to ONNX, this one can, and they agree wherever both exist evenly.
+
+    >>> pool_to((7, 7), 2)
+    (AvgPool2d(kernel_size=(4, 4), stride=(3, 3), padding=0), (2, 2))
+    >>> pool_to((2, 2), 5)
+    (Identity(), (2, 2))
+    """
+    target = min(sides[0], most), min(sides[1], most)
+    if target == sides:
+        return nn.Identity(), sides
+    stride = sides[0] // target[0], sides[1] // target[1]
+    kernel = sides[0] - (target[0] - 1) * stride[0], sides[1] - (target[1] - 1) * stride[1]
+    return nn.AvgPool2d(kernel, stride), target
+
+
+def classifier(features: nn.Module, pool: nn.Module, head: nn.Module) -> nn.Sequential:
+    """Chain normalisation, features, pooling and head; ``head`` must end in ``nn.Linear``.
+
+    >>> model = classifier(nn.Identity(), nn.AdaptiveAvgPool2d(1), nn.Linear(3, 10))
+    >>> list(dict(model.named_children()))
+    ['normalize', 'features', 'pool', 'flatten', 'head']
+    """
+    return nn.Sequential(
+        OrderedDict(
+            normalize=PixelNormalize(),
+            features=features,
+            pool=pool,
+            flatten=nn.Flatten(),
+            head=head,
+        )
+    )

@@ -1,0 +1,249 @@
+"""Classifiers by name, by import path or as they are, checked once before anything relies on them.
+
+>>> model = build_classifier("cnn", input_shape=(1, 28, 28), num_classes=10, seed=0)
+>>> "resnet18" in model_names()
+True
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import inspect
+import operator
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dpsd.errors import ConfigError, UnknownNameError
+from dpsd.models.convolutional import cnn, lenet5, vgg11
+from dpsd.models.layers import Shape
+from dpsd.models.mobile import mobilenetv2
+from dpsd.models.residual import resnet8, resnet18, resnet20, resnet34, resnet50, wide_resnet
+
+SMALLEST_SIDE = 8
+"""The smallest height or width that the named classifiers take, in pixels."""
+
+_CLASSIFIERS: dict[str, Callable[..., nn.Module]] = {
+    "cnn": cnn,
+    "cnn-wide": partial(cnn, width=32),
+    "lenet5": lenet5,
+    "mobilenetv2": mobilenetv2,
+    "resnet18": resnet18,
+    "resnet20": resnet20,
+    "resnet34": resnet34,
+    "resnet50": resnet50,
+    "resnet8": resnet8,
+    "vgg11": vgg11,
+    "wrn16-1": partial(wide_resnet, depth=16, width=1),
+    "wrn40-2": partial(wide_resnet, depth=40, width=2),
+}
+
+
+def model_names() -> list[str]:
+    """The names that :func:`build_classifier` knows.
+
+    >>> model_names()[:3]
+    ['cnn', 'cnn-wide', 'lenet5']
+    """
+    return sorted(_CLASSIFIERS)
+
+
+def build_classifier(
+    model: str | nn.Module | Callable[..., object],
+    *,
+    input_shape: Shape,
+    num_classes: int,
+    seed: int | None = None,
+) -> nn.Module:
+    """Build a classifier of images in ``[0, 1]`` and check what it answers.
+
+    Args:
+        model: a name (:func:`model_names`), ``"package.module:factory"``, a factory, or a module,
+            which is returned as it is. A factory is called with ``input_shape`` and
+            ``num_classes`` as far as its signature takes them.
+        input_shape: channels, height and width.
+        num_classes: logits it must return for each image.
+        seed: makes the initialisation reproducible. Torch's global generator is left as it was.
+
+    Returns:
+        A module that maps ``(N, C, H, W)`` to logits ``(N, num_classes)``.
+
+    Raises:
+        UnknownNameError: there is no model of that name.
+        ConfigError: the factory failed, or two images do not come back as two rows of logits.
+
+    >>> build_classifier("vgg1", input_shape=(1, 28, 28), num_classes=10)
+    Traceback (most recent call last):
+        ...
+    dpsd.errors.UnknownNameError: unknown model 'vgg1': did you mean 'vgg11'? Known: cnn, ...
+    """
+    require_shape(input_shape)
+    if num_classes < 2:
+        raise ConfigError(f"num_classes is {num_classes}; a classifier needs at least 2")
+    if isinstance(model, str) and model in _CLASSIFIERS and min(input_shape[1:]) < SMALLEST_SIDE:
+        raise ConfigError(
+            f"model {model!r} takes images of at least {SMALLEST_SIDE}x{SMALLEST_SIDE} pixels, "
+            f"not {input_shape[1]}x{input_shape[2]}"
+        )
+    built, label = build_module(
+        "model", model, _CLASSIFIERS, seed, input_shape=input_shape, num_classes=num_classes
+    )
+    output = probe(built, torch.full((2, *input_shape), 0.5), label=label)
+    if output.shape != (2, num_classes):
+        raise ConfigError(
+            f"{label} answers two images of shape {input_shape} with {tuple(output.shape)}; "
+            f"logits of shape (2, {num_classes}) are needed"
+        )
+    return built
+
+
+def load_factory(path: str) -> Callable[..., object]:
+    """Import ``"package.module:attribute"``, also from the current directory.
+
+    The current directory joins ``sys.path`` for good, as under ``python -m``: what is imported
+    may import its neighbours later.
+
+    Raises:
+        ConfigError: the path has another form, the module cannot be imported, or it lacks a
+            callable of that name.
+
+    >>> load_factory("fractions:Fraction").__name__
+    'Fraction'
+    >>> load_factory("fractions:Fractoin")
+    Traceback (most recent call last):
+        ...
+    dpsd.errors.ConfigError: module 'fractions' has no attribute 'Fractoin'
+    """
+    module_name, _, attribute = path.partition(":")
+    if not module_name or not attribute:
+        raise ConfigError(f"{path!r} is not of the form 'package.module:factory'")
+    if not {"", str(Path.cwd())} & set(sys.path):
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # noqa: BLE001 - an import runs the user's code: it raises anything
+        absent = isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(
+            f"{error.name}."
+        )
+        reason = "not found" if absent else f"failed to import: {_described(error)}"
+        raise ConfigError(f"module {module_name!r} of {path!r} {reason}") from None
+    try:
+        factory = operator.attrgetter(attribute)(module)
+    except AttributeError:
+        raise ConfigError(f"module {module_name!r} has no attribute {attribute!r}") from None
+    if not callable(factory):
+        raise ConfigError(f"{path!r} is a {type(factory).__name__}, not something to call")
+    found: Callable[..., object] = factory
+    return found
+
+
+def require_shape(shape: Shape) -> None:
+    """Refuse anything but three positive integers.
+
+    >>> require_shape((28, 28))
+    Traceback (most recent call last):
+        ...
+    dpsd.errors.ConfigError: input_shape is (28, 28); it must be (channels, height, width), ...
+    """
+    if len(shape) != 3 or not all(isinstance(n, int) and n > 0 for n in shape):
+        raise ConfigError(
+            f"input_shape is {shape}; it must be (channels, height, width), all positive integers"
+        )
+
+
+def build_module(
+    kind: str,
+    what: str | nn.Module | Callable[..., object],
+    known: dict[str, Callable[..., nn.Module]],
+    seed: int | None,
+    **options: object,
+) -> tuple[nn.Module, str]:
+    """Build ``what`` with those ``options`` that it takes; also return how to call it in errors.
+
+    Raises:
+        UnknownNameError: a plain name that is not ``known``.
+        ConfigError: the factory cannot be loaded, raises, or returns no module.
+
+    >>> build_module("model", nn.Linear, {}, None, in_features=2, out_features=1, depth=3)
+    (Linear(in_features=2, out_features=1, bias=True), "factory 'Linear'")
+    """
+    if isinstance(what, nn.Module):
+        return what, f"{kind} {type(what).__name__}"
+    if isinstance(what, str):
+        label = f"{kind} {what!r}"
+        if what not in known and ":" not in what:
+            raise UnknownNameError(kind, what, known)
+        factory = known[what] if what in known else load_factory(what)
+    else:
+        label = f"factory {getattr(what, '__name__', repr(what))!r}"
+        factory = what
+    with _seeded(seed):
+        try:
+            built = factory(**_accepted(factory, options))
+        except ConfigError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a factory is the user's code: it raises anything
+            raise ConfigError(f"{label} failed: {_described(error)}") from None
+    if not isinstance(built, nn.Module):
+        raise ConfigError(f"{label} returned a {type(built).__name__}, not a torch.nn.Module")
+    return built, label
+
+
+def probe(module: nn.Module, inputs: Tensor, *, label: str) -> Tensor:
+    """The module's answer in eval mode, with the mode and torch's generator left as they were.
+
+    Raises:
+        ConfigError: the module raises, or answers with something other than a tensor.
+
+    >>> probe(nn.Dropout(0.9), torch.ones(2), label="model")
+    tensor([1., 1.])
+    """
+    modes = {part: part.training for part in module.modules()}
+    weight = next(module.parameters(), torch.empty(0))
+    try:
+        module.eval()
+        with torch.no_grad(), _seeded(0):
+            output = module(inputs.to(weight.device, weight.dtype))
+    except Exception as error:  # noqa: BLE001 - the module may be the user's: it raises anything
+        raise ConfigError(
+            f"{label} fails on inputs of shape {tuple(inputs.shape)}: {_described(error)}"
+        ) from None
+    finally:
+        # Not module.train(): the caller may have frozen some parts in eval mode.
+        for part, training in modes.items():
+            part.training = training
+    if not isinstance(output, Tensor):
+        raise ConfigError(f"{label} answers with a {type(output).__name__}, not a tensor")
+    return output
+
+
+@contextlib.contextmanager
+def _seeded(seed: int | None) -> Iterator[None]:
+    if seed is None:
+        yield
+        return
+    with torch.random.fork_rng(devices=[]):
+        # torch.manual_seed would reseed every accelerator too, and nothing would restore those.
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
+def _accepted(factory: Callable[..., Any], options: dict[str, object]) -> dict[str, object]:
+    try:
+        parameters = inspect.signature(factory).parameters.values()
+    except (TypeError, ValueError):  # some builtins and C extensions tell no signature
+        return {}
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return options
+    names = {p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
+    return {name: value for name, value in options.items() if name in names}
+
+
+def _described(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

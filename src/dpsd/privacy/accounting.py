@@ -1,0 +1,270 @@
+"""What a run costs, under each adjacency, by ``dp_accounting``'s accountants.
+
+An ε means nothing without its adjacency, which says which two worlds must look alike:
+
+- ``response``: they differ in one of the teacher's answers, in the whole run. Answers to different
+  queries are separate data, so by parallel composition a run costs one event.
+- ``round``: they differ in one answer in every round: as many events as rounds.
+- ``teacher``: they differ in the whole teacher, in all its answers: an event for every query.
+
+With one teacher, the first two bound what an observer learns about an answer, not about a person in
+the training data. The relation is always replace-one.
+
+>>> from dpsd.privacy.mechanisms import RandomizedResponse
+>>> asked = Exposure.of_rounds([40_000] * 8)
+>>> cost = spent(RandomizedResponse(epsilon=1.0).event(), asked, delta=1e-5)
+>>> round(cost.response, 3), round(cost.round, 3), round(cost.teacher, -3)
+(1.0, 8.0, 150000.0)
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from importlib.metadata import version
+from typing import TypeVar
+
+import dp_accounting
+from dp_accounting import NeighboringRelation
+from dp_accounting.pld import privacy_loss_distribution
+from dp_accounting.pld.privacy_loss_mechanism import GaussianPrivacyLoss
+from dp_accounting.rdp import RdpAccountant
+from scipy.optimize import brentq
+
+from dpsd.errors import BudgetError
+from dpsd.privacy.mechanisms import Mechanism
+
+MechanismT = TypeVar("MechanismT", bound=Mechanism)
+
+
+class Adjacency(str, Enum):
+    """Which two worlds must look alike; each is stronger than the one before."""
+
+    RESPONSE = "response"
+    ROUND = "round"
+    TEACHER = "teacher"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exposure:
+    """How many events two neighbouring worlds can differ in, under each adjacency.
+
+    Args:
+        response: the most often that any one query was answered.
+        round: how many times a round of queries was answered.
+        teacher: answers in all.
+
+    >>> Exposure.of_rounds([40_000, 40_000])
+    Exposure(response=1, round=2, teacher=80000)
+    """
+
+    response: int
+    round: int
+    teacher: int
+
+    @classmethod
+    def of_rounds(cls, answers: Sequence[int]) -> Exposure:
+        """Rounds that were each answered once, with so many answers."""
+        asked = [count for count in answers if count]
+        return cls(response=min(1, len(asked)), round=len(asked), teacher=sum(asked))
+
+    def under(self, adjacency: Adjacency) -> int:
+        """Events under one adjacency."""
+        return int(getattr(self, adjacency.value))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """A privacy target: ε at δ, under an adjacency.
+
+    Args:
+        epsilon: > 0.
+        delta: in [0, 1); 0 asks for pure ε-DP, which the Gaussian mechanism cannot give.
+        adjacency: what the ε is about.
+
+    Raises:
+        BudgetError: a target that means nothing.
+
+    >>> Budget(epsilon=-1.0)
+    Traceback (most recent call last):
+        ...
+    dpsd.errors.BudgetError: epsilon must be positive and finite, not -1.0
+    """
+
+    epsilon: float
+    delta: float = 1e-5
+    adjacency: Adjacency = Adjacency.ROUND
+
+    def __post_init__(self) -> None:
+        if not (0 < self.epsilon < math.inf):
+            raise BudgetError(f"epsilon must be positive and finite, not {self.epsilon}")
+        if not (0 <= self.delta < 1):
+            raise BudgetError(
+                f"delta must be at least 0 and below 1 (at 1 nothing is promised), not {self.delta}"
+            )
+        try:
+            object.__setattr__(self, "adjacency", Adjacency(self.adjacency))
+        except ValueError:
+            known = ", ".join(adjacency.value for adjacency in Adjacency)
+            raise BudgetError(f"adjacency must be one of {known}, not {self.adjacency!r}") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrivacySpent:
+    """ε of a run at ``delta`` under each adjacency, with the cross-check.
+
+    Args:
+        delta: at which each ε holds.
+        response, round, teacher: ε by the PLD accountant.
+        rdp: the same three by the RDP accountant, a looser bound by other arithmetic.
+        accountant: name and version.
+    """
+
+    delta: float
+    response: float
+    round: float
+    teacher: float
+    rdp: dict[str, float]
+    accountant: str
+
+    def under(self, adjacency: Adjacency) -> float:
+        """ε under one adjacency."""
+        return float(getattr(self, adjacency.value))
+
+
+def pld_epsilon(event: dp_accounting.DpEvent, *, count: int, delta: float) -> float:
+    """ε at ``delta`` of ``count`` adaptive uses of one event, by privacy loss distributions.
+
+    ``event`` states its noise against the sensitivity under replacement, so the accountant must not
+    double it again; and dp_accounting 0.6's ``PLDAccountant`` composes randomised response once
+    whatever the count. Hence its distributions are composed here directly.
+
+    Raises:
+        TypeError: an event that is neither randomised response nor Gaussian.
+    """
+    if count == 0:
+        return 0.0
+    if isinstance(event, dp_accounting.RandomizedResponseDpEvent):
+        # Its losses are ±ε and 0: a grid of exactly ε holds them without rounding, however often
+        # they are composed.
+        per_answer = _response_epsilon(event)
+        if delta == 0:
+            return per_answer * count
+        composed = privacy_loss_distribution.from_randomized_response(
+            event.noise_parameter,
+            event.num_buckets,
+            value_discretization_interval=per_answer,
+            neighboring_relation=NeighboringRelation.REPLACE_ONE,
+        ).self_compose(count)
+        return min(float(composed.get_epsilon_for_delta(delta)), per_answer * count)
+    if isinstance(event, dp_accounting.GaussianDpEvent):
+        if delta == 0:
+            return math.inf
+        # Gaussians compose into one Gaussian, whose δ(ε) is known in closed form (Balle & Wang,
+        # ICML 2018, theorem 8).
+        loss = GaussianPrivacyLoss(event.noise_multiplier / math.sqrt(count))
+        if loss.get_delta_for_epsilon(0.0) <= delta:
+            return 0.0
+        above = 1.0
+        while loss.get_delta_for_epsilon(above) > delta:
+            above *= 2
+        root = brentq(lambda at: loss.get_delta_for_epsilon(at) - delta, 0, above, xtol=1e-10)
+        return float(root * (1 + 1e-9))
+    raise TypeError(f"no privacy loss distribution is known for {event}")
+
+
+def rdp_epsilon(event: dp_accounting.DpEvent, *, count: int, delta: float) -> float:
+    """The same ε by Rényi differential privacy: looser, by different arithmetic."""
+    if count == 0:
+        return 0.0
+    if delta == 0:
+        is_pure = isinstance(event, dp_accounting.RandomizedResponseDpEvent)
+        return _response_epsilon(event) * count if is_pure else math.inf
+    # Orders near 1 are what a large composition needs.
+    orders = [1 + 2.0**power for power in range(-20, 4)]
+    orders += [1 + ten / 10 for ten in range(1, 100)] + list(range(11, 513))
+    accountant = RdpAccountant(orders, NeighboringRelation.REPLACE_ONE)
+    accountant.compose(event, count)
+    return float(accountant.get_epsilon(delta))
+
+
+def spent(event: dp_accounting.DpEvent, exposure: Exposure, *, delta: float) -> PrivacySpent:
+    """What so many answers cost, one event each, under every adjacency."""
+    counts = {kind: exposure.under(kind) for kind in Adjacency}
+    return PrivacySpent(
+        delta=delta,
+        rdp={kind.value: rdp_epsilon(event, count=n, delta=delta) for kind, n in counts.items()},
+        accountant=f"PLD, dp_accounting {version('dp-accounting')}",
+        **{kind.value: pld_epsilon(event, count=n, delta=delta) for kind, n in counts.items()},
+    )
+
+
+def calibrate(mechanism: MechanismT, budget: Budget, exposure: Exposure) -> MechanismT:
+    """The mechanism with the least noise that meets the budget, found on the accountant itself.
+
+    Args:
+        mechanism: its noise level is replaced.
+        budget: the target.
+        exposure: what will be asked.
+
+    Raises:
+        BudgetError: no noise level meets the target.
+
+    >>> from dpsd.privacy.mechanisms import Gaussian
+    >>> budget = Budget(epsilon=10.0, delta=1e-5, adjacency="round")
+    >>> asked = Exposure.of_rounds([60_000] * 3)
+    >>> round(calibrate(Gaussian(), budget, asked).noise_multiplier, 3)
+    1.731
+    """
+    count = exposure.under(budget.adjacency)
+
+    def excess(strength: float) -> float:
+        event = mechanism.with_strength(strength).event()
+        return pld_epsilon(event, count=count, delta=budget.delta) - budget.epsilon
+
+    strength = _strongest(excess)
+    if strength is None:
+        raise BudgetError(
+            f"no noise level of {type(mechanism).__name__} gives epsilon {budget.epsilon:g} at "
+            f"delta {budget.delta:g} under {budget.adjacency.value!r} over {count} events; raise "
+            "epsilon or delta, or ask for fewer rounds or queries"
+        )
+    calibrated = mechanism.with_strength(strength)
+    is_pure = math.isfinite(pld_epsilon(calibrated.event(), count=1, delta=0))
+    if not is_pure and budget.delta > 1 / exposure.teacher:
+        warnings.warn(
+            f"delta {budget.delta:g} is above one over the {exposure.teacher} answers: at that "
+            "delta a mechanism may publish some answers outright; lower delta",
+            stacklevel=2,
+        )
+    return calibrated  # type: ignore[return-value]
+
+
+def _response_epsilon(event: dp_accounting.RandomizedResponseDpEvent) -> float:
+    # To the last bit what dp_accounting computes, so that losses fall on the grid and not beside.
+    lie = event.noise_parameter / event.num_buckets
+    truth = 1 - event.noise_parameter * (event.num_buckets - 1) / event.num_buckets
+    return math.log(truth) - math.log(lie)
+
+
+def _strongest(excess: Callable[[float], float]) -> float | None:
+    """The largest strength whose excess ε (rising with strength) is not positive.
+
+    Exact to a relative 1e-6, from the side that keeps the promise.
+    """
+    low, high = math.log(1e-6), math.log(1e5)
+    if excess(math.exp(low)) > 0:
+        return None
+    step = 2.0
+    start, end = low, low
+    while end < high and excess(math.exp(end)) <= 0:
+        start, end = end, end + step
+    if end >= high:
+        return math.exp(high)
+    root = brentq(lambda x: excess(math.exp(x)), start, end, xtol=1e-7, rtol=1e-9, maxiter=60)
+    while excess(math.exp(root)) > 0:
+        root -= 1e-6
+    return math.exp(root)

@@ -1,0 +1,84 @@
+"""Raw teacher answers, sealed.
+
+A teacher's answers are the one thing here that must not be seen. They travel from the teacher to
+the mechanism inside :class:`RawAnswers`, whose contents only ``privacy/mechanisms.py`` opens and
+whose ``repr`` shows a shape and nothing else. Sealing checks the answers, so every mechanism can
+rely on finite probabilities of the right shape.
+
+>>> import torch
+>>> RawAnswers.seal(torch.tensor([[2.0, 0.0]]), batch=1, num_classes=2, scores="logits")
+RawAnswers(shape=(1, 2))
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+Scores: TypeAlias = Literal["logits", "probabilities"]
+
+
+class AnswerCheckError(ValueError):
+    """Answers that are not class scores for the batch that was asked; says why, quotes none."""
+
+
+class RawAnswers:
+    """A batch of class probabilities, ``(N, K)`` or ``(teachers, N, K)``, not to be looked at."""
+
+    __slots__ = ("__probabilities",)
+
+    def __init__(self, probabilities: Tensor) -> None:
+        self.__probabilities = probabilities
+
+    @classmethod
+    def seal(cls, answers: object, *, batch: int, num_classes: int, scores: Scores) -> RawAnswers:
+        """Check a teacher's answers and seal them as probabilities.
+
+        Args:
+            answers: what the teacher returned for the batch; should be a float tensor
+                ``(batch, num_classes)``, or ``(teachers, batch, num_classes)``.
+            batch: the number of images asked about.
+            num_classes: the number of classes the teacher has.
+            scores: ``"logits"`` (a softmax is applied) or ``"probabilities"``.
+
+        Raises:
+            AnswerCheckError: wrong type, shape, or values that are not finite or no distribution.
+        """
+        if not isinstance(answers, Tensor):
+            raise AnswerCheckError(f"a {type(answers).__name__} instead of a tensor of scores")
+        shape = tuple(answers.shape)
+        if len(shape) not in (2, 3):
+            raise AnswerCheckError(f"shape {shape} instead of ({batch}, {num_classes})")
+        if shape[-2] != batch:
+            raise AnswerCheckError(f"{shape[-2]} answers for a batch of {batch} images")
+        if shape[-1] != num_classes:
+            raise AnswerCheckError(f"{shape[-1]} classes instead of {num_classes}")
+        values = answers.detach().float()
+        if not torch.isfinite(values).all():
+            raise AnswerCheckError("values that are not finite (NaN or infinity)")
+        if scores == "logits":
+            return cls(values.softmax(-1))
+        totals = values.sum(-1)
+        if (values < -1e-4).any() or (totals - 1).abs().max() > 1e-2:
+            raise AnswerCheckError(
+                "values that are no probabilities (negative, or not summing to one); "
+                "declare scores='logits' if the teacher returns logits"
+            )
+        return cls(values.clamp_min(0) / totals.unsqueeze(-1))
+
+    def __repr__(self) -> str:
+        return f"RawAnswers(shape={tuple(self.__probabilities.shape)})"
+
+    def __len__(self) -> int:
+        return self.__probabilities.shape[-2]
+
+    def __reduce__(self) -> str:
+        raise TypeError("raw teacher answers cannot be copied, pickled or saved")
+
+
+def open_for_mechanism(answers: RawAnswers) -> Tensor:
+    """The probabilities inside. For ``privacy/mechanisms.py`` alone; a test enforces it."""
+    opened: Tensor = answers._RawAnswers__probabilities  # type: ignore[attr-defined]
+    return opened

@@ -1,0 +1,155 @@
+"""The certificate: what privacy a run bought, in numbers and in words.
+
+It is computed from the ledger, not from what was intended, and ``dpsd certify`` computes it again.
+Wherever it shows an ε it shows what the ε is about.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from dpsd.errors import RunError
+from dpsd.files import write_text
+from dpsd.privacy.accounting import Adjacency, PrivacySpent, spent
+from dpsd.privacy.ledger import Ledger
+
+ADJACENCY_MEANINGS = {
+    Adjacency.RESPONSE: "one of the teacher's answers, in the whole run",
+    Adjacency.ROUND: "one of the teacher's answers in every round",
+    Adjacency.TEACHER: "the whole teacher: all of its answers",
+}
+
+ONE_TEACHER_LIMITS = (
+    "This run asked one teacher. Its epsilon under `response` and `round` bounds what an observer "
+    "learns about an answer of the teacher, not about a person in its training data. Asking more "
+    "queries costs no epsilon under them, so neither bounds what the student as a whole reveals. "
+    "One person's record can move every answer a little; only `teacher` covers that, and for one "
+    "teacher its epsilon is far too large to promise anything."
+)
+
+NOT_PRIVATE = (
+    "NOT PRIVATE: reproducible noise. Whoever knows the seed can subtract it. Every epsilon here "
+    "is what the run would have cost with secret noise."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Certificate:
+    """What a run spent and what that means.
+
+    Args:
+        target: ε, δ and adjacency that the run was calibrated to.
+        spent: ε under all three adjacencies, from the ledger.
+        events: how many events two neighbours can differ in, under each.
+        mechanism: name and parameters.
+        noise: where its randomness came from.
+        private: whether that was a secret source.
+        teacher: the teacher's content hash.
+        student: the student file's hash; empty while the run goes on.
+        sources: public sources of queries.
+        relation: always replace-one.
+    """
+
+    target: dict[str, object]
+    spent: PrivacySpent
+    events: dict[str, int]
+    mechanism: dict[str, object]
+    noise: str
+    private: bool
+    teacher: str
+    student: str
+    sources: Sequence[str]
+    relation: str = "replace-one"
+
+    @property
+    def limits(self) -> str:
+        """What this does not promise."""
+        return ONE_TEACHER_LIMITS
+
+    def to_json(self) -> str:
+        """The certificate as JSON."""
+        stated = {**asdict(self), "does_not_promise": self.limits}
+        if not self.private:
+            stated["warning"] = NOT_PRIVATE
+        return json.dumps(stated, indent=2, default=str) + "\n"
+
+    def to_markdown(self) -> str:
+        """The certificate as a page of plain language."""
+        lines = ["# Privacy certificate", ""]
+        if not self.private:
+            lines += [f"**{NOT_PRIVATE}**", ""]
+        lines += [
+            f"Relation: {self.relation}. δ = {self.spent.delta:g}. "
+            f"Accountant: {self.spent.accountant} (RDP as a cross-check).",
+            "",
+            "| adjacency | two worlds differ in | events | ε (PLD) | ε (RDP) |",
+            "| --- | --- | ---: | ---: | ---: |",
+        ]
+        for adjacency, meaning in ADJACENCY_MEANINGS.items():
+            epsilon = format_epsilon(self.spent.under(adjacency))
+            check = format_epsilon(self.spent.rdp[adjacency.value])
+            events = self.events[adjacency.value]
+            lines.append(f"| `{adjacency.value}` | {meaning} | {events:,} | {epsilon} | {check} |")
+        parameters = ", ".join(f"{key} = {value}" for key, value in self.mechanism.items())
+        lines += [
+            "",
+            f"Calibrated to ε = {self.target['epsilon']} at δ = {self.target['delta']}, "
+            f"adjacency `{self.target['adjacency']}`.",
+            f"Mechanism: {parameters}.",
+            f"Randomness: {self.noise}.",
+            f"Public sources of queries: {', '.join(self.sources)}, and a generator trained on "
+            "the student alone.",
+            f"Teacher: `{self.teacher}`. Student: `{self.student or 'not finished'}`.",
+            "",
+            "## What this does not promise",
+            "",
+            self.limits,
+        ]
+        return "\n".join(lines) + "\n"
+
+    def save(self, path: Path) -> None:
+        """Write the JSON."""
+        write_text(path, self.to_json())
+
+
+def certify(
+    ledger: Ledger, *, target: dict[str, object], student: str, sources: Sequence[str]
+) -> Certificate:
+    """Compute the certificate of what a ledger records.
+
+    Raises:
+        RunError: nothing was asked yet, or the ledger contradicts itself.
+    """
+    reservations = ledger.reservations()
+    if not reservations:
+        raise RunError(f"ledger {ledger.path}: nothing was asked yet, so there is nothing to state")
+    exposure = ledger.exposure()
+    first = reservations[0]
+    noises = {str(entry["noise"]) for entry in reservations}
+    return Certificate(
+        target=target,
+        spent=spent(ledger.event(), exposure, delta=float(str(target["delta"]))),
+        events=asdict(exposure),
+        mechanism=first["mechanism"],
+        noise=", ".join(sorted(noises)),
+        private=not any("NOT PRIVATE" in noise for noise in noises),
+        teacher=str(first["teacher"]),
+        student=student,
+        sources=list(sources),
+    )
+
+
+def format_epsilon(epsilon: float) -> str:
+    """ε for people, rounded up: a rounded-down ε would be a false claim.
+
+    >>> format_epsilon(0.99999999), format_epsilon(1.00001), format_epsilon(150018.05)
+    ('1', '1.001', '150,019')
+    """
+    if epsilon == float("inf"):
+        return "∞"
+    steps = 1 if epsilon >= 1000 else 1000
+    shown = -(-(epsilon - 1e-9) * steps // 1) / steps
+    return f"{shown:,.0f}" if steps == 1 else f"{shown:,.3f}".rstrip("0").rstrip(".")

@@ -1,0 +1,384 @@
+"""Mechanisms: the only code that sees a teacher's raw answers.
+
+A mechanism is a randomised function *together with* its exact channel and its cost:
+
+1. :meth:`Mechanism.privatize` turns raw answers into a release, the only thing anything else sees;
+2. :meth:`Mechanism.log_likelihood` is ``log P(release | the teacher says class c)`` for every
+   class ``c``, known exactly because the channel is ours;
+3. :meth:`Mechanism.event` is what one answer costs, for :mod:`dpsd.privacy.accounting`.
+
+``prior`` is the student's own prediction for the same queries. The student is built from earlier
+releases alone, so the prior is public, and so is whatever is decided from it: the candidates of
+randomised response, the coordinates of a gradient, the queries that need no answer.
+
+>>> import torch
+>>> from dpsd.privacy.answers import RawAnswers
+>>> answers = RawAnswers.seal(torch.eye(3), batch=3, num_classes=3, scores="probabilities")
+>>> prior = torch.full((3, 3), 1 / 3)
+>>> mechanism = RandomizedResponse(epsilon=20.0)
+>>> release = mechanism.privatize(answers, prior)
+>>> release.tolist()  # at epsilon = 20 it lies once in 250 million answers
+[0, 1, 2]
+>>> mechanism.log_likelihood(release, prior).argmax(-1).tolist()
+[0, 1, 2]
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import ClassVar, Literal
+
+import dp_accounting
+import torch
+from torch import Tensor
+
+from dpsd.privacy.answers import RawAnswers, open_for_mechanism
+from dpsd.privacy.randomness import NoiseSource, SystemNoise
+
+
+class Scaling(str, Enum):
+    """How a gradient is brought to a bounded norm before noise is added."""
+
+    NORMALIZE = "normalize"
+    CLIP = "clip"
+
+
+class Mechanism(ABC):
+    """A private channel from a teacher's answers to releases.
+
+    Shapes: answers ``(N, K)``, or ``(teachers, N, K)`` for several teachers, each privatised on its
+    own; prior ``(N, K)``; a release starts with ``(N, …)`` or ``(teachers, N, …)``.
+    """
+
+    #: What the mechanism protects, in a word, for certificates and the command line.
+    protects: ClassVar[str]
+    noise: NoiseSource
+
+    @abstractmethod
+    def privatize(self, answers: RawAnswers, prior: Tensor) -> Tensor:
+        """Release a private version of every answer in the batch."""
+
+    @abstractmethod
+    def log_likelihood(self, release: Tensor, prior: Tensor) -> Tensor:
+        """``log P(release | the teacher says class c)``, ``(…, N, K)``, for every class ``c``."""
+
+    @abstractmethod
+    def event(self) -> dp_accounting.DpEvent:
+        """What one answer costs. Any change of the answer counts: the relation is replace-one."""
+
+    @abstractmethod
+    def with_strength(self, strength: float) -> Mechanism:
+        """A copy with another noise level: ``strength`` rises as privacy gets *weaker*."""
+
+    @property
+    @abstractmethod
+    def is_calibrated(self) -> bool:
+        """Whether the noise level has been set."""
+
+    @abstractmethod
+    def parameters(self) -> dict[str, object]:
+        """Everything that determines the channel, for certificates (JSON types only)."""
+
+    @abstractmethod
+    def agreement(self, release: Tensor, prior: Tensor, predicted: Tensor) -> Tensor:
+        """Unbiased estimates, ``(N,)``, of whether the teacher's class is the ``predicted`` one.
+
+        Each inverts the known channel: given the teacher's class, its mean is 1 if that is the
+        predicted class and 0 if not. A single estimate is wild; the mean of many is the agreement
+        of student and teacher. Made only where the prior is nearly flat (the explored queries,
+        which are a random sample); NaN elsewhere.
+        """
+
+    def needs_answer(self, prior: Tensor) -> Tensor:
+        """Which queries are worth asking, ``(N,)`` bool, decided from the public prior alone."""
+        return torch.ones(prior.shape[0], dtype=torch.bool, device=prior.device)
+
+    def with_noise(self, noise: NoiseSource) -> Mechanism:
+        """A copy that draws from another source of noise."""
+        return replace(self, noise=noise)  # type: ignore[type-var]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomizedResponse(Mechanism):
+    """Label-sensitive protection: randomised response over candidate classes; pure ε-DP.
+
+    The teacher's class is reported with probability ``e^ε / (e^ε + k - 1)``, else another of the
+    ``k`` candidates, uniformly; a class outside the candidates is answered uniformly from them.
+
+    Args:
+        epsilon: privacy of one answer, > 0; ``None`` until calibrated to a budget.
+        candidates: ``"per-query"`` takes, for each query, the ``k`` most likely classes under the
+            prior that maximise the chance of a truthful report (RRWithPrior); an integer takes the
+            top ``k``; ``"all"`` takes every class.
+        noise: source of randomness.
+
+    Source: Ghazi et al., "Deep Learning with Label Differential Privacy", NeurIPS 2021, Algorithms
+    1 to 3; DPSD (arXiv 2601.19090), label-sensitive protection.
+
+    >>> RandomizedResponse(epsilon=1.0, candidates=1)
+    Traceback (most recent call last):
+        ...
+    ValueError: candidates must be "per-query", "all" or an integer of at least 2, not 1
+    """
+
+    protects: ClassVar[str] = "labels"
+
+    epsilon: float | None = None
+    candidates: Literal["per-query", "all"] | int = "per-query"
+    noise: NoiseSource = field(default_factory=SystemNoise)
+
+    def __post_init__(self) -> None:
+        if self.epsilon is not None and not (0 < self.epsilon < math.inf):
+            raise ValueError(f"epsilon must be positive and finite, not {self.epsilon}")
+        named = self.candidates in ("per-query", "all")
+        if not named and not (isinstance(self.candidates, int) and self.candidates >= 2):
+            raise ValueError(
+                'candidates must be "per-query", "all" or an integer of at least 2, '
+                f"not {self.candidates!r}"
+            )
+
+    @property
+    def is_calibrated(self) -> bool:
+        return self.epsilon is not None
+
+    def with_strength(self, strength: float) -> RandomizedResponse:
+        return replace(self, epsilon=strength)
+
+    def parameters(self) -> dict[str, object]:
+        return {
+            "name": "randomized-response",
+            "epsilon_per_answer": self._epsilon,
+            "candidates": self.candidates,
+        }
+
+    def privatize(self, answers: RawAnswers, prior: Tensor) -> Tensor:
+        """Release one class per answer: int64 ``(N,)`` or ``(teachers, N)``."""
+        labels = open_for_mechanism(answers).argmax(-1)
+        order, count = self._candidates(prior)
+        # Work in ranks under the prior: the candidates are then simply the ranks below `count`.
+        ranks = order.argsort(-1).expand(*labels.shape, -1)
+        rank = ranks.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+        inside = rank < count
+        tell_truth, other = self.noise.uniform((2, *labels.shape)).to(labels.device)
+        truthful = inside & (tell_truth < self._truth_probability(count))
+        # A lie is uniform over the candidates other than the truth: draw from one fewer and step
+        # over the truth.
+        lie = (other * (count - inside.long()).clamp_min(1)).long()
+        lie = lie + (inside & (lie >= rank)).long()
+        reported = torch.where(truthful, rank, lie)
+        return order.expand(*labels.shape, -1).gather(-1, reported.unsqueeze(-1)).squeeze(-1)
+
+    def log_likelihood(self, release: Tensor, prior: Tensor) -> Tensor:
+        order, count = self._candidates(prior)
+        inside = order.argsort(-1) < count.unsqueeze(-1)
+        possible = inside.expand(*release.shape, -1).gather(-1, release.unsqueeze(-1))
+        truth = self._truth_probability(count)
+        lie = (1 - truth) / (count - 1).clamp_min(1)
+        classes = torch.arange(prior.shape[-1], device=prior.device)
+        said = release.unsqueeze(-1) == classes
+        told = torch.where(said, truth.unsqueeze(-1), lie.unsqueeze(-1))
+        outside = (1.0 / count).unsqueeze(-1)
+        probability = torch.where(inside, told, outside) * possible
+        return probability.log().to(prior.dtype)
+
+    def agreement(self, release: Tensor, prior: Tensor, predicted: Tensor) -> Tensor:
+        """``(1[release = predicted] - q) / (p - q)``, p and q the chances of truth and of one lie.
+
+        Exact when all classes are candidates. With ``k`` of them, an answer outside adds ``1/k``
+        instead of 0.
+        """
+        order, count = self._candidates(prior)
+        truth = self._truth_probability(count)
+        lie = (1 - truth) / (count - 1).clamp_min(1)
+        rank = order.argsort(-1).gather(-1, predicted.long().unsqueeze(-1)).squeeze(-1)
+        score = ((release == predicted).double() - lie) / (truth - lie)
+        return score.where(_is_flat(prior) & (rank < count), torch.nan)
+
+    def event(self) -> dp_accounting.DpEvent:
+        """The k-ary event for a fixed ``k``, else the binary one, which dominates every ε-DP one.
+
+        An answer outside the candidates is a uniform mixture of those inside, so by joint convexity
+        it costs no more than the worst pair inside (Kairouz, Oh, Viswanath, ICML 2015).
+        """
+        buckets = self.candidates if isinstance(self.candidates, int) else 2
+        return dp_accounting.RandomizedResponseDpEvent(
+            noise_parameter=buckets / (math.exp(self._epsilon) + buckets - 1), num_buckets=buckets
+        )
+
+    def needs_answer(self, prior: Tensor) -> Tensor:
+        """All queries but those with a single candidate, whose answer would be no news."""
+        return self._candidates(prior)[1] > 1
+
+    @property
+    def _epsilon(self) -> float:
+        if self.epsilon is None:
+            raise ValueError("epsilon is not set: calibrate the mechanism to a budget first")
+        return self.epsilon
+
+    def _truth_probability(self, count: Tensor) -> Tensor:
+        # 1 / (1 + (k-1) e^-ε), which does not overflow for a large ε.
+        return 1 / (1 + (count - 1) * math.exp(-self._epsilon))
+
+    def _candidates(self, prior: Tensor) -> tuple[Tensor, Tensor]:
+        """Classes from likely to unlikely, ``(N, K)``, and how many are candidates, ``(N,)``."""
+        likely, order = prior.double().sort(dim=-1, descending=True, stable=True)
+        classes = prior.shape[-1]
+        if self.candidates == "per-query":
+            counts = torch.arange(1, classes + 1, device=prior.device)
+            truthful = self._truth_probability(counts) * likely.cumsum(-1)
+            return order, truthful.argmax(-1) + 1
+        count = classes if self.candidates == "all" else min(int(self.candidates), classes)
+        return order, torch.full_like(order[..., 0], count)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gaussian(Mechanism):
+    """Data-sensitive protection: Gaussian noise on normalised output gradients.
+
+    The answer is the gradient of the distillation loss at the student's output,
+    ``g = prior - f(x)``, restricted to the prior's ``top_k`` coordinates, normalised to
+    ``C g / ‖g‖`` (or clipped to ``C g min(1, 1/‖g‖)``), plus ``N(0, σ² C² I)``. Two answers move it
+    by at most ``2 C``. The coordinates are chosen from the prior, which is public, so noise is owed
+    on those alone; choosing them from the answer would leak the choice.
+
+    Args:
+        noise_multiplier: σ, > 0; ``None`` until calibrated to a budget.
+        bound: C, > 0.
+        top_k: coordinates released; ``None`` releases all.
+        scaling: normalise (the paper's) or clip.
+        harden: answer with the teacher's class instead of its probabilities. The channel from class
+            to release is then exactly the one that ``log_likelihood`` describes.
+        noise: source of randomness.
+
+    Source: DPSD (arXiv 2601.19090), data-sensitive protection; DPDFD (arXiv 2304.12528).
+    """
+
+    protects: ClassVar[str] = "data"
+
+    noise_multiplier: float | None = None
+    bound: float = 1.0
+    top_k: int | None = None
+    scaling: Scaling = Scaling.NORMALIZE
+    harden: bool = True
+    noise: NoiseSource = field(default_factory=SystemNoise)
+
+    def __post_init__(self) -> None:
+        if self.noise_multiplier is not None and not (0 < self.noise_multiplier < math.inf):
+            raise ValueError(
+                f"noise_multiplier must be positive and finite, not {self.noise_multiplier}"
+            )
+        if not (0 < self.bound < math.inf):
+            raise ValueError(f"bound must be positive and finite, not {self.bound}")
+        if self.top_k is not None and self.top_k < 2:
+            raise ValueError(f"top_k must be at least 2, not {self.top_k}")
+        object.__setattr__(self, "scaling", Scaling(self.scaling))
+
+    @property
+    def is_calibrated(self) -> bool:
+        return self.noise_multiplier is not None
+
+    def with_strength(self, strength: float) -> Gaussian:
+        return replace(self, noise_multiplier=1 / strength)
+
+    def parameters(self) -> dict[str, object]:
+        return {
+            "name": "gaussian",
+            "noise_multiplier": self._noise_multiplier,
+            "bound": self.bound,
+            "sensitivity": 2 * self.bound,
+            "top_k": self.top_k,
+            "scaling": self.scaling.value,
+            "harden": self.harden,
+        }
+
+    def privatize(self, answers: RawAnswers, prior: Tensor) -> Tensor:
+        """Release noisy gradients: float32 ``(N, top_k)`` or ``(teachers, N, top_k)``."""
+        probabilities = open_for_mechanism(answers)
+        if self.harden:
+            labels = probabilities.argmax(-1, keepdim=True)
+            probabilities = torch.zeros_like(probabilities).scatter_(-1, labels, 1.0)
+        coordinates, likely = self._coordinates(prior)
+        shown = probabilities.double().gather(-1, coordinates.expand(*probabilities.shape[:-1], -1))
+        gradient = likely - shown
+        scale = self._scale(gradient.square().sum(-1, keepdim=True))
+        noise = self.noise.gaussian(tuple(gradient.shape)).to(gradient.device)
+        return (gradient * scale + self._deviation * noise).float()
+
+    def log_likelihood(self, release: Tensor, prior: Tensor) -> Tensor:
+        coordinates, likely = self._coordinates(prior)
+        seen = release.double()
+        # Were the answer one-hot at c, the gradient would be the prior minus e_c. Only inner
+        # products with it are needed, so no (N, K, top_k) tensor is ever made.
+        inside = torch.zeros_like(prior, dtype=torch.float64).scatter_(-1, coordinates, 1.0)
+        at_class = torch.zeros(
+            (*seen.shape[:-1], prior.shape[-1]), dtype=torch.float64, device=prior.device
+        ).scatter_(-1, coordinates.expand(*seen.shape[:-1], -1), seen)
+        squared = likely.square().sum(-1, keepdim=True) + inside * (1 - 2 * prior.double())
+        scale = self._scale(squared)
+        projection = scale * ((seen * likely).sum(-1, keepdim=True) - at_class)
+        distance = seen.square().sum(-1, keepdim=True) - 2 * projection + scale.square() * squared
+        variance = self._deviation**2
+        constant = 0.5 * seen.shape[-1] * math.log(2 * math.pi * variance)
+        return (-distance / (2 * variance) - constant).to(prior.dtype)
+
+    def agreement(self, release: Tensor, prior: Tensor, predicted: Tensor) -> Tensor:
+        """The affine function of the release whose mean is 1 at ``predicted`` and 0 elsewhere.
+
+        With means ``μ_c = s_c (p - e_c)`` for a class inside the released coordinates and
+        ``s_0 p`` outside, the function ``a·r + b`` with ``a_c = u - (1[c = predicted] - b) / s_c``
+        has the right mean inside for any ``b`` when ``u = a·p``; the class outside, if there is
+        one, then fixes ``b = -s_0 u``. NaN where the predicted class is not released, and
+        everywhere if answers are not hardened, as the means are then unknown.
+        """
+        coordinates, likely = self._coordinates(prior)
+        norm = likely.square().sum(-1, keepdim=True)
+        scale = self._scale(norm + 1 - 2 * likely)
+        wanted = (coordinates == predicted.long().unsqueeze(-1)).double()
+        at_wanted = (wanted * likely / scale).sum(-1, keepdim=True)
+        spread = (likely / scale).sum(-1, keepdim=True)
+        if coordinates.shape[-1] == prior.shape[-1]:
+            inner, constant = torch.zeros_like(norm), at_wanted / spread
+        else:
+            outside = self._scale(norm)
+            inner = at_wanted / (likely.sum(-1, keepdim=True) - 1 - outside * spread)
+            constant = -outside * inner
+        direction = inner - (wanted - constant) / scale
+        score = ((direction * release.double()).sum(-1, keepdim=True) + constant).squeeze(-1)
+        known = _is_flat(prior) & wanted.any(-1) & self.harden
+        return score.where(known, torch.nan)
+
+    def event(self) -> dp_accounting.DpEvent:
+        """A Gaussian whose noise is measured against the sensitivity under replacement, ``2 C``."""
+        return dp_accounting.GaussianDpEvent(noise_multiplier=self._noise_multiplier / 2)
+
+    @property
+    def _noise_multiplier(self) -> float:
+        if self.noise_multiplier is None:
+            raise ValueError("noise_multiplier is not set: calibrate the mechanism to a budget")
+        return self.noise_multiplier
+
+    @property
+    def _deviation(self) -> float:
+        return self._noise_multiplier * self.bound
+
+    def _coordinates(self, prior: Tensor) -> tuple[Tensor, Tensor]:
+        """The released coordinates ``(N, top_k)``, likeliest first, and the prior there."""
+        likely, order = prior.double().sort(dim=-1, descending=True, stable=True)
+        kept = prior.shape[-1] if self.top_k is None else min(self.top_k, prior.shape[-1])
+        return order[..., :kept], likely[..., :kept]
+
+    def _scale(self, squared_norm: Tensor) -> Tensor:
+        """What brings a gradient of this squared norm within the bound."""
+        norm = squared_norm.clamp_min(1e-24).sqrt()
+        if self.scaling is Scaling.CLIP:
+            return self.bound / norm.clamp_min(1.0)
+        # Below 1e-6 the direction is rounding error; such a gradient shrinks instead of growing.
+        return self.bound / norm.clamp_min(1e-6)
+
+
+def _is_flat(prior: Tensor) -> Tensor:
+    """Rows that favour no class: those of the first round and of exploration, ``(N,)`` bool."""
+    return prior.amax(-1) < 1.1 / prior.shape[-1]

@@ -1,0 +1,115 @@
+"""How a run is going, from releases alone.
+
+There is no data to validate on, and raw answers may not be looked at; but the channel is known, so
+its releases can be inverted on average. Everything here is post-processing and costs no privacy.
+
+>>> estimate = Agreement.of(torch.tensor([1.0, 1.0, 0.0, 2.0]))
+>>> estimate.mean, round(estimate.standard_error, 2)
+(1.0, 0.41)
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dpsd.distillation.objectives import posterior
+from dpsd.privacy.mechanisms import Mechanism
+from dpsd.releases import RoundReleases
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """An unbiased estimate of how often the student and the teacher agree on a round's queries.
+
+    Args:
+        mean: the estimate; may fall outside [0, 1], as an unbiased one must be free to.
+        standard_error: of the mean.
+    """
+
+    mean: float
+    standard_error: float
+
+    @classmethod
+    def of(cls, scores: Tensor) -> Agreement | None:
+        """From unbiased scores, one a query; NaN ones are left out. ``None`` for fewer than two."""
+        known = scores[scores.isfinite()]
+        if len(known) < 2:
+            return None
+        return cls(float(known.mean()), float(known.std()) / math.sqrt(len(known)))
+
+
+@dataclass(frozen=True)
+class RoundQuality:
+    """What the releases of one round say.
+
+    Args:
+        agreement: of the student, before it learned from this round, with the teacher.
+        label_shares: estimated share of each class among the teacher's answers.
+        predicted_shares: share of each class among the student's predictions on the queries.
+        surprise: for each source, the mean posterior chance that the student was wrong.
+        spread: for each source, entropy of its estimated labels, as a share of the largest.
+    """
+
+    agreement: Agreement | None
+    label_shares: list[float]
+    predicted_shares: list[float]
+    surprise: dict[int, float]
+    spread: dict[int, float]
+
+
+def assess(releases: RoundReleases, mechanism: Mechanism) -> RoundQuality:
+    """Everything the releases of a round say about how the run is going."""
+    prior = releases.prior.float()
+    classes = prior.shape[-1]
+    evidence = mechanism.log_likelihood(releases.release, prior)
+    scores = mechanism.agreement(releases.release, prior, releases.predicted)
+    denoised = posterior(prior, evidence)
+    right = denoised.gather(-1, releases.predicted.long().unsqueeze(-1)).squeeze(-1)
+    surprise, spread = {}, {}
+    for source in sorted(set(releases.source.tolist())):
+        of_source = releases.source == source
+        surprise[source] = float(1 - right[of_source].mean())
+        shares = class_shares(evidence[of_source])
+        spread[source] = float(torch.special.entr(shares).sum()) / math.log(classes)
+    predicted = torch.bincount(releases.predicted.long(), minlength=classes) / len(releases)
+    return RoundQuality(
+        agreement=Agreement.of(scores),
+        label_shares=class_shares(evidence).tolist(),
+        predicted_shares=predicted.tolist(),
+        surprise=surprise,
+        spread=spread,
+    )
+
+
+def class_shares(log_likelihood: Tensor, *, iterations: int = 100) -> Tensor:
+    """Maximum-likelihood shares of the classes among answers seen through the channel, ``(K,)``.
+
+    Expectation-maximisation over one categorical distribution (Dempster et al., 1977).
+
+    >>> class_shares(torch.tensor([[0.0, -9.0], [-9.0, 0.0], [0.0, -9.0]])).round(decimals=2)
+    tensor([0.6700, 0.3300])
+    """
+    shares = torch.full((log_likelihood.shape[-1],), 1 / log_likelihood.shape[-1])
+    for _ in range(iterations):
+        shares = posterior(shares, log_likelihood.float()).mean(0)
+    return shares
+
+
+def collapse_warning(quality: RoundQuality, *, round_index: int, at: float = 0.9) -> str | None:
+    """A warning when labels or predictions are concentrated on one class, else ``None``."""
+    shares = {"the teacher's released labels": quality.label_shares}
+    if round_index > 1:
+        shares["the student's predictions on its queries"] = quality.predicted_shares
+    for what, of_class in shares.items():
+        largest = max(of_class)
+        if largest > at:
+            return (
+                f"round {round_index}: {what} are {largest:.0%} class {of_class.index(largest)}. "
+                "A run that sees one class learns one class: use more varied public sources "
+                "(noise, silhouettes, crops, a folder), a smaller generator share, or more queries"
+            )
+    return None

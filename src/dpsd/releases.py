@@ -1,0 +1,110 @@
+"""What was released, round by round, and how the student reads it again.
+
+A round's queries, the prior they were asked with, and the mechanism's releases are all public: the
+queries come from public sources and the generator, the releases from the mechanism. Queries are
+held as bytes and priors in half precision, and both are fixed *before* the mechanism sees them, so
+what is stored is exactly what was used. Stored rounds are memory-mapped, so a long history costs
+address space and not memory.
+
+>>> import torch
+>>> pixels = torch.zeros((6, 1, 8, 8), dtype=torch.uint8)
+>>> flat = torch.full((6, 10), 0.1, dtype=torch.float16)
+>>> round_one = RoundReleases(index=1, queries=pixels, prior=flat, predicted=torch.zeros(6),
+...                           source=torch.zeros(6), release=torch.arange(6))
+>>> replay = Replay([round_one])
+>>> [len(batch.release) for batch in replay.batches(torch.arange(6), batch_size=4)]
+[4, 2]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from dpsd.errors import RunError
+from dpsd.files import save_tensors
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundReleases:
+    """Everything public about one round of asking.
+
+    Args:
+        index: of the round, from 1.
+        queries: uint8 ``(N, C, H, W)``.
+        prior: float16 ``(N, K)``, as the mechanism saw it.
+        predicted: the student's class for each query before it learned from the answers, ``(N,)``.
+        source: which source made each query, ``(N,)``; an index into the run's sources.
+        release: the mechanism's, ``(N, …)``.
+    """
+
+    index: int
+    queries: Tensor
+    prior: Tensor
+    predicted: Tensor
+    source: Tensor
+    release: Tensor
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+    def save(self, path: Path) -> None:
+        """Write to a safetensors file, whole or not at all."""
+        tensors = {
+            field.name: getattr(self, field.name) for field in fields(self) if field.name != "index"
+        }
+        save_tensors(path, tensors, metadata={"round": str(self.index)})
+
+    @classmethod
+    def load(cls, path: Path, *, index: int) -> RoundReleases:
+        """Map a saved round into memory.
+
+        Raises:
+            RunError: the file is damaged.
+        """
+        try:
+            return cls(index=index, **load_file(path))
+        except (SafetensorError, TypeError, OSError) as error:
+            raise RunError(f"releases {path} cannot be read: {error}") from None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some releases, in no particular order."""
+
+    queries: Tensor
+    prior: Tensor
+    release: Tensor
+
+
+class Replay:
+    """All releases so far, as one sequence of rows."""
+
+    def __init__(self, rounds: Sequence[RoundReleases] = ()) -> None:
+        self.rounds = list(rounds)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.rounds))
+
+    def append(self, releases: RoundReleases) -> None:
+        """Add a round."""
+        self.rounds.append(releases)
+
+    def batches(self, rows: Tensor, *, batch_size: int) -> Iterator[Batch]:
+        """The given rows, in batches of that order."""
+        ends = torch.tensor([len(part) for part in self.rounds]).cumsum(0)
+        for chosen in torch.split(rows, batch_size):
+            which = torch.bucketize(chosen, ends, right=True)
+            parts = []
+            for number, part in enumerate(self.rounds):
+                start = ends[number] - len(part)
+                inside = chosen[which == number] - start
+                if len(inside):
+                    parts.append((part.queries[inside], part.prior[inside], part.release[inside]))
+            yield Batch(*(torch.cat(column) for column in zip(*parts, strict=True)))

@@ -1,0 +1,268 @@
+"""The run directory: everything a transcription leaves behind, and never a pickle.
+
+    config.toml           the resolved configuration
+    ledger.jsonl          what was asked, written down before it was answered
+    releases/             the releases, a safetensors file a round
+    checkpoint.safetensors  student and generator after the last finished round
+    student.safetensors, student.json, generator.safetensors
+    metrics.jsonl         one line a round
+    certificate.json
+    images/               a contact sheet of the generator's images, round by round
+
+Nothing here depends on a raw answer except through a release.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import nn
+
+from dpsd.config import TranscriptionConfig, read_toml, to_toml
+from dpsd.errors import RunError
+from dpsd.files import save_tensors, write_text
+from dpsd.models import build_classifier, build_generator
+from dpsd.privacy.certificate import Certificate, certify
+from dpsd.privacy.ledger import Ledger
+from dpsd.releases import RoundReleases
+
+Shape = tuple[int, int, int]
+
+
+class RunDirectory:
+    """Paths of a run, and reading and writing what is in them.
+
+    Args:
+        path: of the directory.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.ledger = Ledger(path / "ledger.jsonl")
+
+    @classmethod
+    def create(
+        cls, path: Path, config: TranscriptionConfig, facts: Mapping[str, Any]
+    ) -> RunDirectory:
+        """Start a run in an empty or new directory.
+
+        Args:
+            path: of the directory.
+            config: resolved.
+            facts: what reading the run back needs besides: shapes, class names, fingerprints.
+
+        Raises:
+            RunError: the directory holds something already, or cannot be made.
+        """
+        try:
+            if path.exists() and (not path.is_dir() or any(path.iterdir())):
+                raise RunError(
+                    f"{path} already holds something. Continue that run with --resume {path}, or "
+                    "give another --out"
+                )
+            (path / "releases").mkdir(parents=True)
+        except OSError as error:
+            raise RunError(f"{path} cannot be made: {error}") from None
+        run = cls(path)
+        write_text(path / "config.toml", to_toml(config))
+        write_text(path / "student.json", json.dumps(dict(facts), indent=2) + "\n")
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> RunDirectory:
+        """An existing run.
+
+        Raises:
+            RunError: there is none.
+        """
+        if not (path / "config.toml").is_file():
+            raise RunError(f"{path} is not a run directory: it has no config.toml")
+        return cls(path)
+
+    def config(self) -> TranscriptionConfig:
+        """The configuration the run was started with."""
+        return TranscriptionConfig(**read_toml(self.path / "config.toml"))
+
+    def facts(self) -> dict[str, Any]:
+        """What ``student.json`` says.
+
+        Raises:
+            RunError: it is missing or damaged.
+        """
+        return _read_json(self.path / "student.json")
+
+    def releases_path(self, round_index: int) -> Path:
+        """Where a round's releases are."""
+        return self.path / "releases" / f"round-{round_index:04d}.safetensors"
+
+    def stored_releases(self, round_index: int) -> RoundReleases | None:
+        """A round's releases, if it was answered before."""
+        path = self.releases_path(round_index)
+        return RoundReleases.load(path, index=round_index) if path.exists() else None
+
+    def store_releases(self, releases: RoundReleases) -> RoundReleases:
+        """Store a round, commit it in the ledger, and return it as mapped from disk."""
+        path = self.releases_path(releases.index)
+        releases.save(path)
+        self.ledger.commit(round_index=releases.index, sha256=file_hash(path))
+        return RoundReleases.load(path, index=releases.index)
+
+    def save_checkpoint(
+        self, round_index: int, *, student: nn.Module, generator: nn.Module, shares: list[float]
+    ) -> None:
+        """Store both models after a round, whole or not at all."""
+        tensors = {f"student.{name}": tensor for name, tensor in student.state_dict().items()}
+        tensors |= {f"generator.{name}": tensor for name, tensor in generator.state_dict().items()}
+        save_tensors(
+            self.path / "checkpoint.safetensors",
+            tensors,
+            metadata={"round": str(round_index), "shares": json.dumps(shares)},
+        )
+
+    def load_checkpoint(
+        self, *, student: nn.Module, generator: nn.Module
+    ) -> tuple[int, list[float] | None]:
+        """Restore both models; returns the finished rounds and the sources' shares."""
+        path = self.path / "checkpoint.safetensors"
+        if not path.exists():
+            return 0, None
+        try:
+            tensors = load_file(path)
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata()
+            for prefix, module in (("student.", student), ("generator.", generator)):
+                module.load_state_dict(
+                    {
+                        name.removeprefix(prefix): tensor
+                        for name, tensor in tensors.items()
+                        if name.startswith(prefix)
+                    }
+                )
+            return int(metadata["round"]), json.loads(metadata["shares"])
+        except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
+            raise RunError(f"checkpoint {path} cannot be read: {_first_line(error)}") from None
+
+    def append_metrics(self, metrics: Mapping[str, Any]) -> None:
+        """Add a line to ``metrics.jsonl``."""
+        try:
+            with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps(dict(metrics)) + "\n")
+        except OSError as error:
+            raise RunError(f"{self.path / 'metrics.jsonl'} could not be written: {error}") from None
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The latest line of each round, in order."""
+        path = self.path / "metrics.jsonl"
+        if not path.exists():
+            return []
+        try:
+            lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+            return [line for _, line in sorted({line["round"]: line for line in lines}.items())]
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise RunError(f"{path} cannot be read: {error}") from None
+
+    def finish(self, *, student: nn.Module, generator: nn.Module) -> Certificate:
+        """Write the models and the certificate."""
+        save_tensors(self.path / "student.safetensors", student.state_dict())
+        save_tensors(self.path / "generator.safetensors", generator.state_dict())
+        certificate = self.certify()
+        certificate.save(self.path / "certificate.json")
+        return certificate
+
+    def certify(self) -> Certificate:
+        """Compute the certificate from what was recorded."""
+        config = self.config()
+        student = self.path / "student.safetensors"
+        return certify(
+            self.ledger,
+            target={
+                "epsilon": config.epsilon,
+                "delta": config.delta,
+                "adjacency": config.adjacency.value,
+            },
+            student=file_hash(student) if student.exists() else "",
+            sources=config.sources,
+        )
+
+    def student(self, module: nn.Module | None = None) -> nn.Module:
+        """The trained student; give the module if it was no named model."""
+        facts = self.facts()
+        built = module or build_classifier(
+            facts["student"],
+            input_shape=_shape(facts),
+            num_classes=int(facts["num_classes"]),
+        )
+        return self._filled(built, "student.safetensors")
+
+    def generator(self, module: nn.Module | None = None) -> nn.Module:
+        """The trained generator; give the module if it was no named model."""
+        facts = self.facts()
+        built = module or build_generator(facts["generator"], input_shape=_shape(facts))
+        return self._filled(built, "generator.safetensors")
+
+    def _filled(self, module: nn.Module, name: str) -> nn.Module:
+        path = self.path / name
+        if not path.exists():
+            raise RunError(
+                f"{self.path} has no {name} yet: the run is not finished. Continue it with "
+                f"dpsd transcribe --resume {self.path}"
+            )
+        try:
+            module.load_state_dict(load_file(path))
+        except (SafetensorError, OSError, RuntimeError) as error:
+            raise RunError(f"{path} does not fit the model: {_first_line(error)}") from None
+        return module.eval()
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished transcription.
+
+    Args:
+        directory: where everything is.
+        student: the trained student, in eval mode; logits from images in [0, 1].
+        generator: the trained generator.
+        certificate: what privacy was bought.
+        metrics: one entry a round.
+    """
+
+    directory: RunDirectory
+    student: nn.Module = field(repr=False)
+    generator: nn.Module = field(repr=False)
+    certificate: Certificate = field(repr=False)
+    metrics: list[dict[str, Any]] = field(repr=False)
+
+
+def file_hash(path: Path) -> str:
+    """``sha256:`` and the hash of a file's content."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _shape(facts: Mapping[str, Any]) -> Shape:
+    channels, height, width = facts["input_shape"]
+    return int(channels), int(height), int(width)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read: {error}") from None
+    if not isinstance(content, dict):
+        raise RunError(f"{path} holds no JSON object")
+    return content
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]

@@ -1,0 +1,102 @@
+"""Several sources as one, with shares that may follow what the releases say.
+
+>>> from dpsd.synthesis.sources import Silhouettes, StructuredNoise
+>>> mixture = Mixture([StructuredNoise((1, 8, 8)), Silhouettes((1, 8, 8))])
+>>> images, source = mixture.sample(4, generator=torch.Generator().manual_seed(0))
+>>> images.dtype, sorted(source.tolist())
+(torch.uint8, [0, 0, 1, 1])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dpsd.distillation.generator import to_pixels
+from dpsd.errors import ConfigError, UnknownNameError
+from dpsd.synthesis.sources import SOURCES, Folder, Shape, Source
+
+
+class Mixture:
+    """Public sources and their shares.
+
+    Args:
+        sources: at least one.
+        shares: one a source, positive; equal by default.
+    """
+
+    def __init__(self, sources: Sequence[Source], shares: Sequence[float] | None = None) -> None:
+        if not sources:
+            raise ConfigError("sources: at least one public source is needed")
+        self.sources = list(sources)
+        total = sum(shares) if shares else len(sources)
+        self.shares = [share / total for share in shares or [1.0] * len(sources)]
+
+    def sample(self, count: int, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Queries as bytes ``(count, C, H, W)``, and the source of each, uint8 ``(count,)``."""
+        counts = apportion(count, self.shares)
+        images = [
+            to_pixels(source.sample(part, generator=generator))
+            for source, part in zip(self.sources, counts, strict=True)
+        ]
+        return torch.cat(images), torch.repeat_interleave(
+            torch.arange(len(counts), dtype=torch.uint8), torch.tensor(counts)
+        )
+
+    def adapted(
+        self, surprise: Mapping[int, float], spread: Mapping[int, float], *, floor: float = 0.1
+    ) -> Mixture:
+        """The mixture with shares drawn halfway towards the sources that teach most.
+
+        A source teaches where its labels are spread over the classes and the student was often
+        wrong. No source falls below ``floor`` of an equal share, so that it can come back.
+        """
+        merit = [
+            surprise.get(index, 1.0) * spread.get(index, 1.0) for index in range(len(self.sources))
+        ]
+        total = sum(merit)
+        if total <= 0:
+            return self
+        least = floor / len(merit)
+        shares = [
+            max(least, (share + value / total) / 2)
+            for share, value in zip(self.shares, merit, strict=True)
+        ]
+        return Mixture(self.sources, shares)
+
+
+def build_mixture(names: Sequence[str], shape: Shape) -> Mixture:
+    """Sources by name; ``folder:PATH`` is a folder of public images.
+
+    Raises:
+        UnknownNameError: no such source.
+
+    >>> build_mixture(["noise", "crops"], (1, 8, 8)).shares
+    [0.5, 0.5]
+    """
+    sources: list[Source] = []
+    for name in names:
+        kind, _, path = name.partition(":")
+        if kind == Folder.name and path:
+            sources.append(Folder(shape, Path(path)))
+        elif kind == Folder.name:
+            raise ConfigError(f"source {name!r}: say which folder, as in folder:public-images")
+        elif kind in SOURCES and not path:
+            sources.append(SOURCES[kind](shape))
+        else:
+            raise UnknownNameError("source", name, [*SOURCES, f"{Folder.name}:PATH"])
+    return Mixture(sources)
+
+
+def apportion(count: int, shares: Sequence[float]) -> list[int]:
+    """Whole numbers that sum to ``count``, in these shares.
+
+    >>> apportion(10, [0.5, 0.25, 0.25])
+    [5, 3, 2]
+    """
+    ends = [round(count * sum(shares[: index + 1])) for index in range(len(shares))]
+    ends[-1] = count
+    return [end - start for start, end in zip([0, *ends], ends, strict=False)]

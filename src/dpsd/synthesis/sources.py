@@ -1,0 +1,302 @@
+"""Where queries come from: public image sources that know nothing of any private data.
+
+A source makes images; a teacher labels them. A run that starts from an untrained generator alone
+collapses (all its images fall in one class), so the first queries must be diverse on their own.
+None of these sources is fitted to a data set, and public data costs no privacy.
+
+>>> import torch
+>>> generator = torch.Generator().manual_seed(0)
+>>> images = StructuredNoise((1, 28, 28)).sample(5, generator=generator)
+>>> images.shape, 0 <= float(images.min()) <= float(images.max()) <= 1
+(torch.Size([5, 1, 28, 28]), True)
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from dpsd.errors import ConfigError, DataError
+
+Shape = tuple[int, int, int]
+
+#: Images made in one vectorised step; what a step draws once (cells a side, a photograph) varies
+#: from one to the next.
+CHUNK = 256
+
+_IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff"}
+
+
+class Source(ABC):
+    """A public source of images of one shape.
+
+    Args:
+        shape: channels, height and width of the images; 1 or 3 channels are usual.
+    """
+
+    #: How configurations and certificates name the source.
+    name: str
+
+    def __init__(self, shape: Shape) -> None:
+        self.shape = shape
+
+    def sample(self, count: int, *, generator: torch.Generator) -> Tensor:
+        """``count`` images, float32 ``(count, channels, height, width)`` in [0, 1]."""
+        chunks = [
+            self._chunk(min(CHUNK, count - start), generator) for start in range(0, count, CHUNK)
+        ]
+        if not chunks:
+            return torch.zeros((0, *self.shape))
+        # Shuffled, because what a chunk shares must not become what a training batch shares.
+        return torch.cat(chunks)[torch.randperm(count, generator=generator)]
+
+    @abstractmethod
+    def _chunk(self, count: int, generator: torch.Generator) -> Tensor: ...
+
+
+class StructuredNoise(Source):
+    """Smooth random fields, cut at a random level into soft blobs, or along it into soft strokes.
+
+    Low-resolution Gaussian noise is upsampled bicubically, shifted by a random level, scaled by a
+    random gain and squashed. A share of the images keeps the neighbourhood of the level instead of
+    what lies above it: contour lines, as line drawings and edges have.
+
+    Args:
+        shape: of the images.
+        cells: fewest and most cells a side of the low-resolution noise.
+        strokes: share of contour-line images, in [0, 1].
+    """
+
+    name = "noise"
+
+    def __init__(
+        self, shape: Shape, *, cells: tuple[int, int] = (3, 10), strokes: float = 0.3
+    ) -> None:
+        super().__init__(shape)
+        self.cells = cells
+        self.strokes = strokes
+
+    def _chunk(self, count: int, generator: torch.Generator) -> Tensor:
+        def uniform(low: float, high: float) -> Tensor:
+            return low + (high - low) * torch.rand((count, 1, 1, 1), generator=generator)
+
+        field = smooth_field(count, self.shape, cells=self.cells, generator=generator)
+        height = field - (0.3 + torch.randn((count, 1, 1, 1), generator=generator))
+        stroke = uniform(0.1, 0.7) - height.abs()
+        gain = 3 * 4 ** uniform(0, 1)
+        is_stroke = uniform(0, 1) < self.strokes
+        return torch.sigmoid(gain * torch.where(is_stroke, stroke, height))
+
+
+class Silhouettes(Source):
+    """Soft random shapes: ellipses and rounded boxes, joined or cut out, half of them mirrored.
+
+    Filled with a smooth texture, on black (a third of colour images: on another texture).
+    """
+
+    name = "silhouettes"
+    shapes = 6
+
+    def _chunk(self, count: int, generator: torch.Generator) -> Tensor:
+        channels, height, width = self.shape
+
+        def uniform(low: float, high: float, *size: int) -> Tensor:
+            return low + (high - low) * torch.rand((count, *size, 1, 1), generator=generator)
+
+        rows = torch.linspace(-1, 1, height).view(1, height, 1)
+        columns = torch.linspace(-1, 1, width).view(1, 1, width)
+        mask = torch.zeros((count, height, width))
+        wanted = torch.randint(1, self.shapes + 1, (count, 1, 1), generator=generator)
+        for index in range(self.shapes):
+            angle = uniform(0, math.pi)
+            down, right = rows - uniform(-0.7, 0.7), columns - uniform(-0.7, 0.7)
+            along = ((right * angle.cos() + down * angle.sin()) / uniform(0.12, 0.9)).square()
+            across = ((down * angle.cos() - right * angle.sin()) / uniform(0.08, 0.6)).square()
+            # A superellipse: an ellipse at power 2, nearly a box at power 8.
+            squarings = _integer(3, generator)
+            for _ in range(squarings):
+                along, across = along.square(), across.square()
+            radius = along + across
+            for _ in range(squarings + 1):
+                radius = radius.sqrt()
+            shape = torch.sigmoid((1 - radius) * 12)
+            cut = (torch.rand((count, 1, 1), generator=generator) < 0.3) & (index > 0)
+            drawn = torch.where(cut, torch.minimum(mask, 1 - shape), torch.maximum(mask, shape))
+            mask = torch.where(index < wanted, drawn, mask)
+        mirrored = torch.rand((count, 1, 1), generator=generator) < 0.5
+        mask = torch.where(mirrored, torch.maximum(mask, mask.flip(-1)), mask).unsqueeze(1)
+        fill = self._texture(count, generator)
+        if channels == 1:
+            return mask * fill
+        ground = self._texture(count, generator)
+        plain = torch.rand((count, 1, 1, 1), generator=generator) < 2 / 3
+        return mask * fill + (1 - mask) * torch.where(plain, torch.zeros(()), ground)
+
+    def _texture(self, count: int, generator: torch.Generator) -> Tensor:
+        field = smooth_field(count, self.shape, cells=(2, 8), generator=generator)
+        level = 2 * torch.rand((count, 1, 1, 1), generator=generator)
+        contrast = 1.5 * torch.rand((count, 1, 1, 1), generator=generator)
+        return torch.sigmoid(level + contrast * field)
+
+
+class Crops(Source):
+    """Heavily augmented crops of public photographs.
+
+    Args:
+        shape: of the crops.
+        photographs: float32 ``(channels, height, width)`` in [0, 1], 1 or 3 channels each; by
+            default the two that scikit-learn ships.
+
+    Source: Asano & Saeed, "The Augmented Image Prior", ICLR 2023.
+    """
+
+    name = "crops"
+
+    def __init__(self, shape: Shape, *, photographs: Sequence[Tensor] | None = None) -> None:
+        super().__init__(shape)
+        self._pyramids = [
+            _pyramid(_with_channels(photograph, shape[0]), smallest=max(shape[1:]))
+            for photograph in (photographs or _sample_photographs())
+        ]
+
+    def _chunk(self, count: int, generator: torch.Generator) -> Tensor:
+        _, height, width = self.shape
+        pyramid = self._pyramids[_integer(len(self._pyramids), generator)]
+        image = pyramid[_integer(len(pyramid), generator)]
+        down, across = image.shape[-2:]
+        # Zoom between one and two pixels of the photograph a pixel: smaller is another level.
+        zoom = 2.0 ** torch.rand((count, 1, 1), generator=generator)
+        angle = 0.5 * torch.randn((count, 1, 1), generator=generator)
+        flip = torch.randint(0, 2, (count, 1, 1), generator=generator) * 2.0 - 1.0
+        rows = torch.linspace(-1, 1, height).view(1, height, 1) * height / 2 * zoom
+        columns = torch.linspace(-1, 1, width).view(1, 1, width) * width / 2 * zoom * flip
+        x = (columns * angle.cos() - rows * angle.sin()) / (across / 2)
+        y = (columns * angle.sin() + rows * angle.cos()) / (down / 2)
+        x = x + 2 * torch.rand((count, 1, 1), generator=generator) - 1
+        y = y + 2 * torch.rand((count, 1, 1), generator=generator) - 1
+        # One tall grid over one photograph, so the photograph is never copied per crop.
+        grid = torch.stack([x, y], dim=-1).reshape(1, count * height, width, 2)
+        crops = F.grid_sample(
+            image.unsqueeze(0), grid, padding_mode="reflection", align_corners=False
+        )
+        crops = crops.reshape(-1, count, height, width).transpose(0, 1)
+        gain = 0.5 + 1.5 * torch.rand((count, 1, 1, 1), generator=generator)
+        offset = 0.15 * torch.randn((count, crops.shape[1], 1, 1), generator=generator)
+        crops = (crops - 0.5) * gain + 0.5 + offset
+        inverted = torch.rand((count, 1, 1, 1), generator=generator) < 0.2
+        return torch.where(inverted, 1 - crops, crops).clamp(0, 1)
+
+
+class Folder(Source):
+    """A folder of public images (searched recursively), shifted and flipped at random.
+
+    Args:
+        shape: the images are scaled and centre-cropped to it.
+        path: the folder.
+        limit: at most this many images are read.
+
+    Raises:
+        DataError: no such folder, no image in it, or a file that is no image.
+    """
+
+    name = "folder"
+
+    def __init__(self, shape: Shape, path: Path, *, limit: int = 50_000) -> None:
+        super().__init__(shape)
+        if not path.is_dir():
+            raise DataError(f"public images: {path} is not a folder")
+        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in _IMAGE_SUFFIXES)
+        if not files:
+            raise DataError(f"public images: no image ({', '.join(_IMAGE_SUFFIXES)}) in {path}")
+        self._images = torch.stack([_read_image(file, shape) for file in files[:limit]])
+
+    def _chunk(self, count: int, generator: torch.Generator) -> Tensor:
+        _, height, width = self.shape
+        chosen = torch.randint(0, len(self._images), (count,), generator=generator)
+        images = self._images[chosen].float() / 255
+        reach = max(1, min(height, width) // 8)
+        rows = torch.randint(-reach, reach + 1, (count, 1), generator=generator)
+        columns = torch.randint(-reach, reach + 1, (count, 1), generator=generator)
+        down = (torch.arange(height) + rows).clamp(0, height - 1).view(count, 1, height, 1)
+        right = (torch.arange(width) + columns).clamp(0, width - 1).view(count, 1, 1, width)
+        images = images.gather(2, down.expand_as(images)).gather(3, right.expand_as(images))
+        flipped = torch.rand((count, 1, 1, 1), generator=generator) < 0.5
+        return torch.where(flipped, images.flip(-1), images)
+
+
+#: Sources that need nothing but a shape, by name; a folder needs a path as well.
+SOURCES: dict[str, Callable[[Shape], Source]] = {
+    source.name: source for source in (StructuredNoise, Silhouettes, Crops)
+}
+
+
+def smooth_field(
+    count: int, shape: Shape, *, cells: tuple[int, int], generator: torch.Generator
+) -> Tensor:
+    """Smooth Gaussian fields, ``(count, *shape)``, of roughly unit variance.
+
+    Colour channels share a field and differ by another, as those of photographs do.
+    """
+    channels, height, width = shape
+    low, high = cells
+    side = low + _integer(high - low + 1, generator)
+    coarse = torch.randn((count, channels, side, side), generator=generator)
+    if channels > 1:
+        shared = torch.randn((count, 1, side, side), generator=generator)
+        coarse = 0.8 * shared + 0.6 * coarse
+    field = F.interpolate(coarse, size=(height, width), mode="bicubic", align_corners=False)
+    return field * 1.3  # interpolation averages, and so takes some of the variance
+
+
+def _integer(below: int, generator: torch.Generator) -> int:
+    return int(torch.randint(0, below, (), generator=generator))
+
+
+def _sample_photographs() -> list[Tensor]:
+    from sklearn.datasets import load_sample_images
+
+    pictures = load_sample_images().images
+    return [torch.from_numpy(picture.copy()).permute(2, 0, 1) / 255 for picture in pictures]
+
+
+def _with_channels(image: Tensor, channels: int) -> Tensor:
+    if image.shape[0] == channels:
+        return image
+    gray = image.mean(0, keepdim=True)
+    return gray.expand(channels, -1, -1)
+
+
+def _pyramid(image: Tensor, *, smallest: int) -> list[Tensor]:
+    """The image at halved sizes, down to the last that a crop still fits in."""
+    if min(image.shape[-2:]) < smallest:
+        size = [math.ceil(side * smallest / min(image.shape[-2:])) for side in image.shape[-2:]]
+        image = F.interpolate(image.unsqueeze(0), size=size, mode="bilinear")[0].clamp(0, 1)
+    levels = [image.contiguous()]
+    while min(levels[-1].shape[-2:]) // 2 >= smallest:
+        levels.append(F.avg_pool2d(levels[-1].unsqueeze(0), 2)[0])
+    return levels
+
+
+def _read_image(file: Path, shape: Shape) -> Tensor:
+    channels, height, width = shape
+    if channels not in (1, 3):
+        raise ConfigError(f"image files give 1 or 3 channels, not {channels}")
+    try:
+        with Image.open(file) as image:
+            picture = image.convert("L" if channels == 1 else "RGB")
+            zoom = max(height / picture.height, width / picture.width)
+            size = (math.ceil(picture.width * zoom), math.ceil(picture.height * zoom))
+            picture = picture.resize(size, Image.Resampling.BOX if zoom < 1 else None)
+            left, top = (size[0] - width) // 2, (size[1] - height) // 2
+            pixels = np.asarray(picture.crop((left, top, left + width, top + height)))
+    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+        raise DataError(f"public images: {file} cannot be read as an image ({error})") from None
+    return torch.from_numpy(pixels.copy()).reshape(height, width, channels).permute(2, 0, 1)

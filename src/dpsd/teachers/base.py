@@ -1,0 +1,235 @@
+"""What a teacher is: frozen, query-only, and sealed.
+
+A batch of images goes in, class scores come out, and :meth:`Teacher.ask` seals them before anyone
+can look. A kind of teacher supplies :meth:`Teacher._scores` and nothing else; checking, input
+normalisation and the wording of errors are here, once.
+
+>>> import torch
+>>> class Uniform(Teacher):
+...     def _scores(self, images):
+...         return torch.zeros(len(images), 4)
+>>> teacher = Uniform(input_shape=(1, 8, 8), fingerprint="callable:uniform", description="uniform")
+>>> teacher.num_classes, teacher.scores
+(4, 'logits')
+>>> teacher.ask(torch.rand(2, 1, 8, 8), query_batch=0)
+RawAnswers(shape=(2, 4))
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from dpsd.errors import AnswerError, TeacherError
+from dpsd.privacy.answers import AnswerCheckError, RawAnswers, Scores
+
+Shape: TypeAlias = tuple[int, int, int]
+Normalization: TypeAlias = tuple[Sequence[float], Sequence[float]]
+Precision: TypeAlias = Literal["float32", "bfloat16"]
+DeclaredScores: TypeAlias = Literal["logits", "probabilities", "auto"]
+
+_PROBE_IMAGES = 5
+
+
+class Teacher(ABC):
+    """A frozen classifier that can only be asked.
+
+    A subclass sets up whatever :meth:`_scores` needs and then calls ``super().__init__``, which
+    asks about five images of public random noise to see that the interface is what it should be.
+    Of those answers nothing is kept but their shape and, with ``scores="auto"``, one bit: whether
+    they are probabilities. That is a property of the interface rather than of any data, but
+    declaring ``scores`` is the cleaner way, as then no value is looked at.
+
+    Args:
+        input_shape: ``(channels, height, width)`` of an image.
+        num_classes: how many classes there are; read off the probe's answers when ``None``.
+        fingerprint: sha256 of the weights and the graph, whatever the file is called and whenever
+            it was written. Budgets are kept under it, so device, precision and normalisation are
+            no part of it. A callable cannot be hashed and has ``"callable:" + name``.
+        description: the teacher in a few words, for reports and errors.
+        scores: what the teacher returns; ``"auto"`` finds out.
+        normalization: ``(means, standard deviations)``, one number per channel, applied to the
+            ``[0, 1]`` images before the teacher sees them.
+
+    Raises:
+        TeacherError: the teacher cannot be asked about images of this shape, or answers with
+            something other than class scores.
+    """
+
+    input_shape: Shape
+    num_classes: int
+    fingerprint: str
+    description: str
+    scores: Scores
+
+    def __init__(
+        self,
+        *,
+        input_shape: Shape,
+        num_classes: int | None = None,
+        fingerprint: str,
+        description: str,
+        scores: DeclaredScores = "auto",
+        normalization: Normalization | None = None,
+    ) -> None:
+        self.input_shape = checked_shape(input_shape)
+        self.fingerprint = fingerprint
+        self.description = description
+        self._normalization = _channel_tensors(normalization, channels=self.input_shape[0])
+        if num_classes is not None and num_classes < 2:
+            raise TeacherError(f"num_classes must be at least 2, not {num_classes}")
+        if scores not in ("logits", "probabilities", "auto"):
+            raise TeacherError(f"scores must be logits, probabilities or auto, not {scores!r}")
+        self.num_classes, self.scores = self._probe(num_classes, scores)
+
+    @abstractmethod
+    def _scores(self, images: Tensor) -> object:
+        """The teacher's scores for normalised images ``(N, C, H, W)``: a tensor ``(N, K)``."""
+
+    def ask(self, images: Tensor, *, query_batch: int) -> RawAnswers:
+        """Ask about a batch and seal the answers.
+
+        Args:
+            images: float32 in ``[0, 1]``, ``(N, C, H, W)``, N at least one.
+            query_batch: the batch's number in the run, for error messages.
+
+        Returns:
+            Sealed probabilities for the N images, on the images' device.
+
+        Raises:
+            TeacherError: the images are not what the teacher takes.
+            AnswerError: the teacher failed, or answered with something other than finite class
+                scores. The message says what kind of failure it was and quotes no answer.
+        """
+        if images.ndim != 4 or tuple(images.shape[1:]) != self.input_shape or len(images) == 0:
+            raise TeacherError(
+                f"query batch {query_batch}: images of shape {tuple(images.shape)}; the teacher "
+                f"takes (N, {', '.join(map(str, self.input_shape))}) with N at least 1"
+            )
+        try:
+            return RawAnswers.seal(
+                self._answers(images),
+                batch=len(images),
+                num_classes=self.num_classes,
+                scores=self.scores,
+            )
+        except Exception as error:  # noqa: BLE001 - foreign code may raise anything
+            failure = _described(error)
+        # Raised outside the handler and without a local that holds answers: the original
+        # exception, its message and the variables of its traceback are all out of reach.
+        raise AnswerError(
+            f"query batch {query_batch}: for images of shape {tuple(images.shape)} the teacher "
+            f"{failure}"
+        )
+
+    def _answers(self, images: Tensor) -> object:
+        """Raw answers, on the images' device."""
+        with torch.inference_mode():
+            if self._normalization is not None:
+                mean, deviation = (part.to(images.device) for part in self._normalization)
+                images = (images - mean) / deviation
+            answers = self._scores(images)
+            return answers.to(images.device) if isinstance(answers, Tensor) else answers
+
+    def _probe(self, num_classes: int | None, scores: DeclaredScores) -> tuple[int, Scores]:
+        """Check the interface on public noise; only a class count and a format come out."""
+        noise = torch.rand(
+            _PROBE_IMAGES, *self.input_shape, generator=torch.Generator().manual_seed(0)
+        )
+        try:
+            return _interface(self._answers(noise), num_classes=num_classes, scores=scores)
+        except Exception as error:  # noqa: BLE001 - foreign code may raise anything
+            failure = _described(error)
+        raise TeacherError(
+            f"{self.description}: asked about {_PROBE_IMAGES} images of noise with "
+            f"input_shape={self.input_shape}, the teacher {failure}. Are input_shape, num_classes "
+            "and scores right?"
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({self.description!r}, input_shape={self.input_shape}, "
+            f"num_classes={self.num_classes}, scores={self.scores!r})"
+        )
+
+
+def checked_shape(shape: Sequence[int]) -> Shape:
+    """``shape`` as three positive integers.
+
+    >>> checked_shape([1, 28, 28])
+    (1, 28, 28)
+    """
+    sizes = tuple(int(size) for size in shape)
+    if len(sizes) != 3 or min(sizes) < 1:
+        raise TeacherError(
+            f"input_shape must be (channels, height, width), all positive, not {tuple(shape)}"
+        )
+    return sizes
+
+
+def agree(name: str, declared: object, found: object, *, where: str) -> None:
+    """Refuse an argument that contradicts what a file says about itself.
+
+    >>> agree("num_classes", None, 10, where="teacher.onnx")
+    >>> agree("num_classes", 7, 10, where="teacher.onnx")
+    Traceback (most recent call last):
+        ...
+    dpsd.errors.TeacherError: teacher.onnx says num_classes 10, but num_classes=7 was given
+    """
+    if declared is not None and found is not None and declared != found:
+        raise TeacherError(f"{where} says {name} {found}, but {name}={declared} was given")
+
+
+def _channel_tensors(
+    normalization: Normalization | None, *, channels: int
+) -> tuple[Tensor, Tensor] | None:
+    if normalization is None:
+        return None
+    mean, deviation = (torch.tensor(list(part)).float().view(-1, 1, 1) for part in normalization)
+    if len(mean) != channels or len(deviation) != channels or not bool((deviation > 0).all()):
+        raise TeacherError(
+            f"normalization must be (means, deviations) with {channels} numbers each, deviations "
+            f"positive, not {normalization}"
+        )
+    return mean, deviation
+
+
+def _described(error: Exception) -> str:
+    """What went wrong, without quoting any message that the teacher may have written."""
+    if isinstance(error, AnswerCheckError):
+        return f"returned {error}"
+    return f"raised {type(error).__name__} (its message is withheld: it may quote answers)"
+
+
+def _interface(
+    answers: object, *, num_classes: int | None, scores: DeclaredScores
+) -> tuple[int, Scores]:
+    """Class count and format of the probe's answers: all that is ever taken from them."""
+    if num_classes is None:
+        num_classes = _count_classes(answers)
+    if scores == "auto":
+        scores = "probabilities" if _are_probabilities(answers) else "logits"
+    RawAnswers.seal(answers, batch=_PROBE_IMAGES, num_classes=num_classes, scores=scores)
+    return num_classes, scores
+
+
+def _count_classes(answers: object) -> int:
+    if not isinstance(answers, Tensor):
+        raise AnswerCheckError(f"a {type(answers).__name__} instead of a tensor of scores")
+    if answers.ndim not in (2, 3) or answers.shape[-1] < 2:
+        raise AnswerCheckError(
+            f"shape {tuple(answers.shape)} instead of ({_PROBE_IMAGES}, number of classes)"
+        )
+    return answers.shape[-1]
+
+
+def _are_probabilities(answers: object) -> bool:
+    """The one bit that leaves the probe's answers."""
+    if not isinstance(answers, Tensor) or answers.ndim == 0:
+        return False
+    values = answers.float()
+    return bool((values >= 0).all()) and bool(((values.sum(-1) - 1).abs() < 1e-3).all())

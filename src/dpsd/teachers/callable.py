@@ -1,0 +1,70 @@
+"""A teacher that is any Python function: a remote service, another framework, an ensemble.
+
+>>> import numpy
+>>> teacher = CallableTeacher(
+...     lambda images: numpy.full((len(images), 3), 1 / 3), input_shape=(1, 8, 8), name="thirds"
+... )
+>>> teacher.scores, teacher.fingerprint
+('probabilities', 'callable:thirds')
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dpsd.teachers.base import DeclaredScores, Normalization, Shape, Teacher
+
+
+class CallableTeacher(Teacher):
+    """A function from images to scores.
+
+    A function has no content to hash, so its fingerprint is ``"callable:" + name``: give two
+    different teachers two different names, and the same teacher always the same one, or their
+    privacy budgets get mixed up.
+
+    Args:
+        function: takes a float32 tensor ``(N, C, H, W)`` in ``[0, 1]`` on the student's device,
+            returns scores ``(N, K)`` as a tensor or a NumPy array.
+        input_shape: ``(C, H, W)``.
+        num_classes: K; read off a probe when ``None``.
+        scores: ``"logits"``, ``"probabilities"`` or ``"auto"``.
+        normalization: ``(means, deviations)`` applied to the images first.
+        name: what the budget is kept under; by default the function's qualified name.
+
+    Raises:
+        TeacherError: the function does not answer with class scores.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[Tensor], object],
+        *,
+        input_shape: Shape,
+        num_classes: int | None = None,
+        scores: DeclaredScores = "auto",
+        normalization: Normalization | None = None,
+        name: str | None = None,
+    ) -> None:
+        self._function = function
+        name = name or _qualified_name(function)
+        super().__init__(
+            input_shape=input_shape,
+            num_classes=num_classes,
+            fingerprint=f"callable:{name}",
+            description=f"callable {name}",
+            scores=scores,
+            normalization=normalization,
+        )
+
+    def _scores(self, images: Tensor) -> object:
+        scores = self._function(images)
+        return torch.from_numpy(scores) if isinstance(scores, np.ndarray) else scores
+
+
+def _qualified_name(function: Callable[..., object]) -> str:
+    named = function if hasattr(function, "__qualname__") else type(function)
+    return f"{named.__module__}.{named.__qualname__}"

@@ -1,0 +1,170 @@
+"""A teacher that is an exported program, ``.pt2``: graph and weights in one file, no Python needed.
+
+>>> import tempfile
+>>> module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3)).eval()
+>>> program = torch.export.export(module, (torch.zeros(4, 1, 8, 8),))
+>>> with tempfile.TemporaryDirectory() as folder:
+...     torch.export.save(program, f"{folder}/teacher.pt2")
+...     teacher = ExportedTeacher(f"{folder}/teacher.pt2")
+>>> teacher.input_shape, teacher.num_classes
+((1, 8, 8), 3)
+>>> teacher.ask(torch.rand(10, 1, 8, 8), query_batch=0)
+RawAnswers(shape=(10, 3))
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.export import ExportedProgram
+
+from dpsd.errors import TeacherError
+from dpsd.teachers.archive import read_archive
+from dpsd.teachers.base import (
+    DeclaredScores,
+    Normalization,
+    Precision,
+    Shape,
+    Teacher,
+    agree,
+    checked_shape,
+)
+from dpsd.teachers.fixed_batch import in_fixed_batches
+from dpsd.teachers.module import checked_device
+
+_LARGEST_BATCH = 1 << 16  # a bound beyond this is no bound
+
+
+class ExportedTeacher(Teacher):
+    """A program written by ``torch.export.save``: one image input, one output of scores.
+
+    A fixed batch size, or a largest one, is fine: batches are cut and padded to it.
+
+    Args:
+        path: the ``.pt2`` file.
+        input_shape: if given, must be what the program takes.
+        num_classes: if given, must be what the program returns.
+        scores: ``"logits"``, ``"probabilities"`` or ``"auto"``.
+        normalization: ``(means, deviations)`` applied to the images first.
+        device: where the program runs.
+        precision: ``"bfloat16"`` asks under autocast.
+
+    Raises:
+        TeacherError: the file is missing, damaged, could run code, or is no classifier.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        input_shape: Shape | None = None,
+        num_classes: int | None = None,
+        scores: DeclaredScores = "auto",
+        normalization: Normalization | None = None,
+        device: str = "cpu",
+        precision: Precision = "float32",
+    ) -> None:
+        path = Path(path)
+        if not path.is_file():
+            raise TeacherError(f"there is no file {path}: check the path")
+        self._device = checked_device(device)
+        self._precision = precision
+        archive = read_archive(path.read_bytes(), where=str(path))
+        program = _load(archive.content, self._device, path)
+        image, classes = _the_input_and_classes(program, path)
+        batch, *sizes = image.shape
+        if not all(isinstance(size, int) for size in sizes):
+            raise TeacherError(
+                f"{path} takes images of varying shape: export it with only the batch dynamic"
+            )
+        found = checked_shape(sizes)
+        agree("input_shape", input_shape and checked_shape(input_shape), found, where=str(path))
+        agree("num_classes", num_classes, classes, where=str(path))
+        self._batch = _largest_batch(batch, program)
+        self._dtype = image.dtype
+        self._module = program.module()
+        super().__init__(
+            input_shape=found,
+            num_classes=num_classes,
+            fingerprint=archive.fingerprint,
+            description=f"exported program {path.name}",
+            scores=scores,
+            normalization=normalization,
+        )
+
+    def _scores(self, images: Tensor) -> object:
+        with torch.autocast(
+            self._device.type, torch.bfloat16, enabled=self._precision == "bfloat16"
+        ):
+            images = images.to(self._device, self._dtype).contiguous()
+            return in_fixed_batches(self._run, images, size=self._batch)
+
+    def _run(self, images: Tensor) -> object:
+        scores = self._module(images)
+        # Some exporters wrap a single output.
+        return scores[0] if isinstance(scores, tuple | list) and len(scores) == 1 else scores
+
+
+def _load(content: bytes, device: torch.device, path: Path) -> ExportedProgram:
+    log = logging.getLogger("torch.export")
+    level = log.level
+    log.setLevel(logging.ERROR)  # torch warns with a whole traceback before it raises
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.export.load(io.BytesIO(content))
+            if device.type != "cpu":
+                from torch.export.passes import move_to_device_pass
+
+                program = move_to_device_pass(program, device)
+            return program
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise TeacherError(
+            f"{path} cannot be loaded by torch {torch.__version__}: {type(error).__name__}: "
+            f"{reason}. Export it again, with a torch no newer than this one"
+        ) from error
+    finally:
+        log.setLevel(level)
+
+
+def _the_input_and_classes(program: ExportedProgram, path: Path) -> tuple[Tensor, int | None]:
+    """The image input's example, with symbolic sizes where it is open, and the class count."""
+    signature = program.graph_signature
+    examples = {node.name: node.meta.get("val") for node in program.graph.nodes}
+    inputs, outputs = list(signature.user_inputs), list(signature.user_outputs)
+    if len(inputs) != 1 or len(outputs) != 1:
+        raise TeacherError(
+            f"{path} has inputs {_listed(inputs, examples)} and outputs "
+            f"{_listed(outputs, examples)}; a teacher has one of each"
+        )
+    image, scores = examples.get(str(inputs[0])), examples.get(str(outputs[0]))
+    if not isinstance(image, Tensor) or image.ndim != 4 or not image.is_floating_point():
+        raise TeacherError(
+            f"{path} takes {_listed(inputs, examples)}; a teacher takes float images (N, C, H, W)"
+        )
+    classes = scores.shape[-1] if isinstance(scores, Tensor) and scores.ndim else None
+    return image, classes if isinstance(classes, int) else None
+
+
+def _listed(names: list[Any], examples: dict[str, Any]) -> str:
+    shapes = ((name, examples.get(str(name))) for name in names)
+    return ", ".join(
+        f"{name}{tuple(map(str, value.shape))}" if isinstance(value, Tensor) else str(name)
+        for name, value in shapes
+    )
+
+
+def _largest_batch(batch: int | torch.SymInt, program: ExportedProgram) -> int | None:
+    if isinstance(batch, int):
+        return batch
+    bounds = program.range_constraints.get(batch.node.expr)
+    if bounds is None or not bounds.upper.is_finite or bounds.upper > _LARGEST_BATCH:
+        return None
+    return int(bounds.upper)

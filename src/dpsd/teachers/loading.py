@@ -1,0 +1,178 @@
+"""One way to load any teacher: :func:`load_teacher` decides by what it is given.
+
+>>> load_teacher("weights.safetensors")
+Traceback (most recent call last):
+    ...
+dpsd.errors.TeacherError: there is no weights.safetensors: a teacher is a directory that ...
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+from torch import Tensor, nn
+
+from dpsd.errors import TeacherError
+from dpsd.teachers.base import (
+    DeclaredScores,
+    Normalization,
+    Precision,
+    Shape,
+    Teacher,
+    agree,
+    checked_shape,
+)
+from dpsd.teachers.callable import CallableTeacher
+from dpsd.teachers.directory import load_directory
+from dpsd.teachers.exported import ExportedTeacher
+from dpsd.teachers.factory import build_from_factory
+from dpsd.teachers.module import ModuleTeacher
+from dpsd.teachers.onnx import OnnxTeacher
+from dpsd.teachers.weights import WEIGHT_SUFFIXES, fill_module, read_weights
+
+TeacherSource: TypeAlias = str | Path | nn.Module | Teacher | Callable[[Tensor], object]
+
+_FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+_KINDS = "a directory that train-teacher wrote, a .pt2 or .onnx file, or 'package.module:factory'"
+
+
+def load_teacher(
+    source: TeacherSource,
+    *,
+    input_shape: Shape | None = None,
+    num_classes: int | None = None,
+    weights: str | Path | None = None,
+    scores: DeclaredScores = "auto",
+    normalization: Normalization | None = None,
+    device: str = "cpu",
+    precision: Precision = "float32",
+) -> Teacher:
+    """Make a teacher of what is given.
+
+    Args:
+        source: a :class:`Teacher` (returned as it is), an ``nn.Module``, a function from images to
+            scores, a directory that ``train-teacher`` wrote, a ``.pt2`` or ``.onnx`` file, or
+            ``"package.module:factory"``.
+        input_shape: ``(channels, height, width)``; needed for modules, functions and factories,
+            checked against what a file says of itself.
+        num_classes: checked if given, otherwise found out.
+        weights: a state dict, ``.safetensors``, ``.pt`` or ``.pth``, for a factory's or your own
+            module.
+        scores: what the teacher returns; ``"auto"`` finds out, see :class:`Teacher`.
+        normalization: ``(means, deviations)`` per channel, applied to ``[0, 1]`` images first.
+        device: where modules and exported programs run; ONNX files run on the CPU.
+        precision: ``"bfloat16"`` asks modules and exported programs under autocast.
+
+    Raises:
+        TeacherError: nothing loadable there, or something that is no classifier; says what to
+            mend. No file is ever unpickled beyond tensors.
+    """
+    shape = None if input_shape is None else checked_shape(input_shape)
+    made: object = source
+    name: str | None = None
+    if isinstance(source, str) and _FACTORY.fullmatch(source) and not Path(source).exists():
+        made = build_from_factory(source, input_shape=shape, num_classes=num_classes)
+        name = source
+    if weights is not None and not isinstance(made, nn.Module):
+        raise TeacherError(
+            f"weights={str(weights)!r} needs a module to fill: give 'package.module:factory' as "
+            "the teacher, with a factory that returns an nn.Module"
+        )
+    if isinstance(made, str | Path):
+        return _load_path(
+            Path(made),
+            input_shape=shape,
+            num_classes=num_classes,
+            scores=scores,
+            normalization=normalization,
+            device=device,
+            precision=precision,
+        )
+    if isinstance(made, Teacher):
+        agree("input_shape", shape, made.input_shape, where=made.description)
+        agree("num_classes", num_classes, made.num_classes, where=made.description)
+        return made
+    if not callable(made):
+        raise TeacherError(
+            f"{name or 'the teacher'} is a {type(made).__name__}; a teacher is {_KINDS}, "
+            "an nn.Module or a function from images to scores"
+        )
+    if shape is None:
+        raise TeacherError(
+            f"{name or 'the teacher'} does not say what images it takes: give "
+            "input_shape=(channels, height, width)"
+        )
+    if not isinstance(made, nn.Module):
+        return CallableTeacher(
+            made,
+            input_shape=shape,
+            num_classes=num_classes,
+            scores=scores,
+            normalization=normalization,
+            name=name,
+        )
+    if weights is not None:
+        fill_module(made, read_weights(Path(weights)), where=str(weights))
+    return ModuleTeacher(
+        made,
+        input_shape=shape,
+        num_classes=num_classes,
+        scores=scores,
+        normalization=normalization,
+        device=device,
+        precision=precision,
+        description=name,
+    )
+
+
+def _load_path(
+    path: Path,
+    *,
+    input_shape: Shape | None,
+    num_classes: int | None,
+    scores: DeclaredScores,
+    normalization: Normalization | None,
+    device: str,
+    precision: Precision,
+) -> Teacher:
+    if path.is_dir():
+        if normalization is not None:
+            raise TeacherError(f"{path} normalises its own input: leave normalization out")
+        return load_directory(
+            path,
+            input_shape=input_shape,
+            num_classes=num_classes,
+            scores="logits" if scores == "auto" else scores,
+            device=device,
+            precision=precision,
+        )
+    if not path.exists():
+        raise TeacherError(f"there is no {path}: a teacher is {_KINDS}")
+    if path.suffix == ".pt2":
+        return ExportedTeacher(
+            path,
+            input_shape=input_shape,
+            num_classes=num_classes,
+            scores=scores,
+            normalization=normalization,
+            device=device,
+            precision=precision,
+        )
+    if path.suffix == ".onnx":
+        return OnnxTeacher(
+            path,
+            input_shape=input_shape,
+            num_classes=num_classes,
+            scores=scores,
+            normalization=normalization,
+        )
+    if path.suffix in WEIGHT_SUFFIXES:
+        read_weights(path)  # a file that is damaged, or no state dict, has a better message
+        raise TeacherError(
+            f"{path} is a state dict: weights without the code that runs them. Give the code as "
+            f"the teacher, 'package.module:factory', and weights={str(path)!r}"
+        )
+    raise TeacherError(f"{path} is of no known kind: a teacher is {_KINDS}")

@@ -1,0 +1,86 @@
+"""A teacher that is a PyTorch module.
+
+>>> import torch
+>>> module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3))
+>>> teacher = ModuleTeacher(module, input_shape=(1, 8, 8))
+>>> teacher.ask(torch.rand(2, 1, 8, 8), query_batch=0)
+RawAnswers(shape=(2, 3))
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from dpsd.errors import TeacherError
+from dpsd.teachers.base import DeclaredScores, Normalization, Precision, Shape, Teacher
+from dpsd.teachers.fingerprint import fingerprint_module
+
+
+class ModuleTeacher(Teacher):
+    """A module, frozen in place: in eval mode, without gradients, channels last, on ``device``.
+
+    Args:
+        module: takes images ``(N, C, H, W)``, returns scores ``(N, K)``. It is not copied.
+        input_shape: ``(C, H, W)``.
+        num_classes: K; read off a probe when ``None``.
+        scores: ``"logits"``, ``"probabilities"`` or ``"auto"``.
+        normalization: ``(means, deviations)`` applied to the images first.
+        device: where the module runs.
+        precision: ``"bfloat16"`` asks under autocast.
+        description: for reports; by default the module's class.
+
+    Raises:
+        TeacherError: an unusable device, or a module that does not answer with class scores.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        input_shape: Shape,
+        num_classes: int | None = None,
+        scores: DeclaredScores = "auto",
+        normalization: Normalization | None = None,
+        device: str = "cpu",
+        precision: Precision = "float32",
+        description: str | None = None,
+    ) -> None:
+        if precision not in ("float32", "bfloat16"):
+            raise TeacherError(f"precision must be float32 or bfloat16, not {precision!r}")
+        fingerprint = fingerprint_module(module)
+        self._device = checked_device(device)
+        self._precision = precision
+        self._module = module.eval().requires_grad_(False)
+        self._module.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        super().__init__(
+            input_shape=input_shape,
+            num_classes=num_classes,
+            fingerprint=fingerprint,
+            description=description or f"module {type(module).__name__}",
+            scores=scores,
+            normalization=normalization,
+        )
+
+    def _scores(self, images: Tensor) -> object:
+        self._module.eval()  # whoever else holds the module may have switched it to training
+        images = images.to(self._device).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(
+            self._device.type, torch.bfloat16, enabled=self._precision == "bfloat16"
+        ):
+            return self._module(images)
+
+
+def checked_device(device: str) -> torch.device:
+    """``device`` as torch knows it, if this machine has it.
+
+    >>> checked_device("cpu")
+    device(type='cpu')
+    """
+    try:
+        found = torch.device(device)
+        torch.empty(1, device=found)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise TeacherError(f"device {device!r} cannot be used: {reason}") from None
+    return found

@@ -1,0 +1,208 @@
+"""A teacher that is an ONNX file, run by ONNX Runtime on the CPU. Needs ``pip install dpsd[onnx]``.
+
+A file written by, for example, ``torch.onnx.export(module, images, "teacher.onnx")`` needs nothing
+else said: it names its own image shape.
+
+>>> OnnxTeacher("nowhere.onnx")
+Traceback (most recent call last):
+    ...
+dpsd.errors.TeacherError: there is no file nowhere.onnx: check the path
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dpsd.errors import TeacherError
+from dpsd.teachers.base import (
+    DeclaredScores,
+    Normalization,
+    Shape,
+    Teacher,
+    agree,
+    checked_shape,
+)
+from dpsd.teachers.fingerprint import fingerprint_files
+from dpsd.teachers.fixed_batch import in_fixed_batches
+
+_FLOATS = {
+    "tensor(float)": torch.float32,
+    "tensor(float16)": torch.float16,
+    "tensor(double)": torch.float64,
+}
+
+
+class OnnxTeacher(Teacher):
+    """A classifier in ONNX: one image input ``(N, C, H, W)``, one 2-D output of scores.
+
+    A fixed batch dimension is fine: batches are cut and padded to it. External data must lie in
+    the model's own folder.
+
+    Args:
+        path: the ``.onnx`` file.
+        input_shape: ``(C, H, W)``; needed only if the graph leaves one of them open.
+        num_classes: if given, must be what the graph says.
+        scores: ``"logits"``, ``"probabilities"`` or ``"auto"``.
+        normalization: ``(means, deviations)`` applied to the images first.
+
+    Raises:
+        TeacherError: the file is missing, damaged, reaches outside its folder, is no classifier,
+            or ONNX Runtime is not installed.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        input_shape: Shape | None = None,
+        num_classes: int | None = None,
+        scores: DeclaredScores = "auto",
+        normalization: Normalization | None = None,
+    ) -> None:
+        path = Path(path)
+        if not path.is_file():
+            raise TeacherError(f"there is no file {path}: check the path")
+        # Locations are checked before the runtime sees the file, which would follow them.
+        data_files = _external_data_files(path)
+        self._session = _open_session(path)
+        self._input, self._output = _the_input_and_output(self._session, path)
+        batch, *image = self._input.shape
+        self._batch = batch if isinstance(batch, int) and batch > 0 else None
+        self._dtype = _FLOATS[self._input.type]
+        classes = self._output.shape[-1]
+        agree(
+            "num_classes",
+            num_classes,
+            classes if isinstance(classes, int) else None,
+            where=str(path),
+        )
+        super().__init__(
+            input_shape=_image_shape(image, input_shape, path),
+            num_classes=num_classes,
+            fingerprint=fingerprint_files([path, *data_files]),
+            description=f"onnx {path.name}",
+            scores=scores,
+            normalization=normalization,
+        )
+
+    def _scores(self, images: Tensor) -> object:
+        return in_fixed_batches(self._run, images, size=self._batch)
+
+    def _run(self, images: Tensor) -> object:
+        array = images.to("cpu", self._dtype).contiguous().numpy()
+        (scores,) = self._session.run([self._output.name], {self._input.name: array})
+        return torch.from_numpy(scores)
+
+
+def _external_data_files(path: Path) -> list[Path]:
+    """The files in which the model keeps its weights, checked to lie in the model's folder."""
+    try:
+        import onnx
+    except ImportError:
+        raise _missing_extra(path) from None
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except Exception as error:  # noqa: BLE001 - protobuf and onnx each have their own kinds
+        raise TeacherError(
+            f"{path} is damaged, cut off or no ONNX file ({type(error).__name__}): export it again"
+        ) from None
+    folder = path.parent.resolve()
+    files: dict[str, Path] = {}
+    for tensor in _tensors(model, onnx.TensorProto):
+        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            continue
+        location = next((e.value for e in tensor.external_data if e.key == "location"), "")
+        parts = PurePosixPath(location).parts + PureWindowsPath(location).parts
+        absolute = PurePosixPath(location).is_absolute() or PureWindowsPath(location).drive
+        file = folder / location
+        if not location or absolute or ".." in parts or not _is_inside(file, folder):
+            raise TeacherError(
+                f"{path} keeps weights in {location!r}, outside its own folder: it will not be "
+                "followed. Export the model with its weights inside or beside it"
+            )
+        if not file.is_file():
+            raise TeacherError(
+                f"{path} keeps weights in {location!r}, which is missing: copy it along"
+            )
+        files[location] = file
+    return [files[location] for location in sorted(files)]
+
+
+def _is_inside(file: Path, folder: Path) -> bool:
+    return file.resolve().is_relative_to(folder)  # resolved: a link may lead elsewhere
+
+
+def _tensors(message: Any, tensor_type: type) -> Iterator[Any]:
+    """Every tensor in a model: initialisers, attributes, subgraphs, functions, whatever comes."""
+    for field, value in message.ListFields():
+        if field.message_type is None:
+            continue
+        for item in value if hasattr(value, "add") else [value]:
+            if isinstance(item, tensor_type):
+                yield item
+            else:
+                yield from _tensors(item, tensor_type)
+
+
+def _open_session(path: Path) -> Any:
+    try:
+        import onnxruntime
+    except ImportError:
+        raise _missing_extra(path) from None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # errors come as exceptions; a log line could quote a value
+    try:
+        return onnxruntime.InferenceSession(
+            str(path), sess_options=options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # noqa: BLE001 - the runtime has a dozen kinds of its own
+        reason = " ".join(str(error).split())
+        raise TeacherError(f"{path} cannot be run by ONNX Runtime: {reason}") from None
+
+
+def _the_input_and_output(session: Any, path: Path) -> tuple[Any, Any]:
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    if len(inputs) != 1:
+        raise TeacherError(f"{path} has {len(inputs)} inputs, a teacher has one: {_listed(inputs)}")
+    (image,) = inputs
+    if image.type not in _FLOATS or len(image.shape) != 4:
+        raise TeacherError(
+            f"{path} takes {_listed(inputs)}; a teacher takes float images (N, C, H, W)"
+        )
+    scores = [out for out in outputs if out.type in _FLOATS and len(out.shape) == 2]
+    if len(scores) != 1:
+        raise TeacherError(
+            f"{path} has {len(scores)} outputs that could be class scores (N, K), a teacher has "
+            f"one: {_listed(outputs)}"
+        )
+    return image, scores[0]
+
+
+def _image_shape(found: list[Any], declared: Shape | None, path: Path) -> Shape:
+    fixed = [size if isinstance(size, int) and size > 0 else None for size in found]
+    if declared is None:
+        if None in fixed:
+            raise TeacherError(
+                f"{path} leaves the image shape open ({', '.join(map(str, found))}): give "
+                "input_shape=(C, H, W)"
+            )
+        return checked_shape([size for size in fixed if size is not None])
+    declared = checked_shape(declared)
+    if any(size not in (None, given) for size, given in zip(fixed, declared, strict=True)):
+        agree("input_shape", declared, tuple(found), where=str(path))
+    return declared
+
+
+def _listed(arguments: list[Any]) -> str:
+    return ", ".join(f"{a.name} {a.type}{list(a.shape)}" for a in arguments)
+
+
+def _missing_extra(path: Path) -> TeacherError:
+    return TeacherError(f"{path} needs ONNX Runtime: pip install dpsd[onnx]")

@@ -1,0 +1,128 @@
+"""Reading weights from a file, and filling a module with them. Nothing here unpickles objects.
+
+>>> import tempfile, torch
+>>> from safetensors.torch import save_file
+>>> layer = torch.nn.Linear(2, 1)
+>>> with tempfile.TemporaryDirectory() as folder:
+...     save_file(layer.state_dict(), f"{folder}/layer.safetensors")
+...     fill_module(layer, read_weights(Path(folder) / "layer.safetensors"), where="layer")
+"""
+
+from __future__ import annotations
+
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from dpsd.errors import TeacherError
+from dpsd.teachers.archive import UnsafeContentError, refuse_inflation
+
+WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth")
+_NAMES_SHOWN = 5
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The named tensors in a ``.safetensors``, ``.pt`` or ``.pth`` file, on the CPU.
+
+    Raises:
+        TeacherError: the file is missing, damaged, or holds more than tensors.
+    """
+    if not path.is_file():
+        raise TeacherError(f"there is no weights file {path}: check the path")
+    try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
+        if path.suffix in WEIGHT_SUFFIXES:
+            return _read_state_dict(path)
+    except SafetensorError as error:
+        raise TeacherError(
+            f"{path} is damaged or cut off ({_one_line(error)}): copy it again"
+        ) from None
+    except OSError as error:
+        raise TeacherError(f"{path} cannot be read: {_one_line(error)}") from None
+    raise TeacherError(f"{path} is no weights file: it should end in {', '.join(WEIGHT_SUFFIXES)}")
+
+
+def fill_module(module: nn.Module, state: Mapping[str, Tensor], *, where: str) -> None:
+    """Load a state dict that must fit the module exactly.
+
+    Args:
+        module: filled in place.
+        state: its parameters and buffers by name.
+        where: the weights' origin, for the message.
+
+    Raises:
+        TeacherError: names that are missing or left over and shapes that differ, all at once.
+    """
+    wanted = module.state_dict()
+    missing = sorted(wanted.keys() - state.keys())
+    unexpected = sorted(state.keys() - wanted.keys())
+    shapes = [
+        f"{name} is {tuple(state[name].shape)} instead of {tuple(wanted[name].shape)}"
+        for name in sorted(wanted.keys() & state.keys())
+        if state[name].shape != wanted[name].shape
+    ]
+    problems = [
+        f"{title} {_shortened(names)}"
+        for title, names in (
+            ("missing", missing),
+            ("unexpected", unexpected),
+            ("other shapes:", shapes),
+        )
+        if names
+    ]
+    if problems:
+        raise TeacherError(
+            f"{where} does not fit {type(module).__name__}: {'; '.join(problems)}. "
+            "Is it another architecture's, or wrapped in a prefix?"
+        )
+    module.load_state_dict(state)
+
+
+def _read_state_dict(path: Path) -> dict[str, Tensor]:
+    content: Any
+    try:
+        if zipfile.is_zipfile(path):
+            refuse_inflation(path.read_bytes())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except UnsafeContentError as error:
+        raise TeacherError(f"{path} will not be loaded: it holds {error}") from None
+    except Exception as error:  # noqa: BLE001 - torch raises many kinds for a damaged file
+        if "weights_only" in str(error) or "Weights only" in str(error):
+            raise TeacherError(
+                f"{path} holds more than tensors, and unpickling it could run any code, so it will "
+                "not be unpickled. Convert it where you trust it: "
+                "safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')"
+            ) from None
+        raise TeacherError(
+            f"{path} is damaged, cut off or no torch file ({type(error).__name__}): copy it again"
+        ) from None
+    # Checkpoints commonly keep the state dict one level down.
+    if isinstance(content, Mapping):
+        for key in ("state_dict", "model_state_dict", "model"):
+            if isinstance(content.get(key), Mapping):
+                content = content[key]
+                break
+    if not isinstance(content, Mapping) or not all(
+        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in content.items()
+    ):
+        raise TeacherError(f"{path} is no state dict (a mapping of names to tensors)")
+    return dict(content)
+
+
+def _shortened(names: list[str]) -> str:
+    shown = ", ".join(names[:_NAMES_SHOWN])
+    return shown if len(names) <= _NAMES_SHOWN else f"{shown} and {len(names) - _NAMES_SHOWN} more"
+
+
+def _one_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

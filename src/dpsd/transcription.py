@@ -1,0 +1,472 @@
+"""Transcription: a teacher's answers, privatised, become a student (DPSD's Algorithm 1).
+
+    for each round:
+        synthesise queries
+        the teacher answers each once, and a mechanism privatises every answer
+        the student learns from all releases so far
+        the generator learns from the student
+
+Everything downstream of the mechanism is post-processing and costs no privacy.
+
+>>> import dpsd, tempfile
+>>> def bright(images):  # a "teacher" of two classes
+...     light = images.mean((1, 2, 3))
+...     return torch.stack([0.5 - light, light - 0.5], dim=1) * 20
+>>> teacher = dpsd.load_teacher(bright, input_shape=(1, 8, 8), num_classes=2, scores="logits")
+>>> budget = dpsd.Budget(epsilon=2.0, adjacency="response")
+>>> with tempfile.TemporaryDirectory() as out:
+...     run = dpsd.transcribe(teacher, mechanism=dpsd.RandomizedResponse(), budget=budget,
+...                           out=out, recipe=dpsd.Recipe(rounds=2, queries=256, generator_steps=2))
+>>> run.certificate.events
+{'response': 1, 'round': 2, 'teacher': 512}
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dpsd.config import Recipe, TranscriptionConfig
+from dpsd.distillation.generator import GeneratorTraining, fit_generator, sample_images
+from dpsd.distillation.student import StudentTraining, fit_student, informative_rows
+from dpsd.errors import RunError
+from dpsd.execution import Execution, inference_batch
+from dpsd.models import build_classifier, build_generator
+from dpsd.privacy.accounting import Budget, Exposure, calibrate
+from dpsd.privacy.mechanisms import Gaussian, Mechanism, RandomizedResponse
+from dpsd.privacy.randomness import ReproducibleNoise
+from dpsd.quality import RoundQuality, assess, collapse_warning
+from dpsd.releases import Replay, RoundReleases
+from dpsd.runs import Run, RunDirectory
+from dpsd.streams import stream, stream_seed
+from dpsd.synthesis.mixture import Mixture, build_mixture
+from dpsd.teachers import Teacher
+
+#: How many times as many queries are synthesised as wanted before a round makes do with fewer.
+_PATIENCE = 4
+
+
+class Observer:
+    """Told how a run is going; does nothing. Everything it hears is public."""
+
+    def phase(self, name: str, *, total: int, round_index: int) -> Callable[[int], None]:
+        """A phase of ``total`` steps begins; call the result with the steps done."""
+        return lambda _: None
+
+    def round_finished(self, metrics: dict[str, Any]) -> None:
+        """A round is over."""
+
+    def warn(self, message: str) -> None:
+        """Something that the user should know."""
+        warnings.warn(message, stacklevel=2)
+
+
+@dataclass(kw_only=True)
+class Transcription:
+    """The players and the parts of a run. :func:`transcribe` makes one; :meth:`run` plays it."""
+
+    teacher: Teacher
+    student: nn.Module
+    generator: nn.Module
+    mechanism: Mechanism
+    sources: Mixture
+    recipe: Recipe
+    execution: Execution
+    directory: RunDirectory
+    observer: Observer
+    replay: Replay = field(default_factory=Replay)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def run(self) -> Run:
+        """All rounds that are left, then the certificate."""
+        finished, shares = self.directory.load_checkpoint(
+            student=self.student, generator=self.generator
+        )
+        if shares is not None:
+            self.sources = Mixture(self.sources.sources, shares)
+        for round_index in range(1, finished + 1):
+            stored = self.directory.stored_releases(round_index)
+            if stored is None:
+                raise RunError(f"{self.directory.releases_path(round_index)} is missing")
+            self.replay.append(stored)
+        for round_index in range(finished + 1, self.recipe.rounds + 1):
+            self.play(round_index)
+        certificate = self.directory.finish(student=self.student, generator=self.generator)
+        return Run(
+            directory=self.directory,
+            student=self.student.eval(),
+            generator=self.generator,
+            certificate=certificate,
+            metrics=self.directory.metrics(),
+        )
+
+    def play(self, round_index: int) -> None:
+        """One round of Algorithm 1."""
+        self.seconds = {}
+        releases = self.directory.stored_releases(round_index)
+        if releases is None:
+            queries = self.synthesise(round_index)
+            releases = self.directory.store_releases(self.ask(round_index, *queries))
+        self.replay.append(releases)
+        quality = assess(releases, self.mechanism)
+        if warning := collapse_warning(quality, round_index=round_index):
+            self.observer.warn(warning)
+        student_loss = self.teach_student(round_index)
+        generator_loss = self.teach_generator(round_index)
+        if self.recipe.adaptive:
+            self.sources = self.sources.adapted(quality.surprise, quality.spread)
+        self.directory.save_checkpoint(
+            round_index,
+            student=self.student,
+            generator=self.generator,
+            shares=self.sources.shares,
+        )
+        metrics = self._metrics(releases, quality, student_loss, generator_loss)
+        self.directory.append_metrics(metrics)
+        self.observer.round_finished(metrics)
+
+    def synthesise(self, round_index: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Queries worth asking, the prior to ask with, the student's predictions, and sources."""
+        wanted = self.recipe.queries_in(round_index)
+        random = stream(self.recipe.seed, round_index, "queries")
+        # Nothing is known before the first round: the prior is flat, and the generator is blind.
+        exploration = 1.0 if round_index == 1 else self.recipe.exploration
+        share = 0.0 if round_index == 1 else self.recipe.generator_share
+        parts: list[tuple[Tensor, ...]] = []
+        found, drawn = 0, 0
+        with self._phase("synthesis", total=wanted, round_index=round_index) as advance:
+            while found < wanted and drawn < _PATIENCE * wanted:
+                count = wanted - found
+                queries, source = self._draw(count, generator_share=share, random=random)
+                logits = self.execution.predict(self.student, queries).cpu()
+                prior = (logits / self.recipe.prior_temperature).softmax(-1)
+                explored = torch.rand((count, 1), generator=random) < exploration
+                prior = torch.where(explored, _flat(prior, random), prior).half()
+                worth = self.mechanism.needs_answer(prior.float())
+                part = (queries, prior, logits.argmax(-1).to(torch.int32), source)
+                parts.append(tuple(column[worth] for column in part))
+                drawn += count
+                found += int(worth.sum())
+                advance(int(worth.sum()))
+        queries, prior, predicted, source = (torch.cat(c) for c in zip(*parts, strict=True))
+        return queries, prior, predicted, source
+
+    def ask(
+        self, round_index: int, queries: Tensor, prior: Tensor, predicted: Tensor, source: Tensor
+    ) -> RoundReleases:
+        """The teacher answers every query once; only what the mechanism releases goes on."""
+        mechanism = self.mechanism.with_noise(self.mechanism.noise.for_round(round_index))
+        self.directory.ledger.reserve(
+            round_index=round_index,
+            answers=len(queries),
+            mechanism=mechanism,
+            teacher=self.teacher.fingerprint,
+        )
+        released: list[Tensor] = []
+        size = inference_batch(queries.shape[1:])
+        with self._phase("teacher", total=len(queries), round_index=round_index) as advance:
+            for number, start in enumerate(range(0, len(queries), size)):
+                batch = slice(start, start + size)
+                images = self.execution.images(queries[batch])
+                answers = self.teacher.ask(images, query_batch=number)
+                known = prior[batch].to(images.device).float()
+                released.append(mechanism.privatize(answers, known).cpu())
+                advance(len(images))
+        return RoundReleases(
+            index=round_index,
+            queries=queries,
+            prior=prior,
+            predicted=predicted,
+            source=source,
+            release=torch.cat(released),
+        )
+
+    def teach_student(self, round_index: int) -> float:
+        """The student learns from all releases so far."""
+        training = StudentTraining(
+            epochs=self.recipe.epochs,
+            batch_size=self.recipe.batch_size,
+            learning_rate=self.recipe.learning_rate,
+        )
+        total = training.steps(len(informative_rows(self.replay, self.mechanism)))
+        with self._phase("student", total=total, round_index=round_index) as advance:
+            return fit_student(
+                self.student,
+                self.replay,
+                mechanism=self.mechanism,
+                objective=self.recipe.objective_function(),
+                training=training,
+                execution=self.execution,
+                generator=stream(self.recipe.seed, round_index, "student"),
+                advance=lambda: advance(1),
+            )
+
+    def teach_generator(self, round_index: int) -> float | None:
+        """The generator learns from the student; there is no need to before the last round ends."""
+        training = GeneratorTraining(
+            steps=self.recipe.generator_steps,
+            batch_size=self.recipe.generator_batch_size,
+            learning_rate=self.recipe.generator_learning_rate,
+            weights=self.recipe.generator_weights(),
+        )
+        if training.steps == 0:
+            return None
+        with self._phase("generator", total=training.steps, round_index=round_index) as advance:
+            return fit_generator(
+                self.generator,
+                self.student,
+                training=training,
+                execution=self.execution,
+                random=stream(self.recipe.seed, round_index, "generator"),
+                advance=lambda: advance(1),
+            )
+
+    def _draw(
+        self, count: int, *, generator_share: float, random: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Queries from the public sources and the generator; its source number is the last."""
+        generated = round(count * generator_share)
+        queries, source = self.sources.sample(count - generated, generator=random)
+        if not generated:
+            return queries, source
+        made = sample_images(
+            self.generator,
+            generated,
+            shape=self.teacher.input_shape,
+            execution=self.execution,
+            random=random,
+        )
+        own = torch.full((generated,), len(self.sources.sources), dtype=torch.uint8)
+        return torch.cat([queries, made]), torch.cat([source, own])
+
+    @contextmanager
+    def _phase(self, name: str, *, total: int, round_index: int) -> Iterator[Callable[[int], None]]:
+        start = time.perf_counter()
+        try:
+            yield self.observer.phase(name, total=total, round_index=round_index)
+        finally:
+            self.seconds[name] = time.perf_counter() - start
+
+    def _metrics(
+        self,
+        releases: RoundReleases,
+        quality: RoundQuality,
+        student_loss: float,
+        generator_loss: float | None,
+    ) -> dict[str, Any]:
+        names = [source.name for source in self.sources.sources] + ["generator"]
+        counts = torch.bincount(releases.source.long(), minlength=len(names)).tolist()
+        return {
+            "round": releases.index,
+            "queries": len(releases),
+            "student_loss": student_loss,
+            "generator_loss": generator_loss,
+            "agreement": asdict(quality.agreement) if quality.agreement else None,
+            "label_shares": quality.label_shares,
+            "predicted_shares": quality.predicted_shares,
+            "sources": dict(zip(names, counts, strict=True)),
+            "seconds": {name: round(seconds, 3) for name, seconds in self.seconds.items()},
+        }
+
+
+def transcribe(
+    teacher: Teacher,
+    *,
+    mechanism: Mechanism,
+    budget: Budget,
+    out: str | Path,
+    student: str | nn.Module = "cnn",
+    generator: str | nn.Module = "dcgan",
+    rounds: int | None = None,
+    queries: int | None = None,
+    recipe: Recipe | None = None,
+    observer: Observer | None = None,
+) -> Run:
+    """Turn a teacher into a student through privatised answers to synthetic queries.
+
+    Args:
+        teacher: from :func:`dpsd.load_teacher`.
+        mechanism: how answers are privatised; its noise is calibrated to the budget unless set.
+        budget: the privacy target.
+        out: the run directory; must be new or empty.
+        student: a model's name, ``package.module:factory``, or a module.
+        generator: likewise.
+        rounds: overrides the recipe's.
+        queries: in a round; overrides the recipe's.
+        recipe: everything else.
+        observer: is told how it goes.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        ConfigError: arguments that make no sense together.
+        BudgetError: a privacy target that cannot be met, or that the mechanism's noise misses.
+        TeacherError: the teacher failed or answered with something that is no class scores.
+        RunError: the directory is taken or cannot be written.
+    """
+    recipe = recipe or Recipe()
+    changed = {"rounds": rounds, "queries": queries}
+    changed = {name: value for name, value in changed.items() if value is not None}
+    recipe = Recipe(**{**recipe.model_dump(), **changed})
+    config = _recorded(teacher, mechanism, budget, student, generator, recipe)
+    return start(
+        config,
+        teacher,
+        mechanism=mechanism,
+        out=Path(out),
+        student=student,
+        generator=generator,
+        observer=observer,
+    )
+
+
+def start(
+    config: TranscriptionConfig,
+    teacher: Teacher,
+    *,
+    out: Path,
+    mechanism: Mechanism | None = None,
+    student: str | nn.Module | None = None,
+    generator: str | nn.Module | None = None,
+    observer: Observer | None = None,
+) -> Run:
+    """Start a run from a configuration; :func:`transcribe` is the friendlier way in."""
+    calibrated = _calibrated(mechanism or config.mechanism(), config)
+    players = _players(config, teacher, student, generator)
+    facts = {
+        "format": "dpsd-student",
+        "version": 1,
+        "student": _model_name(student or config.student),
+        "generator": _model_name(generator or config.generator),
+        "input_shape": list(teacher.input_shape),
+        "num_classes": teacher.num_classes,
+        "teacher": teacher.fingerprint,
+    }
+    sources = build_mixture(config.sources, teacher.input_shape)
+    directory = RunDirectory.create(out, config, facts)
+    return Transcription(
+        teacher=teacher,
+        student=players[0],
+        generator=players[1],
+        mechanism=calibrated,
+        sources=sources,
+        recipe=config.recipe(),
+        execution=players[2],
+        directory=directory,
+        observer=observer or Observer(),
+    ).run()
+
+
+def resume(
+    path: str | Path,
+    teacher: Teacher,
+    *,
+    student: str | nn.Module | None = None,
+    generator: str | nn.Module | None = None,
+    observer: Observer | None = None,
+) -> Run:
+    """Continue a run where it stopped; what was released before is read again for free.
+
+    Args:
+        path: the run directory.
+        teacher: the same teacher as before.
+        student: needed again only if it was given as a module.
+        generator: likewise.
+        observer: is told how it goes.
+
+    Raises:
+        RunError: no run there, a damaged one, or one that belongs to another teacher.
+    """
+    directory = RunDirectory.open(Path(path))
+    config, facts = directory.config(), directory.facts()
+    if facts.get("teacher") != teacher.fingerprint:
+        raise RunError(
+            f"{path} was started with another teacher ({facts.get('teacher')}, not "
+            f"{teacher.fingerprint}); give that one, or start a new run"
+        )
+    built_student, built_generator, execution = _players(config, teacher, student, generator)
+    return Transcription(
+        teacher=teacher,
+        student=built_student,
+        generator=built_generator,
+        mechanism=_calibrated(config.mechanism(), config),
+        sources=build_mixture(config.sources, teacher.input_shape),
+        recipe=config.recipe(),
+        execution=execution,
+        directory=directory,
+        observer=observer or Observer(),
+    ).run()
+
+
+def _calibrated(mechanism: Mechanism, config: TranscriptionConfig) -> Mechanism:
+    answers = [config.queries_in(index) for index in range(1, config.rounds + 1)]
+    return calibrate(mechanism, config.budget(), Exposure.of_rounds(answers))
+
+
+def _players(
+    config: TranscriptionConfig,
+    teacher: Teacher,
+    student: str | nn.Module | None,
+    generator: str | nn.Module | None,
+) -> tuple[nn.Module, nn.Module, Execution]:
+    execution = Execution.of(config.device, config.precision)
+    built_student = build_classifier(
+        student or config.student,
+        input_shape=teacher.input_shape,
+        num_classes=teacher.num_classes,
+        seed=stream_seed(config.seed, 0, "student"),
+    )
+    built_generator = build_generator(
+        generator or config.generator,
+        input_shape=teacher.input_shape,
+        seed=stream_seed(config.seed, 0, "generator"),
+    )
+    return execution.place(built_student), execution.place(built_generator), execution
+
+
+def _recorded(
+    teacher: Teacher,
+    mechanism: Mechanism,
+    budget: Budget,
+    student: str | nn.Module,
+    generator: str | nn.Module,
+    recipe: Recipe,
+) -> TranscriptionConfig:
+    """The configuration that says what was passed as objects."""
+    settings: dict[str, Any] = {
+        "teacher": teacher.description,
+        "student": _model_name(student),
+        "generator": _model_name(generator),
+        "protect": mechanism.protects,
+        "epsilon": budget.epsilon,
+        "delta": budget.delta,
+        "adjacency": budget.adjacency,
+    }
+    if isinstance(mechanism, RandomizedResponse):
+        settings["candidates"] = mechanism.candidates
+    elif isinstance(mechanism, Gaussian):
+        settings |= {
+            name: getattr(mechanism, name) for name in ("top_k", "bound", "scaling", "harden")
+        }
+    if isinstance(mechanism.noise, ReproducibleNoise):
+        settings["reproducible_noise"] = mechanism.noise.seed
+    return TranscriptionConfig(**settings, **recipe.model_dump())
+
+
+def _model_name(model: str | nn.Module) -> str:
+    return model if isinstance(model, str) else f"module:{type(model).__qualname__}"
+
+
+def _flat(prior: Tensor, random: torch.Generator) -> Tensor:
+    """A prior that favours no class; a breath of noise breaks ties between classes fairly."""
+    uneven = 1 + 0.02 * torch.rand(prior.shape, generator=random)
+    return uneven / uneven.sum(-1, keepdim=True)

@@ -1,0 +1,134 @@
+"""Names, places, folders of images, and what is said when data is missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dpsd.datasets import data_root, dataset_names, folder, load_dataset
+from dpsd.errors import ConfigError, DataError, UnknownNameError
+
+
+def test_digits_are_split_for_good() -> None:
+    train, test = load_dataset("digits", "train"), load_dataset("digits", "test")
+    assert len(train) + len(test) == 1797
+    assert 0.59 < len(train) / 1797 < 0.61
+    assert int(train.images.max()) == 255
+    assert (train.labels.bincount() / test.labels.bincount() - 1.5).abs().max() < 0.1
+    again = load_dataset("digits", "train")
+    assert torch.equal(train.images, again.images)
+
+
+@pytest.mark.parametrize("name", sorted(set(dataset_names()) - {"digits"}))
+def test_missing_data_says_what_to_do(name: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="DPSD_DATA") as caught:
+        load_dataset(name, "train", root=tmp_path)
+    message = str(caught.value)
+    assert str(tmp_path) in message
+    assert "http" in message
+    assert ("dpsd data fetch" in message) == (name in ("mnist", "fashion-mnist"))
+
+
+@pytest.mark.parametrize("name", ["folder:absent", "absent.npz"])
+def test_missing_files_of_ones_own(name: str) -> None:
+    with pytest.raises(DataError, match=r"is not there: no absent[^:]*$"):
+        load_dataset(name, "train")
+
+
+@pytest.mark.parametrize("name", ["minst", "medmnist:", "medmnist:../secrets", "folder:", ""])
+def test_unknown_names(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match="unknown data set"):
+        load_dataset(name, "train", root=tmp_path)
+
+
+def test_senseless_options() -> None:
+    with pytest.raises(ConfigError, match="'val'; it must be 'train' or 'test'"):
+        load_dataset("digits", "val")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="fixed size"):
+        load_dataset("digits", "test", size=16)
+    with pytest.raises(ConfigError, match="size is 0"):
+        load_dataset("imagenet", "test", size=0)
+
+
+def test_data_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkout = tmp_path / "checkout"
+    checkout.mkdir()
+    monkeypatch.chdir(checkout)
+    monkeypatch.delenv("DPSD_DATA", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert data_root() == Path.home() / ".cache/dpsd/data"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert data_root() == tmp_path / "cache/dpsd/data"
+    (tmp_path / "shared/data").mkdir(parents=True)
+    assert data_root().resolve() == tmp_path / "shared/data"
+    monkeypatch.setenv("DPSD_DATA", "~/elsewhere")
+    assert data_root() == Path.home() / "elsewhere"
+
+
+def write_images(root: Path, files: dict[str, Image.Image]) -> None:
+    for name, image in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        image.save(root / name)
+
+
+def gradient(width: int, height: int) -> Image.Image:
+    row = np.linspace(0, 255, width).astype(np.uint8)
+    return Image.fromarray(np.stack([np.tile(row, (height, 1))] * 3, axis=-1))
+
+
+def test_folder_resizes_then_cuts_the_centre(tmp_path: Path) -> None:
+    write_images(
+        tmp_path,
+        {
+            "train/b/1.png": gradient(16, 12),
+            "train/a/2.png": gradient(40, 20),
+            "val/b/1.jpg": gradient(20, 40),
+            "train/.hidden/1.png": gradient(8, 8),
+        },
+    )
+    (tmp_path / "train/b/notes.txt").write_text("no image")
+    train = load_dataset(f"folder:{tmp_path}", "train", size=10)
+    assert train.images.shape == (2, 3, 10, 10)
+    assert train.class_names == ("a", "b")
+    row = train.images[0, 0, 5].int()
+    assert 55 < row[0] < 80  # the outer quarters of a 2:1 image are cut away
+    assert 175 < row[-1] < 200
+    assert load_dataset(f"folder:{tmp_path}", "train").input_shape == (3, 20, 40)
+    test = load_dataset(f"folder:{tmp_path}", "test")
+    assert test.input_shape == (3, 20, 40)
+    assert test.labels.tolist() == [1]
+
+
+def test_named_folders_have_their_size(tmp_path: Path) -> None:
+    write_images(tmp_path / "celeba-hair", {"train/blond/1.png": gradient(178, 218)})
+    assert load_dataset("celeba-hair", "train", root=tmp_path).input_shape == (3, 64, 64)
+    assert load_dataset("celeba-hair", "train", root=tmp_path, size=32).input_shape == (3, 32, 32)
+
+
+def test_grey_folders_stay_grey(tmp_path: Path) -> None:
+    write_images(tmp_path, {"train/a/1.png": gradient(9, 9).convert("L")})
+    assert load_dataset(f"folder:{tmp_path}", "train").input_shape == (1, 9, 9)
+
+
+def test_broken_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = f"folder:{tmp_path}"
+    (tmp_path / "train/a").mkdir(parents=True)
+    with pytest.raises(DataError, match="holds no images"):
+        load_dataset(name, "train")
+    write_images(tmp_path, {"train/a/1.png": gradient(30, 30), "test/b/1.png": gradient(8, 8)})
+    with pytest.raises(DataError, match=r"classes that .* lacks: b"):
+        load_dataset(name, "test")
+    whole = (tmp_path / "train/a/1.png").read_bytes()
+    (tmp_path / "train/a/2.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"2\.png is no readable image"):
+        load_dataset(name, "train")
+    monkeypatch.setattr(folder, "LARGEST_SET", 1000)
+    with pytest.raises(DataError, match="choose a smaller size"):
+        load_dataset(name, "train")
+    (tmp_path / "train/a/1.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"1\.png is no readable image"):
+        load_dataset(name, "train")
