@@ -13,29 +13,55 @@ synthetic queries alone::
         out="runs/mnist",
     )
     run.student, run.generator, run.certificate
+
+Names are imported when they are first used, so that ``dpsd --help`` need not wait for torch.
 """
 
+from importlib import import_module
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
-from dpsd.config import Recipe, TranscriptionConfig
-from dpsd.errors import (
-    AnswerError,
-    BudgetError,
-    ConfigError,
-    DataError,
-    DpsdError,
-    RunError,
-    TeacherError,
-)
-from dpsd.privacy.accounting import Adjacency, Budget
-from dpsd.privacy.certificate import Certificate
-from dpsd.privacy.mechanisms import Gaussian, Mechanism, RandomizedResponse, Scaling
-from dpsd.privacy.randomness import ReproducibleNoise, SystemNoise
-from dpsd.runs import Run, RunDirectory
-from dpsd.teachers import Teacher, load_teacher
-from dpsd.transcription import Observer, resume, transcribe
+if TYPE_CHECKING:
+    from dpsd.config import Recipe, TranscriptionConfig
+    from dpsd.errors import (
+        AnswerError,
+        BudgetError,
+        ConfigError,
+        DataError,
+        DpsdError,
+        RunError,
+        TeacherError,
+    )
+    from dpsd.privacy.accounting import Adjacency, Budget
+    from dpsd.privacy.certificate import Certificate
+    from dpsd.privacy.mechanisms import Gaussian, Mechanism, RandomizedResponse, Scaling
+    from dpsd.privacy.randomness import ReproducibleNoise, SystemNoise
+    from dpsd.runs import Run, RunDirectory
+    from dpsd.teachers import Teacher, load_teacher
+    from dpsd.transcription import Observer, resume, transcribe
 
 __version__ = version("dpsd")
+
+_HOME = {
+    "dpsd.config": ("Recipe", "TranscriptionConfig"),
+    "dpsd.errors": (
+        "AnswerError",
+        "BudgetError",
+        "ConfigError",
+        "DataError",
+        "DpsdError",
+        "RunError",
+        "TeacherError",
+    ),
+    "dpsd.privacy.accounting": ("Adjacency", "Budget"),
+    "dpsd.privacy.certificate": ("Certificate",),
+    "dpsd.privacy.mechanisms": ("Gaussian", "Mechanism", "RandomizedResponse", "Scaling"),
+    "dpsd.privacy.randomness": ("ReproducibleNoise", "SystemNoise"),
+    "dpsd.runs": ("Run", "RunDirectory"),
+    "dpsd.teachers": ("Teacher", "load_teacher"),
+    "dpsd.transcription": ("Observer", "resume", "transcribe"),
+}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
     "Adjacency",
@@ -64,3 +90,15 @@ __all__ = [
     "resume",
     "transcribe",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_MODULE_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -20,10 +20,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from dpsd.distillation.objectives import DKD, GeneratorWeights, Marginal, Objective
 from dpsd.errors import ConfigError
-from dpsd.execution import Precision
+from dpsd.execution import Execution, Precision
 from dpsd.privacy.accounting import Adjacency, Budget
 from dpsd.privacy.mechanisms import Gaussian, Mechanism, RandomizedResponse, Scaling
 from dpsd.privacy.randomness import ReproducibleNoise
+from dpsd.teachers import Teacher, load_teacher
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -76,12 +77,20 @@ class Recipe(Settings):
     alpha: float = Field(1.0, ge=0, description="Weight of DKD's target-class part.")
     beta: float = Field(2.0, ge=0, description="Weight of DKD's non-target-class part.")
     temperature: float = Field(1.0, gt=0, description="Temperature of DKD.")
-    epochs: float = Field(2.0, gt=0, description="Passes of a round over all releases so far.")
+    epochs: float = Field(
+        2.0, gt=0, description="Passes over a round's releases when they are new."
+    )
+    first_epochs: float | None = Field(
+        None, gt=0, description="The same in the first round; three times as many if not given."
+    )
+    replay: float = Field(
+        1.0, ge=0, description="Releases of earlier rounds learned from again, for every new one."
+    )
     batch_size: int = Field(256, ge=2, description="Images in a training step of the student.")
-    learning_rate: float = Field(2e-3, gt=0, description="Peak learning rate of the student.")
-    generator_steps: int = Field(200, ge=0, description="Training steps of the generator a round.")
+    learning_rate: float = Field(5e-3, gt=0, description="Peak learning rate of the student.")
+    generator_steps: int = Field(120, ge=0, description="Training steps of the generator a round.")
     generator_batch_size: int = Field(256, ge=2, description="Images in such a step.")
-    generator_learning_rate: float = Field(1e-3, gt=0, description="Its learning rate.")
+    generator_learning_rate: float = Field(3e-3, gt=0, description="Its learning rate.")
     classification_weight: float = Field(1.0, ge=0, description="Generator: clear classes.")
     balance_weight: float = Field(5.0, ge=0, description="Generator: classes evenly covered.")
     activation_weight: float = Field(0.1, ge=0, description="Generator: strong features.")
@@ -102,6 +111,10 @@ class Recipe(Settings):
             balance=self.balance_weight,
             activation=self.activation_weight,
         )
+
+    def epochs_in(self, round_index: int) -> float:
+        """How often a round's new releases are read; rounds count from 1."""
+        return self.first_epochs or 3 * self.epochs if round_index == 1 else self.epochs
 
     def queries_in(self, round_index: int) -> int:
         """How many queries a round asks; rounds count from 1."""
@@ -181,6 +194,27 @@ class TranscriptionConfig(Recipe):
         if self.reproducible_noise is not None:
             mechanism = mechanism.with_noise(ReproducibleNoise(seed=self.reproducible_noise))
         return mechanism
+
+    def load_teacher(self, *, device: str | None = None) -> Teacher:
+        """The teacher, on the device and in the precision of the run, or on another device.
+
+        Raises:
+            TeacherError: it cannot be loaded.
+            ConfigError: one of mean and deviation without the other, or no such device.
+        """
+        if (self.mean is None) != (self.deviation is None):
+            raise ConfigError("mean and deviation belong together: give both or neither")
+        execution = Execution.of(device or self.device, self.precision)
+        return load_teacher(
+            self.teacher,
+            input_shape=self.input_shape,
+            num_classes=self.num_classes,
+            weights=self.teacher_weights,
+            scores=self.scores,
+            normalization=(self.mean, self.deviation) if self.mean and self.deviation else None,
+            device=str(execution.device),
+            precision=execution.precision,
+        )
 
     def recipe(self) -> Recipe:
         """The part that is not about the teacher or privacy."""

@@ -7,7 +7,8 @@
     student.safetensors, student.json, generator.safetensors
     metrics.jsonl         one line a round
     certificate.json
-    images/               a contact sheet of the generator's images, round by round
+    images/               some of the generator's images after each round, and all on one sheet
+    report.html           all that in one page
 
 Nothing here depends on a raw answer except through a release.
 """
@@ -21,9 +22,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from dpsd.config import TranscriptionConfig, read_toml, to_toml
 from dpsd.errors import RunError
@@ -32,8 +34,12 @@ from dpsd.models import build_classifier, build_generator
 from dpsd.privacy.certificate import Certificate, certify
 from dpsd.privacy.ledger import Ledger
 from dpsd.releases import RoundReleases
+from dpsd.reporting.contact_sheet import image_row, save_image, stack_rows
 
 Shape = tuple[int, int, int]
+
+#: Rounds that the generator's contact sheet shows, at most.
+_SHEET_ROWS = 30
 
 
 class RunDirectory:
@@ -70,10 +76,15 @@ class RunDirectory:
             (path / "releases").mkdir(parents=True)
         except OSError as error:
             raise RunError(f"{path} cannot be made: {error}") from None
-        run = cls(path)
-        write_text(path / "config.toml", to_toml(config))
-        write_text(path / "student.json", json.dumps(dict(facts), indent=2) + "\n")
-        return run
+        try:
+            write_text(path / "student.json", json.dumps(dict(facts), indent=2) + "\n")
+            write_text(path / "config.toml", to_toml(config))
+        except RunError:
+            # Half a run can neither be continued nor started again: leave nothing.
+            (path / "student.json").unlink(missing_ok=True)
+            (path / "releases").rmdir()
+            raise
+        return cls(path)
 
     @classmethod
     def open(cls, path: Path) -> RunDirectory:
@@ -149,13 +160,35 @@ class RunDirectory:
         except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
             raise RunError(f"checkpoint {path} cannot be read: {_first_line(error)}") from None
 
+    def save_samples(self, round_index: int, images: Tensor) -> None:
+        """Store some of the generator's images after a round, uint8 ``(n, C, H, W)``."""
+        self._images.mkdir(exist_ok=True)
+        save_image(image_row(images), self._images / f"round-{round_index:04d}.png")
+
+    @property
+    def generator_sheet_path(self) -> Path:
+        """The contact sheet of the generator's images, one row a round."""
+        return self._images / "generator.png"
+
+    @property
+    def _images(self) -> Path:
+        return self.path / "images"
+
+    def _save_generator_sheet(self) -> None:
+        files = sorted(self._images.glob("round-*.png"))
+        # A long run is shown by some of its rounds, the last among them.
+        step = 1 + len(files) // _SHEET_ROWS
+        files = files[::-step][::-1]
+        if files:
+            rows = [Image.open(file) for file in files]
+            labels = [f"round {int(file.stem.removeprefix('round-'))}" for file in files]
+            save_image(stack_rows(rows, labels=labels), self.generator_sheet_path)
+
     def append_metrics(self, metrics: Mapping[str, Any]) -> None:
-        """Add a line to ``metrics.jsonl``."""
-        try:
-            with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(dict(metrics)) + "\n")
-        except OSError as error:
-            raise RunError(f"{self.path / 'metrics.jsonl'} could not be written: {error}") from None
+        """Add a line to ``metrics.jsonl``; a crash leaves no half of one."""
+        path = self.path / "metrics.jsonl"
+        before = path.read_text(encoding="utf-8") if path.exists() else ""
+        write_text(path, before + json.dumps(dict(metrics)) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
         """The latest line of each round, in order."""
@@ -172,6 +205,7 @@ class RunDirectory:
         """Write the models and the certificate."""
         save_tensors(self.path / "student.safetensors", student.state_dict())
         save_tensors(self.path / "generator.safetensors", generator.state_dict())
+        self._save_generator_sheet()
         certificate = self.certify()
         certificate.save(self.path / "certificate.json")
         return certificate

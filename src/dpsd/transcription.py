@@ -23,6 +23,7 @@ Everything downstream of the mechanism is post-processing and costs no privacy.
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -36,8 +37,8 @@ from torch import Tensor, nn
 
 from dpsd.config import Recipe, TranscriptionConfig
 from dpsd.distillation.generator import GeneratorTraining, fit_generator, sample_images
-from dpsd.distillation.student import StudentTraining, fit_student, informative_rows
-from dpsd.errors import RunError
+from dpsd.distillation.student import StudentTraining, fit_student
+from dpsd.errors import ConfigError, RunError
 from dpsd.execution import Execution, inference_batch
 from dpsd.models import build_classifier, build_generator
 from dpsd.privacy.accounting import Budget, Exposure, calibrate
@@ -45,6 +46,7 @@ from dpsd.privacy.mechanisms import Gaussian, Mechanism, RandomizedResponse
 from dpsd.privacy.randomness import ReproducibleNoise
 from dpsd.quality import RoundQuality, assess, collapse_warning
 from dpsd.releases import Replay, RoundReleases
+from dpsd.reporting.html import write_report
 from dpsd.runs import Run, RunDirectory
 from dpsd.streams import stream, stream_seed
 from dpsd.synthesis.mixture import Mixture, build_mixture
@@ -52,6 +54,9 @@ from dpsd.teachers import Teacher
 
 #: How many times as many queries are synthesised as wanted before a round makes do with fewer.
 _PATIENCE = 4
+
+#: How many of the generator's images are kept from each round, to look at.
+_SAMPLES = 16
 
 
 class Observer:
@@ -100,6 +105,7 @@ class Transcription:
         for round_index in range(finished + 1, self.recipe.rounds + 1):
             self.play(round_index)
         certificate = self.directory.finish(student=self.student, generator=self.generator)
+        write_report(self.directory, certificate)
         return Run(
             directory=self.directory,
             student=self.student.eval(),
@@ -123,14 +129,16 @@ class Transcription:
         generator_loss = self.teach_generator(round_index)
         if self.recipe.adaptive:
             self.sources = self.sources.adapted(quality.surprise, quality.spread)
+        metrics = self._metrics(releases, quality, student_loss, generator_loss)
+        self.directory.append_metrics(metrics)
+        self.directory.save_samples(round_index, self._samples())
+        # Last: once a checkpoint is there, a resumed run does not come back to this round.
         self.directory.save_checkpoint(
             round_index,
             student=self.student,
             generator=self.generator,
             shares=self.sources.shares,
         )
-        metrics = self._metrics(releases, quality, student_loss, generator_loss)
-        self.directory.append_metrics(metrics)
         self.observer.round_finished(metrics)
 
     def synthesise(self, round_index: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -157,6 +165,11 @@ class Transcription:
                 found += int(worth.sum())
                 advance(int(worth.sum()))
         queries, prior, predicted, source = (torch.cat(c) for c in zip(*parts, strict=True))
+        if len(queries) == 0:
+            raise RunError(
+                f"round {round_index}: no query needs an answer, as the student is sure of all; "
+                "raise exploration or prior_temperature, or ask for fewer rounds"
+            )
         return queries, prior, predicted, source
 
     def ask(
@@ -190,22 +203,25 @@ class Transcription:
         )
 
     def teach_student(self, round_index: int) -> float:
-        """The student learns from all releases so far."""
+        """The student learns from the new releases and from earlier ones again."""
+        recipe = self.recipe
         training = StudentTraining(
-            epochs=self.recipe.epochs,
-            batch_size=self.recipe.batch_size,
-            learning_rate=self.recipe.learning_rate,
+            epochs=recipe.epochs_in(round_index),
+            replay=recipe.replay,
+            batch_size=recipe.batch_size,
+            learning_rate=recipe.learning_rate,
         )
-        total = training.steps(len(informative_rows(self.replay, self.mechanism)))
-        with self._phase("student", total=total, round_index=round_index) as advance:
+        rows = training.rows(self.replay, stream(recipe.seed, round_index, "student"))
+        steps = math.ceil(len(rows) / training.batch_size)
+        with self._phase("student", total=steps, round_index=round_index) as advance:
             return fit_student(
                 self.student,
                 self.replay,
                 mechanism=self.mechanism,
-                objective=self.recipe.objective_function(),
+                objective=recipe.objective_function(),
                 training=training,
                 execution=self.execution,
-                generator=stream(self.recipe.seed, round_index, "student"),
+                rows=rows,
                 advance=lambda: advance(1),
             )
 
@@ -246,6 +262,18 @@ class Transcription:
         )
         own = torch.full((generated,), len(self.sources.sources), dtype=torch.uint8)
         return torch.cat([queries, made]), torch.cat([source, own])
+
+    def _samples(self) -> Tensor:
+        """Some of the generator's images, from the same noise in every round."""
+        # More are made than kept: BatchNorm needs a batch like those it was trained on.
+        images = sample_images(
+            self.generator,
+            4 * _SAMPLES,
+            shape=self.teacher.input_shape,
+            execution=self.execution,
+            random=stream(self.recipe.seed, 0, "samples"),
+        )
+        return images[:_SAMPLES]
 
     @contextmanager
     def _phase(self, name: str, *, total: int, round_index: int) -> Iterator[Callable[[int], None]]:
@@ -294,7 +322,7 @@ def transcribe(
 
     Args:
         teacher: from :func:`dpsd.load_teacher`.
-        mechanism: how answers are privatised; its noise is calibrated to the budget unless set.
+        mechanism: how answers are privatised; its noise level is left open, for the budget to set.
         budget: the privacy target.
         out: the run directory; must be new or empty.
         student: a model's name, ``package.module:factory``, or a module.
@@ -309,7 +337,7 @@ def transcribe(
 
     Raises:
         ConfigError: arguments that make no sense together.
-        BudgetError: a privacy target that cannot be met, or that the mechanism's noise misses.
+        BudgetError: a privacy target that cannot be met.
         TeacherError: the teacher failed or answered with something that is no class scores.
         RunError: the directory is taken or cannot be written.
     """
@@ -408,6 +436,11 @@ def resume(
 
 
 def _calibrated(mechanism: Mechanism, config: TranscriptionConfig) -> Mechanism:
+    if mechanism.is_calibrated:
+        raise ConfigError(
+            "the mechanism's noise level is set and a budget is given, which may contradict each "
+            "other; leave the level open (RandomizedResponse(), Gaussian()) and dpsd calibrates it"
+        )
     answers = [config.queries_in(index) for index in range(1, config.rounds + 1)]
     return calibrate(mechanism, config.budget(), Exposure.of_rounds(answers))
 

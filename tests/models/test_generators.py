@@ -51,7 +51,7 @@ def test_sizes_it_cannot_make(shape: Shape) -> None:
 
 
 def test_every_weight_learns_and_keeps_channels_last() -> None:
-    generator = build_generator("dcgan-small", input_shape=(3, 16, 16), latent_dim=7, seed=0)
+    generator = build_generator("dcgan", input_shape=(3, 16, 16), latent_dim=7, seed=0)
     generator.to(memory_format=torch.channels_last)
     images = generator(torch.randn(8, 7))
     assert images.is_contiguous(memory_format=torch.channels_last)

@@ -6,7 +6,8 @@ alone, so it costs no privacy and can be released too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -79,11 +80,12 @@ def sample_images(
     """``count`` generated images of that shape, as uint8 ``(count, C, H, W)`` on the CPU.
 
     The generator stays in train mode: its BatchNorm then sees each batch as it did in training,
-    which is what it was fitted to.
+    which is what it was fitted to. Its running statistics are left alone, so that a generator is
+    the same whether or not it was sampled from.
     """
     generator.train()
     made = torch.empty((count, *shape), dtype=torch.uint8)
-    with torch.inference_mode():
+    with torch.inference_mode(), _kept_buffers(generator):
         for part in torch.split(made, inference_batch(shape)):
             # A batch of one has no statistics; two are made and one is kept.
             noise = latent(generator, max(2, len(part)), random).to(execution.device)
@@ -91,6 +93,16 @@ def sample_images(
                 images = generator(noise)[: len(part)]
             part.copy_(to_pixels(images.float()))
     return made
+
+
+@contextmanager
+def _kept_buffers(module: nn.Module) -> Iterator[None]:
+    before = [(buffer, buffer.clone()) for buffer in module.buffers()]
+    try:
+        yield
+    finally:
+        for buffer, value in before:
+            buffer.copy_(value)
 
 
 def to_pixels(images: Tensor) -> Tensor:

@@ -93,6 +93,10 @@ def dkd_loss(
     return temperature**2 * parts
 
 
+#: Spread of the logits above which the generator's balance is taken at a higher temperature.
+_SPREAD = 3.0
+
+
 class Objective(Protocol):
     """What a student minimises on a batch of releases."""
 
@@ -148,12 +152,18 @@ def generator_loss(logits: Tensor, features: Tensor, weights: GeneratorWeights) 
         features: its penultimate activations on them, ``(N, F)``.
         weights: λ_c, λ_e and λ_a.
 
+    ``p̄`` is the batch mean of the student's prediction, at a temperature of 1 unless the logits
+    are spread wider than a trained student's.
+
     Source: Chen et al., "Data-Free Learning of Student Networks" (DAFL), ICCV 2019, equations 4
     to 8; DPSD uses them with the student as the judge.
     """
-    log_probabilities = logits.log_softmax(-1)
-    classification = -log_probabilities.amax(-1).mean()
-    mean = log_probabilities.exp().mean(0)
+    classification = -logits.log_softmax(-1).amax(-1).mean()
+    # An untrained generator's images can drive the logits so far apart that the softmax, and with
+    # it the gradient of the balance, is flat: the generator would stay in one class for ever. The
+    # balance is therefore taken at a temperature that follows the logits' spread down to 1.
+    spread = logits.detach().std(-1, correction=0).mean()
+    mean = (logits / (spread / _SPREAD).clamp_min(1.0)).softmax(-1).mean(0)
     balance = (mean * mean.clamp_min(1e-12).log()).sum()
     return (
         weights.classification * classification

@@ -1,7 +1,7 @@
 """Training the student on everything released so far.
 
->>> StudentTraining(epochs=1.5).epochs
-1.5
+>>> StudentTraining(epochs=1.5).replay
+1.0
 """
 
 from __future__ import annotations
@@ -24,22 +24,35 @@ class StudentTraining:
     """How a student is fitted in a round.
 
     Args:
-        epochs: passes over the rows, may be a fraction.
+        epochs: passes over the releases of the newest round, may be a fraction.
+        replay: releases of earlier rounds read again, for every new one.
         batch_size: images a step.
         learning_rate: the peak of the one-cycle schedule, with Adam.
     """
 
     epochs: float = 2.0
+    replay: float = 1.0
     batch_size: int = 256
-    learning_rate: float = 2e-3
+    learning_rate: float = 5e-3
 
-    def steps(self, rows: int) -> int:
-        """Training steps for that many rows.
+    def rows(self, replay: Replay, random: torch.Generator) -> Tensor:
+        """The rows to learn from, in order: whole batches of new and earlier releases, shuffled.
 
-        >>> StudentTraining(epochs=2, batch_size=256).steps(1000)
-        8
+        Later rounds say more an answer, because they were asked with a better prior, so earlier
+        ones are sampled instead of all read again, and a round costs the same however long the
+        history is.
         """
-        return max(1, math.ceil(self.epochs * rows / self.batch_size))
+        new = len(replay.rounds[-1])
+        earlier = len(replay) - new
+        rows = torch.cat(
+            [
+                # At least two, which BatchNorm needs.
+                earlier + _drawn(new, max(2, round(self.epochs * new)), random),
+                _drawn(earlier, min(earlier, round(self.replay * new)), random),
+            ]
+        )
+        whole_batches = max(1, len(rows) // self.batch_size) * self.batch_size
+        return rows[torch.randperm(len(rows), generator=random)][:whole_batches]
 
 
 def fit_student(
@@ -50,29 +63,27 @@ def fit_student(
     objective: Objective,
     training: StudentTraining,
     execution: Execution,
-    generator: torch.Generator,
+    rows: Tensor,
     advance: Callable[[], None],
 ) -> float:
-    """Fit the student to all releases; returns the mean loss.
+    """Fit the student to releases; returns the mean loss.
 
     Args:
         student: trained in place, in train mode, and left in eval mode.
         replay: the releases.
         mechanism: that made them; its likelihoods are what the objective sees.
         objective: the loss.
-        training: steps and rates.
+        training: sizes and rates.
         execution: device and precision.
-        generator: public randomness for the order of the rows.
+        rows: which releases, in which order, from :meth:`StudentTraining.rows`.
         advance: called after every step.
     """
-    rows = informative_rows(replay, mechanism)
-    steps = training.steps(len(rows))
+    steps = math.ceil(len(rows) / training.batch_size)
     optimizer = torch.optim.Adam(student.parameters(), lr=training.learning_rate, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: one_cycle(step / steps))
     total = torch.zeros((), device=execution.device)
     student.train()
-    order = _order(rows, steps * training.batch_size, generator)
-    for batch in replay.batches(order, batch_size=training.batch_size):
+    for batch in replay.batches(rows, batch_size=training.batch_size):
         prior = batch.prior.to(execution.device).float()
         evidence = mechanism.log_likelihood(batch.release.to(execution.device), prior)
         logits = execution.logits(student, execution.images(batch.queries))
@@ -87,12 +98,6 @@ def fit_student(
     return float(total) / steps
 
 
-def informative_rows(replay: Replay, mechanism: Mechanism) -> Tensor:
-    """Rows whose release says something; an unasked query's does not."""
-    asked = [mechanism.needs_answer(part.prior.float()) for part in replay.rounds]
-    return torch.cat(asked).nonzero().squeeze(1)
-
-
 def one_cycle(progress: float, *, warm_up: float = 0.25) -> float:
     """Share of the peak learning rate: up linearly, down along a cosine (Smith, 2018).
 
@@ -104,9 +109,8 @@ def one_cycle(progress: float, *, warm_up: float = 0.25) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - warm_up) / (1 - warm_up))))
 
 
-def _order(rows: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """``count`` rows: every row once in random order, then again in another."""
-    passes = math.ceil(count / len(rows))
-    return torch.cat([rows[torch.randperm(len(rows), generator=generator)] for _ in range(passes)])[
-        :count
-    ]
+def _drawn(available: int, count: int, random: torch.Generator) -> Tensor:
+    """``count`` of ``available`` rows: each once in random order, then each again."""
+    passes = math.ceil(count / available) if available else 0
+    orders = [torch.randperm(available, generator=random) for _ in range(passes)]
+    return torch.cat([torch.empty(0, dtype=torch.long), *orders])[:count]

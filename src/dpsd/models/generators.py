@@ -46,7 +46,7 @@ class Generator(nn.Module):
         width: channels of the last hidden layer at two doublings or more.
     """
 
-    def __init__(self, *, input_shape: Shape, latent_dim: int, width: int = 16) -> None:
+    def __init__(self, *, input_shape: Shape, latent_dim: int, width: int = 8) -> None:
         super().__init__()
         channels, height, rows = input_shape
         self.latent_dim = latent_dim
@@ -84,8 +84,8 @@ class Generator(nn.Module):
 
 _GENERATORS: dict[str, Callable[..., nn.Module]] = {
     "dcgan": Generator,
-    "dcgan-small": partial(Generator, width=8),
-    "dcgan-wide": partial(Generator, width=32),
+    "dcgan-wide": partial(Generator, width=16),
+    "dcgan-widest": partial(Generator, width=32),
 }
 
 
@@ -93,7 +93,7 @@ def generator_names() -> list[str]:
     """The names that :func:`build_generator` knows.
 
     >>> generator_names()
-    ['dcgan', 'dcgan-small', 'dcgan-wide']
+    ['dcgan', 'dcgan-wide', 'dcgan-widest']
     """
     return sorted(_GENERATORS)
 

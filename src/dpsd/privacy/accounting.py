@@ -216,8 +216,8 @@ def calibrate(mechanism: MechanismT, budget: Budget, exposure: Exposure) -> Mech
     >>> from dpsd.privacy.mechanisms import Gaussian
     >>> budget = Budget(epsilon=10.0, delta=1e-5, adjacency="round")
     >>> asked = Exposure.of_rounds([60_000] * 3)
-    >>> round(calibrate(Gaussian(), budget, asked).noise_multiplier, 3)
-    1.731
+    >>> round(calibrate(Gaussian(), budget, asked).noise_multiplier, 2)
+    1.73
     """
     count = exposure.under(budget.adjacency)
 
@@ -225,7 +225,7 @@ def calibrate(mechanism: MechanismT, budget: Budget, exposure: Exposure) -> Mech
         event = mechanism.with_strength(strength).event()
         return pld_epsilon(event, count=count, delta=budget.delta) - budget.epsilon
 
-    strength = _strongest(excess)
+    strength = _strongest(excess, *mechanism.strengths)
     if strength is None:
         raise BudgetError(
             f"no noise level of {type(mechanism).__name__} gives epsilon {budget.epsilon:g} at "
@@ -250,21 +250,23 @@ def _response_epsilon(event: dp_accounting.RandomizedResponseDpEvent) -> float:
     return math.log(truth) - math.log(lie)
 
 
-def _strongest(excess: Callable[[float], float]) -> float | None:
-    """The largest strength whose excess ε (rising with strength) is not positive.
+def _strongest(excess: Callable[[float], float], least: float, most: float) -> float | None:
+    """The largest strength in that range whose excess ε (rising with strength) is not positive.
 
     Exact to a relative 1e-6, from the side that keeps the promise.
     """
-    low, high = math.log(1e-6), math.log(1e5)
-    if excess(math.exp(low)) > 0:
+    if excess(least) > 0:
         return None
-    step = 2.0
-    start, end = low, low
-    while end < high and excess(math.exp(end)) <= 0:
-        start, end = end, end + step
-    if end >= high:
-        return math.exp(high)
-    root = brentq(lambda x: excess(math.exp(x)), start, end, xtol=1e-7, rtol=1e-9, maxiter=60)
-    while excess(math.exp(root)) > 0:
+    if excess(most) <= 0:
+        return most
+
+    def strength(logarithm: float) -> float:
+        return min(math.exp(logarithm), most)
+
+    start, end = math.log(least), math.log(least) + 2.0
+    while excess(strength(end)) <= 0:
+        start, end = end, end + 2.0
+    root = brentq(lambda at: excess(strength(at)), start, end, xtol=1e-7, rtol=1e-9, maxiter=60)
+    while excess(strength(root)) > 0:
         root -= 1e-6
-    return math.exp(root)
+    return strength(root)

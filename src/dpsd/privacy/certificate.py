@@ -7,6 +7,7 @@ Wherever it shows an ε it shows what the ε is about.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -151,5 +152,5 @@ def format_epsilon(epsilon: float) -> str:
     if epsilon == float("inf"):
         return "∞"
     steps = 1 if epsilon >= 1000 else 1000
-    shown = -(-(epsilon - 1e-9) * steps // 1) / steps
+    shown = math.ceil(round(epsilon * steps, 6)) / steps
     return f"{shown:,.0f}" if steps == 1 else f"{shown:,.3f}".rstrip("0").rstrip(".")

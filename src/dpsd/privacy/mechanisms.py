@@ -35,6 +35,7 @@ import dp_accounting
 import torch
 from torch import Tensor
 
+from dpsd.errors import ConfigError
 from dpsd.privacy.answers import RawAnswers, open_for_mechanism
 from dpsd.privacy.randomness import NoiseSource, SystemNoise
 
@@ -55,6 +56,8 @@ class Mechanism(ABC):
 
     #: What the mechanism protects, in a word, for certificates and the command line.
     protects: ClassVar[str]
+    #: The least and the most strength (see :meth:`with_strength`) that numbers can express.
+    strengths: ClassVar[tuple[float, float]] = (1e-6, 1e5)
     noise: NoiseSource
 
     @abstractmethod
@@ -125,14 +128,17 @@ class RandomizedResponse(Mechanism):
     """
 
     protects: ClassVar[str] = "labels"
+    # At 30 it lies once in ten trillion answers; much beyond, 52 random bits could not lie at all.
+    strengths: ClassVar[tuple[float, float]] = (1e-6, 30.0)
 
     epsilon: float | None = None
     candidates: Literal["per-query", "all"] | int = "per-query"
     noise: NoiseSource = field(default_factory=SystemNoise)
 
     def __post_init__(self) -> None:
-        if self.epsilon is not None and not (0 < self.epsilon < math.inf):
-            raise ValueError(f"epsilon must be positive and finite, not {self.epsilon}")
+        most = self.strengths[1]
+        if self.epsilon is not None and not (0 < self.epsilon <= most):
+            raise ValueError(f"epsilon must be positive and at most {most:g}, not {self.epsilon}")
         named = self.candidates in ("per-query", "all")
         if not named and not (isinstance(self.candidates, int) and self.candidates >= 2):
             raise ValueError(
@@ -163,7 +169,7 @@ class RandomizedResponse(Mechanism):
         rank = ranks.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
         inside = rank < count
         tell_truth, other = self.noise.uniform((2, *labels.shape)).to(labels.device)
-        truthful = inside & (tell_truth < self._truth_probability(count))
+        truthful = inside & (tell_truth < self._chances(count)[0])
         # A lie is uniform over the candidates other than the truth: draw from one fewer and step
         # over the truth.
         lie = (other * (count - inside.long()).clamp_min(1)).long()
@@ -175,8 +181,7 @@ class RandomizedResponse(Mechanism):
         order, count = self._candidates(prior)
         inside = order.argsort(-1) < count.unsqueeze(-1)
         possible = inside.expand(*release.shape, -1).gather(-1, release.unsqueeze(-1))
-        truth = self._truth_probability(count)
-        lie = (1 - truth) / (count - 1).clamp_min(1)
+        truth, lie = self._chances(count)
         classes = torch.arange(prior.shape[-1], device=prior.device)
         said = release.unsqueeze(-1) == classes
         told = torch.where(said, truth.unsqueeze(-1), lie.unsqueeze(-1))
@@ -191,8 +196,7 @@ class RandomizedResponse(Mechanism):
         instead of 0.
         """
         order, count = self._candidates(prior)
-        truth = self._truth_probability(count)
-        lie = (1 - truth) / (count - 1).clamp_min(1)
+        truth, lie = self._chances(count)
         rank = order.argsort(-1).gather(-1, predicted.long().unsqueeze(-1)).squeeze(-1)
         score = ((release == predicted).double() - lie) / (truth - lie)
         return score.where(_is_flat(prior) & (rank < count), torch.nan)
@@ -218,9 +222,12 @@ class RandomizedResponse(Mechanism):
             raise ValueError("epsilon is not set: calibrate the mechanism to a budget first")
         return self.epsilon
 
-    def _truth_probability(self, count: Tensor) -> Tensor:
-        # 1 / (1 + (k-1) e^-ε), which does not overflow for a large ε.
-        return 1 / (1 + (count - 1) * math.exp(-self._epsilon))
+    def _chances(self, count: Tensor) -> tuple[Tensor, Tensor]:
+        """Of the truth, and of each other candidate, where there are ``count`` of them."""
+        # In float64: in float32, the truth would be certain from epsilon 17 on.
+        odds = math.exp(-self._epsilon)
+        truth = 1 / (1 + (count.double() - 1) * odds)
+        return truth, truth * odds
 
     def _candidates(self, prior: Tensor) -> tuple[Tensor, Tensor]:
         """Classes from likely to unlikely, ``(N, K)``, and how many are candidates, ``(N,)``."""
@@ -228,9 +235,13 @@ class RandomizedResponse(Mechanism):
         classes = prior.shape[-1]
         if self.candidates == "per-query":
             counts = torch.arange(1, classes + 1, device=prior.device)
-            truthful = self._truth_probability(counts) * likely.cumsum(-1)
-            return order, truthful.argmax(-1) + 1
-        count = classes if self.candidates == "all" else min(int(self.candidates), classes)
+            truthful = self._chances(counts)[0] * likely.cumsum(-1)
+            # A flat prior has nothing to choose by, though its ripples would, at a small epsilon.
+            return order, (truthful.argmax(-1) + 1).where(~_is_flat(prior), classes)
+        count = classes if self.candidates == "all" else int(self.candidates)
+        if count > classes:
+            # Answered from fewer classes than :meth:`event` counts, the cost would be understated.
+            raise ConfigError(f"candidates is {count}, but there are only {classes} classes")
         return order, torch.full_like(order[..., 0], count)
 
 

@@ -45,8 +45,9 @@ class NoiseSource(ABC):
 
     def uniform(self, shape: tuple[int, ...]) -> Tensor:
         """Independent float64 numbers, uniform on the open interval (0, 1)."""
-        words = self.bits(math.prod(shape)) >> np.uint64(11)
-        values = (words.astype(np.float64) + 0.5) * 2.0**-53
+        # 52 bits and a half fit a float64 exactly; with 53, the largest would be rounded to 1.
+        words = self.bits(math.prod(shape)) >> np.uint64(12)
+        values = (words.astype(np.float64) + 0.5) * 2.0**-52
         return torch.from_numpy(values.reshape(shape))
 
     def gaussian(self, shape: tuple[int, ...]) -> Tensor:

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from dpsd.errors import AnswerError, TeacherError
+from dpsd.execution import inference_batch
 from dpsd.privacy.answers import AnswerCheckError, RawAnswers, Scores
 
 Shape: TypeAlias = tuple[int, int, int]
@@ -105,11 +106,7 @@ class Teacher(ABC):
             AnswerError: the teacher failed, or answered with something other than finite class
                 scores. The message says what kind of failure it was and quotes no answer.
         """
-        if images.ndim != 4 or tuple(images.shape[1:]) != self.input_shape or len(images) == 0:
-            raise TeacherError(
-                f"query batch {query_batch}: images of shape {tuple(images.shape)}; the teacher "
-                f"takes (N, {', '.join(map(str, self.input_shape))}) with N at least 1"
-            )
+        self._check_images(images, query_batch)
         try:
             return RawAnswers.seal(
                 self._answers(images),
@@ -125,6 +122,47 @@ class Teacher(ABC):
             f"query batch {query_batch}: for images of shape {tuple(images.shape)} the teacher "
             f"{failure}"
         )
+
+    def predict_classes(self, images: Tensor) -> Tensor:
+        """The teacher's class for each image: for its owner's own measurements only.
+
+        Nothing here is sealed or privatised, so no transcription may call it: what it returns is
+        about the owner's data, for the owner.
+
+        Args:
+            images: ``(N, C, H, W)`` of the teacher's shape, uint8 or float32 in ``[0, 1]``.
+
+        Returns:
+            int64 ``(N,)`` on the CPU; of several teachers, the class of their mean answer.
+
+        Raises:
+            TeacherError: the images are not what the teacher takes.
+            AnswerError: the teacher failed, or answered with something other than class scores.
+        """
+        found = []
+        for number, batch in enumerate(torch.split(images, inference_batch(self.input_shape))):
+            pixels = batch.float() / 255 if batch.dtype == torch.uint8 else batch
+            self._check_images(pixels, number)
+            try:
+                answers = self._answers(pixels)
+                RawAnswers.seal(
+                    answers, batch=len(batch), num_classes=self.num_classes, scores=self.scores
+                )
+            except Exception as error:  # noqa: BLE001 - foreign code may raise anything
+                raise AnswerError(
+                    f"evaluation batch {number}: the teacher {_described(error)}"
+                ) from None
+            assert isinstance(answers, Tensor)  # sealing checked it
+            votes = answers.float().softmax(-1) if self.scores == "logits" else answers.float()
+            found.append((votes if votes.ndim == 2 else votes.mean(0)).argmax(-1).cpu())
+        return torch.cat(found)
+
+    def _check_images(self, images: Tensor, query_batch: int) -> None:
+        if images.ndim != 4 or tuple(images.shape[1:]) != self.input_shape or len(images) == 0:
+            raise TeacherError(
+                f"query batch {query_batch}: images of shape {tuple(images.shape)}; the teacher "
+                f"takes (N, {', '.join(map(str, self.input_shape))}) with N at least 1"
+            )
 
     def _answers(self, images: Tensor) -> object:
         """Raw answers, on the images' device."""

@@ -1,0 +1,39 @@
+# Everything runs in .venv, built once from constraints.txt. `make help` lists the targets.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.stamp
+
+# One thread pool: pytest's workers share the cores, so each computes on one thread.
+TEST_THREADS := 1
+
+.PHONY: help demo test lint docs bench clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $(STAMP)
+
+demo: $(STAMP) ## transcribe a teacher of real handwritten digits, under label and data protection
+	$(BIN)/python examples/demo.py
+
+lint: $(STAMP) ## format and lint checks, and types
+	$(BIN)/ruff format --check src tests benchmarks examples
+	$(BIN)/ruff check src tests benchmarks examples
+	$(BIN)/mypy
+
+test: lint ## lint, types, and every test and doctest
+	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest -q -n auto
+
+docs: $(STAMP) ## check that every example in the documentation runs
+	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest -q --doctest-glob='*.md' docs README.md
+
+bench: $(STAMP) ## the measured figures of benchmarks/RESULTS.md (hours; needs DPSD_DATA)
+	$(BIN)/python benchmarks/transcriptions.py --all
+	$(BIN)/python benchmarks/overhead.py
+
+clean: ## remove the environment and caches
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

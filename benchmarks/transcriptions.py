@@ -1,0 +1,195 @@
+"""Accuracy of transcriptions on real data: the figures of RESULTS.md, each by name.
+
+    python benchmarks/transcriptions.py --list
+    python benchmarks/transcriptions.py mnist-labels-response --seed 0
+    python benchmarks/transcriptions.py --all
+
+Needs MNIST and Fashion-MNIST (``DPSD_DATA``, or ``dpsd data fetch``). A teacher is trained once and
+kept under ``runs/teachers``. Test accuracy is measured after every round, for the table only: the
+transcription never sees it. Noise is the operating system's, as in real use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import resource
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+import dpsd
+from dpsd.datasets import LabelledImages, load_dataset
+from dpsd.execution import Execution
+from dpsd.models import build_classifier
+from dpsd.teachers.directory import TeacherRecord, save_teacher
+from dpsd.teachers.training import evaluate_accuracy, train_teacher
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row: data, protection, privacy target, and what of the recipe differs from the default."""
+
+    data: str
+    protect: str
+    epsilon: float
+    adjacency: str
+    recipe: dict[str, Any] = field(default_factory=dict)
+    mechanism: dict[str, Any] = field(default_factory=dict)
+
+
+#: Under `response` rounds cost nothing, so there are many; under `round` they cost, so there are few
+#: of many queries.
+MANY_ROUNDS = {"rounds": 24, "queries": 30_000, "first_queries": 60_000}
+
+CASES: dict[str, Case] = {
+    "mnist-labels-1-response": Case("mnist", "labels", 1.0, "response", MANY_ROUNDS),
+    "mnist-labels-1-round": Case(
+        "mnist", "labels", 1.0, "round", {"rounds": 3, "queries": 400_000}
+    ),
+    "mnist-data-10-round": Case("mnist", "data", 10.0, "round", {"rounds": 5, "queries": 60_000}),
+    "mnist-data-1-round": Case("mnist", "data", 1.0, "round", {"rounds": 2, "queries": 600_000}),
+    "fashion-labels-1-response": Case("fashion-mnist", "labels", 1.0, "response", MANY_ROUNDS),
+}
+
+
+def main() -> None:
+    """Run the cases named on the command line and print a JSON line for each."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    parser.add_argument("--all", action="store_true", help="run every case")
+    parser.add_argument("--list", action="store_true", help="name the cases and stop")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=JSON",
+        help="override a field of the recipe, for trying things",
+    )
+    arguments = parser.parse_args()
+    if arguments.list:
+        print("\n".join(CASES))
+        return
+    names = list(CASES) if arguments.all else arguments.names
+    overrides = {
+        name: json.loads(value)
+        for name, _, value in (item.partition("=") for item in arguments.set)
+    }
+    for name in names:
+        if name not in CASES:
+            sys.exit(f"no case {name!r}; there are: {', '.join(CASES)}")
+        print(json.dumps(run(name, CASES[name], seed=arguments.seed, overrides=overrides)))
+
+
+def run(name: str, case: Case, *, seed: int, overrides: dict[str, Any]) -> dict[str, Any]:
+    """Transcribe one case and measure it."""
+    test = load_dataset(case.data, "test")
+    teacher_path = trained_teacher(case.data)
+    teacher = dpsd.load_teacher(teacher_path, precision=Execution.of().precision)
+    mechanism = (
+        dpsd.RandomizedResponse(**case.mechanism)
+        if case.protect == "labels"
+        else dpsd.Gaussian(**case.mechanism)
+    )
+    recipe = dpsd.Recipe(**{**case.recipe, "seed": seed, **overrides})
+    with tempfile.TemporaryDirectory() as folder:
+        watcher = AccuracyByRound(Path(folder) / "run", test, recipe)
+        start = time.perf_counter()
+        result = dpsd.transcribe(
+            teacher,
+            mechanism=mechanism,
+            budget=dpsd.Budget(epsilon=case.epsilon, delta=1e-5, adjacency=case.adjacency),
+            out=Path(folder) / "run",
+            recipe=recipe,
+            observer=watcher,
+        )
+        seconds = time.perf_counter() - start - watcher.seconds
+    spent = result.certificate.spent
+    return {
+        "case": name,
+        "seed": seed,
+        "overrides": overrides,
+        "teacher": json.loads((teacher_path / "teacher.json").read_text())["accuracy"],
+        "accuracy": watcher.accuracy[-1],
+        "by_round": [round(100 * value, 2) for value in watcher.accuracy],
+        "agreement": watcher.agreement,
+        "epsilon": {kind: spent.under(kind) for kind in dpsd.Adjacency},
+        "queries": result.certificate.events["teacher"],
+        "seconds": round(seconds, 1),
+        "seconds_by_part": watcher.by_part,
+        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "hardware": f"{platform.machine()}, {torch.get_num_threads()} threads, "
+        f"{recipe.device}, torch {torch.__version__}",
+        "date": date.today().isoformat(),
+    }
+
+
+class AccuracyByRound(dpsd.Observer):
+    """Measures the student on the test split after every round, from its checkpoint."""
+
+    def __init__(self, directory: Path, test: LabelledImages, recipe: dpsd.Recipe) -> None:
+        self.directory = directory
+        self.test = test
+        self.execution = Execution.of(recipe.device, recipe.precision)
+        self.accuracy: list[float] = []
+        self.agreement: list[str] = []
+        self.by_part: dict[str, float] = {}
+        self.seconds = 0.0
+
+    def round_finished(self, metrics: dict[str, Any]) -> None:
+        """Load the checkpoint, measure, and keep the clock of doing so apart."""
+        start = time.perf_counter()
+        facts = json.loads((self.directory / "student.json").read_text())
+        student = build_classifier(
+            facts["student"], input_shape=self.test.input_shape, num_classes=self.test.num_classes
+        )
+        tensors = load_file(self.directory / "checkpoint.safetensors")
+        own = {
+            k.removeprefix("student."): v for k, v in tensors.items() if k.startswith("student.")
+        }
+        student.load_state_dict(own)
+        logits = self.execution.predict(self.execution.place(student), self.test.images)
+        right = logits.argmax(-1).cpu() == self.test.labels
+        self.accuracy.append(float(right.float().mean()))
+        found = metrics["agreement"]
+        if found:
+            self.agreement.append(f"{found['mean']:.3f}±{found['standard_error']:.3f}")
+        for part, seconds in metrics["seconds"].items():
+            self.by_part[part] = round(self.by_part.get(part, 0.0) + seconds, 1)
+        print(
+            f"round {metrics['round']}: accuracy {self.accuracy[-1]:.2%}, {metrics['seconds']}",
+            file=sys.stderr,
+            flush=True,
+        )
+        self.seconds += time.perf_counter() - start
+
+
+def trained_teacher(data: str) -> Path:
+    """The ``cnn`` teacher of a data set, trained if it is not there yet."""
+    path = Path("runs") / "teachers" / data
+    if not (path / "teacher.json").exists():
+        train, test = load_dataset(data, "train"), load_dataset(data, "test")
+        module = train_teacher(train, model="cnn", seed=0, precision=Execution.of().precision)
+        record = TeacherRecord(
+            model="cnn",
+            input_shape=train.input_shape,
+            num_classes=train.num_classes,
+            class_names=train.class_names,
+            data=data,
+            accuracy=evaluate_accuracy(module, test),
+        )
+        save_teacher(path, module, record)
+    return path
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""The commands, by name, and the entry point."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Annotated, Any
+
+import click
+import typer
+from typer.core import TyperCommand
+
+from dpsd.cli import data, results, train
+from dpsd.cli.errors import CommandGroup
+
+# A paragraph is one line: it is wrapped to the terminal where it is shown.
+INTRODUCTION = """
+Turn a trained classifier, the teacher, into a fresh one, the student, through privatised \
+answers to synthetic queries alone.
+
+A first session, on handwritten digits that come with dpsd:
+
+\b
+  dpsd train-teacher --data digits --out teacher
+  dpsd transcribe teacher --epsilon 1 --queries 4000 --out runs/digits
+  dpsd evaluate runs/digits --data digits
+  dpsd sample runs/digits --count 1000 --out synthetic
+  dpsd export runs/digits --to student.onnx
+  dpsd certify runs/digits
+
+With a teacher of your own (.onnx, .pt2 or package.module:factory), start at `transcribe`. \
+An ε means nothing without its adjacency, so each ε is shown with its own; `dpsd certify` says \
+in plain words what a run promises and what it does not.
+"""
+
+app = typer.Typer(
+    cls=CommandGroup,
+    help=INTRODUCTION,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+    pretty_exceptions_show_locals=False,
+)
+
+
+class _Transcribe(TyperCommand):
+    """Stands in for `transcribe`, whose flags are built from the configuration once it is used."""
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        from dpsd.cli.transcribe import command
+
+        return command().make_context(info_name, args, parent=parent, **extra)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"dpsd {version('dpsd')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", hidden=True, envvar="DPSD_DEBUG", help="Show tracebacks.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command("transcribe", cls=_Transcribe)
+def _transcribe() -> None:
+    """Turn a teacher into a student through privatised answers."""
+
+
+app.command("train-teacher")(train.train_teacher)
+for _command in (results.evaluate, results.sample, results.export, results.certify):
+    app.command()(_command)
+app.command()(data.models)
+app.add_typer(data.app, name="data")
+# In the order in which a user meets them.
+app.registered_commands.insert(0, app.registered_commands.pop(1))
+
+
+def main() -> None:
+    """The entry point of ``dpsd``."""
+    app(prog_name="dpsd")

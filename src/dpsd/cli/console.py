@@ -1,0 +1,67 @@
+"""Where the command line writes: results to stdout, progress and complaints to stderr.
+
+Nothing is interpreted as markup, so a path with brackets is shown as it is.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+RESULTS = Console(markup=False, highlight=False)
+STATUS = Console(stderr=True, markup=False, highlight=False)
+
+
+def say(text: str = "", style: str | None = None) -> None:
+    """A line of the result; never broken, so that commands in it can be copied."""
+    RESULTS.print(text, style=style, soft_wrap=True)
+
+
+def complain(kind: str, message: str, style: str) -> None:
+    """``kind: message`` on stderr, in one line."""
+    text = Text(f"{kind}: ", style=style)
+    text.append(" ".join(message.split()), style="default")
+    STATUS.print(text, soft_wrap=True)
+
+
+def warn(message: str) -> None:
+    """A warning on stderr."""
+    complain("warning", message, "bold yellow")
+
+
+def hint(message: str) -> None:
+    """What to do next, on stderr."""
+    complain("hint", message, "bold cyan")
+
+
+@contextmanager
+def shown_warnings(show: Callable[[str], None] = warn) -> Iterator[None]:
+    """Show the warnings that dpsd raises as such, once each, without the line of code."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("once", UserWarning)
+
+        def show_one(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+            if category is UserWarning:
+                show(str(message))
+
+        warnings.showwarning = show_one
+        yield
+
+
+def grid(*headings: str, right: tuple[str, ...] = ()) -> Table:
+    """An empty table in the house's style; the columns named in ``right`` hold numbers."""
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for heading in headings:
+        table.add_column(heading, justify="right" if heading in right else "left")
+    return table
+
+
+def show(table: Table) -> None:
+    """A table of the result."""
+    RESULTS.print(table)

@@ -1,0 +1,77 @@
+"""Mistakes and mishaps become one line on stderr and an exit code; a traceback only on request."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+import click
+from typer.core import TyperGroup
+
+from dpsd.cli.console import STATUS, complain, hint
+from dpsd.errors import DpsdError
+
+#: Exit codes beside those of the errors in :mod:`dpsd.errors`.
+USAGE, NO_RESOURCES, BUG, INTERRUPTED = 2, 6, 70, 130
+
+
+class CommandGroup(TyperGroup):
+    """A group of commands that says in one line what went wrong.
+
+    ``--debug``, or ``DPSD_DEBUG=1``, shows the traceback instead, without local variables: they
+    may hold a teacher's answers.
+    """
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; every exception but click's own ends here."""
+        try:
+            return super().invoke(ctx)
+        except (click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise
+        except KeyboardInterrupt:
+            STATUS.print("interrupted")
+            raise click.exceptions.Exit(INTERRUPTED) from None
+        except Exception as error:
+            if ctx.params.get("debug"):
+                raise
+            message, code = described(error)
+            complain("error", message, "bold red")
+            if isinstance(error, click.UsageError) and error.ctx is not None:
+                hint(f"{error.ctx.command_path} --help")
+            raise click.exceptions.Exit(code) from None
+
+
+def described(error: Exception) -> tuple[str, int]:
+    """What to tell the user about an exception, and the exit code.
+
+    >>> described(OSError(errno.ENOSPC, "No space left on device", "runs/mnist"))
+    ('the disk is full (runs/mnist): free some space and try again', 6)
+    """
+    if isinstance(error, DpsdError):
+        return str(error), error.exit_code
+    if isinstance(error, click.ClickException):
+        return error.format_message(), USAGE
+    if isinstance(error, MemoryError) or _is_allocation_failure(error):
+        return (
+            "out of memory: use smaller batches (--batch-size, --generator-batch-size), fewer "
+            "--queries a round, or a smaller model",
+            NO_RESOURCES,
+        )
+    if isinstance(error, OSError):
+        place = f" ({error.filename})" if error.filename else ""
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return f"the disk is full{place}: free some space and try again", NO_RESOURCES
+        return f"{error.strerror or error}{place}", NO_RESOURCES
+    return (
+        f"{type(error).__name__} inside dpsd, which is a bug of dpsd's: please report it with the "
+        "output of the same command under DPSD_DEBUG=1",
+        BUG,
+    )
+
+
+def _is_allocation_failure(error: Exception) -> bool:
+    # torch has an error of its own for accelerators and a plain RuntimeError for main memory.
+    name, message = type(error).__name__, str(error)
+    return name == "OutOfMemoryError" or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in message
+    )

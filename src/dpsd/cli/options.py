@@ -1,0 +1,174 @@
+"""Flags from the configuration's fields: one for each, with its type, default and description."""
+
+from __future__ import annotations
+
+import inspect
+import types
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import Any, Literal, Union, get_args, get_origin
+
+import click
+import typer
+from click.core import ParameterSource
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from dpsd.config import TranscriptionConfig
+
+PANELS = {
+    "Privacy": (
+        "protect",
+        "epsilon",
+        "delta",
+        "adjacency",
+        "candidates",
+        "top_k",
+        "bound",
+        "scaling",
+        "harden",
+        "reproducible_noise",
+    ),
+    "Queries": (
+        "rounds",
+        "queries",
+        "first_queries",
+        "sources",
+        "adaptive",
+        "generator_share",
+        "exploration",
+        "prior_temperature",
+    ),
+    "Student": (
+        "student",
+        "objective",
+        "alpha",
+        "beta",
+        "temperature",
+        "epochs",
+        "batch_size",
+        "learning_rate",
+    ),
+    "Generator": (
+        "generator",
+        "generator_steps",
+        "generator_batch_size",
+        "generator_learning_rate",
+        "classification_weight",
+        "balance_weight",
+        "activation_weight",
+    ),
+    "Teacher": ("teacher_weights", "input_shape", "num_classes", "scores", "mean", "deviation"),
+}
+#: For fields that no other panel names, and for flags that are no fields.
+RUN_PANEL = "Run"
+_PANEL_OF = {name: panel for panel, names in PANELS.items() for name in names}
+
+
+class CommaList(click.ParamType):  # type: ignore[type-arg, unused-ignore]
+    """Values separated by commas; the configuration checks each."""
+
+    name = "list"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """Split at commas.
+
+        >>> CommaList().convert("noise, crops", None, None)
+        ('noise', 'crops')
+        """
+        if not isinstance(value, str):
+            return tuple(value)
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def with_config_flags(function: Callable[..., None]) -> Callable[..., None]:
+    """Put a flag for every field (but ``teacher``, an argument) in place of ``**flags``."""
+    signature = inspect.signature(function, eval_str=True)
+    own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    flags = [
+        _flag(name, field)
+        for name, field in _by_panel(TranscriptionConfig.model_fields)
+        if name != "teacher"
+    ]
+
+    def command(**values: Any) -> None:
+        function(**values)
+
+    command.__doc__ = function.__doc__
+    command.__name__ = function.__name__
+    command.__signature__ = inspect.Signature(own + flags)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in own + flags}
+    return command
+
+
+def given(ctx: click.Context, flags: Mapping[str, Any]) -> dict[str, Any]:
+    """The flags that the user gave, as opposed to defaults."""
+    return {
+        name: value
+        for name, value in flags.items()
+        if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
+    }
+
+
+def flag_name(field: str) -> str:
+    """How a field is spelled on the command line.
+
+    >>> flag_name("learning_rate")
+    '--learning-rate'
+    """
+    return "--" + field.replace("_", "-")
+
+
+def _by_panel(fields: Mapping[str, FieldInfo]) -> list[tuple[str, FieldInfo]]:
+    order = {name: position for position, name in enumerate(_PANEL_OF)}
+    return sorted(fields.items(), key=lambda item: order.get(item[0], len(order)))
+
+
+def _flag(name: str, field: FieldInfo) -> inspect.Parameter:
+    choice, metavar = _click_type(field.annotation)
+    default = None if field.default is PydanticUndefined else field.default
+    if isinstance(default, Enum):
+        default = default.value
+    elif isinstance(default, tuple):
+        default = ",".join(map(str, default))
+    declaration = flag_name(name)
+    if choice is click.BOOL:
+        declaration = f"{declaration}/--no-{declaration[2:]}"
+    option = typer.Option(
+        default,
+        declaration,
+        help=field.description,
+        rich_help_panel=_PANEL_OF.get(name, RUN_PANEL),
+        metavar=metavar,
+        click_type=None if choice is click.BOOL else choice,
+    )
+    annotation: Any = bool if choice is click.BOOL else Any
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=annotation
+    )
+
+
+def _click_type(
+    annotation: Any,
+) -> tuple[click.ParamType, str | None]:  # type: ignore[type-arg, unused-ignore]
+    """The flag's type, and its placeholder where the type's own says too little."""
+    options = [part for part in _alternatives(annotation) if part is not type(None)]
+    words = [word for part in options if get_origin(part) is Literal for word in get_args(part)]
+    if len(options) > 1:  # words or a number; the configuration tells them apart
+        return click.STRING, "|".join([*words, "N"])
+    (only,) = options
+    if words:
+        return click.Choice(words), None
+    if get_origin(only) is tuple:
+        return CommaList(), "A,B,…"
+    if isinstance(only, type) and issubclass(only, Enum):
+        return click.Choice([member.value for member in only]), None
+    plain = {bool: click.BOOL, int: click.INT, float: click.FLOAT, str: click.STRING}
+    return plain[only], None
+
+
+def _alternatives(annotation: Any) -> tuple[Any, ...]:
+    is_union = get_origin(annotation) in (Union, types.UnionType)
+    return get_args(annotation) if is_union else (annotation,)

@@ -1,0 +1,39 @@
+"""Showing what a run spent: every ε beside its adjacency, and what one teacher cannot promise."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dpsd.cli.console import grid, say, show, warn
+
+if TYPE_CHECKING:
+    from dpsd.privacy.certificate import Certificate
+
+ONE_TEACHER = (
+    "One teacher was asked: ε under `response` and `round` bounds what is learned about one of its "
+    "answers, not about a person in its training data. Only `teacher` covers a person."
+)
+
+
+def show_privacy(certificate: Certificate) -> None:
+    """ε under all three adjacencies, with their meaning and limits."""
+    from dpsd.privacy.accounting import Adjacency
+    from dpsd.privacy.certificate import ADJACENCY_MEANINGS, NOT_PRIVATE, format_epsilon
+
+    table = grid("adjacency", "two worlds differ in", "events", "ε", right=("events", "ε"))
+    for adjacency, meaning in ADJACENCY_MEANINGS.items():
+        epsilon = format_epsilon(certificate.spent.under(adjacency))
+        table.add_row(adjacency.value, meaning, f"{certificate.events[adjacency.value]:,}", epsilon)
+    say(f"Privacy spent, at δ = {certificate.spent.delta:g} ({certificate.relation}):")
+    show(table)
+    say(ONE_TEACHER)
+    target = Adjacency(str(certificate.target["adjacency"]))
+    wanted = float(str(certificate.target["epsilon"]))
+    if certificate.spent.under(target) > wanted * (1 + 1e-6):
+        warn(
+            f"ε under `{target.value}` is {format_epsilon(certificate.spent.under(target))}, above "
+            f"the target {wanted:g}: a round that was interrupted while the teacher answered was "
+            "asked again, and both times count"
+        )
+    if not certificate.private:
+        warn(NOT_PRIVATE)

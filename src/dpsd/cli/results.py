@@ -1,0 +1,227 @@
+"""What to do with a run: ``evaluate``, ``sample``, ``export`` and ``certify``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import click
+import typer
+
+from dpsd.cli.console import RESULTS, grid, say, show, shown_warnings, warn
+from dpsd.errors import ConfigError, DpsdError
+
+if TYPE_CHECKING:
+    from dpsd.evaluation import Evaluation
+    from dpsd.privacy.certificate import Certificate
+    from dpsd.runs import RunDirectory
+    from dpsd.teachers import Teacher
+
+RunPath = Annotated[
+    Path, typer.Argument(metavar="RUN", help="A run directory.", show_default=False)
+]
+Device = Annotated[
+    str | None, typer.Option(help="auto, cpu, cuda, …", show_default="as in the run")
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace files that are there.")]
+
+
+def evaluate(
+    run: RunPath,
+    data: Annotated[str, typer.Option(help="Data set, as `dpsd data list` names it.")],
+    data_root: Annotated[
+        Path | None, typer.Option(help="Folder of data sets.", show_default="DPSD_DATA")
+    ] = None,
+    teacher: Annotated[
+        str | None, typer.Option(help="The teacher, if it is not where it was.", metavar="PATH")
+    ] = None,
+    split: Annotated[
+        str, typer.Option(click_type=click.Choice(["test", "train"]), help="Which part.")
+    ] = "test",
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Pixels a side, for data sets of loose images.")
+    ] = None,
+    device: Device = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Measure teacher and student on labelled data, as the data's owner."""
+    from dpsd.datasets import load_dataset
+    from dpsd.evaluation import evaluate as measure
+    from dpsd.runs import RunDirectory
+
+    directory = RunDirectory.open(run)
+    labelled = load_dataset(data, split, root=data_root, size=size)  # type: ignore[arg-type]
+    loaded = _teacher_of(directory, teacher, device)
+    measured = measure(directory, labelled, teacher=loaded, device=device)
+    if as_json:
+        say(json.dumps(measured.to_dict(), indent=2, ensure_ascii=False))
+    else:
+        _show_evaluation(measured)
+
+
+def _teacher_of(directory: RunDirectory, given: str | None, device: str | None) -> Teacher | None:
+    """The run's teacher, or ``None`` with a warning where it cannot be had."""
+    config = directory.config()
+    if given is not None:
+        config = config.model_copy(update={"teacher": given})
+    try:
+        loaded = config.load_teacher(device=device)
+    except DpsdError as error:
+        if given is not None:
+            raise
+        warn(
+            f"the run's teacher cannot be loaded, so the student is measured alone ({error}). "
+            "Say where the teacher is with --teacher"
+        )
+        return None
+    if loaded.fingerprint != directory.facts().get("teacher"):
+        warn("this is not the teacher that the run asked: its content is another")
+    return loaded
+
+
+def _show_evaluation(measured: Evaluation) -> None:
+    say(f"{measured.data}, {measured.split} split, {measured.images:,} images")
+    summary = grid("", "share", right=("share",))
+    if measured.teacher_accuracy is not None:
+        summary.add_row("teacher accuracy", f"{measured.teacher_accuracy:.2%}")
+    summary.add_row("student accuracy", f"{measured.student_accuracy:.2%}", style="bold")
+    if measured.agreement is not None:
+        summary.add_row("student agrees with teacher", f"{measured.agreement:.2%}")
+    show(summary)
+    say()
+    numbers = ("images", "teacher", "student", "agreement")
+    table = grid("class", *numbers, right=numbers)
+    for row in measured.classes:
+        shares = (row.teacher_accuracy, row.student_accuracy, row.agreement)
+        table.add_row(row.name, f"{row.images:,}", *(_percent(share) for share in shares))
+    show(table)
+    say(
+        "\nMeasured on the owner's own data: these numbers are not privatised, and the run's "
+        "certificate does not cover publishing them."
+    )
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.1%}"
+
+
+def sample(
+    run: RunPath,
+    count: Annotated[int, typer.Option(min=1, help="How many images.")] = 10_000,
+    out: Annotated[Path, typer.Option(help="Directory to write to.")] = Path("synthetic"),
+    seed: Annotated[int, typer.Option(min=0, help="Fixes which images are made.")] = 0,
+    device: Device = None,
+    force: Force = False,
+) -> None:
+    """Make synthetic images with the student's labels; it costs no privacy."""
+    from dpsd.runs import RunDirectory
+    from dpsd.synthetic import CONTACT_SHEET_FILE, DATA_FILE, synthesise, write_synthetic
+
+    if not force:
+        for name in (DATA_FILE, CONTACT_SHEET_FILE):
+            _refuse_existing(out / name)
+    data = synthesise(RunDirectory.open(run), count, seed=seed, device=device)
+    for path in write_synthetic(data, out):
+        say(f"wrote {path}")
+    shares = data.class_counts().tolist()
+    say("images a class: " + ", ".join(f"{number}: {many:,}" for number, many in enumerate(shares)))
+
+
+def export(
+    run: RunPath,
+    to: Annotated[
+        Path, typer.Option(help="File to write: .onnx, .pt2 or .safetensors.", show_default=False)
+    ],
+    force: Force = False,
+) -> None:
+    """Write the student for use elsewhere: .onnx, .pt2 or .safetensors."""
+    from dpsd.export import export_student, exported_paths
+    from dpsd.runs import RunDirectory
+
+    for path in exported_paths(to):
+        if not force:
+            _refuse_existing(path)
+    export_student(RunDirectory.open(run), to)
+    for path in exported_paths(to):
+        say(f"wrote {path}")
+
+
+def certify(
+    run: RunPath,
+    format: Annotated[
+        str,
+        typer.Option(
+            "--format", click_type=click.Choice(["text", "markdown", "json"]), help="How to print."
+        ),
+    ] = "text",
+) -> None:
+    """State what privacy a run spent, recomputed from its ledger."""
+    from dpsd.runs import RunDirectory
+
+    directory = RunDirectory.open(run)
+    with shown_warnings():
+        certificate = directory.certify()
+    if format == "json":
+        RESULTS.file.write(certificate.to_json())
+    elif format == "markdown":
+        RESULTS.file.write(certificate.to_markdown())
+    else:
+        _show_certificate(certificate)
+    _compare_with_stored(directory, certificate)
+
+
+def _show_certificate(certificate: Certificate) -> None:
+    from dpsd.cli.privacy import show_privacy
+
+    show_privacy(certificate)
+    target = certificate.target
+    facts = {
+        "calibrated to": f"ε = {target['epsilon']} at δ = {target['delta']}, adjacency "
+        f"{target['adjacency']}",
+        "mechanism": ", ".join(
+            f"{name} = {value}" for name, value in certificate.mechanism.items()
+        ),
+        "randomness": certificate.noise,
+        "public sources": ", ".join(certificate.sources),
+        "accountant": certificate.spent.accountant,
+        "teacher": certificate.teacher,
+        "student": certificate.student or "not finished",
+    }
+    say()
+    for name, value in facts.items():
+        say(f"{name:<16}{value}")
+    say("\nWhat this does not promise:", style="bold")
+    say(certificate.limits)
+
+
+def _compare_with_stored(directory: RunDirectory, certificate: Certificate) -> None:
+    path = directory.path / "certificate.json"
+    if not path.exists():
+        warn("the run is not finished: this is what it has spent so far")
+        return
+    stored = _stored(path)
+    computed = json.loads(certificate.to_json())
+    different = sorted(
+        key for key in stored.keys() | computed.keys() if stored.get(key) != computed.get(key)
+    )
+    if different:
+        raise DpsdError(
+            f"{path} is not what the run's ledger, settings and student say: "
+            f"{', '.join(different)} differ. What is printed here is computed from those"
+        )
+
+
+def _stored(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DpsdError(f"{path} cannot be read: {error}") from None
+    if not isinstance(content, dict):
+        raise DpsdError(f"{path} holds no certificate")
+    return content
+
+
+def _refuse_existing(path: Path) -> None:
+    if path.exists():
+        raise ConfigError(f"{path} exists already: give another place, or --force")

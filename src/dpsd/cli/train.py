@@ -1,0 +1,113 @@
+"""``dpsd train-teacher``: the ordinary, unprotected training that a transcription starts from."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import click
+import typer
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from dpsd.cli.console import STATUS, say
+from dpsd.errors import ConfigError
+
+if TYPE_CHECKING:
+    from dpsd.teachers.training import TrainingProgress
+
+
+def train_teacher(
+    data: Annotated[str, typer.Option(help="Data set, as `dpsd data list` names it.")],
+    out: Annotated[Path, typer.Option(help="Directory to write the teacher to.")],
+    model: Annotated[str, typer.Option(help="Architecture, as `dpsd models` names it.")] = "cnn",
+    epochs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Passes over the data.", show_default="about 3,000 steps"),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images a step, at most.")] = 256,
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 4e-3,
+    seed: Annotated[int, typer.Option(help="Fixes initial weights and order.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    precision: Annotated[
+        str,
+        typer.Option(
+            click_type=click.Choice(["auto", "float32", "bfloat16"]), help="bfloat16 is autocast."
+        ),
+    ] = "auto",
+    data_root: Annotated[
+        Path | None, typer.Option(help="Folder of data sets.", show_default="DPSD_DATA")
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Pixels a side, for data sets of loose images.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a teacher that is there.")
+    ] = False,
+) -> None:
+    """Train a teacher on private data, without any protection."""
+    from dpsd.datasets import load_dataset
+    from dpsd.execution import Execution
+    from dpsd.teachers import TeacherRecord, save_teacher
+    from dpsd.teachers.directory import DESCRIPTION_FILE
+    from dpsd.teachers.training import evaluate_accuracy
+    from dpsd.teachers.training import train_teacher as train
+
+    if (out / DESCRIPTION_FILE).exists() and not force:
+        raise ConfigError(f"{out} already holds a teacher: give another --out, or --force")
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{out} is not a directory: give another --out")
+    execution = Execution.of(device, precision)  # type: ignore[arg-type]
+    training = load_dataset(data, "train", root=data_root, size=size)
+    testing = load_dataset(data, "test", root=data_root, size=size)
+    started = time.monotonic()
+    done = 0
+    with Progress(
+        TextColumn("training {task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[state]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=STATUS,
+        disable=not STATUS.is_terminal,
+    ) as progress:
+        task = progress.add_task(f"{model} on {data}", total=epochs, state="first epoch")
+
+        def advance(at: TrainingProgress) -> None:
+            nonlocal done
+            done = at.epoch
+            rate = at.epoch * len(training) / at.seconds
+            state = f"epoch {at.epoch}/{at.epochs}  loss {at.loss:.3f}  {rate:,.0f} images/s"
+            progress.update(task, completed=at.epoch, total=at.epochs, state=state)
+
+        module = train(
+            training,
+            model=model,
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            seed=seed,
+            device=str(execution.device),
+            precision=execution.precision,
+            on_epoch=advance,
+        )
+    seconds = time.monotonic() - started
+    accuracy = evaluate_accuracy(module, testing, precision=execution.precision)
+    record = TeacherRecord(
+        model=model,
+        input_shape=training.input_shape,
+        num_classes=training.num_classes,
+        class_names=training.class_names,
+        data=data,
+        accuracy=accuracy,
+        precision=execution.precision,
+        seed=seed,
+        epochs=done,
+        seconds=round(seconds, 1),
+    )
+    save_teacher(out, module, record)
+    say(f"test accuracy {accuracy:.2%} on {len(testing):,} images, after {seconds:.0f} s")
+    say(f"wrote {out}/teacher.safetensors and {out}/{DESCRIPTION_FILE}")
+    say("\nThis teacher may leak its training data. Next:")
+    say(f"  dpsd transcribe {out} --epsilon 1 --adjacency response --out runs/{out.name}")

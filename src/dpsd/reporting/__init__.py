@@ -1,0 +1,1 @@
+"""Pictures and pages about a run, made from what is public about it."""

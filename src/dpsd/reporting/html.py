@@ -1,0 +1,83 @@
+"""``report.html``: a run on one page, in one file that needs nothing else.
+
+Everything on it comes from releases and public choices; it may be published with the student.
+"""
+
+from __future__ import annotations
+
+import base64
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+from dpsd.files import write_text
+from dpsd.privacy.certificate import (
+    ADJACENCY_MEANINGS,
+    NOT_PRIVATE,
+    Certificate,
+    format_epsilon,
+)
+from dpsd.reporting.curves import progress_curves
+from dpsd.runs import RunDirectory
+
+REPORT_FILE = "report.html"
+
+
+def write_report(run: RunDirectory, certificate: Certificate) -> None:
+    """Write ``report.html`` into the run directory.
+
+    Raises:
+        RunError: the disk is full, or the place cannot be written to.
+    """
+    write_text(run.path / REPORT_FILE, report(run, certificate))
+
+
+def report(run: RunDirectory, certificate: Certificate) -> str:
+    """The page's text."""
+    metrics = run.metrics()
+    template = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    ).from_string(files("dpsd.reporting").joinpath("report.html.j2").read_text(encoding="utf-8"))
+    return template.render(
+        config=run.config(),
+        facts=run.facts(),
+        certificate=certificate,
+        not_private=NOT_PRIVATE,
+        privacy=[
+            {
+                "adjacency": adjacency.value,
+                "meaning": meaning,
+                "events": certificate.events[adjacency.value],
+                "epsilon": format_epsilon(certificate.spent.under(adjacency)),
+                "is_target": adjacency.value == certificate.target["adjacency"],
+            }
+            for adjacency, meaning in ADJACENCY_MEANINGS.items()
+        ],
+        rounds=[_round(line) for line in metrics],
+        queries=sum(line["queries"] for line in metrics),
+        seconds=sum(sum(line["seconds"].values()) for line in metrics),
+        curves=progress_curves(metrics) if metrics else "",
+        sheet=_inline_image(run),
+    )
+
+
+def _round(line: dict[str, Any]) -> dict[str, str]:
+    agreement = line["agreement"]
+    return {
+        "round": str(line["round"]),
+        "queries": f"{line['queries']:,}",
+        "loss": f"{line['student_loss']:.4f}",
+        "agreement": (
+            f"{agreement['mean']:.1%} ± {agreement['standard_error']:.1%}" if agreement else "-"
+        ),
+        "largest": f"{max(line['label_shares']):.0%}",
+        "sources": ", ".join(f"{name} {count:,}" for name, count in line["sources"].items()),
+        "seconds": f"{sum(line['seconds'].values()):.1f}",
+    }
+
+
+def _inline_image(run: RunDirectory) -> str:
+    """The generator's images round by round, as a data address; empty if there are none."""
+    path = run.generator_sheet_path
+    return base64.b64encode(path.read_bytes()).decode() if path.exists() else ""

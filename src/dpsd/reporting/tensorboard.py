@@ -1,0 +1,84 @@
+"""A run's metrics for TensorBoard; needs the extra ``dpsd[tensorboard]``.
+
+>>> import tempfile
+>>> with tempfile.TemporaryDirectory() as folder:
+...     with TensorBoardObserver(Observer(), Path(folder) / "events") as observer:
+...         observer.round_finished({"round": 1, "queries": 300, "student_loss": 1.0})
+...     len(list((Path(folder) / "events").iterdir()))
+1
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from dpsd.errors import ConfigError
+from dpsd.transcription import Observer
+
+
+class TensorBoardObserver(Observer):
+    """Passes everything on to another observer, and writes each round's numbers.
+
+    Args:
+        inner: the other observer.
+        folder: for the event files; made with the first round.
+
+    Raises:
+        ConfigError: the extra is not installed.
+    """
+
+    def __init__(self, inner: Observer, folder: Path) -> None:
+        if importlib.util.find_spec("tensorboard") is None:
+            raise ConfigError("TensorBoard is not installed: pip install 'dpsd[tensorboard]'")
+        self._inner = inner
+        self._folder = folder
+        self._writer: Any = None
+
+    def __enter__(self) -> TensorBoardObserver:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    def phase(self, name: str, *, total: int, round_index: int) -> Callable[[int], None]:
+        return self._inner.phase(name, total=total, round_index=round_index)
+
+    def warn(self, message: str) -> None:
+        self._inner.warn(message)
+
+    def round_finished(self, metrics: dict[str, Any]) -> None:
+        if self._writer is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(str(self._folder))  # type: ignore[no-untyped-call, unused-ignore]
+        for name, value in scalars(metrics).items():
+            self._writer.add_scalar(name, value, metrics["round"])
+        self._writer.flush()
+        self._inner.round_finished(metrics)
+
+
+def scalars(metrics: Mapping[str, Any], *, prefix: str = "") -> dict[str, float]:
+    """The numbers in a round's metrics, by path; lists are numbered.
+
+    >>> scalars({"round": 2, "agreement": {"mean": 0.5}, "label_shares": [0.25, 0.75]})
+    {'agreement/mean': 0.5, 'label_shares/0': 0.25, 'label_shares/1': 0.75}
+    """
+    found: dict[str, float] = {}
+    for name, value in metrics.items():
+        if isinstance(value, list):
+            value = {str(number): part for number, part in enumerate(value)}
+        if isinstance(value, Mapping):
+            found |= scalars(value, prefix=f"{prefix}{name}/")
+        elif isinstance(value, int | float) and name != "round":
+            found[prefix + name] = float(value)
+    return found

@@ -1,0 +1,121 @@
+"""Every setting is a flag and a key of the TOML file, and both say the same."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import Result
+
+from dpsd.cli.options import PANELS
+from dpsd.cli.transcribe import command
+from dpsd.config import TranscriptionConfig
+
+Invoke = Callable[..., Result]
+#: A value for each kind of flag that is not the default.
+CHANGED = (
+    *("--protect", "data", "--epsilon", "2.5", "--adjacency", "teacher", "--candidates", "3"),
+    *("--top-k", "4", "--no-harden", "--no-adaptive", "--sources", "noise,crops"),
+    *("--input-shape", "3,32,32", "--mean", "0.4,0.5,0.6", "--deviation", "0.1,0.2,0.3"),
+    *("--queries", "123", "--seed", "5", "--student", "resnet8", "--scores", "logits"),
+)
+
+
+def test_every_field_has_a_flag_with_its_default_and_description() -> None:
+    built = command()
+    context = click.Context(built)
+    options = {option.name: option for option in built.params}
+    assert TranscriptionConfig.model_fields.keys() <= options.keys()
+    for name, field in TranscriptionConfig.model_fields.items():
+        if name != "teacher":
+            assert options[name].help == field.description
+            assert f"--{name.replace('_', '-')}" in options[name].opts
+    assert (
+        options["rounds"].get_default(context) == TranscriptionConfig.model_fields["rounds"].default
+    )
+
+
+def test_panels_name_real_fields_once() -> None:
+    names = [name for panel in PANELS.values() for name in panel]
+    assert len(names) == len(set(names))
+    assert set(names) <= TranscriptionConfig.model_fields.keys()
+
+
+def test_printed_configuration_reads_back_the_same(invoke: Invoke, tmp_path: Path) -> None:
+    printed = invoke("transcribe", "some/teacher", *CHANGED, "--print-config")
+    assert printed.exit_code == 0, printed.output
+    path = tmp_path / "settings.toml"
+    path.write_text(printed.stdout)
+    again = invoke("transcribe", "--config", path, "--print-config")
+    assert again.stdout == printed.stdout
+    config = TranscriptionConfig(
+        **{"teacher": "some/teacher", "epsilon": 2.5, "protect": "data", "queries": 123},
+        **{"adjacency": "teacher", "candidates": 3, "top_k": 4, "harden": False},
+        **{"adaptive": False, "sources": ("noise", "crops"), "input_shape": (3, 32, 32)},
+        **{"mean": (0.4, 0.5, 0.6), "deviation": (0.1, 0.2, 0.3), "seed": 5},
+        **{"student": "resnet8", "scores": "logits"},
+    )
+    for line in ('sources = [\n    "noise",\n    "crops",\n]', "candidates = 3", "queries = 123"):
+        assert line in printed.stdout
+    assert config.candidates == 3
+
+
+def test_flags_override_the_file_and_defaults_do_not(invoke: Invoke, tmp_path: Path) -> None:
+    path = tmp_path / "settings.toml"
+    path.write_text('teacher = "there"\nepsilon = 3.0\nrounds = 5\nqueries = 70\n')
+    result = invoke("transcribe", "--config", path, "--rounds", 8, "--print-config")
+    assert "rounds = 8" in result.stdout  # given, though it is the default
+    assert "queries = 70" in result.stdout
+    assert 'teacher = "there"' in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["teacher", "--out", "run"], "epsilon is required"),
+        (["teacher", "--epsilon", "-1", "--out", "run"], "epsilon must be positive"),
+        (["teacher", "--epsilon", "1", "--rounds", "0", "--out", "run"], "rounds: "),
+        (["teacher", "--epsilon", "1", "--delta", "1", "--out", "run"], "delta must be"),
+        (["teacher", "--epsilon", "1"], "--out"),
+        (["--epsilon", "1", "--out", "run"], "teacher is required"),
+        (["--config", "absent.toml", "--out", "run"], "no such file"),
+        (["teacher", "--epsilon", "1", "--epsilno", "2", "--out", "run"], "--epsilno"),
+        (["teacher", "--epsilon", "one", "--out", "run"], "one"),
+        (["teacher", "--epsilon", "1", "--mean", "0.5", "--out", "run"], "deviation"),
+    ],
+)
+def test_wrong_settings_are_one_line(
+    invoke: Invoke,
+    assert_error: Callable[[Result, int, str], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    words: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert_error(invoke("transcribe", *arguments), 2, words)
+    assert not list(tmp_path.iterdir())
+
+
+def test_unknown_key_in_the_file(
+    invoke: Invoke, assert_error: Callable[[Result, int, str], None], tmp_path: Path
+) -> None:
+    path = tmp_path / "settings.toml"
+    path.write_text('teacher = "there"\nepsilon = 3.0\nepochz = 5\n')
+    assert_error(invoke("transcribe", "--config", path), 2, "epochz is not a setting")
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    source = (
+        "import sys\nfrom dpsd.cli import main\nsys.argv = ['dpsd', '--help']\n"
+        "try:\n    main()\nexcept SystemExit as stop:\n    code = stop.code\n"
+        "assert not code and 'torch' not in sys.modules"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", source], capture_output=True, text=True, check=True
+    )
+    assert "A first session" in shown.stdout

@@ -1,0 +1,179 @@
+"""Interruptions and full disks: nothing that was released is lost, and a run goes on the same."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+
+from dpsd import files, transcription
+from dpsd.runs import RunDirectory
+
+Invoke = Callable[..., Result]
+Arguments = Callable[..., Sequence[object]]
+AssertError = Callable[[Result, int, str], None]
+
+
+def assert_same_models(one: Path, other: Path) -> None:
+    for name in ("student.safetensors", "generator.safetensors"):
+        assert (one / name).read_bytes() == (other / name).read_bytes()
+    assert [line["round"] for line in RunDirectory.open(other).metrics()] == [1, 2]
+
+
+def attempts(run: Path) -> int:
+    return len(RunDirectory.open(run).ledger.reservations())
+
+
+def test_resumed_run_gives_the_same_student(
+    invoke: Invoke, odd_run: Arguments, odd_teachers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = invoke(*odd_run("whole"))
+    assert whole.exit_code == 0, whole.output
+    assert "warning: NOT PRIVATE" in whole.stderr
+    assert "NOT PRIVATE" in (odd_teachers / "whole" / "report.html").read_text()
+
+    monkeypatch.setenv("MISBEHAVE", "interrupt")
+    stopped = invoke(*odd_run("stopped"))
+    assert stopped.exit_code == 130
+    assert "Traceback" not in stopped.output
+    assert "everything that was released is kept" in stopped.stderr
+    assert "Round 2 was being answered" in stopped.stderr
+    assert "dpsd transcribe --resume stopped" in stopped.stderr
+    early = invoke("evaluate", "stopped", "--data", "digits")
+    assert "the run is not finished" in early.stderr
+    assert early.exit_code == 5
+
+    monkeypatch.delenv("MISBEHAVE")
+    resumed = invoke("transcribe", "--resume", "stopped")
+    assert resumed.exit_code == 0, resumed.output
+    assert "2/2" in resumed.stderr
+    assert "1/2" not in resumed.stderr
+    assert "above the target" in resumed.stderr
+    assert_same_models(odd_teachers / "whole", odd_teachers / "stopped")
+    assert (attempts(odd_teachers / "whole"), attempts(odd_teachers / "stopped")) == (2, 3)
+
+
+def test_interrupted_learning_asks_nothing_again(
+    invoke: Invoke, odd_run: Arguments, odd_teachers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert invoke(*odd_run("whole")).exit_code == 0
+    fit, calls = transcription.fit_student, []
+
+    def interrupted(*arguments: Any, **options: Any) -> float:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return fit(*arguments, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(transcription, "fit_student", interrupted)
+        stopped = invoke(*odd_run("stopped"))
+    assert stopped.exit_code == 130
+    assert "being answered" not in stopped.stderr
+    resumed = invoke("transcribe", "--resume", "stopped", "--quiet")
+    assert resumed.exit_code == 0, resumed.output
+    assert resumed.stdout == ""
+    assert_same_models(odd_teachers / "whole", odd_teachers / "stopped")
+    assert attempts(odd_teachers / "stopped") == 2
+
+
+def test_control_c_in_the_middle_of_a_round(
+    invoke: Invoke, odd_run: Arguments, odd_teachers: Path
+) -> None:
+    arguments = [str(argument) for argument in odd_run("run")]
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from dpsd.cli import main; main()", *arguments],
+        env={**os.environ, "MISBEHAVE": "wait"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A test that runs in the background inherits an ignored SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not (odd_teachers / "waiting").exists() and process.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, shown = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert "Traceback" not in shown
+    assert "continue with: dpsd transcribe --resume run" in shown
+    assert RunDirectory.open(odd_teachers / "run").stored_releases(1) is not None
+    assert invoke("transcribe", "--resume", "run", "--quiet").exit_code == 0
+
+
+def test_full_disk_at_a_checkpoint(
+    invoke: Invoke,
+    odd_run: Arguments,
+    odd_teachers: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    assert_error: AssertError,
+) -> None:
+    assert invoke(*odd_run("whole")).exit_code == 0
+    save, checkpoints = files.save_file, []
+
+    def save_if_there_is_room(tensors: Any, path: Path, **options: Any) -> None:
+        if "checkpoint" in Path(path).name:
+            checkpoints.append(path)
+            if len(checkpoints) == 2:
+                Path(path).write_bytes(b"as much as fitted")
+                raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        save(tensors, path, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "save_file", save_if_there_is_room)
+        stopped = invoke(*odd_run("full"))
+    assert_error(stopped, 5, "free some space")
+    assert "hint: what was released so far is kept" in stopped.stderr
+    assert "dpsd transcribe --resume full" in stopped.stderr
+    assert not list((odd_teachers / "full").rglob("*.part"))
+    resumed = invoke("transcribe", "--resume", "full")
+    assert resumed.exit_code == 0, resumed.output
+    assert_same_models(odd_teachers / "whole", odd_teachers / "full")
+    assert attempts(odd_teachers / "full") == 2  # nothing was asked twice
+
+
+def test_full_disk_at_the_start_leaves_nothing_half_made(
+    invoke: Invoke,
+    odd_run: Arguments,
+    odd_teachers: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    assert_error: AssertError,
+) -> None:
+    def refuse(path: Path, text: str) -> None:
+        raise files.RunError(f"{path} could not be written (No space left on device)")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("dpsd.runs.write_text", refuse)
+        assert_error(invoke(*odd_run("run")), 5, "No space left")
+    assert invoke(*odd_run("run")).exit_code == 0
+
+
+def test_resume_refuses_what_would_change_the_run(
+    invoke: Invoke, finished_run: Path, assert_error: AssertError
+) -> None:
+    result = invoke("transcribe", "--resume", finished_run, "--rounds", 9)
+    assert_error(result, 2, "--rounds cannot change")
+    result = invoke("transcribe", "--resume", finished_run, "--out", "elsewhere")
+    assert_error(result, 2, "leave --out")
+
+
+def test_resume_of_a_finished_run_finishes_again(invoke: Invoke, run_copy: Path) -> None:
+    before = json.loads((run_copy / "certificate.json").read_text())
+    result = invoke("transcribe", "--resume", run_copy)
+    assert result.exit_code == 0, result.output
+    assert json.loads((run_copy / "certificate.json").read_text()) == before

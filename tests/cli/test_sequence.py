@@ -1,0 +1,174 @@
+"""The commands one after another, as a user meets them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import Result
+from PIL import Image
+from safetensors.torch import load_file
+
+import dpsd
+from dpsd.datasets import load_dataset
+from dpsd.runs import RunDirectory
+
+Invoke = Callable[..., Result]
+
+
+def test_a_run_leaves_everything_behind(finished_run: Path) -> None:
+    for name in (
+        *("config.toml", "ledger.jsonl", "student.safetensors", "student.json"),
+        *("generator.safetensors", "metrics.jsonl", "certificate.json", "report.html"),
+        *("images/round-0001.png", "images/round-0002.png", "images/generator.png"),
+    ):
+        assert (finished_run / name).stat().st_size > 0
+    assert list((finished_run / "tensorboard").iterdir())
+    assert not list(finished_run.rglob("*.part"))
+
+
+def test_report_is_one_page_that_says_what_was_spent(finished_run: Path) -> None:
+    page = (finished_run / "report.html").read_text(encoding="utf-8")
+    for expected in ("<code>response</code>", "two worlds differ in", "not promise", "<svg"):
+        assert expected in page
+    assert "data:image/png;base64," in page
+    assert 'src="http' not in page
+    assert "NOT PRIVATE" not in page
+
+
+def test_evaluate_compares_with_the_teacher(invoke: Invoke, finished_run: Path) -> None:
+    result = invoke("evaluate", finished_run, "--data", "digits")
+    assert result.exit_code == 0, result.output
+    for expected in ("teacher accuracy", "student accuracy", "agrees", "not privatised"):
+        assert expected in result.stdout
+    measured = json.loads(invoke("evaluate", finished_run, "--data", "digits", "--json").stdout)
+    assert measured["teacher_accuracy"] > 0.5
+    assert 0 <= measured["agreement"] <= 1
+    assert [row["name"] for row in measured["classes"]] == list("0123456789")
+    assert sum(row["images"] for row in measured["classes"]) == measured["images"] == 712
+    right = sum(row["student_accuracy"] * row["images"] for row in measured["classes"])
+    assert right / 712 == pytest.approx(measured["student_accuracy"])
+
+
+def test_evaluate_without_a_teacher_measures_the_student(
+    invoke: Invoke, run_copy: Path, teacher: Path
+) -> None:
+    config = run_copy / "config.toml"
+    config.write_text(config.read_text().replace(str(teacher), "elsewhere/teacher"))
+    result = invoke("evaluate", run_copy, "--data", "digits", "--json")
+    assert result.exit_code == 0
+    assert "warning: the run's teacher cannot be loaded" in result.stderr
+    measured = json.loads(result.stdout)
+    assert measured["teacher_accuracy"] is None
+    assert measured["agreement"] is None
+    found = invoke("evaluate", run_copy, "--data", "digits", "--json", "--teacher", teacher)
+    assert json.loads(found.stdout)["teacher_accuracy"] > 0.5
+
+
+def test_evaluate_refuses_data_of_another_shape(
+    invoke: Invoke,
+    finished_run: Path,
+    tmp_path: Path,
+    assert_error: Callable[[Result, int, str], None],
+) -> None:
+    shape = {"images": (4, 28, 28), "labels": (4, 1)}
+    arrays = {
+        f"{split}_{kind}": np.zeros(shape[kind], np.uint8)
+        for split in ("train", "val", "test")
+        for kind in shape
+    }
+    np.savez(tmp_path / "other.npz", **arrays)
+    result = invoke("evaluate", finished_run, "--data", tmp_path / "other.npz")
+    assert_error(result, 2, "images of shape (1, 28, 28); the run's is (1, 8, 8)")
+
+
+def test_sample_writes_images_with_the_students_labels(
+    invoke: Invoke, finished_run: Path, tmp_path: Path
+) -> None:
+    for count, out in ((300, "many"), (10, "few")):
+        result = invoke("sample", finished_run, "--count", count, "--out", tmp_path / out)
+        assert result.exit_code == 0, result.output
+    many, few = (np.load(tmp_path / out / "synthetic.npz") for out in ("many", "few"))
+    assert many["images"].shape == (300, 1, 8, 8)
+    assert (many["images"].dtype, many["labels"].dtype) == (np.uint8, np.int64)
+    np.testing.assert_array_equal(many["images"][:10], few["images"])
+    student = RunDirectory.open(finished_run).student()
+    pixels = torch.from_numpy(many["images"]).float() / 255
+    np.testing.assert_array_equal(student(pixels).argmax(-1).numpy(), many["labels"])
+    assert Image.open(tmp_path / "many" / "contact-sheet.png").width > 100
+    assert invoke("sample", finished_run, "--out", tmp_path / "few").exit_code == 2
+    again = ("sample", finished_run, "--count", 5, "--out", tmp_path / "few", "--force")
+    assert invoke(*again).exit_code == 0
+
+
+@pytest.mark.parametrize("suffix", ["onnx", "pt2"])
+def test_exported_student_answers_as_the_student(
+    invoke: Invoke, finished_run: Path, tmp_path: Path, suffix: str
+) -> None:
+    path = tmp_path / "exported" / f"student.{suffix}"
+    result = invoke("export", finished_run, "--to", path)
+    assert result.exit_code == 0, result.output
+    assert result.stderr == ""
+    images = load_dataset("digits", "test").images[:33]
+    exported = dpsd.load_teacher(path, input_shape=(1, 8, 8), num_classes=10)
+    expected = RunDirectory.open(finished_run).student()(images.float() / 255).argmax(-1)
+    torch.testing.assert_close(exported.predict_classes(images), expected)
+
+
+def test_exported_weights_come_with_a_description(
+    invoke: Invoke, finished_run: Path, tmp_path: Path
+) -> None:
+    result = invoke("export", finished_run, "--to", tmp_path / "small.safetensors")
+    assert result.exit_code == 0, result.output
+    weights = load_file(tmp_path / "small.safetensors")
+    assert weights.keys() == RunDirectory.open(finished_run).student().state_dict().keys()
+    described = json.loads((tmp_path / "small.json").read_text())
+    assert described["student"] == "cnn"
+    assert described["input_shape"] == [1, 8, 8]
+    assert invoke("export", finished_run, "--to", tmp_path / "small.safetensors").exit_code == 2
+
+
+def test_export_refuses_an_unknown_format(
+    invoke: Invoke, finished_run: Path, assert_error: Callable[[Result, int, str], None]
+) -> None:
+    assert_error(invoke("export", finished_run, "--to", "student.pkl"), 2, ".onnx, .pt2")
+
+
+def test_certify_repeats_what_was_certified(invoke: Invoke, finished_run: Path) -> None:
+    result = invoke("certify", finished_run)
+    assert result.exit_code == 0, result.output
+    assert "What this does not promise" in result.stdout
+    stored = (finished_run / "certificate.json").read_text()
+    assert json.loads(invoke("certify", finished_run, "--format", "json").stdout) == json.loads(
+        stored
+    )
+    assert "| `teacher` |" in invoke("certify", finished_run, "--format", "markdown").stdout
+
+
+def test_certify_notices_a_changed_certificate_and_another_student(
+    invoke: Invoke, run_copy: Path, assert_error: Callable[[Result, int, str], None]
+) -> None:
+    path = run_copy / "certificate.json"
+    stored = json.loads(path.read_text())
+    path.write_text(json.dumps({**stored, "events": {"response": 1, "round": 1, "teacher": 1}}))
+    assert_error(invoke("certify", run_copy), 1, "events differ")
+    path.write_text(json.dumps(stored))
+    (run_copy / "student.safetensors").write_bytes(b"another")
+    assert_error(invoke("certify", run_copy), 1, "student differ")
+
+
+def test_training_does_not_replace_a_teacher_unasked(
+    invoke: Invoke, teacher: Path, assert_error: Callable[[Result, int, str], None]
+) -> None:
+    result = invoke("train-teacher", "--data", "digits", "--out", teacher)
+    assert_error(result, 2, "already holds a teacher")
+
+
+def test_lists(invoke: Invoke) -> None:
+    assert "resnet18" in invoke("models").stdout
+    assert "dpsd data fetch mnist" in invoke("data", "list").stdout
+    assert invoke("--version").stdout.strip() == f"dpsd {dpsd.__version__}"

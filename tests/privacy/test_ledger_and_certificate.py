@@ -1,0 +1,247 @@
+"""What was asked is on disk before it is answered; the certificate says what the ledger says."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dpsd.errors import RunError
+from dpsd.privacy.accounting import Adjacency, Exposure, spent
+from dpsd.privacy.certificate import (
+    ADJACENCY_MEANINGS,
+    NOT_PRIVATE,
+    Certificate,
+    certify,
+    format_epsilon,
+)
+from dpsd.privacy.ledger import Ledger
+from dpsd.privacy.mechanisms import Gaussian, Mechanism, RandomizedResponse
+from dpsd.privacy.randomness import ReproducibleNoise
+
+MECHANISMS = pytest.mark.parametrize(
+    "mechanism",
+    [
+        RandomizedResponse(epsilon=1.3),
+        RandomizedResponse(epsilon=0.7, candidates=5),
+        Gaussian(noise_multiplier=2.5, bound=3.0, top_k=4),
+    ],
+    ids=["per-query", "five", "gaussian"],
+)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger(tmp_path / "ledger.jsonl")
+
+
+def reserve(ledger: Ledger, *rounds: int, answers: int = 100, mechanism: Mechanism) -> None:
+    for index in rounds:
+        ledger.reserve(round_index=index, answers=answers, mechanism=mechanism, teacher="sha256:ab")
+
+
+def certificate_of(ledger: Ledger, *, epsilon: float = 4.0, delta: float = 1e-5) -> Certificate:
+    return certify(
+        ledger,
+        target={"epsilon": epsilon, "delta": delta, "adjacency": "round"},
+        student="sha256:cd",
+        sources=["noise", "crops"],
+    )
+
+
+RESPONSE = RandomizedResponse(epsilon=1.3)
+
+
+def test_entries_are_one_json_line_each(ledger: Ledger) -> None:
+    reserve(ledger, 1, mechanism=RESPONSE)
+    ledger.commit(round_index=1, sha256="sha256:ef")
+    lines = [json.loads(line) for line in ledger.path.read_text().splitlines()]
+    assert [line["entry"] for line in lines] == ["reserve", "commit"]
+    assert (lines[0]["round"], lines[0]["answers"], lines[0]["teacher"]) == (1, 100, "sha256:ab")
+    assert lines[1]["sha256"] == "sha256:ef"
+
+
+def test_entries_are_synced_to_disk(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_disk = []
+    fsync = os.fsync
+
+    def seen(descriptor: int) -> None:
+        on_disk.append(ledger.path.stat().st_size)
+        fsync(descriptor)
+
+    monkeypatch.setattr("dpsd.privacy.ledger.os.fsync", seen)
+    reserve(ledger, 1, mechanism=RESPONSE)
+    assert on_disk == [ledger.path.stat().st_size]  # flushed first, then synced
+
+
+def test_entries_are_only_ever_added(ledger: Ledger) -> None:
+    reserve(ledger, 1, mechanism=RESPONSE)
+    before = ledger.path.read_text()
+    reserve(Ledger(ledger.path), 2, mechanism=RESPONSE)
+    assert ledger.path.read_text().startswith(before)
+
+
+def test_a_full_disk_stops_the_asking(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("dpsd.privacy.ledger.os.fsync", full)
+    with pytest.raises(RunError, match=r"No space left.*so the teacher is not asked"):
+        reserve(ledger, 1, mechanism=RESPONSE)
+
+
+def test_rounds_add_up(ledger: Ledger) -> None:
+    reserve(ledger, 1, 2, 3, mechanism=RESPONSE)
+    assert ledger.exposure() == Exposure(response=1, round=3, teacher=300)
+
+
+def test_a_round_asked_twice_counts_twice(ledger: Ledger) -> None:
+    reserve(ledger, 1, 2, 2, 2, mechanism=RESPONSE)
+    assert ledger.exposure() == Exposure(response=3, round=4, teacher=400)
+
+
+def test_commitments_spend_nothing(ledger: Ledger) -> None:
+    reserve(ledger, 1, mechanism=RESPONSE)
+    ledger.commit(round_index=1, sha256="sha256:ef")
+    ledger.commit(round_index=1, sha256="sha256:ef")
+    assert ledger.exposure() == Exposure(response=1, round=1, teacher=100)
+
+
+@MECHANISMS
+def test_events_survive_the_file(ledger: Ledger, mechanism: Mechanism) -> None:
+    reserve(ledger, 1, 2, mechanism=mechanism)
+    assert ledger.event() == mechanism.event()
+
+
+def test_contradicting_events_are_refused(ledger: Ledger) -> None:
+    reserve(ledger, 1, mechanism=RandomizedResponse(epsilon=1.0))
+    reserve(ledger, 2, mechanism=RandomizedResponse(epsilon=2.0))
+    with pytest.raises(RunError, match="2 different events"):
+        ledger.event()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["{", "", "[]", "7", '{"round": 1}', '{"entry": "refund", "round": 1}', '{"entry": "r'],
+)
+def test_a_damaged_line_is_named(ledger: Ledger, damage: str) -> None:
+    reserve(ledger, 1, 2, mechanism=RESPONSE)
+    lines = ledger.path.read_text().splitlines()
+    ledger.path.write_text("\n".join([lines[0], damage, lines[1]]) + "\n")
+    with pytest.raises(RunError, match=r"ledger\.jsonl, line 2: no ledger entry"):
+        ledger.exposure()
+
+
+def test_a_ledger_that_is_no_text_is_refused(ledger: Ledger) -> None:
+    ledger.path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(RunError, match="cannot be read"):
+        ledger.entries()
+
+
+def test_a_missing_ledger_is_refused(ledger: Ledger) -> None:
+    with pytest.raises(RunError, match="cannot be read"):
+        ledger.exposure()
+
+
+@MECHANISMS
+def test_certificate_states_what_accounting_says(ledger: Ledger, mechanism: Mechanism) -> None:
+    reserve(ledger, 1, 2, 2, mechanism=mechanism)
+    certificate = certificate_of(ledger)
+    exposure = Exposure(response=2, round=3, teacher=300)
+    assert certificate.spent == spent(mechanism.event(), exposure, delta=1e-5)
+    assert certificate.events == {"response": 2, "round": 3, "teacher": 300}
+    assert certificate.mechanism == mechanism.parameters()
+    assert certificate.relation == "replace-one"
+    assert (certificate.teacher, certificate.student) == ("sha256:ab", "sha256:cd")
+
+
+def test_certificate_is_about_the_ledger_and_not_the_target(ledger: Ledger) -> None:
+    reserve(ledger, 1, 2, 3, 3, mechanism=RESPONSE)
+    certificate = certificate_of(ledger, epsilon=3.9, delta=0)  # 3 rounds of 1.3, one of them twice
+    assert certificate.spent.round == pytest.approx(5.2)
+
+
+@MECHANISMS
+def test_markdown_states_every_epsilon_with_its_adjacency(
+    ledger: Ledger, mechanism: Mechanism
+) -> None:
+    reserve(ledger, 1, 2, 3, mechanism=mechanism)
+    certificate = certificate_of(ledger)
+    rows = [line for line in certificate.to_markdown().splitlines() if line.startswith("| `")]
+    assert len(rows) == len(Adjacency)
+    for adjacency, row in zip(Adjacency, rows, strict=True):
+        assert f"`{adjacency.value}`" in row
+        assert ADJACENCY_MEANINGS[adjacency] in row
+        assert f" {format_epsilon(certificate.spent.under(adjacency))} |" in row
+    text = certificate.to_markdown()
+    assert "Calibrated to ε = 4.0 at δ = 1e-05, adjacency `round`." in text
+    assert "not about a person in its training data" in text
+    assert "noise, crops" in text
+
+
+def test_json_states_the_same(ledger: Ledger, tmp_path: Path) -> None:
+    reserve(ledger, 1, 2, mechanism=RESPONSE)
+    certificate = certificate_of(ledger)
+    certificate.save(tmp_path / "certificate.json")
+    stated = json.loads((tmp_path / "certificate.json").read_text())
+    for adjacency in Adjacency:
+        assert stated["spent"][adjacency.value] == certificate.spent.under(adjacency)
+    assert stated["does_not_promise"] == certificate.limits
+    assert stated["private"]
+    assert "warning" not in stated
+
+
+@pytest.mark.parametrize("reproducible_rounds", [[1], [2], [1, 2]])
+def test_reproducible_noise_is_stamped(ledger: Ledger, reproducible_rounds: list[int]) -> None:
+    for index in (1, 2):
+        reproducible = index in reproducible_rounds
+        noisy = RESPONSE.with_noise(ReproducibleNoise(seed=1)) if reproducible else RESPONSE
+        reserve(ledger, index, mechanism=noisy)
+    certificate = certificate_of(ledger)
+    assert not certificate.private
+    assert NOT_PRIVATE in certificate.to_markdown()
+    assert json.loads(certificate.to_json())["warning"] == NOT_PRIVATE
+
+
+def test_system_noise_is_not_stamped(ledger: Ledger) -> None:
+    reserve(ledger, 1, mechanism=RESPONSE)
+    assert certificate_of(ledger).private
+    assert "NOT PRIVATE" not in certificate_of(ledger).to_markdown()
+
+
+def test_nothing_asked_gives_no_certificate(ledger: Ledger) -> None:
+    ledger.commit(round_index=1, sha256="sha256:ef")
+    with pytest.raises(RunError, match="nothing was asked yet"):
+        certificate_of(ledger)
+
+
+@given(st.floats(0, 1e7))
+def test_shown_epsilons_are_rounded_up(epsilon: float) -> None:
+    shown = float(format_epsilon(epsilon).replace(",", ""))
+    # A billionth is what the accountants themselves are exact to.
+    assert shown >= epsilon * (1 - 1e-9) - 1e-9
+    assert shown <= epsilon + (1.0 if epsilon >= 999 else 1.1e-3)
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "shown"),
+    [
+        (0.0, "0"),
+        (1e-6, "0.001"),
+        (1.0, "1"),
+        (0.9999999999, "1"),
+        (1.0001, "1.001"),
+        (8.25, "8.25"),
+        (999.9999, "1,000"),
+        (150018.05, "150,019"),
+        (math.inf, "∞"),
+    ],
+)
+def test_shown_epsilons(epsilon: float, shown: str) -> None:
+    assert format_epsilon(epsilon) == shown

@@ -1,0 +1,135 @@
+"""Noise: secret by default, repeatable only by name, and of the right distribution."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from scipy import stats
+
+from dpsd.privacy.randomness import NoiseSource, ReproducibleNoise, SystemNoise
+
+COUNT = 50_000
+
+
+@pytest.fixture(params=["system", "reproducible"])
+def source(request: pytest.FixtureRequest) -> NoiseSource:
+    return SystemNoise() if request.param == "system" else ReproducibleNoise(seed=3)
+
+
+def test_system_noise_depends_on_no_seed() -> None:
+    drawn = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        np.random.seed(0)
+        random.seed(0)
+        drawn.append(SystemNoise().bits(100))
+    assert not np.array_equal(*drawn)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda source: source.uniform((1_000,)),
+        lambda source: source.gaussian((1_000,)),
+        lambda source: source.for_round(2).bits(10),
+    ],
+)
+def test_no_source_touches_the_global_generators(
+    source: NoiseSource, draw: Callable[[NoiseSource], object]
+) -> None:
+    before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
+    draw(source)
+    assert torch.get_rng_state().equal(before[0])
+    assert np.array_equal(np.random.get_state()[1], before[1])
+    assert random.getstate() == before[2]
+
+
+def test_system_noise_takes_every_bit_from_the_operating_system(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+
+    def urandom(count: int) -> bytes:
+        asked.append(count)
+        return bytes(count)
+
+    monkeypatch.setattr("dpsd.privacy.randomness.os.urandom", urandom)
+    SystemNoise().uniform((5, 2))
+    assert asked == [80]
+
+
+def test_only_system_noise_is_private() -> None:
+    assert SystemNoise().is_private
+    assert not ReproducibleNoise(seed=0).is_private
+    assert "NOT PRIVATE" in ReproducibleNoise(seed=0).description
+    assert "NOT PRIVATE" not in SystemNoise().description
+
+
+def test_no_repr_tells_the_seed() -> None:
+    assert repr(ReproducibleNoise(seed=90210)) == "ReproducibleNoise()"
+
+
+class ExtremeBits(NoiseSource):
+    is_private = False
+    description = "all zeros, or all ones"
+
+    def __init__(self, word: int) -> None:
+        self.word = word
+
+    def bits(self, count: int) -> NDArray[np.uint64]:
+        return np.full(count, self.word, dtype=np.uint64)
+
+
+@pytest.mark.parametrize("word", [0, 2**64 - 1])
+def test_uniform_numbers_are_never_zero_or_one(word: int) -> None:
+    value = float(ExtremeBits(word).uniform(()))
+    assert 0 < value < 1
+    assert ExtremeBits(word).gaussian((4,)).isfinite().all()
+
+
+def test_uniform_numbers_are_uniform(source: NoiseSource) -> None:
+    drawn = source.uniform((COUNT,))
+    assert drawn.dtype == torch.float64
+    assert stats.kstest(drawn.numpy(), "uniform").pvalue > 1e-7
+
+
+def test_gaussian_numbers_are_normal(source: NoiseSource) -> None:
+    drawn = source.gaussian((COUNT,))
+    assert drawn.dtype == torch.float64
+    assert stats.kstest(drawn.numpy(), "norm").pvalue > 1e-7
+    # The two halves come from the same pairs of uniform numbers, and must not tell on each other.
+    one, other = drawn[: COUNT // 2], drawn[COUNT // 2 :]
+    for left, right in ((one, other), (one.square(), other.square())):
+        assert abs(float(torch.corrcoef(torch.stack([left, right]))[0, 1])) < 6 / (COUNT / 2) ** 0.5
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (3,), (2, 3, 5), (0, 4)])
+def test_shapes(source: NoiseSource, shape: tuple[int, ...]) -> None:
+    assert source.uniform(shape).shape == shape
+    assert source.gaussian(shape).shape == shape
+
+
+def test_reproducible_noise_repeats_itself_in_the_same_round_only() -> None:
+    def draw(seed: int, round_index: int) -> list[float]:
+        return ReproducibleNoise(seed=seed).for_round(round_index).gaussian((8,)).tolist()
+
+    assert draw(1, 1) == draw(1, 1)
+    distinct = {tuple(draw(seed, index)) for seed in range(3) for index in range(3)}
+    assert len(distinct) == 9
+
+
+def test_what_was_drawn_before_does_not_change_a_round() -> None:
+    noise = ReproducibleNoise(seed=1)
+    fresh = noise.for_round(2).uniform((4,))
+    noise.uniform((100,))
+    noise.for_round(1).uniform((100,))
+    assert noise.for_round(2).uniform((4,)).equal(fresh)
+
+
+def test_a_stream_does_not_repeat_itself(source: NoiseSource) -> None:
+    assert not source.uniform((8,)).equal(source.uniform((8,)))

@@ -1,0 +1,273 @@
+"""Public sources of queries: in range, varied, reproducible, and fitted to nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from dpsd.errors import ConfigError, DataError, UnknownNameError
+from dpsd.synthesis.mixture import Mixture, apportion, build_mixture
+from dpsd.synthesis.sources import (
+    CHUNK,
+    SOURCES,
+    Crops,
+    Folder,
+    Silhouettes,
+    Source,
+    StructuredNoise,
+)
+
+SHAPES = [
+    ((1, 8, 8), 40),
+    ((1, 28, 28), 40),
+    ((3, 32, 32), 40),
+    ((3, 24, 40), 40),
+    ((3, 224, 224), 4),
+]
+MakeSource = Callable[[tuple[int, int, int]], Source]
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def write_photographs(folder: Path) -> Path:
+    random = np.random.default_rng(0)
+    for number, (size, mode) in enumerate([((40, 30), 3), ((64, 64), 3), ((20, 50), 1)]):
+        pixels = random.integers(0, 256 >> number, (*size, mode), dtype=np.uint8).squeeze()
+        place = folder / f"folder-{number % 2}"
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(place / f"photograph-{number}.png")
+    return folder
+
+
+@pytest.fixture(params=[*SOURCES, "folder"])
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> MakeSource:
+    if request.param == "folder":
+        folder = write_photographs(tmp_path / "public")
+        return lambda shape: Folder(shape, folder)
+    return SOURCES[request.param]
+
+
+@pytest.mark.parametrize(("shape", "count"), SHAPES)
+def test_images_are_in_range_and_varied(
+    make: MakeSource, shape: tuple[int, int, int], count: int
+) -> None:
+    images = make(shape).sample(count, generator=seeded())
+    assert images.shape == (count, *shape)
+    assert images.dtype == torch.float32
+    assert 0 <= float(images.min()) <= float(images.max()) <= 1
+    flat = images.flatten(1)
+    assert len(flat.unique(dim=0)) > count / 2  # one from the other
+    assert float((flat.std(1) > 0.01).float().mean()) > 0.7  # and inside each
+    assert float(flat.mean(1).std()) > 0.005
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 32, 32)])
+def test_seeds_decide_and_nothing_else(make: MakeSource, shape: tuple[int, int, int]) -> None:
+    source = make(shape)
+    before = torch.get_rng_state()
+    images = source.sample(12, generator=seeded(1))
+    assert torch.get_rng_state().equal(before)
+    torch.manual_seed(99)
+    assert make(shape).sample(12, generator=seeded(1)).equal(images)
+    assert not source.sample(12, generator=seeded(2)).equal(images)
+
+
+@pytest.mark.parametrize("count", [0, 1, CHUNK + 3])
+def test_any_count(make: MakeSource, count: int) -> None:
+    assert make((1, 8, 8)).sample(count, generator=seeded()).shape == (count, 1, 8, 8)
+
+
+def test_colours_are_colours(make: MakeSource) -> None:
+    images = make((3, 16, 16)).sample(64, generator=seeded())
+    assert float((images[:, 0] - images[:, 1]).abs().mean()) > 0.01
+
+
+def test_noise_has_blobs_and_strokes() -> None:
+    blobs = StructuredNoise((1, 28, 28), strokes=0.0).sample(200, generator=seeded())
+    strokes = StructuredNoise((1, 28, 28), strokes=1.0).sample(200, generator=seeded())
+    assert not blobs.equal(strokes)
+    assert float(strokes.mean()) < float(blobs.mean()) + 0.2
+
+
+def test_silhouettes_stand_on_black() -> None:
+    images = Silhouettes((1, 28, 28)).sample(200, generator=seeded())
+    border = torch.cat([images[..., 0, :], images[..., -1, :]], dim=-1)
+    assert float(border.mean()) < float(images.mean())
+    assert float((images < 0.05).float().mean()) > 0.2
+
+
+def test_crops_of_ones_own_photographs() -> None:
+    red = torch.zeros(3, 30, 30)
+    red[0] = 1.0
+    images = Crops((3, 16, 16), photographs=[red]).sample(64, generator=seeded())
+    channels = images.mean((2, 3))
+    usual = channels[:, 0] > channels[:, 1]
+    assert 0.6 < float(usual.float().mean()) < 0.99  # a fifth of the crops are inverted
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [(5, 9), (200, 100)])
+def test_photographs_of_any_size_and_depth(channels: int, size: tuple[int, int]) -> None:
+    photograph = torch.rand((channels, *size), generator=seeded())
+    for shape in ((1, 16, 16), (3, 16, 16)):
+        images = Crops(shape, photographs=[photograph]).sample(8, generator=seeded())
+        assert images.shape == (8, *shape)
+        assert images.isfinite().all()
+
+
+def test_folder_is_searched_through(tmp_path: Path) -> None:
+    for number, gray in enumerate([10, 200]):
+        place = tmp_path / f"level-{number}" / "deeper"
+        place.mkdir(parents=True)
+        Image.fromarray(np.full((12, 12), gray, dtype=np.uint8)).save(place / "image.PNG")
+    (tmp_path / "readme.txt").write_text("no image")
+    images = Folder((1, 8, 8), tmp_path).sample(50, generator=seeded())
+    assert {round(float(value) * 255) for value in images.unique()} == {10, 200}
+
+
+def test_folder_scales_and_crops_to_the_centre(tmp_path: Path) -> None:
+    pixels = np.zeros((16, 48), dtype=np.uint8)
+    pixels[:, 16:32] = 255
+    Image.fromarray(pixels).save(tmp_path / "wide.png")
+    images = Folder((1, 8, 8), tmp_path).sample(4, generator=seeded())
+    assert float(images.mean()) > 0.8
+
+
+def test_folder_that_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is not a folder"):
+        Folder((1, 8, 8), tmp_path / "nowhere")
+
+
+def test_folder_without_images(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("none here")
+    with pytest.raises(DataError, match="no image"):
+        Folder((1, 8, 8), tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"not an image", b"\x89PNG\r\n\x1a\n" + bytes(40)])
+def test_folder_with_a_bad_file_names_it(tmp_path: Path, content: bytes) -> None:
+    write_photographs(tmp_path)
+    (tmp_path / "bad.png").write_bytes(content)
+    with pytest.raises(DataError, match=r"bad\.png cannot be read as an image"):
+        Folder((1, 8, 8), tmp_path)
+
+
+def test_folder_with_a_truncated_image_names_it(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "cut.png")
+    whole = (tmp_path / "cut.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"cut\.png cannot be read"):
+        Folder((1, 8, 8), tmp_path)
+
+
+def test_folder_for_other_channels(tmp_path: Path) -> None:
+    write_photographs(tmp_path)
+    with pytest.raises(ConfigError, match="1 or 3 channels, not 4"):
+        Folder((4, 8, 8), tmp_path)
+
+
+@given(
+    st.integers(0, 100_000),
+    st.lists(st.floats(0.001, 1), min_size=1, max_size=8),
+)
+def test_apportioned_numbers_are_fair(count: int, weights: list[float]) -> None:
+    shares = [weight / sum(weights) for weight in weights]
+    parts = apportion(count, shares)
+    assert sum(parts) == count
+    assert all(
+        part >= 0 and abs(part - share * count) <= 1.001
+        for part, share in zip(parts, shares, strict=True)
+    )
+
+
+class Plain(Source):
+    """Images of one grey."""
+
+    name = "plain"
+
+    def __init__(self, gray: float) -> None:
+        super().__init__((1, 8, 8))
+        self.gray = gray
+
+    def _chunk(self, count: int, generator: torch.Generator) -> torch.Tensor:
+        return torch.full((count, *self.shape), self.gray)
+
+
+def test_a_mixture_keeps_its_shares_and_says_who_made_what() -> None:
+    mixture = Mixture([Plain(0.0), Plain(0.2), Plain(1.0)], [2, 1, 1])
+    images, source = mixture.sample(40, generator=seeded())
+    assert images.dtype == torch.uint8
+    assert torch.bincount(source).tolist() == [20, 10, 10]
+    assert images[:, 0, 0, 0].tolist() == [[0, 51, 255][number] for number in source.tolist()]
+
+
+def test_shares_sum_to_one() -> None:
+    sources = [Plain(0.1), Plain(0.2)]
+    assert Mixture(sources).shares == [0.5, 0.5]
+    assert Mixture(sources, [3, 1]).shares == [0.75, 0.25]
+
+
+def test_a_mixture_of_nothing_is_refused() -> None:
+    with pytest.raises(ConfigError, match="at least one"):
+        Mixture([])
+
+
+def test_shares_follow_surprise_and_spread() -> None:
+    mixture = Mixture([Plain(0.1), Plain(0.2)])
+    surprising = mixture.adapted({0: 0.8, 1: 0.2}, {0: 0.5, 1: 0.5})
+    assert surprising.shares == pytest.approx([0.65, 0.35])
+    spread = mixture.adapted({0: 0.5, 1: 0.5}, {0: 0.1, 1: 0.9})
+    assert spread.shares == pytest.approx([0.3, 0.7])
+    assert mixture.shares == [0.5, 0.5]
+
+
+def test_no_source_is_given_up() -> None:
+    mixture = Mixture([Plain(0.1), Plain(0.2)])
+    for _ in range(50):
+        mixture = mixture.adapted({0: 0.0, 1: 1.0}, {0: 1.0, 1: 1.0})
+    assert 0.04 < mixture.shares[0] < 0.06
+    assert sum(mixture.shares) == pytest.approx(1)
+    for _ in range(50):
+        mixture = mixture.adapted({0: 1.0, 1: 0.0}, {0: 1.0, 1: 1.0})
+    assert mixture.shares[0] > 0.9
+
+
+def test_silent_releases_change_nothing() -> None:
+    mixture = Mixture([Plain(0.1), Plain(0.2)], [3, 1])
+    assert mixture.adapted({0: 0.0, 1: 0.0}, {0: 0.0, 1: 0.0}).shares == mixture.shares
+
+
+def test_sources_by_name(tmp_path: Path) -> None:
+    write_photographs(tmp_path)
+    mixture = build_mixture(["noise", "silhouettes", "crops", f"folder:{tmp_path}"], (1, 8, 8))
+    assert [source.name for source in mixture.sources] == [
+        "noise",
+        "silhouettes",
+        "crops",
+        "folder",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "suggested"),
+    [("nois", "noise"), ("silhouete", "silhouettes"), ("croops", "crops"), ("noise:x", "noise")],
+)
+def test_an_unknown_source_suggests_the_nearest(name: str, suggested: str) -> None:
+    with pytest.raises(UnknownNameError, match=f"did you mean '{suggested}'"):
+        build_mixture([name], (1, 8, 8))
+
+
+@pytest.mark.parametrize("name", ["folder", "folder:"])
+def test_a_folder_needs_a_path(name: str) -> None:
+    with pytest.raises(ConfigError, match="say which folder"):
+        build_mixture([name], (1, 8, 8))

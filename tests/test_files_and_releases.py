@@ -1,0 +1,158 @@
+"""Files are written whole or not at all, and releases are read back as they were."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+from torch import Tensor
+
+from dpsd.errors import RunError
+from dpsd.files import replacing, save_tensors, write_text
+from dpsd.releases import Replay, RoundReleases
+
+
+def round_of(count: int, *, index: int = 1, start: int = 0) -> RoundReleases:
+    """A round whose every tensor tells which row it belongs to."""
+    rows = torch.arange(start, start + count)
+    return RoundReleases(
+        index=index,
+        queries=(rows % 256).to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 2, 2),
+        prior=(rows % 7).half().view(-1, 1).expand(-1, 3),
+        predicted=rows.to(torch.int32),
+        source=(rows % 2).to(torch.uint8),
+        release=rows,
+    )
+
+
+def test_text_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "note.txt"
+    write_text(path, "old")
+    write_text(path, "ε = 1")
+    assert path.read_text(encoding="utf-8") == "ε = 1"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_tensors_are_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "tensors.safetensors"
+    turned = torch.arange(6).view(2, 3).T  # not contiguous
+    for tensor in (torch.zeros(2), turned):
+        save_tensors(path, {"tensor": tensor}, metadata={"round": "1"})
+        assert load_file(path)["tensor"].equal(tensor)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_failure_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "note.txt"
+    write_text(path, "old")
+
+    def write_half() -> None:
+        with replacing(path) as temporary:
+            temporary.write_text("ne")
+            raise KeyError("interrupted")
+
+    with pytest.raises(KeyError, match="interrupted"):
+        write_half()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_file_is_synced_before_it_takes_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "note.txt"
+    write_text(path, "old")
+    contents = []
+    monkeypatch.setattr("dpsd.files.os.fsync", lambda _: contents.append(path.read_text()))
+    write_text(path, "new")
+    assert contents == ["old", "new"]  # the file, then the folder
+
+
+@pytest.mark.parametrize("when", ["writing", "syncing"])
+def test_a_full_disk_is_one_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    path = tmp_path / "tensors.safetensors"
+    save_tensors(path, {"tensor": torch.ones(3)})
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(
+        "dpsd.files.save_file" if when == "writing" else "dpsd.files.os.fsync", full
+    )
+    with pytest.raises(RunError, match=r"No space left.*free some space.*intact"):
+        save_tensors(path, {"tensor": torch.zeros(3)})
+    assert load_file(path)["tensor"].equal(torch.ones(3))
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_place_that_is_no_folder_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "nowhere" / "note.txt", tmp_path / "file" / "note.txt"):
+        with pytest.raises(RunError, match="could not be written"):
+            write_text(path, "text")
+        with pytest.raises(RunError, match="could not be written"):
+            save_tensors(path, {"tensor": torch.zeros(1)})
+
+
+def test_releases_survive_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "round-0003.safetensors"
+    stored = round_of(11, index=3)
+    stored.save(path)
+    loaded = RoundReleases.load(path, index=3)
+    assert loaded.index == 3
+    assert len(loaded) == 11
+    for name in ("queries", "prior", "predicted", "source", "release"):
+        found, expected = getattr(loaded, name), getattr(stored, name)
+        assert found.dtype == expected.dtype
+        assert found.equal(expected)
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.2, 0.99])
+def test_truncated_releases_are_refused(tmp_path: Path, kept: float) -> None:
+    path = tmp_path / "round-0001.safetensors"
+    round_of(50).save(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(kept * len(content))])
+    with pytest.raises(RunError, match=r"releases .*round-0001\.safetensors cannot be read"):
+        RoundReleases.load(path, index=1)
+
+
+def test_releases_that_are_something_else_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "round-0001.safetensors"
+    save_tensors(path, {"weight": torch.zeros(3)})
+    with pytest.raises(RunError, match="cannot be read"):
+        RoundReleases.load(path, index=1)
+    with pytest.raises(RunError, match="cannot be read"):
+        RoundReleases.load(tmp_path / "missing.safetensors", index=1)
+
+
+@st.composite
+def replays_with_rows(draw: st.DrawFn) -> tuple[list[int], Tensor, int]:
+    counts = draw(st.lists(st.integers(1, 12), min_size=1, max_size=5))
+    rows = draw(st.lists(st.integers(0, sum(counts) - 1), min_size=1, max_size=60))
+    return counts, torch.tensor(rows), draw(st.integers(1, 20))
+
+
+@settings(max_examples=150, deadline=None)
+@given(replays_with_rows())
+def test_batches_hold_the_rows_asked_for(case: tuple[list[int], Tensor, int]) -> None:
+    counts, rows, batch_size = case
+    replay = Replay()
+    for index, count in enumerate(counts, start=1):
+        replay.append(round_of(count, index=index, start=len(replay)))
+    assert len(replay) == sum(counts)
+    batches = list(replay.batches(rows, batch_size=batch_size))
+    assert [len(batch.release) for batch in batches] == [
+        len(part) for part in rows.split(batch_size)
+    ]
+    for batch, wanted in zip(batches, rows.split(batch_size), strict=True):
+        assert batch.release.sort().values.equal(wanted.sort().values)
+        assert batch.queries[:, 0, 0, 0].equal((batch.release % 256).to(torch.uint8))
+        assert batch.prior[:, 0].equal((batch.release % 7).half())
