@@ -28,15 +28,17 @@ from safetensors.torch import load_file
 
 import dpsd
 from dpsd.datasets import LabelledImages, load_dataset
+from dpsd.distillation.generator import sample_images
 from dpsd.execution import Execution
 from dpsd.models import build_classifier
 from dpsd.teachers.directory import TeacherRecord, save_teacher
 from dpsd.teachers.training import evaluate_accuracy, train_teacher
+from dpsd.transcription import Transcription
 
 
 @dataclass(frozen=True)
 class Case:
-    """One row: data, protection, privacy target, and what of the recipe differs from the default."""
+    """One row: data, protection, privacy target, and what differs from the defaults."""
 
     data: str
     protect: str
@@ -46,19 +48,76 @@ class Case:
     mechanism: dict[str, Any] = field(default_factory=dict)
 
 
-#: Under `response` rounds cost nothing, so there are many; under `round` they cost, so there are few
-#: of many queries.
-MANY_ROUNDS = {"rounds": 24, "queries": 30_000, "first_queries": 60_000}
+#: Under `response` rounds cost nothing, so there are many; under `round` they cost, so there are
+#: few, of many queries.
+MANY_ROUNDS = {
+    "rounds": 24,
+    "queries": 30_000,
+    "first_queries": 60_000,
+    "first_epochs": 4.0,
+    "sources": ["noise"],
+}
 
 CASES: dict[str, Case] = {
     "mnist-labels-1-response": Case("mnist", "labels", 1.0, "response", MANY_ROUNDS),
     "mnist-labels-1-round": Case(
-        "mnist", "labels", 1.0, "round", {"rounds": 3, "queries": 400_000}
+        "mnist",
+        "labels",
+        1.0,
+        "round",
+        {"rounds": 3, "queries": 300_000, "epochs": 1.0, "replay": 0.5, "sources": ["noise"]},
     ),
-    "mnist-data-10-round": Case("mnist", "data", 10.0, "round", {"rounds": 5, "queries": 60_000}),
-    "mnist-data-1-round": Case("mnist", "data", 1.0, "round", {"rounds": 2, "queries": 600_000}),
-    "fashion-labels-1-response": Case("fashion-mnist", "labels", 1.0, "response", MANY_ROUNDS),
+    "mnist-data-10-round": Case(
+        "mnist",
+        "data",
+        10.0,
+        "round",
+        {"rounds": 6, "queries": 80_000, "epochs": 2.0, "sources": ["noise"]},
+    ),
+    "mnist-data-1-round": Case(
+        "mnist",
+        "data",
+        1.0,
+        "round",
+        {"rounds": 2, "queries": 500_000, "epochs": 1.0, "replay": 0.5, "sources": ["noise"]},
+    ),
+    "fashion-labels-1-response": Case(
+        "fashion-mnist",
+        "labels",
+        1.0,
+        "response",
+        {**MANY_ROUNDS, "rounds": 16, "sources": ["noise", "silhouettes"]},
+    ),
 }
+
+#: Short runs in which one part is taken out or exchanged at a time.
+SHORT = {
+    "rounds": 6,
+    "queries": 15_000,
+    "first_queries": 40_000,
+    "first_epochs": 4.0,
+    "generator_steps": 60,
+    "sources": ["noise"],
+}
+LABEL_ABLATIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "as-it-is": ({}, {}),
+    "no-generator": ({"generator_share": 0.0, "generator_steps": 0}, {}),
+    "no-public-source": ({}, {}),
+    "no-exploration": ({"exploration": 0.0}, {}),
+    "no-balance": ({"balance": False}, {}),
+    "dkd": ({"objective": "dkd"}, {}),
+    "top-3": ({}, {"candidates": 3}),
+    "all-candidates": ({}, {"candidates": "all"}),
+}
+for _name, (_recipe, _mechanism) in LABEL_ABLATIONS.items():
+    CASES[f"ablation-{_name}"] = Case(
+        "mnist", "labels", 1.0, "response", {**SHORT, **_recipe}, _mechanism
+    )
+for _scaling in ("normalize", "clip"):
+    for _epsilon in (1.0, 3.0, 10.0):
+        CASES[f"ablation-{_scaling}-{_epsilon:g}"] = Case(
+            "mnist", "data", _epsilon, "response", SHORT, {"scaling": _scaling}
+        )
 
 
 def main() -> None:
@@ -101,6 +160,8 @@ def run(name: str, case: Case, *, seed: int, overrides: dict[str, Any]) -> dict[
         else dpsd.Gaussian(**case.mechanism)
     )
     recipe = dpsd.Recipe(**{**case.recipe, "seed": seed, **overrides})
+    if name == "ablation-no-public-source":
+        Transcription._draw = _draw_from_the_generator_alone  # type: ignore[method-assign]
     with tempfile.TemporaryDirectory() as folder:
         watcher = AccuracyByRound(Path(folder) / "run", test, recipe)
         start = time.perf_counter()
@@ -131,6 +192,20 @@ def run(name: str, case: Case, *, seed: int, overrides: dict[str, Any]) -> dict[
         f"{recipe.device}, torch {torch.__version__}",
         "date": date.today().isoformat(),
     }
+
+
+def _draw_from_the_generator_alone(
+    self: Transcription, count: int, *, generator_share: float, random: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What a run would ask without any public source: the cold start that collapses."""
+    images = sample_images(
+        self.generator,
+        count,
+        shape=self.teacher.input_shape,
+        execution=self.execution,
+        random=random,
+    )
+    return images, torch.full((count,), len(self.sources.sources), dtype=torch.uint8)
 
 
 class AccuracyByRound(dpsd.Observer):

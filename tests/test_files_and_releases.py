@@ -156,3 +156,26 @@ def test_batches_hold_the_rows_asked_for(case: tuple[list[int], Tensor, int]) ->
         assert batch.release.sort().values.equal(wanted.sort().values)
         assert batch.queries[:, 0, 0, 0].equal((batch.release % 256).to(torch.uint8))
         assert batch.prior[:, 0].equal((batch.release % 7).half())
+
+
+@settings(max_examples=60, deadline=None)
+@given(replays_with_rows())
+def test_shares_travel_with_the_rows_of_their_round(case: tuple[list[int], Tensor, int]) -> None:
+    counts, rows, batch_size = case
+    replay = Replay()
+    origin = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+    for index, count in enumerate(counts, start=1):
+        # The second round is one whose shares are not known.
+        shares = None if index == 2 else [index / 10, 0.1, 0.9 - index / 10]
+        replay.append(round_of(count, index=index, start=len(replay)), shares=shares)
+    for batch in replay.batches(rows, batch_size=batch_size):
+        index = origin[batch.release] + 1
+        first = torch.where(index == 2, torch.tensor(1 / 3), index / 10)
+        assert batch.shares.shape == (len(batch.release), 3)
+        torch.testing.assert_close(batch.shares[:, 0], first)
+        torch.testing.assert_close(batch.shares.sum(-1), torch.ones(len(index)))
+
+
+def test_rounds_given_at_once_have_equal_shares() -> None:
+    (batch,) = Replay([round_of(4)]).batches(torch.arange(4), batch_size=4)
+    torch.testing.assert_close(batch.shares, torch.full((4, 3), 1 / 3))

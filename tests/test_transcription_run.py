@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import dpsd
@@ -33,7 +33,7 @@ from dpsd import (
 )
 from dpsd.privacy.accounting import Exposure
 from dpsd.privacy.ledger import Ledger
-from dpsd.releases import RoundReleases
+from dpsd.releases import Replay, RoundReleases
 from dpsd.runs import file_hash
 from dpsd.teachers import CallableTeacher
 
@@ -450,6 +450,81 @@ def test_a_budget_that_cannot_be_met_leaves_nothing_behind(
         transcribe(teacher, out, sources=("nois",))
     assert not out.exists()
     assert answering.shown == []
+
+
+@MECHANISMS
+def test_a_noise_level_besides_a_budget_is_refused(
+    teacher: Teacher, answering: Answering, tmp_path: Path, mechanism: Mechanism
+) -> None:
+    level = {"noise_multiplier": 5} if mechanism.protects == "data" else {"epsilon": 2.0}
+    out = tmp_path / "out"
+    with pytest.raises(ConfigError, match="leave the level open") as caught:
+        transcribe(teacher, out, mechanism=type(mechanism)(**level))
+    assert "\n" not in str(caught.value)
+    assert not out.exists()
+    assert answering.shown == []
+
+
+@pytest.mark.parametrize("balance", [True, False])
+def test_the_student_is_told_how_common_each_class_was_unless_it_may_favour(
+    teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, balance: bool
+) -> None:
+    told = []
+    append = Replay.append
+
+    def listen(
+        replay: Replay, releases: RoundReleases, *, shares: list[float] | None = None
+    ) -> None:
+        told.append(shares)
+        append(replay, releases, shares=shares)
+
+    monkeypatch.setattr(Replay, "append", listen)
+    run = transcribe(teacher, tmp_path, balance=balance)
+    found = [metrics["label_shares"] for metrics in run.metrics]
+    assert told == (found if balance else [None] * RECIPE.rounds)
+
+
+def test_balance_is_part_of_what_the_student_becomes(tmp_path: Path) -> None:
+    for balance in (True, False):
+        transcribe(teacher_of(Answering()), tmp_path / str(balance), rounds=1, balance=balance)
+    assert student_bytes(tmp_path / "True") != student_bytes(tmp_path / "False")
+
+
+def test_a_run_knows_where_its_teacher_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And how to ask it as the run did, wherever it is continued from."""
+    (tmp_path / "home_teacher.py").write_text(
+        "from torch import nn\n"
+        "def net():\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, 3))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    save_file({"1.weight": torch.randn(3, 64), "1.bias": torch.zeros(3)}, "weights.safetensors")
+    loaded = dpsd.load_teacher(
+        "home_teacher:net",
+        weights="weights.safetensors",
+        input_shape=SHAPE,
+        normalization=([0.4], [0.3]),
+        scores="logits",
+    )
+    with pytest.raises(KeyboardInterrupt):
+        transcribe(loaded, Path("run"), observer=FailsIn("student", 2))
+    monkeypatch.chdir("/")
+    config = dpsd.RunDirectory.open(tmp_path / "run").config()
+    assert config.teacher == "home_teacher:net"
+    assert config.teacher_weights == str(tmp_path / "weights.safetensors")
+    again = config.load_teacher()
+    assert again.fingerprint == loaded.fingerprint
+    assert again.normalization is not None
+    images = torch.rand((50, *SHAPE), generator=torch.Generator().manual_seed(0))
+    assert again.predict_classes(images).equal(loaded.predict_classes(images))
+    assert len(dpsd.resume(tmp_path / "run", again).metrics) == RECIPE.rounds
+
+
+def test_a_teacher_of_this_process_alone_is_described(teacher: Teacher, tmp_path: Path) -> None:
+    run = transcribe(teacher, tmp_path, rounds=1)
+    assert run.directory.config().teacher == "callable thirds"
+    assert run.directory.config().input_shape is None
 
 
 def test_a_budget_for_the_whole_teacher_can_be_run_on(teacher: Teacher, tmp_path: Path) -> None:

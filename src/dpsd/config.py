@@ -11,6 +11,7 @@ transcribed and what privacy is wanted. Neither holds anything that depends on a
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import Any, Literal
@@ -73,6 +74,13 @@ class Recipe(Settings):
     prior_temperature: float = Field(
         2.5, gt=0, description="Temperature that flattens the student's prediction as a prior."
     )
+    consolidate: bool = Field(
+        True, description="In the last round, learn from every earlier release once more."
+    )
+    balance: bool = Field(
+        True,
+        description="Let the student favour no class, however rare it was among the answers.",
+    )
     objective: Literal["marginal", "dkd"] = Field("marginal", description="The student's loss.")
     alpha: float = Field(1.0, ge=0, description="Weight of DKD's target-class part.")
     beta: float = Field(2.0, ge=0, description="Weight of DKD's non-target-class part.")
@@ -115,6 +123,10 @@ class Recipe(Settings):
     def epochs_in(self, round_index: int) -> float:
         """How often a round's new releases are read; rounds count from 1."""
         return self.first_epochs or 3 * self.epochs if round_index == 1 else self.epochs
+
+    def replay_in(self, round_index: int) -> float:
+        """How many earlier releases are read for every new one; all of them in the last round."""
+        return math.inf if self.consolidate and round_index == self.rounds else self.replay
 
     def queries_in(self, round_index: int) -> int:
         """How many queries a round asks; rounds count from 1."""

@@ -85,7 +85,7 @@ def assess(releases: RoundReleases, mechanism: Mechanism) -> RoundQuality:
     )
 
 
-def class_shares(log_likelihood: Tensor, *, iterations: int = 100) -> Tensor:
+def class_shares(log_likelihood: Tensor, *, iterations: int = 50) -> Tensor:
     """Maximum-likelihood shares of the classes among answers seen through the channel, ``(K,)``.
 
     Expectation-maximisation over one categorical distribution (Dempster et al., 1977).

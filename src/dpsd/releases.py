@@ -76,25 +76,38 @@ class RoundReleases:
 
 @dataclass(frozen=True)
 class Batch:
-    """Some releases, in no particular order."""
+    """Some releases, in no particular order.
+
+    Args:
+        queries: uint8 ``(N, C, H, W)``.
+        prior: float16 ``(N, K)``.
+        release: the mechanism's, ``(N, …)``.
+        shares: of each class among the answers of the round that a row is from, ``(N, K)``.
+    """
 
     queries: Tensor
     prior: Tensor
     release: Tensor
+    shares: Tensor
 
 
 class Replay:
     """All releases so far, as one sequence of rows."""
 
     def __init__(self, rounds: Sequence[RoundReleases] = ()) -> None:
-        self.rounds = list(rounds)
+        self.rounds: list[RoundReleases] = []
+        self._shares: list[Tensor] = []
+        for releases in rounds:
+            self.append(releases)
 
     def __len__(self) -> int:
         return sum(map(len, self.rounds))
 
-    def append(self, releases: RoundReleases) -> None:
-        """Add a round."""
+    def append(self, releases: RoundReleases, *, shares: Sequence[float] | None = None) -> None:
+        """Add a round, and the shares of the classes among its answers (equal if not given)."""
+        classes = releases.prior.shape[-1]
         self.rounds.append(releases)
+        self._shares.append(torch.tensor([shares or [1 / classes] * classes]))
 
     def batches(self, rows: Tensor, *, batch_size: int) -> Iterator[Batch]:
         """The given rows, in batches of that order."""
@@ -103,8 +116,9 @@ class Replay:
             which = torch.bucketize(chosen, ends, right=True)
             parts = []
             for number, part in enumerate(self.rounds):
-                start = ends[number] - len(part)
-                inside = chosen[which == number] - start
+                inside = chosen[which == number] - (ends[number] - len(part))
                 if len(inside):
-                    parts.append((part.queries[inside], part.prior[inside], part.release[inside]))
+                    shares = self._shares[number].expand(len(inside), -1)
+                    columns = (part.queries, part.prior, part.release)
+                    parts.append((*(column[inside] for column in columns), shares))
             yield Batch(*(torch.cat(column) for column in zip(*parts, strict=True)))

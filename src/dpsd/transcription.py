@@ -101,7 +101,7 @@ class Transcription:
             stored = self.directory.stored_releases(round_index)
             if stored is None:
                 raise RunError(f"{self.directory.releases_path(round_index)} is missing")
-            self.replay.append(stored)
+            self.remember(stored)
         for round_index in range(finished + 1, self.recipe.rounds + 1):
             self.play(round_index)
         certificate = self.directory.finish(student=self.student, generator=self.generator)
@@ -121,8 +121,7 @@ class Transcription:
         if releases is None:
             queries = self.synthesise(round_index)
             releases = self.directory.store_releases(self.ask(round_index, *queries))
-        self.replay.append(releases)
-        quality = assess(releases, self.mechanism)
+        quality = self.remember(releases)
         if warning := collapse_warning(quality, round_index=round_index):
             self.observer.warn(warning)
         student_loss = self.teach_student(round_index)
@@ -140,6 +139,12 @@ class Transcription:
             shares=self.sources.shares,
         )
         self.observer.round_finished(metrics)
+
+    def remember(self, releases: RoundReleases) -> RoundQuality:
+        """Add a round's releases to what the student learns from, and say what they tell."""
+        quality = assess(releases, self.mechanism)
+        self.replay.append(releases, shares=quality.label_shares if self.recipe.balance else None)
+        return quality
 
     def synthesise(self, round_index: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Queries worth asking, the prior to ask with, the student's predictions, and sources."""
@@ -207,7 +212,7 @@ class Transcription:
         recipe = self.recipe
         training = StudentTraining(
             epochs=recipe.epochs_in(round_index),
-            replay=recipe.replay,
+            replay=recipe.replay_in(round_index),
             batch_size=recipe.batch_size,
             learning_rate=recipe.learning_rate,
         )
@@ -476,7 +481,7 @@ def _recorded(
 ) -> TranscriptionConfig:
     """The configuration that says what was passed as objects."""
     settings: dict[str, Any] = {
-        "teacher": teacher.description,
+        "teacher": teacher.location or teacher.description,
         "student": _model_name(student),
         "generator": _model_name(generator),
         "protect": mechanism.protects,
@@ -484,6 +489,16 @@ def _recorded(
         "delta": budget.delta,
         "adjacency": budget.adjacency,
     }
+    if teacher.location is not None:
+        # All that it takes to load the same teacher from there, and to ask it the same way.
+        settings |= {
+            "teacher_weights": teacher.weights_location,
+            "input_shape": teacher.input_shape,
+            "num_classes": teacher.num_classes,
+            "scores": teacher.scores,
+        }
+        if teacher.normalization is not None:
+            settings["mean"], settings["deviation"] = map(tuple, teacher.normalization)
     if isinstance(mechanism, RandomizedResponse):
         settings["candidates"] = mechanism.candidates
     elif isinstance(mechanism, Gaussian):

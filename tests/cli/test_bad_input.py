@@ -205,7 +205,7 @@ def test_mishaps(
     monkeypatch.setattr(transcription, "start", fail)
     result = invoke("transcribe", teacher, *TRANSCRIBE)
     assert_error(result, code, words)
-    assert "secret" not in result.output
+    assert "secret" not in result.stdout + result.stderr
     shown = invoke("--debug", "transcribe", teacher, *TRANSCRIBE)
     assert shown.exception is error
 

@@ -47,7 +47,7 @@ def test_panels_name_real_fields_once() -> None:
 
 def test_printed_configuration_reads_back_the_same(invoke: Invoke, tmp_path: Path) -> None:
     printed = invoke("transcribe", "some/teacher", *CHANGED, "--print-config")
-    assert printed.exit_code == 0, printed.output
+    assert printed.exit_code == 0, printed.stderr
     path = tmp_path / "settings.toml"
     path.write_text(printed.stdout)
     again = invoke("transcribe", "--config", path, "--print-config")

@@ -38,14 +38,14 @@ def test_resumed_run_gives_the_same_student(
     invoke: Invoke, odd_run: Arguments, odd_teachers: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = invoke(*odd_run("whole"))
-    assert whole.exit_code == 0, whole.output
+    assert whole.exit_code == 0, whole.stderr
     assert "warning: NOT PRIVATE" in whole.stderr
     assert "NOT PRIVATE" in (odd_teachers / "whole" / "report.html").read_text()
 
     monkeypatch.setenv("MISBEHAVE", "interrupt")
     stopped = invoke(*odd_run("stopped"))
     assert stopped.exit_code == 130
-    assert "Traceback" not in stopped.output
+    assert "Traceback" not in stopped.stderr
     assert "everything that was released is kept" in stopped.stderr
     assert "Round 2 was being answered" in stopped.stderr
     assert "dpsd transcribe --resume stopped" in stopped.stderr
@@ -55,7 +55,7 @@ def test_resumed_run_gives_the_same_student(
 
     monkeypatch.delenv("MISBEHAVE")
     resumed = invoke("transcribe", "--resume", "stopped")
-    assert resumed.exit_code == 0, resumed.output
+    assert resumed.exit_code == 0, resumed.stderr
     assert "2/2" in resumed.stderr
     assert "1/2" not in resumed.stderr
     assert "above the target" in resumed.stderr
@@ -81,7 +81,7 @@ def test_interrupted_learning_asks_nothing_again(
     assert stopped.exit_code == 130
     assert "being answered" not in stopped.stderr
     resumed = invoke("transcribe", "--resume", "stopped", "--quiet")
-    assert resumed.exit_code == 0, resumed.output
+    assert resumed.exit_code == 0, resumed.stderr
     assert resumed.stdout == ""
     assert_same_models(odd_teachers / "whole", odd_teachers / "stopped")
     assert attempts(odd_teachers / "stopped") == 2
@@ -142,7 +142,7 @@ def test_full_disk_at_a_checkpoint(
     assert "dpsd transcribe --resume full" in stopped.stderr
     assert not list((odd_teachers / "full").rglob("*.part"))
     resumed = invoke("transcribe", "--resume", "full")
-    assert resumed.exit_code == 0, resumed.output
+    assert resumed.exit_code == 0, resumed.stderr
     assert_same_models(odd_teachers / "whole", odd_teachers / "full")
     assert attempts(odd_teachers / "full") == 2  # nothing was asked twice
 
@@ -175,5 +175,5 @@ def test_resume_refuses_what_would_change_the_run(
 def test_resume_of_a_finished_run_finishes_again(invoke: Invoke, run_copy: Path) -> None:
     before = json.loads((run_copy / "certificate.json").read_text())
     result = invoke("transcribe", "--resume", run_copy)
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 0, result.stderr
     assert json.loads((run_copy / "certificate.json").read_text()) == before

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -204,3 +206,66 @@ def test_the_learning_rate_rises_and_falls() -> None:
     assert rates[peak:] == sorted(rates[peak:], reverse=True)
     assert 0 < rates[0] < 0.1
     assert rates[-1] < 0.01
+
+
+def overlapping(classes: Tensor, *, seed: int) -> RoundReleases:
+    """Answers of two classes that differ by less than the images of either do."""
+    random = torch.Generator().manual_seed(seed)
+    light = 128 + 20 * (2 * classes - 1) + 25 * torch.randn(classes.shape, generator=random)
+    prior = torch.full((len(classes), 2), 0.5).half()
+    mechanism = RandomizedResponse(epsilon=2.0, noise=ReproducibleNoise(seed=seed))
+    answers = RawAnswers.seal(
+        nn.functional.one_hot(classes, 2),
+        batch=len(classes),
+        num_classes=2,
+        scores="probabilities",
+    )
+    return RoundReleases(
+        index=1,
+        queries=light.clamp(0, 255).byte().view(-1, 1, 1, 1).expand(-1, 1, 4, 4),
+        prior=prior,
+        predicted=torch.zeros(len(classes), dtype=torch.int32),
+        source=torch.zeros(len(classes), dtype=torch.uint8),
+        release=mechanism.privatize(answers, prior.float()),
+    )
+
+
+def recalls(shares: list[float] | None) -> list[float]:
+    """How much of either class a linear student finds that learned from 95% of one."""
+    rare = (torch.arange(2000) % 20 == 0).long()
+    replay = Replay()
+    replay.append(overlapping(rare, seed=1), shares=shares)
+    torch.manual_seed(0)
+    student = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(16), nn.Linear(16, 2))
+    fit(student, replay)
+    classes = torch.arange(2000) % 2
+    found = EXECUTION.predict(student, overlapping(classes, seed=2).queries).argmax(-1)
+    return [float((found[classes == number] == number).float().mean()) for number in (0, 1)]
+
+
+def test_shares_of_the_classes_make_the_student_fair_to_rare_ones() -> None:
+    unfair, fair = recalls(None), recalls([0.95, 0.05])
+    assert unfair[1] < 0.35
+    assert min(fair) > 0.65
+    assert abs(fair[0] - fair[1]) < 0.2
+
+
+def test_equal_shares_change_nothing() -> None:
+    students = []
+    releases = released(RESPONSE)
+    for shares in (None, [0.2, 0.2, 0.2]):  # a constant in a row of logits
+        replay = Replay()
+        replay.append(releases, shares=shares)
+        student = new_student()
+        fit(student, replay, epochs=1)
+        students.append(student[2].weight)
+    torch.testing.assert_close(*students, rtol=1e-3, atol=1e-4)
+
+
+def test_a_class_that_no_answer_showed_is_not_impossible() -> None:
+    replay = Replay()
+    replay.append(released(RESPONSE), shares=[1.0, 0.0, 0.0])
+    student = new_student()
+    loss, _ = fit(student, replay, epochs=1)
+    assert math.isfinite(loss)
+    assert all(tensor.isfinite().all() for tensor in student.state_dict().values())

@@ -60,6 +60,12 @@ def test_odd_and_oblong_images(name: str, shape: Shape) -> None:
     build_classifier(name, input_shape=shape, num_classes=3, seed=0)
 
 
+@pytest.mark.parametrize("shape", [(1, 520, 8), (3, 8, 260)])
+@pytest.mark.parametrize("name", model_names())
+def test_long_thin_images(name: str, shape: Shape) -> None:
+    build_classifier(name, input_shape=shape, num_classes=3, seed=0)
+
+
 def test_the_last_linear_layer_sees_flat_features() -> None:
     model = build_classifier("resnet20", input_shape=(3, 32, 32), num_classes=10, seed=0)
     seen: list[Tensor] = []

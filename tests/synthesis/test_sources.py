@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from torch import Tensor
 
 from dpsd.errors import ConfigError, DataError, UnknownNameError
 from dpsd.synthesis.mixture import Mixture, apportion, build_mixture
@@ -84,6 +85,28 @@ def test_seeds_decide_and_nothing_else(make: MakeSource, shape: tuple[int, int, 
 @pytest.mark.parametrize("count", [0, 1, CHUNK + 3])
 def test_any_count(make: MakeSource, count: int) -> None:
     assert make((1, 8, 8)).sample(count, generator=seeded()).shape == (count, 1, 8, 8)
+
+
+def frame_and_centre(images: Tensor) -> tuple[float, float]:
+    """Mean brightness of the outermost pixels, and of the middle quarter."""
+    side = images.shape[-1]
+    frame = torch.ones((side, side), dtype=torch.bool)
+    frame[1:-1, 1:-1] = False
+    quarter = slice(side // 4, side - side // 4)
+    return float(images[..., frame].mean()), float(images[..., quarter, quarter].mean())
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32)])
+def test_islands_lie_on_a_plain_dark_ground(shape: tuple[int, int, int]) -> None:
+    def drawn(islands: float) -> Tensor:
+        source = StructuredNoise(shape, strokes=0.0, islands=islands)
+        return source.sample(2 * CHUNK, generator=seeded())
+
+    frame, centre = frame_and_centre(drawn(1.0))
+    assert frame < 0.15
+    assert centre > frame + 0.3
+    frame, centre = frame_and_centre(drawn(0.0))
+    assert abs(centre - frame) < 0.05
 
 
 def test_colours_are_colours(make: MakeSource) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -78,6 +79,35 @@ def test_numpy_callable(images: Tensor) -> None:
     assert teacher.fingerprint.startswith("callable:")
     named = CallableTeacher(scores, input_shape=SHAPE, name="service-7")
     assert named.fingerprint == "callable:service-7"
+    assert named.location is None
+
+
+def test_a_name_tells_functions_apart() -> None:
+    one, other = (
+        load_teacher(lambda batch: scores(batch), input_shape=SHAPE, name=name)
+        for name in ("one", "other")
+    )
+    assert (one.fingerprint, other.fingerprint) == ("callable:one", "callable:other")
+
+
+def test_a_name_is_for_functions_alone(module: nn.Module) -> None:
+    for source in (module, "teacher.onnx", load_teacher(module, input_shape=SHAPE)):
+        with pytest.raises(TeacherError, match="name='mine' is for functions"):
+            load_teacher(source, input_shape=SHAPE, name="mine")
+
+
+def test_location_is_absolute(
+    module: nn.Module,
+    export_pt2: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    export_pt2(module, tmp_path / "teacher.pt2")
+    monkeypatch.chdir(tmp_path)
+    assert load_teacher("teacher.pt2").location == str(tmp_path / "teacher.pt2")
+    loaded = load_teacher(module, input_shape=SHAPE)
+    assert loaded.location is None
+    assert load_teacher("torch.nn:Flatten", input_shape=SHAPE).location == "torch.nn:Flatten"
 
 
 def test_teacher_passes_through(module: nn.Module) -> None:

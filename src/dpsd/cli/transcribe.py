@@ -130,6 +130,13 @@ def _played(
     """The run from here to its end; what stops it on the way is told with how to go on."""
     done = 0 if is_new else len(RunDirectory.open(path).metrics())
     loaded = settings.load_teacher()
+    # A run may be evaluated and continued from another folder: paths must hold there too.
+    settings = settings.model_copy(
+        update={
+            "teacher": loaded.location or settings.teacher,
+            "teacher_weights": loaded.weights_location,
+        }
+    )
     try:
         with ExitStack() as stack:
             observer: Observer = QuietObserver()

@@ -18,6 +18,9 @@ from dpsd.execution import Execution
 from dpsd.privacy.mechanisms import Mechanism
 from dpsd.releases import Replay
 
+#: The least share of a class that is believed; estimates below it are noise.
+_RAREST = 0.002
+
 
 @dataclass(frozen=True, kw_only=True)
 class StudentTraining:
@@ -25,7 +28,7 @@ class StudentTraining:
 
     Args:
         epochs: passes over the releases of the newest round, may be a fraction.
-        replay: releases of earlier rounds read again, for every new one.
+        replay: releases of earlier rounds read again, for every new one; may be infinite.
         batch_size: images a step.
         learning_rate: the peak of the one-cycle schedule, with Adam.
     """
@@ -48,7 +51,7 @@ class StudentTraining:
             [
                 # At least two, which BatchNorm needs.
                 earlier + _drawn(new, max(2, round(self.epochs * new)), random),
-                _drawn(earlier, min(earlier, round(self.replay * new)), random),
+                _drawn(earlier, round(min(earlier, self.replay * new)), random),
             ]
         )
         whole_batches = max(1, len(rows) // self.batch_size) * self.batch_size
@@ -87,7 +90,11 @@ def fit_student(
         prior = batch.prior.to(execution.device).float()
         evidence = mechanism.log_likelihood(batch.release.to(execution.device), prior)
         logits = execution.logits(student, execution.images(batch.queries))
-        loss = objective(logits, evidence, prior)
+        # The student explains the answers together with how common each class was among them, so
+        # what it learns itself favours no class (logit adjustment: Menon et al., ICLR 2021).
+        # Else a class that early queries rarely show is never predicted, asked about, or made.
+        common = batch.shares.to(execution.device).clamp_min(_RAREST).log()
+        loss = objective(logits + common, evidence, prior)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from dpsd.models.layers import Shape, classifier, conv, halved, is_small, pool_to
+from dpsd.models.layers import Shape, classifier, conv, halved, is_small, max_pool, pool_to
 
 
 def lenet5(*, input_shape: Shape, num_classes: int) -> nn.Sequential:
@@ -62,14 +62,12 @@ def cnn(*, input_shape: Shape, num_classes: int, width: int = 16) -> nn.Sequenti
     else:
         stem = conv(channels, width, 7, stride=4)
         sides = halved(halved(sides))
+    first, sides = max_pool(sides)
+    second, sides = max_pool(sides)
     features = nn.Sequential(
-        stem,
-        nn.MaxPool2d(2),
-        conv(width, 2 * width),
-        nn.MaxPool2d(2),
-        conv(2 * width, 4 * width),
+        stem, first, conv(width, 2 * width), second, conv(2 * width, 4 * width)
     )
-    pool, sides = pool_to((sides[0] // 4, sides[1] // 4), 2)
+    pool, sides = pool_to(sides, 2)
     return classifier(features, pool, nn.Linear(4 * width * sides[0] * sides[1], num_classes))
 
 

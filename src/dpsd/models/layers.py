@@ -76,6 +76,16 @@ def conv(
     return nn.Sequential(*layers)
 
 
+def max_pool(sides: Sides) -> tuple[nn.Module, Sides]:
+    """Max pooling that halves each side, except one of a single pixel, and the sides it leaves.
+
+    >>> max_pool((65, 1))
+    (MaxPool2d(kernel_size=(2, 1), stride=(2, 1), padding=0, dilation=1, ceil_mode=False), (32, 1))
+    """
+    kernel = min(2, sides[0]), min(2, sides[1])
+    return nn.MaxPool2d(kernel), (sides[0] // kernel[0], sides[1] // kernel[1])
+
+
 def pool_to(sides: Sides, most: int) -> tuple[nn.Module, Sides]:
     """Average pooling from ``sides`` to at most ``most`` a side, and the sides it leaves.
 

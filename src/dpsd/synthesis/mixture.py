@@ -52,7 +52,7 @@ class Mixture:
         """The mixture with shares drawn halfway towards the sources that teach most.
 
         A source teaches where its labels are spread over the classes and the student was often
-        wrong. About ``floor`` of an equal share is always left to a source, so that it can come back.
+        wrong. About ``floor`` of an equal share is always left to each, so that it can come back.
         """
         merit = [
             surprise.get(index, 1.0) * spread.get(index, 1.0) for index in range(len(self.sources))

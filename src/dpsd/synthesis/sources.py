@@ -67,33 +67,49 @@ class StructuredNoise(Source):
 
     Low-resolution Gaussian noise is upsampled bicubically, shifted by a random level, scaled by a
     random gain and squashed. A share of the images keeps the neighbourhood of the level instead of
-    what lies above it: contour lines, as line drawings and edges have.
+    what lies above it: contour lines, as line drawings and edges have. In another share the level
+    rises away from a random point, which leaves an island: a thing on a plain ground.
 
     Args:
         shape: of the images.
         cells: fewest and most cells a side of the low-resolution noise.
         strokes: share of contour-line images, in [0, 1].
+        islands: share of images with a plain ground, in [0, 1].
     """
 
     name = "noise"
 
     def __init__(
-        self, shape: Shape, *, cells: tuple[int, int] = (3, 10), strokes: float = 0.3
+        self,
+        shape: Shape,
+        *,
+        cells: tuple[int, int] = (3, 10),
+        strokes: float = 0.15,
+        islands: float = 0.6,
     ) -> None:
         super().__init__(shape)
         self.cells = cells
         self.strokes = strokes
+        self.islands = islands
 
     def _chunk(self, count: int, generator: torch.Generator) -> Tensor:
         def uniform(low: float, high: float) -> Tensor:
             return low + (high - low) * torch.rand((count, 1, 1, 1), generator=generator)
 
-        field = smooth_field(count, self.shape, cells=self.cells, generator=generator)
-        height = field - (0.3 + torch.randn((count, 1, 1, 1), generator=generator))
-        stroke = uniform(0.1, 0.7) - height.abs()
-        gain = 3 * 4 ** uniform(0, 1)
+        def gaussian(mean: float, deviation: float) -> Tensor:
+            return mean + deviation * torch.randn((count, 1, 1, 1), generator=generator)
+
+        _, height, width = self.shape
+        rows = torch.linspace(-1, 1, height).view(1, 1, height, 1) - gaussian(0, 0.3)
+        columns = torch.linspace(-1, 1, width).view(1, 1, 1, width) - gaussian(0, 0.3)
+        shore = uniform(0.2, 0.7)
+        island = gaussian(-0.6, 0.4) + (rows.square() + columns.square()) / shore
+        level = torch.where(uniform(0, 1) < self.islands, island, gaussian(0.3, 0.9))
+        above = smooth_field(count, self.shape, cells=self.cells, generator=generator) - level
+        stroke = uniform(0.1, 0.6) - above.abs()
+        gain = 4 * 4 ** uniform(0, 1)
         is_stroke = uniform(0, 1) < self.strokes
-        return torch.sigmoid(gain * torch.where(is_stroke, stroke, height))
+        return torch.sigmoid(gain * torch.where(is_stroke, stroke, above))
 
 
 class Silhouettes(Source):
@@ -241,7 +257,7 @@ SOURCES: dict[str, Callable[[Shape], Source]] = {
 def smooth_field(
     count: int, shape: Shape, *, cells: tuple[int, int], generator: torch.Generator
 ) -> Tensor:
-    """Smooth Gaussian fields, ``(count, *shape)``, of roughly unit variance.
+    """Smooth Gaussian fields, ``(count, *shape)``, of a variance a little below one.
 
     Colour channels share a field and differ by another, as those of photographs do.
     """
@@ -252,8 +268,7 @@ def smooth_field(
     if channels > 1:
         shared = torch.randn((count, 1, side, side), generator=generator)
         coarse = 0.8 * shared + 0.6 * coarse
-    field = F.interpolate(coarse, size=(height, width), mode="bicubic", align_corners=False)
-    return field * 1.3  # interpolation averages, and so takes some of the variance
+    return F.interpolate(coarse, size=(height, width), mode="bicubic", align_corners=False)
 
 
 def _integer(below: int, generator: torch.Generator) -> int:

@@ -66,6 +66,12 @@ class Teacher(ABC):
     fingerprint: str
     description: str
     scores: Scores
+    normalization: Normalization | None
+    location: str | None = None
+    """Where :func:`~dpsd.teachers.load_teacher` finds the teacher again: an absolute path or
+    ``package.module:factory``. ``None`` for what exists in this process alone."""
+    weights_location: str | None = None
+    """The absolute path of the state dict that filled the factory's module, if one did."""
 
     def __init__(
         self,
@@ -80,6 +86,7 @@ class Teacher(ABC):
         self.input_shape = checked_shape(input_shape)
         self.fingerprint = fingerprint
         self.description = description
+        self.normalization = normalization
         self._normalization = _channel_tensors(normalization, channels=self.input_shape[0])
         if num_classes is not None and num_classes < 2:
             raise TeacherError(f"num_classes must be at least 2, not {num_classes}")

@@ -49,8 +49,14 @@ def load_teacher(
     normalization: Normalization | None = None,
     device: str = "cpu",
     precision: Precision = "float32",
+    name: str | None = None,
 ) -> Teacher:
     """Make a teacher of what is given.
+
+    >>> def oracle(images):
+    ...     return images.flatten(1)[:, :3]
+    >>> load_teacher(oracle, input_shape=(1, 8, 8), name="oracle, version 3").fingerprint
+    'callable:oracle, version 3'
 
     Args:
         source: a :class:`Teacher` (returned as it is), an ``nn.Module``, a function from images to
@@ -65,6 +71,9 @@ def load_teacher(
         normalization: ``(means, deviations)`` per channel, applied to ``[0, 1]`` images first.
         device: where modules and exported programs run; ONNX files run on the CPU.
         precision: ``"bfloat16"`` asks modules and exported programs under autocast.
+        name: of a function, whose content cannot be hashed: its budget is kept under this name.
+            Give two teachers two names, and the same teacher always the same. By default the
+            function's qualified name, which all lambdas of a module share; a factory's, its path.
 
     Raises:
         TeacherError: nothing loadable there, or something that is no classifier; says what to
@@ -72,17 +81,22 @@ def load_teacher(
     """
     shape = None if input_shape is None else checked_shape(input_shape)
     made: object = source
-    name: str | None = None
+    factory: str | None = None
     if isinstance(source, str) and _FACTORY.fullmatch(source) and not Path(source).exists():
         made = build_from_factory(source, input_shape=shape, num_classes=num_classes)
-        name = source
+        factory = source
+    if name is not None and isinstance(made, str | Path | nn.Module | Teacher):
+        raise TeacherError(
+            f"name={name!r} is for functions: the budget of any other teacher is kept under a "
+            "fingerprint of its content"
+        )
     if weights is not None and not isinstance(made, nn.Module):
         raise TeacherError(
             f"weights={str(weights)!r} needs a module to fill: give 'package.module:factory' as "
             "the teacher, with a factory that returns an nn.Module"
         )
     if isinstance(made, str | Path):
-        return _load_path(
+        loaded = _load_path(
             Path(made),
             input_shape=shape,
             num_classes=num_classes,
@@ -91,32 +105,37 @@ def load_teacher(
             device=device,
             precision=precision,
         )
+        loaded.location = str(Path(made).absolute())
+        return loaded
     if isinstance(made, Teacher):
         agree("input_shape", shape, made.input_shape, where=made.description)
         agree("num_classes", num_classes, made.num_classes, where=made.description)
+        made.location = factory or made.location
         return made
     if not callable(made):
         raise TeacherError(
-            f"{name or 'the teacher'} is a {type(made).__name__}; a teacher is {_KINDS}, "
+            f"{factory or 'the teacher'} is a {type(made).__name__}; a teacher is {_KINDS}, "
             "an nn.Module or a function from images to scores"
         )
     if shape is None:
         raise TeacherError(
-            f"{name or 'the teacher'} does not say what images it takes: give "
+            f"{factory or 'the teacher'} does not say what images it takes: give "
             "input_shape=(channels, height, width)"
         )
     if not isinstance(made, nn.Module):
-        return CallableTeacher(
+        loaded = CallableTeacher(
             made,
             input_shape=shape,
             num_classes=num_classes,
             scores=scores,
             normalization=normalization,
-            name=name,
+            name=name or factory,
         )
+        loaded.location = factory
+        return loaded
     if weights is not None:
         fill_module(made, read_weights(Path(weights)), where=str(weights))
-    return ModuleTeacher(
+    loaded = ModuleTeacher(
         made,
         input_shape=shape,
         num_classes=num_classes,
@@ -124,8 +143,12 @@ def load_teacher(
         normalization=normalization,
         device=device,
         precision=precision,
-        description=name,
+        description=factory,
     )
+    if factory is not None:
+        loaded.location = factory
+        loaded.weights_location = None if weights is None else str(Path(weights).absolute())
+    return loaded
 
 
 def _load_path(
