@@ -22,18 +22,23 @@ from dpsd.teachers.training import train_teacher
 
 OUT = Path("runs") / time.strftime("demo-%Y%m%d-%H%M%S")
 
-#: What differs between the two protections. Under `round`, every round costs, so few rounds of
-#: many queries; the numbers of queries themselves cost nothing there.
+#: Under `response` rounds cost nothing, so there are many short ones. Under `round` every round
+#: costs, so there are few of many queries, and ε has to be larger: images of 8x8 pixels say little.
 PROTECTIONS = {
     "labels": (
         dpsd.RandomizedResponse(),
-        dpsd.Budget(epsilon=1.0, delta=1e-5, adjacency=dpsd.Adjacency.RESPONSE),
-        dpsd.Recipe(rounds=5, queries=8_000, first_queries=24_000),
+        dpsd.Budget(epsilon=2.0, delta=1e-5, adjacency=dpsd.Adjacency.RESPONSE),
+        dpsd.Recipe(rounds=16, queries=10_000, first_queries=16_000, generator_steps=50),
     ),
     "data": (
         dpsd.Gaussian(),
-        dpsd.Budget(epsilon=10.0, delta=1e-5, adjacency=dpsd.Adjacency.ROUND),
-        dpsd.Recipe(rounds=3, queries=12_000, first_queries=24_000),
+        dpsd.Budget(epsilon=20.0, delta=1e-6, adjacency=dpsd.Adjacency.ROUND),
+        dpsd.Recipe(
+            rounds=6,
+            queries=30_000,
+            sources=("noise", "silhouettes", "crops"),
+            generator_steps=100,
+        ),
     ),
 }
 
@@ -50,10 +55,7 @@ def main() -> None:
     teacher = dpsd.load_teacher(
         module, input_shape=private.input_shape, num_classes=private.num_classes, scores="logits"
     )
-    table = Table(title="Digits, from privatised answers to synthetic queries alone")
-    for column in ("protect", "teacher", "student", "agreement", *dpsd.Adjacency, "queries", "s"):
-        is_epsilon = isinstance(column, dpsd.Adjacency)
-        table.add_column(f"ε {column.value}" if is_epsilon else str(column), justify="right")
+    columns: dict[str, list[str]] = {}
     for protect, (mechanism, budget, recipe) in PROTECTIONS.items():
         console.print(
             f"\n[bold]{protect}[/bold]: ε = {budget.epsilon:g} under `{budget.adjacency.value}` "
@@ -72,19 +74,31 @@ def main() -> None:
         seconds = time.perf_counter() - start
         measured = evaluate(run.directory, rest, teacher=teacher)
         spent = run.certificate.spent
-        table.add_row(
-            protect,
+        columns[protect] = [
             f"{measured.teacher_accuracy:.1%}",
             f"{measured.student_accuracy:.1%}",
             f"{measured.agreement:.1%}",
             *(format_epsilon(spent.under(adjacency)) for adjacency in dpsd.Adjacency),
             f"{run.certificate.events['teacher']:,}",
             f"{seconds:.0f}",
-        )
+        ]
     console.print()
-    console.print(table)
+    console.print(summary(columns))
     console.print(run.certificate.limits, style="dim")
     console.print(f"\nPictures, reports and certificates: {OUT}/*/")
+
+
+def summary(columns: dict[str, list[str]]) -> Table:
+    """The two runs side by side."""
+    table = Table(title="Digits, from privatised answers to synthetic queries alone")
+    table.add_column("")
+    for protect in columns:
+        table.add_column(f"protecting {protect}", justify="right")
+    names = ["teacher's accuracy", "student's accuracy", "agreement of the two"]
+    names += [f"ε under `{adjacency.value}`" for adjacency in dpsd.Adjacency]
+    for name, *cells in zip([*names, "answers", "seconds"], *columns.values(), strict=True):
+        table.add_row(name, *cells)
+    return table
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ Everything downstream of the mechanism is post-processing and costs no privacy.
 >>> import dpsd, tempfile
 >>> def bright(images):  # a "teacher" of two classes
 ...     light = images.mean((1, 2, 3))
-...     return torch.stack([0.5 - light, light - 0.5], dim=1) * 20
+...     return torch.stack([0.2 - light, light - 0.2], dim=1) * 20
 >>> teacher = dpsd.load_teacher(bright, input_shape=(1, 8, 8), num_classes=2, scores="logits")
 >>> budget = dpsd.Budget(epsilon=2.0, adjacency="response")
 >>> with tempfile.TemporaryDirectory() as out:

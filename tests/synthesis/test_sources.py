@@ -294,3 +294,11 @@ def test_an_unknown_source_suggests_the_nearest(name: str, suggested: str) -> No
 def test_a_folder_needs_a_path(name: str) -> None:
     with pytest.raises(ConfigError, match="say which folder"):
         build_mixture([name], (1, 8, 8))
+
+
+@pytest.mark.parametrize("count", [0, 1, 5000])
+def test_a_mixture_makes_as_many_as_wanted_however_few(count: int) -> None:
+    mixture = build_mixture(["noise", "crops"], (1, 8, 8))
+    images, source = mixture.sample(count, generator=torch.Generator().manual_seed(0))
+    assert images.shape == (count, 1, 8, 8)
+    assert source.shape == (count,)

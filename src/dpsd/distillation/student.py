@@ -18,8 +18,8 @@ from dpsd.execution import Execution
 from dpsd.privacy.mechanisms import Mechanism
 from dpsd.releases import Replay
 
-#: The least share of a class that is believed; estimates below it are noise.
-_RAREST = 0.002
+#: The least share of a class that is believed, as a part of an equal one; below it is noise.
+_RAREST = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +93,7 @@ def fit_student(
         # The student explains the answers together with how common each class was among them, so
         # what it learns itself favours no class (logit adjustment: Menon et al., ICLR 2021).
         # Else a class that early queries rarely show is never predicted, asked about, or made.
-        common = batch.shares.to(execution.device).clamp_min(_RAREST).log()
+        common = batch.shares.to(execution.device).clamp_min(_RAREST / prior.shape[-1]).log()
         loss = objective(logits + common, evidence, prior)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

@@ -17,7 +17,10 @@ from torch import Tensor
 
 from dpsd.distillation.generator import to_pixels
 from dpsd.errors import ConfigError, UnknownNameError
-from dpsd.synthesis.sources import SOURCES, Folder, Shape, Source
+from dpsd.synthesis.sources import CHUNK, SOURCES, Folder, Shape, Source
+
+#: Images held as floats at once: as bytes they take a quarter of the memory.
+_BLOCK = 16 * CHUNK
 
 
 class Mixture:
@@ -39,8 +42,9 @@ class Mixture:
         """Queries as bytes ``(count, C, H, W)``, and the source of each, uint8 ``(count,)``."""
         counts = apportion(count, self.shares)
         images = [
-            to_pixels(source.sample(part, generator=generator))
+            to_pixels(source.sample(min(_BLOCK, part - start), generator=generator))
             for source, part in zip(self.sources, counts, strict=True)
+            for start in range(0, max(1, part), _BLOCK)
         ]
         return torch.cat(images), torch.repeat_interleave(
             torch.arange(len(counts), dtype=torch.uint8), torch.tensor(counts)

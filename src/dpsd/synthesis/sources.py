@@ -263,6 +263,8 @@ def smooth_field(
     """
     channels, height, width = shape
     low, high = cells
+    # Finer than two pixels a cell, a field is no longer smooth.
+    high = max(low, min(high, min(height, width) // 2))
     side = low + _integer(high - low + 1, generator)
     coarse = torch.randn((count, channels, side, side), generator=generator)
     if channels > 1:
