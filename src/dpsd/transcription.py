@@ -3,7 +3,7 @@
     for each round:
         synthesise queries
         the teacher answers each once, and a mechanism privatises every answer
-        the student learns from all releases so far
+        the student learns from the new releases, and from earlier ones again
         the generator learns from the student
 
 Everything downstream of the mechanism is post-processing and costs no privacy.
