@@ -28,7 +28,6 @@ from safetensors.torch import load_file
 
 import dpsd
 from dpsd.datasets import LabelledImages, load_dataset
-from dpsd.distillation.generator import sample_images
 from dpsd.execution import Execution
 from dpsd.models import build_classifier
 from dpsd.teachers.directory import TeacherRecord, save_teacher
@@ -194,18 +193,14 @@ def run(name: str, case: Case, *, seed: int, overrides: dict[str, Any]) -> dict[
     }
 
 
+_draw = Transcription._draw
+
+
 def _draw_from_the_generator_alone(
     self: Transcription, count: int, *, generator_share: float, random: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """What a run would ask without any public source: the cold start that collapses."""
-    images = sample_images(
-        self.generator,
-        count,
-        shape=self.teacher.input_shape,
-        execution=self.execution,
-        random=random,
-    )
-    return images, torch.full((count,), len(self.sources.sources), dtype=torch.uint8)
+    return _draw(self, count, generator_share=1.0, random=random)
 
 
 class AccuracyByRound(dpsd.Observer):
