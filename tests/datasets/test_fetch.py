@@ -82,6 +82,7 @@ def test_fetch_then_skip(tmp_path: Path, served: tuple[str, Path]) -> None:
         (b"<html>log in first</html>", "damaged or truncated|MD5"),
         (None, "404"),
     ],
+    ids=["another file", "truncated", "a web page", "absent"],  # gzip's bytes hold the time
 )
 def test_wrong_files_never_arrive(
     tmp_path: Path, served: tuple[str, Path], content: bytes | None, message: str
