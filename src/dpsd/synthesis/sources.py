@@ -113,9 +113,11 @@ class StructuredNoise(Source):
 
 
 class Silhouettes(Source):
-    """Soft random shapes: ellipses and rounded boxes, joined or cut out, half of them mirrored.
+    """Random objects: ellipses and rounded boxes, joined or cut out, half of them mirrored.
 
-    Filled with a smooth texture, on black (a third of colour images: on another texture).
+    As objects in pictures do, they mostly stand upright and fill the frame. They are filled with a
+    texture (smooth, striped or grainy; half of them part by part), on black (a third of colour
+    images: on another texture).
     """
 
     name = "silhouettes"
@@ -124,18 +126,25 @@ class Silhouettes(Source):
     def _chunk(self, count: int, generator: torch.Generator) -> Tensor:
         channels, height, width = self.shape
 
-        def uniform(low: float, high: float, *size: int) -> Tensor:
-            return low + (high - low) * torch.rand((count, *size, 1, 1), generator=generator)
+        def uniform(low: float, high: float) -> Tensor:
+            return low + (high - low) * torch.rand((count, 1, 1), generator=generator)
 
-        rows = torch.linspace(-1, 1, height).view(1, height, 1)
-        columns = torch.linspace(-1, 1, width).view(1, 1, width)
+        def chance(probability: float) -> Tensor:
+            return uniform(0, 1) < probability
+
+        rows = torch.linspace(-1, 1, height).view(1, height, 1) * uniform(0.55, 1.3)
+        columns = torch.linspace(-1, 1, width).view(1, 1, width) * uniform(0.55, 1.3)
         mask = torch.zeros((count, height, width))
+        paint = torch.zeros_like(mask)
         wanted = torch.randint(1, self.shapes + 1, (count, 1, 1), generator=generator)
+        sharpness = uniform(8, 40)
         for index in range(self.shapes):
-            angle = uniform(0, math.pi)
-            down, right = rows - uniform(-0.7, 0.7), columns - uniform(-0.7, 0.7)
-            along = ((right * angle.cos() + down * angle.sin()) / uniform(0.12, 0.9)).square()
-            across = ((down * angle.cos() - right * angle.sin()) / uniform(0.08, 0.6)).square()
+            # The first shape is the body: large and near the middle.
+            reach, least = (0.2, 0.3) if index == 0 else (0.7, 0.1)
+            angle = torch.where(chance(0.6), _upright(count, generator), uniform(0, math.pi))
+            down, right = rows - uniform(-reach, reach), columns - uniform(-reach, reach)
+            along = ((right * angle.cos() + down * angle.sin()) / uniform(least, 0.9)).square()
+            across = ((down * angle.cos() - right * angle.sin()) / uniform(least, 0.6)).square()
             # A superellipse: an ellipse at power 2, nearly a box at power 8.
             squarings = _integer(3, generator)
             for _ in range(squarings):
@@ -143,24 +152,45 @@ class Silhouettes(Source):
             radius = along + across
             for _ in range(squarings + 1):
                 radius = radius.sqrt()
-            shape = torch.sigmoid((1 - radius) * 12)
-            cut = (torch.rand((count, 1, 1), generator=generator) < 0.3) & (index > 0)
+            shape = torch.sigmoid((1 - radius) * sharpness)
+            cut = chance(0.3) & (index > 0)
             drawn = torch.where(cut, torch.minimum(mask, 1 - shape), torch.maximum(mask, shape))
+            painted = torch.lerp(paint, uniform(0.3, 1), shape)
+            paint = torch.where((index < wanted) & ~cut, painted, paint)
             mask = torch.where(index < wanted, drawn, mask)
-        mirrored = torch.rand((count, 1, 1), generator=generator) < 0.5
-        mask = torch.where(mirrored, torch.maximum(mask, mask.flip(-1)), mask).unsqueeze(1)
-        fill = self._texture(count, generator)
+        mirrored = chance(0.5)
+        mask, paint = (
+            torch.where(mirrored, torch.maximum(part, part.flip(-1)), part).unsqueeze(1)
+            for part in (mask, paint)
+        )
+        paint = torch.where(chance(0.5).unsqueeze(1), paint, torch.ones(()))
+        fill = self._texture(count, rows, columns, generator) * paint
         if channels == 1:
             return mask * fill
-        ground = self._texture(count, generator)
-        plain = torch.rand((count, 1, 1, 1), generator=generator) < 2 / 3
+        ground = self._texture(count, rows, columns, generator)
+        plain = chance(2 / 3).unsqueeze(1)
         return mask * fill + (1 - mask) * torch.where(plain, torch.zeros(()), ground)
 
-    def _texture(self, count: int, generator: torch.Generator) -> Tensor:
-        field = smooth_field(count, self.shape, cells=(2, 8), generator=generator)
-        level = 2 * torch.rand((count, 1, 1, 1), generator=generator)
-        contrast = 1.5 * torch.rand((count, 1, 1, 1), generator=generator)
-        return torch.sigmoid(level + contrast * field)
+    def _texture(
+        self, count: int, rows: Tensor, columns: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """Smooth shades; on some stripes, on some a grain."""
+
+        def uniform(low: float, high: float) -> Tensor:
+            return low + (high - low) * torch.rand((count, 1, 1, 1), generator=generator)
+
+        smooth = smooth_field(count, self.shape, cells=(2, 8), generator=generator)
+        shades = torch.sigmoid(uniform(0, 2) + uniform(0, 1.5) * smooth)
+        angle = torch.where(
+            uniform(0, 1) < 0.6, _upright(count, generator).unsqueeze(1), uniform(0, math.pi)
+        )
+        across = columns.unsqueeze(1) * angle.cos() + rows.unsqueeze(1) * angle.sin()
+        stripes = torch.sin(uniform(3, 40) * across + uniform(0, 2 * math.pi))
+        grain = smooth_field(count, self.shape, cells=(8, 24), generator=generator)
+        # Amounts below nothing are none: so many images have neither.
+        striped = 1 + uniform(-0.4, 0.6).clamp_min(0) * (stripes - 1) / 2
+        grainy = uniform(-0.2, 0.3).clamp_min(0) * grain / 2
+        return (shades * striped + grainy).clamp(0, 1)
 
 
 class Crops(Source):
@@ -271,6 +301,12 @@ def smooth_field(
         shared = torch.randn((count, 1, side, side), generator=generator)
         coarse = 0.8 * shared + 0.6 * coarse
     return F.interpolate(coarse, size=(height, width), mode="bicubic", align_corners=False)
+
+
+def _upright(count: int, generator: torch.Generator) -> Tensor:
+    """Angles near the horizontal and the vertical, ``(count, 1, 1)``."""
+    turned = torch.randint(0, 2, (count, 1, 1), generator=generator) * (math.pi / 2)
+    return turned + 0.15 * torch.randn((count, 1, 1), generator=generator)
 
 
 def _integer(below: int, generator: torch.Generator) -> int:
