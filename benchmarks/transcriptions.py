@@ -15,10 +15,11 @@ import argparse
 import json
 import platform
 import resource
+import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ class Case:
     adjacency: str
     recipe: dict[str, Any] = field(default_factory=dict)
     mechanism: dict[str, Any] = field(default_factory=dict)
+    shards: int | None = None
 
 
 #: Under `response` rounds cost nothing, so there are many; under `round` they cost, so there are
@@ -89,6 +91,15 @@ CASES: dict[str, Case] = {
     ),
 }
 
+#: Record-level: many teachers, each on a shard of its own; `--shards` tries other numbers.
+CASES |= {
+    f"{name}-record-{epsilon:g}": Case(
+        data, "labels", epsilon, "teacher", {"queries": queries}, shards=shards
+    )
+    for name, data in (("mnist", "mnist"), ("fashion", "fashion-mnist"))
+    for epsilon, queries, shards in ((1.0, 1_500, 3_000), (10.0, 6_000, 1_000))
+}
+
 #: Short runs in which one part is taken out or exchanged at a time.
 SHORT = {
     "rounds": 6,
@@ -126,6 +137,7 @@ def main() -> None:
     parser.add_argument("--all", action="store_true", help="run every case")
     parser.add_argument("--list", action="store_true", help="name the cases and stop")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--shards", type=int, help="teachers of the record-level cases")
     parser.add_argument(
         "--set",
         action="append",
@@ -145,20 +157,25 @@ def main() -> None:
     for name in names:
         if name not in CASES:
             sys.exit(f"no case {name!r}; there are: {', '.join(CASES)}")
-        print(json.dumps(run(name, CASES[name], seed=arguments.seed, overrides=overrides)))
+        case = CASES[name]
+        if arguments.shards and case.shards:
+            case = replace(case, shards=arguments.shards)
+        print(json.dumps(run(name, case, seed=arguments.seed, overrides=overrides)), flush=True)
 
 
 def run(name: str, case: Case, *, seed: int, overrides: dict[str, Any]) -> dict[str, Any]:
     """Transcribe one case and measure it."""
     test = load_dataset(case.data, "test")
-    teacher_path = trained_teacher(case.data)
+    teacher_path = trained_teacher(case.data, case.shards)
     teacher = dpsd.load_teacher(teacher_path, precision=Execution.of().precision)
-    mechanism = (
-        dpsd.RandomizedResponse(**case.mechanism)
-        if case.protect == "labels"
-        else dpsd.Gaussian(**case.mechanism)
-    )
-    recipe = dpsd.Recipe(**{**case.recipe, "seed": seed, **overrides})
+    makers = {
+        ("labels", False): dpsd.RandomizedResponse,
+        ("data", False): dpsd.Gaussian,
+        ("labels", True): dpsd.NoisyVotes,
+        ("data", True): dpsd.SummedGradients,
+    }
+    mechanism = makers[case.protect, teacher.members > 1](**case.mechanism)
+    recipe = dpsd.Recipe.suited_to(teacher, **{**case.recipe, "seed": seed, **overrides})
     if name == "ablation-no-public-source":
         Transcription._draw = _draw_from_the_generator_alone  # type: ignore[method-assign]
     with tempfile.TemporaryDirectory() as folder:
@@ -178,6 +195,7 @@ def run(name: str, case: Case, *, seed: int, overrides: dict[str, Any]) -> dict[
         "case": name,
         "seed": seed,
         "overrides": overrides,
+        "teachers": teacher.members,
         "teacher": json.loads((teacher_path / "teacher.json").read_text())["accuracy"],
         "accuracy": watcher.accuracy[-1],
         "by_round": [round(100 * value, 2) for value in watcher.accuracy],
@@ -243,10 +261,14 @@ class AccuracyByRound(dpsd.Observer):
         self.seconds += time.perf_counter() - start
 
 
-def trained_teacher(data: str) -> Path:
-    """The ``cnn`` teacher of a data set, trained if it is not there yet."""
-    path = Path("runs") / "teachers" / data
-    if not (path / "teacher.json").exists():
+def trained_teacher(data: str, shards: int | None = None) -> Path:
+    """The ``cnn`` teacher of a data set, or many on its shards; trained if not there yet."""
+    path = Path("runs") / "teachers" / (data if shards is None else f"{data}-{shards}")
+    if shards is not None and not (path / "teacher.json").exists():
+        command = [sys.executable, "-m", "dpsd", "train-teacher", "--data", data]
+        command += ["--shards", str(shards), "--drop-duplicates", "--out", str(path)]
+        subprocess.run(command, check=True, stdout=sys.stderr)
+    elif not (path / "teacher.json").exists():
         train, test = load_dataset(data, "train"), load_dataset(data, "test")
         module = train_teacher(train, model="cnn", seed=0, precision=Execution.of().precision)
         record = TeacherRecord(

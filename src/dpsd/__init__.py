@@ -34,7 +34,14 @@ if TYPE_CHECKING:
     )
     from dpsd.privacy.accounting import Adjacency, Budget
     from dpsd.privacy.certificate import Certificate
-    from dpsd.privacy.mechanisms import Gaussian, Mechanism, RandomizedResponse, Scaling
+    from dpsd.privacy.mechanisms import (
+        Gaussian,
+        Mechanism,
+        NoisyVotes,
+        RandomizedResponse,
+        Scaling,
+        SummedGradients,
+    )
     from dpsd.privacy.randomness import ReproducibleNoise, SystemNoise
     from dpsd.runs import Run, RunDirectory
     from dpsd.teachers import Teacher, load_teacher
@@ -55,7 +62,14 @@ _HOME = {
     ),
     "dpsd.privacy.accounting": ("Adjacency", "Budget"),
     "dpsd.privacy.certificate": ("Certificate",),
-    "dpsd.privacy.mechanisms": ("Gaussian", "Mechanism", "RandomizedResponse", "Scaling"),
+    "dpsd.privacy.mechanisms": (
+        "Gaussian",
+        "Mechanism",
+        "NoisyVotes",
+        "RandomizedResponse",
+        "Scaling",
+        "SummedGradients",
+    ),
     "dpsd.privacy.randomness": ("ReproducibleNoise", "SystemNoise"),
     "dpsd.runs": ("Run", "RunDirectory"),
     "dpsd.teachers": ("Teacher", "load_teacher"),
@@ -74,6 +88,8 @@ __all__ = [
     "DpsdError",
     "Gaussian",
     "Mechanism",
+    "NoisyVotes",
+    "NoisyVotes",
     "Observer",
     "RandomizedResponse",
     "Recipe",
@@ -82,6 +98,7 @@ __all__ = [
     "RunDirectory",
     "RunError",
     "Scaling",
+    "SummedGradients",
     "SystemNoise",
     "Teacher",
     "TeacherError",

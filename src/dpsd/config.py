@@ -19,11 +19,25 @@ from typing import Any, Literal
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from dpsd.distillation.objectives import DKD, GeneratorWeights, Marginal, Objective
+from dpsd.augmentation import Augmentation
+from dpsd.distillation.objectives import (
+    DKD,
+    GeneratorWeights,
+    Marginal,
+    Objective,
+    VoteShares,
+)
 from dpsd.errors import ConfigError
 from dpsd.execution import Execution, Precision
 from dpsd.privacy.accounting import Adjacency, Budget
-from dpsd.privacy.mechanisms import Gaussian, Mechanism, RandomizedResponse, Scaling
+from dpsd.privacy.mechanisms import (
+    Gaussian,
+    Mechanism,
+    NoisyVotes,
+    RandomizedResponse,
+    Scaling,
+    SummedGradients,
+)
 from dpsd.privacy.randomness import ReproducibleNoise
 from dpsd.teachers import Teacher, load_teacher
 
@@ -81,7 +95,11 @@ class Recipe(Settings):
         True,
         description="Let the student favour no class, however rare it was among the answers.",
     )
-    objective: Literal["marginal", "dkd"] = Field("marginal", description="The student's loss.")
+    objective: Literal["auto", "marginal", "dkd", "shares"] = Field(
+        "auto",
+        description="The student's loss: marginal or dkd; shares learns how many of several "
+        "teachers say each class. auto: marginal for one teacher, shares for several.",
+    )
     alpha: float = Field(1.0, ge=0, description="Weight of DKD's target-class part.")
     beta: float = Field(2.0, ge=0, description="Weight of DKD's non-target-class part.")
     temperature: float = Field(1.0, gt=0, description="Temperature of DKD.")
@@ -93,6 +111,15 @@ class Recipe(Settings):
     )
     replay: float = Field(
         1.0, ge=0, description="Releases of earlier rounds learned from again, for every new one."
+    )
+    student_steps: int | None = Field(
+        None,
+        ge=1,
+        description="Training steps of the student a round, on all releases evenly; replaces "
+        "epochs and replay.",
+    )
+    augment: Augmentation = Field(
+        "none", description="Moves of the queries as the student learns: none, shift, shift-flip."
     )
     batch_size: int = Field(256, ge=2, description="Images in a training step of the student.")
     learning_rate: float = Field(5e-3, gt=0, description="Peak learning rate of the student.")
@@ -106,10 +133,20 @@ class Recipe(Settings):
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps.")
     precision: Precision = Field("auto", description="auto, float32 or bfloat16 (autocast).")
 
-    def objective_function(self) -> Objective:
-        """The student's objective."""
+    @classmethod
+    def suited_to(cls, teacher: Teacher, **chosen: Any) -> Recipe:
+        """The recipe for one teacher, or for many, with what is ``chosen`` instead of its defaults.
+
+        Answers of an ensemble cost privacy each: few are asked, and read often.
+        """
+        return cls(**(ENSEMBLE_DEFAULTS | chosen if teacher.members > 1 else chosen))
+
+    def objective_function(self, *, members: int = 1) -> Objective:
+        """The student's objective towards so many teachers."""
         if self.objective == "dkd":
             return DKD(alpha=self.alpha, beta=self.beta, temperature=self.temperature)
+        if self.objective == "shares" or (self.objective == "auto" and members > 1):
+            return VoteShares()
         return Marginal()
 
     def generator_weights(self) -> GeneratorWeights:
@@ -131,6 +168,19 @@ class Recipe(Settings):
     def queries_in(self, round_index: int) -> int:
         """How many queries a round asks; rounds count from 1."""
         return self.first_queries or self.queries if round_index == 1 else self.queries
+
+
+#: What the recipe for an ensemble does otherwise.
+ENSEMBLE_DEFAULTS: dict[str, Any] = {
+    "rounds": 8,
+    "queries": 1_500,
+    "sources": ("noise",),
+    "generator_share": 0.7,
+    "generator_steps": 200,
+    "student_steps": 400,
+    "augment": "shift",
+    "balance": False,
+}
 
 
 class TranscriptionConfig(Recipe):
@@ -160,7 +210,7 @@ class TranscriptionConfig(Recipe):
     protect: Literal["labels", "data"] = Field(
         "labels",
         description="labels: randomised response on the teacher's class. data: Gaussian noise on "
-        "normalised output gradients.",
+        "normalised output gradients. Of an ensemble, the noisy sum: of votes, or of gradients.",
     )
     epsilon: float = Field(description="Privacy target ε, under the adjacency and at delta.")
     delta: float = Field(1e-5, description="Privacy target δ.")
@@ -194,10 +244,12 @@ class TranscriptionConfig(Recipe):
         """The privacy target."""
         return Budget(epsilon=self.epsilon, delta=self.delta, adjacency=self.adjacency)
 
-    def mechanism(self) -> Mechanism:
-        """The mechanism, not yet calibrated."""
+    def mechanism(self, *, members: int = 1) -> Mechanism:
+        """The mechanism for so many teachers, not yet calibrated."""
         mechanism: Mechanism
-        if self.protect == "labels":
+        if members > 1:
+            mechanism = NoisyVotes() if self.protect == "labels" else SummedGradients()
+        elif self.protect == "labels":
             mechanism = RandomizedResponse(candidates=self.candidates)
         else:
             mechanism = Gaussian(

@@ -212,7 +212,7 @@ class RunDirectory:
 
     def certify(self) -> Certificate:
         """Compute the certificate from what was recorded."""
-        config = self.config()
+        config, facts = self.config(), self.facts()
         student = self.path / "student.safetensors"
         return certify(
             self.ledger,
@@ -223,6 +223,8 @@ class RunDirectory:
             },
             student=file_hash(student) if student.exists() else "",
             sources=config.sources,
+            members=int(facts.get("members", 1)),
+            is_disjoint=bool(facts.get("disjoint_data", False)),
         )
 
     def student(self, module: nn.Module | None = None) -> nn.Module:

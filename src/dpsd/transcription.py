@@ -39,7 +39,7 @@ from dpsd.config import Recipe, TranscriptionConfig
 from dpsd.distillation.generator import GeneratorTraining, fit_generator, sample_images
 from dpsd.distillation.student import StudentTraining, fit_student
 from dpsd.errors import ConfigError, RunError
-from dpsd.execution import Execution, inference_batch
+from dpsd.execution import Execution
 from dpsd.models import build_classifier, build_generator
 from dpsd.privacy.accounting import Budget, Exposure, calibrate
 from dpsd.privacy.mechanisms import Gaussian, Mechanism, RandomizedResponse
@@ -142,6 +142,7 @@ class Transcription:
 
     def remember(self, releases: RoundReleases) -> RoundQuality:
         """Add a round's releases to what the student learns from, and say what they tell."""
+        self.mechanism = self.mechanism.informed(releases.release, releases.prior.float())
         quality = assess(releases, self.mechanism)
         self.replay.append(releases, shares=quality.label_shares if self.recipe.balance else None)
         return quality
@@ -189,7 +190,7 @@ class Transcription:
             teacher=self.teacher.fingerprint,
         )
         released: list[Tensor] = []
-        size = inference_batch(queries.shape[1:])
+        size = self.teacher.query_batch
         with self._phase("teacher", total=len(queries), round_index=round_index) as advance:
             for number, start in enumerate(range(0, len(queries), size)):
                 batch = slice(start, start + size)
@@ -215,18 +216,22 @@ class Transcription:
             replay=recipe.replay_in(round_index),
             batch_size=recipe.batch_size,
             learning_rate=recipe.learning_rate,
+            steps=recipe.student_steps,
+            augment=recipe.augment,
         )
-        rows = training.rows(self.replay, stream(recipe.seed, round_index, "student"))
+        random = stream(recipe.seed, round_index, "student")
+        rows = training.rows(self.replay, random)
         steps = math.ceil(len(rows) / training.batch_size)
         with self._phase("student", total=steps, round_index=round_index) as advance:
             return fit_student(
                 self.student,
                 self.replay,
                 mechanism=self.mechanism,
-                objective=recipe.objective_function(),
+                objective=recipe.objective_function(members=self.teacher.members),
                 training=training,
                 execution=self.execution,
                 rows=rows,
+                random=random,
                 advance=lambda: advance(1),
             )
 
@@ -334,7 +339,7 @@ def transcribe(
         generator: likewise.
         rounds: overrides the recipe's.
         queries: in a round; overrides the recipe's.
-        recipe: everything else.
+        recipe: everything else; by default what suits the teacher, see :meth:`Recipe.suited_to`.
         observer: is told how it goes.
 
     Returns:
@@ -346,7 +351,7 @@ def transcribe(
         TeacherError: the teacher failed or answered with something that is no class scores.
         RunError: the directory is taken or cannot be written.
     """
-    recipe = recipe or Recipe()
+    recipe = recipe or Recipe.suited_to(teacher)
     changed = {"rounds": rounds, "queries": queries}
     changed = {name: value for name, value in changed.items() if value is not None}
     recipe = Recipe(**{**recipe.model_dump(), **changed})
@@ -373,7 +378,8 @@ def start(
     observer: Observer | None = None,
 ) -> Run:
     """Start a run from a configuration; :func:`transcribe` is the friendlier way in."""
-    calibrated = _calibrated(mechanism or config.mechanism(), config)
+    mechanism = mechanism or config.mechanism(members=teacher.members)
+    calibrated = _calibrated(mechanism, config, teacher)
     players = _players(config, teacher, student, generator)
     facts = {
         "format": "dpsd-student",
@@ -383,6 +389,8 @@ def start(
         "input_shape": list(teacher.input_shape),
         "num_classes": teacher.num_classes,
         "teacher": teacher.fingerprint,
+        "members": teacher.members,
+        "disjoint_data": teacher.is_disjoint,
     }
     sources = build_mixture(config.sources, teacher.input_shape)
     directory = RunDirectory.create(out, config, facts)
@@ -431,7 +439,7 @@ def resume(
         teacher=teacher,
         student=built_student,
         generator=built_generator,
-        mechanism=_calibrated(config.mechanism(), config),
+        mechanism=_calibrated(config.mechanism(members=teacher.members), config, teacher),
         sources=build_mixture(config.sources, teacher.input_shape),
         recipe=config.recipe(),
         execution=execution,
@@ -440,13 +448,14 @@ def resume(
     ).run()
 
 
-def _calibrated(mechanism: Mechanism, config: TranscriptionConfig) -> Mechanism:
+def _calibrated(mechanism: Mechanism, config: TranscriptionConfig, teacher: Teacher) -> Mechanism:
     if mechanism.is_calibrated:
         raise ConfigError(
             "the mechanism's noise level is set and a budget is given, which may contradict each "
             "other; leave the level open (RandomizedResponse(), Gaussian()) and dpsd calibrates it"
         )
     answers = [config.queries_in(index) for index in range(1, config.rounds + 1)]
+    mechanism = mechanism.for_members(teacher.members)
     return calibrate(mechanism, config.budget(), Exposure.of_rounds(answers))
 
 

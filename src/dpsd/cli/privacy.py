@@ -18,15 +18,15 @@ ONE_TEACHER = (
 def show_privacy(certificate: Certificate) -> None:
     """ε under all three adjacencies, with their meaning and limits."""
     from dpsd.privacy.accounting import Adjacency
-    from dpsd.privacy.certificate import ADJACENCY_MEANINGS, NOT_PRIVATE, format_epsilon
+    from dpsd.privacy.certificate import NOT_PRIVATE, format_epsilon
 
     table = grid("adjacency", "two worlds differ in", "events", "ε", right=("events", "ε"))
-    for adjacency, meaning in ADJACENCY_MEANINGS.items():
+    for adjacency, meaning in certificate.meanings.items():
         epsilon = format_epsilon(certificate.spent.under(adjacency))
         table.add_row(adjacency.value, meaning, f"{certificate.events[adjacency.value]:,}", epsilon)
     say(f"Privacy spent, at δ = {certificate.spent.delta:g} ({certificate.relation}):")
     show(table)
-    say(ONE_TEACHER)
+    say(ONE_TEACHER if certificate.members == 1 else certificate.headline)
     target = Adjacency(str(certificate.target["adjacency"]))
     wanted = float(str(certificate.target["epsilon"]))
     if certificate.spent.under(target) > wanted * (1 + 1e-6):

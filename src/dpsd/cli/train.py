@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import click
 import typer
@@ -14,13 +16,35 @@ from dpsd.cli.console import STATUS, say
 from dpsd.errors import ConfigError
 
 if TYPE_CHECKING:
+    from dpsd.datasets import LabelledImages
     from dpsd.teachers.training import TrainingProgress
 
 
 def train_teacher(
     data: Annotated[str, typer.Option(help="Data set, as `dpsd data list` names it.")],
     out: Annotated[Path, typer.Option(help="Directory to write the teacher to.")],
-    model: Annotated[str, typer.Option(help="Architecture, as `dpsd models` names it.")] = "cnn",
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Architecture, as `dpsd models` names it.",
+            show_default="cnn, and scattering for shards",
+        ),
+    ] = None,
+    shards: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            help="Train so many small teachers, each on a shard of the data of its own: then "
+            "`transcribe --adjacency teacher` protects every record. The more, the less each "
+            "answer costs, and the less each teacher knows.",
+        ),
+    ] = None,
+    drop_duplicates: Annotated[
+        bool,
+        typer.Option(
+            "--drop-duplicates", help="Keep one of equal records, which no two shards may share."
+        ),
+    ] = False,
     epochs: Annotated[
         int | None,
         typer.Option(min=1, help="Passes over the data.", show_default="about 3,000 steps"),
@@ -45,7 +69,7 @@ def train_teacher(
         bool, typer.Option("--force", help="Replace a teacher that is there.")
     ] = False,
 ) -> None:
-    """Train a teacher on private data, without any protection."""
+    """Train a teacher, or many on disjoint shards, on private data, without any protection."""
     from dpsd.datasets import load_dataset
     from dpsd.execution import Execution
     from dpsd.teachers import TeacherRecord, save_teacher
@@ -60,18 +84,29 @@ def train_teacher(
     execution = Execution.of(device, precision)  # type: ignore[arg-type]
     training = load_dataset(data, "train", root=data_root, size=size)
     testing = load_dataset(data, "test", root=data_root, size=size)
+    if drop_duplicates:
+        training = _without_duplicates(training)
+    if shards is not None:
+        _train_ensemble(
+            training,
+            testing,
+            out=out,
+            teachers=shards,
+            model=model or "scattering",
+            seed=seed,
+            settings={
+                "epochs": epochs,
+                "batch_size": batch_size,
+                "learning_rate": learning_rate,
+                "device": str(execution.device),
+                "precision": execution.precision,
+            },
+        )
+        return
+    model = model or "cnn"
     started = time.monotonic()
     done = 0
-    with Progress(
-        TextColumn("training {task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[state]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=STATUS,
-        disable=not STATUS.is_terminal,
-    ) as progress:
+    with _progress() as progress:
         task = progress.add_task(f"{model} on {data}", total=epochs, state="first epoch")
 
         def advance(at: TrainingProgress) -> None:
@@ -111,3 +146,87 @@ def train_teacher(
     say(f"wrote {out}/teacher.safetensors and {out}/{DESCRIPTION_FILE}")
     say("\nThis teacher may leak its training data. Next:")
     say(f"  dpsd transcribe {out} --epsilon 1 --adjacency response --out runs/{out.name}")
+
+
+def _train_ensemble(
+    training: LabelledImages,
+    testing: LabelledImages,
+    *,
+    out: Path,
+    teachers: int,
+    model: str,
+    seed: int,
+    settings: dict[str, Any],
+) -> None:
+    """Train a teacher on every shard and write them all to ``out``."""
+    from dpsd.teachers import TeacherRecord, load_teacher, save_teacher
+    from dpsd.teachers.ensemble_training import CLOSED_FORM, train_ensemble
+    from dpsd.teachers.sharding import Shards
+
+    dealt = Shards.assign(training.images, teachers=teachers, seed=seed)
+    started = time.monotonic()
+    parts = out / "parts"
+    closed_form = model == CLOSED_FORM
+    with _progress() as progress:
+        task = progress.add_task(
+            f"{teachers} {model} on shards of {training.name}", total=teachers, state="features"
+        )
+        stacked = train_ensemble(
+            training,
+            dealt,
+            model=model,
+            seed=seed,
+            parts=None if closed_form else parts,
+            advance=lambda count: progress.update(task, advance=count, state="teachers"),
+            **{} if closed_form else settings,
+        )
+    seconds = time.monotonic() - started
+    out.mkdir(parents=True, exist_ok=True)
+    dealt.save(out)
+    record = TeacherRecord(
+        model=model,
+        input_shape=training.input_shape,
+        num_classes=training.num_classes,
+        members=teachers,
+        class_names=training.class_names,
+        data=training.name,
+        precision=settings["precision"],
+        seed=seed,
+        seconds=round(seconds, 1),
+    )
+    save_teacher(out, stacked, record)
+    found = load_teacher(out, device=settings["device"]).predict_classes(testing.images)
+    accuracy = float((found == testing.labels).double().mean())
+    save_teacher(out, stacked, replace(record, accuracy=accuracy))
+    if parts.exists():
+        shutil.rmtree(parts)
+    smallest = min(map(len, dealt.rows()))
+    say(
+        f"{teachers:,} teachers of {smallest} records or one more; by majority vote, test accuracy "
+        f"{accuracy:.2%} on {len(testing):,} images, after {seconds:.0f} s"
+    )
+    say(f"wrote {out}/teacher.safetensors, {out}/teacher.json and {out}/shards.safetensors")
+    say("\nKeep these teachers as private as their data. A record reached one of them, so:")
+    say(f"  dpsd transcribe {out} --epsilon 10 --adjacency teacher --out runs/{out.name}")
+
+
+def _without_duplicates(data: LabelledImages) -> LabelledImages:
+    from dpsd.teachers.sharding import distinct_rows
+
+    kept = distinct_rows(data.images)
+    if len(kept) < len(data):
+        say(f"{len(data) - len(kept)} of {len(data):,} records were duplicates and are left out")
+    return replace(data, images=data.images[kept], labels=data.labels[kept])
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("training {task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[state]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=STATUS,
+        disable=not STATUS.is_terminal,
+    )

@@ -15,10 +15,11 @@ from dpsd.cli.errors import INTERRUPTED
 from dpsd.cli.options import RUN_PANEL, flag_name, given, with_config_flags
 from dpsd.cli.privacy import show_privacy
 from dpsd.cli.progress import ProgressObserver, QuietObserver
-from dpsd.config import TranscriptionConfig, read_toml, to_toml
+from dpsd.config import ENSEMBLE_DEFAULTS, TranscriptionConfig, read_toml, to_toml
 from dpsd.errors import ConfigError, DpsdError
 from dpsd.privacy.certificate import NOT_PRIVATE
 from dpsd.runs import Run, RunDirectory
+from dpsd.teachers.loading import is_ensemble
 from dpsd.transcription import Observer
 
 #: All that may be said anew when a run continues: where the same teacher is found.
@@ -82,7 +83,8 @@ def _transcribe(
 ) -> None:
     """Turn a teacher into a student through privatised answers to synthetic queries.
 
-    TEACHER is what train-teacher wrote, a .onnx or .pt2 file, or package.module:factory.
+    TEACHER is what train-teacher wrote, a .onnx or .pt2 file, package.module:factory, or a
+    directory of several of these: an ensemble, whose ε under teacher adjacency protects a person.
 
     The noise is calibrated so that the whole run spends --epsilon under --adjacency at --delta.
 
@@ -96,7 +98,8 @@ def _transcribe(
     else:
         values = {} if config is None else read_toml(config)
         values |= chosen | ({} if teacher is None else {"teacher": teacher})
-        settings = TranscriptionConfig(**values)
+        defaults = ENSEMBLE_DEFAULTS if is_ensemble(values.get("teacher")) else {}
+        settings = TranscriptionConfig(**defaults | values)
         if out is None and not print_config:
             raise ConfigError("say where to write the run with --out, or --resume a run")
         directory = out or Path()

@@ -21,6 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dpsd.errors import ConfigError
+
 
 def posterior(prior: Tensor, log_likelihood: Tensor) -> Tensor:
     """The denoised label ``π(c) ∝ prior(c) exp(log_likelihood(c))``.
@@ -97,21 +99,35 @@ def dkd_loss(
 _SPREAD = 3.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What a batch of releases says.
+
+    Args:
+        log_likelihood: of each release under each class, ``(N, K)``.
+        prior: that the releases were made with, ``(N, K)``.
+        shares: unbiased estimates of the share of teachers that say each class, ``(N, K)``;
+            ``None`` for one teacher.
+    """
+
+    log_likelihood: Tensor
+    prior: Tensor
+    shares: Tensor | None = None
+
+
 class Objective(Protocol):
     """What a student minimises on a batch of releases."""
 
-    def __call__(self, logits: Tensor, log_likelihood: Tensor, prior: Tensor) -> Tensor:
-        """The loss of ``logits`` ``(N, K)``, given the channel's ``log_likelihood`` and the prior
-        that the releases were made with, both ``(N, K)``.
-        """
+    def __call__(self, logits: Tensor, evidence: Evidence) -> Tensor:
+        """The loss of ``logits`` ``(N, K)``."""
 
 
 @dataclass(frozen=True)
 class Marginal:
     """:func:`marginal_loss` as an objective."""
 
-    def __call__(self, logits: Tensor, log_likelihood: Tensor, prior: Tensor) -> Tensor:
-        return marginal_loss(logits, log_likelihood)
+    def __call__(self, logits: Tensor, evidence: Evidence) -> Tensor:
+        return marginal_loss(logits, evidence.log_likelihood)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,11 +138,32 @@ class DKD:
     beta: float = 2.0
     temperature: float = 1.0
 
-    def __call__(self, logits: Tensor, log_likelihood: Tensor, prior: Tensor) -> Tensor:
-        target = posterior(prior, log_likelihood)
+    def __call__(self, logits: Tensor, evidence: Evidence) -> Tensor:
+        target = posterior(evidence.prior, evidence.log_likelihood)
         return dkd_loss(
             logits, target, alpha=self.alpha, beta=self.beta, temperature=self.temperature
         )
+
+
+@dataclass(frozen=True)
+class VoteShares:
+    """Squared error between the student's prediction and the teachers' vote shares.
+
+    For many teachers. Under Gaussian noise it is the exact likelihood of the releases, if the
+    student's prediction is taken to be the share of the teachers that say each class.
+
+    Raises:
+        ConfigError: releases of one teacher, which has no shares.
+    """
+
+    def __call__(self, logits: Tensor, evidence: Evidence) -> Tensor:
+        if evidence.shares is None:
+            raise ConfigError(
+                "objective 'shares' learns how many of several teachers say each class, and this "
+                "is one teacher; use 'marginal' or 'dkd'"
+            )
+        # Times four, gradients are about as large as those of the other objectives.
+        return 4 * (logits.softmax(-1) - evidence.shares).square().sum(-1).mean()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from dpsd.distillation.objectives import Objective
+from dpsd.augmentation import Augmentation, augment_images
+from dpsd.distillation.objectives import Evidence, Objective
 from dpsd.execution import Execution
 from dpsd.privacy.mechanisms import Mechanism
 from dpsd.releases import Replay
@@ -31,12 +32,16 @@ class StudentTraining:
         replay: releases of earlier rounds read again, for every new one; may be infinite.
         batch_size: images a step.
         learning_rate: the peak of the one-cycle schedule, with Adam.
+        steps: if given, so many steps on all releases evenly, instead of ``epochs`` and ``replay``.
+        augment: moves of the queries that leave what was answered true.
     """
 
     epochs: float = 2.0
     replay: float = 1.0
     batch_size: int = 256
     learning_rate: float = 5e-3
+    steps: int | None = None
+    augment: Augmentation = "none"
 
     def rows(self, replay: Replay, random: torch.Generator) -> Tensor:
         """The rows to learn from, in order: whole batches of new and earlier releases, shuffled.
@@ -45,6 +50,8 @@ class StudentTraining:
         ones are sampled instead of all read again, and a round costs the same however long the
         history is.
         """
+        if self.steps is not None:
+            return _drawn(len(replay), self.steps * self.batch_size, random)
         new = len(replay.rounds[-1])
         earlier = len(replay) - new
         rows = torch.cat(
@@ -67,6 +74,7 @@ def fit_student(
     training: StudentTraining,
     execution: Execution,
     rows: Tensor,
+    random: torch.Generator,
     advance: Callable[[], None],
 ) -> float:
     """Fit the student to releases; returns the mean loss.
@@ -79,6 +87,7 @@ def fit_student(
         training: sizes and rates.
         execution: device and precision.
         rows: which releases, in which order, from :meth:`StudentTraining.rows`.
+        random: moves the queries.
         advance: called after every step.
     """
     steps = math.ceil(len(rows) / training.batch_size)
@@ -88,13 +97,19 @@ def fit_student(
     student.train()
     for batch in replay.batches(rows, batch_size=training.batch_size):
         prior = batch.prior.to(execution.device).float()
-        evidence = mechanism.log_likelihood(batch.release.to(execution.device), prior)
-        logits = execution.logits(student, execution.images(batch.queries))
+        release = batch.release.to(execution.device)
+        evidence = Evidence(
+            log_likelihood=mechanism.log_likelihood(release, prior),
+            prior=prior,
+            shares=mechanism.shares(release, prior),
+        )
+        queries = augment_images(batch.queries, training.augment, generator=random)
+        logits = execution.logits(student, execution.images(queries))
         # The student explains the answers together with how common each class was among them, so
         # what it learns itself favours no class (logit adjustment: Menon et al., ICLR 2021).
         # Else a class that early queries rarely show is never predicted, asked about, or made.
         common = batch.shares.to(execution.device).clamp_min(_RAREST / prior.shape[-1]).log()
-        loss = objective(logits + common, evidence, prior)
+        loss = objective(logits + common, evidence)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

@@ -25,6 +25,7 @@ from dpsd.models.convolutional import cnn, lenet5, vgg11
 from dpsd.models.layers import Shape
 from dpsd.models.mobile import mobilenetv2
 from dpsd.models.residual import resnet8, resnet18, resnet20, resnet34, resnet50, wide_resnet
+from dpsd.models.scattering import scattering
 
 SMALLEST_SIDE = 8
 """The smallest height or width that the named classifiers take, in pixels."""
@@ -39,6 +40,7 @@ _CLASSIFIERS: dict[str, Callable[..., nn.Module]] = {
     "resnet34": resnet34,
     "resnet50": resnet50,
     "resnet8": resnet8,
+    "scattering": scattering,
     "vgg11": vgg11,
     "wrn16-1": partial(wide_resnet, depth=16, width=1),
     "wrn40-2": partial(wide_resnet, depth=40, width=2),

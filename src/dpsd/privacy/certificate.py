@@ -31,6 +31,22 @@ ONE_TEACHER_LIMITS = (
     "teacher its epsilon is far too large to promise anything."
 )
 
+ENSEMBLE_MEANINGS = {
+    Adjacency.RESPONSE: "one answer of one teacher, in the whole run",
+    Adjacency.ROUND: "one answer of one teacher in every round",
+    Adjacency.TEACHER: "one whole teacher of the ensemble, so one training record",
+}
+
+ENSEMBLE_LIMITS = (
+    "Epsilon under `teacher` is record-level differential privacy, as DP-SGD gives, if all of this "
+    "holds: every record was in the data of one teacher only ({disjoint}); each teacher was "
+    "trained on its own data alone, independently of the others; and the assignment of records to "
+    "teachers, the architecture and all hyperparameters were chosen without looking at the data. "
+    "The unit is one record: a person who has several is covered for each, and for all of them "
+    "only at as many times this epsilon. It covers the student, the generator and everything else "
+    "in the run directory; it does not cover the teachers, which stay as private as their data."
+)
+
 NOT_PRIVATE = (
     "NOT PRIVATE: reproducible noise. Whoever knows the seed can subtract it. Every epsilon here "
     "is what the run would have cost with secret noise."
@@ -51,6 +67,8 @@ class Certificate:
         teacher: the teacher's content hash.
         student: the student file's hash; empty while the run goes on.
         sources: public sources of queries.
+        members: how many teachers answered.
+        is_disjoint: whether their data were checked to be disjoint.
         relation: always replace-one.
     """
 
@@ -63,16 +81,45 @@ class Certificate:
     teacher: str
     student: str
     sources: Sequence[str]
+    members: int = 1
+    is_disjoint: bool = False
     relation: str = "replace-one"
+
+    @property
+    def meanings(self) -> dict[Adjacency, str]:
+        """What two neighbouring worlds differ in, under each adjacency."""
+        return ADJACENCY_MEANINGS if self.members == 1 else ENSEMBLE_MEANINGS
+
+    @property
+    def headline(self) -> str:
+        """The strongest claim that means something, in a sentence."""
+        if self.members == 1:
+            adjacency = Adjacency(str(self.target["adjacency"]))
+            unit = f"adjacency `{adjacency.value}`: {self.meanings[adjacency]}"
+        else:
+            adjacency = Adjacency.TEACHER
+            unit = "adjacency `teacher`: record-level, as the teachers' data are disjoint"
+            if not self.is_disjoint:
+                unit = "adjacency `teacher`: record-level if the teachers' data are disjoint"
+        epsilon = format_epsilon(self.spent.under(adjacency))
+        return f"ε = {epsilon} at δ = {self.spent.delta:g} ({unit})."
 
     @property
     def limits(self) -> str:
         """What this does not promise."""
-        return ONE_TEACHER_LIMITS
+        if self.members == 1:
+            return ONE_TEACHER_LIMITS
+        checked = "checked from hashes of the records" if self.is_disjoint else "not checked"
+        return ENSEMBLE_LIMITS.format(disjoint=checked)
 
     def to_json(self) -> str:
         """The certificate as JSON."""
-        stated = {**asdict(self), "does_not_promise": self.limits}
+        stated = {
+            "headline": self.headline,
+            **asdict(self),
+            "two_worlds_differ_in": {kind.value: text for kind, text in self.meanings.items()},
+            "does_not_promise": self.limits,
+        }
         if not self.private:
             stated["warning"] = NOT_PRIVATE
         return json.dumps(stated, indent=2, default=str) + "\n"
@@ -83,13 +130,15 @@ class Certificate:
         if not self.private:
             lines += [f"**{NOT_PRIVATE}**", ""]
         lines += [
+            f"**{self.headline}**",
+            "",
             f"Relation: {self.relation}. δ = {self.spent.delta:g}. "
             f"Accountant: {self.spent.accountant} (RDP as a cross-check).",
             "",
             "| adjacency | two worlds differ in | events | ε (PLD) | ε (RDP) |",
             "| --- | --- | ---: | ---: | ---: |",
         ]
-        for adjacency, meaning in ADJACENCY_MEANINGS.items():
+        for adjacency, meaning in self.meanings.items():
             epsilon = format_epsilon(self.spent.under(adjacency))
             check = format_epsilon(self.spent.rdp[adjacency.value])
             events = self.events[adjacency.value]
@@ -117,7 +166,13 @@ class Certificate:
 
 
 def certify(
-    ledger: Ledger, *, target: dict[str, object], student: str, sources: Sequence[str]
+    ledger: Ledger,
+    *,
+    target: dict[str, object],
+    student: str,
+    sources: Sequence[str],
+    members: int = 1,
+    is_disjoint: bool = False,
 ) -> Certificate:
     """Compute the certificate of what a ledger records.
 
@@ -140,6 +195,8 @@ def certify(
         teacher=str(first["teacher"]),
         student=student,
         sources=list(sources),
+        members=members,
+        is_disjoint=is_disjoint,
     )
 
 

@@ -26,6 +26,7 @@ randomised response, the coordinates of a gradient, the queries that need no ans
 from __future__ import annotations
 
 import math
+import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -37,6 +38,7 @@ from torch import Tensor
 
 from dpsd.errors import ConfigError
 from dpsd.privacy.answers import RawAnswers, open_for_mechanism
+from dpsd.privacy.disagreement import Disagreement, Projections
 from dpsd.privacy.randomness import NoiseSource, SystemNoise
 
 
@@ -94,6 +96,30 @@ class Mechanism(ABC):
         of student and teacher. Made only where the prior is nearly flat (the explored queries,
         which are a random sample); NaN elsewhere.
         """
+
+    def shares(self, release: Tensor, prior: Tensor) -> Tensor | None:
+        """Unbiased estimates of the share of teachers that say each class, ``(N, K)``.
+
+        ``None`` for one teacher, whose class :meth:`log_likelihood` describes completely.
+        """
+        return None
+
+    def for_members(self, members: int) -> Mechanism:
+        """The mechanism for so many teachers.
+
+        Raises:
+            ConfigError: a mechanism for one teacher, or for many, and a teacher that is not.
+        """
+        if members != 1:
+            raise ConfigError(
+                f"{type(self).__name__} privatises one teacher's answers, and this ensemble has "
+                f"{members} members; use NoisyVotes or SummedGradients"
+            )
+        return self
+
+    def informed(self, release: Tensor, prior: Tensor) -> Mechanism:
+        """A copy that knows what these releases say about how much teachers disagree."""
+        return self
 
     def needs_answer(self, prior: Tensor) -> Tensor:
         """Which queries are worth asking, ``(N,)`` bool, decided from the public prior alone."""
@@ -388,6 +414,210 @@ class Gaussian(Mechanism):
             return self.bound / norm.clamp_min(1.0)
         # Below 1e-6 the direction is rounding error; such a gradient shrinks instead of growing.
         return self.bound / norm.clamp_min(1e-6)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoisySum(Mechanism):
+    """Gaussian noise on a sum over many teachers, each of which says one class.
+
+    A record of the training data reaches one teacher, if the teachers' data are disjoint; it can
+    change all that this teacher ever says, and nothing else. So the whole run costs one such event
+    for every query under ``teacher`` adjacency, and that is record-level differential privacy.
+    The signal grows with the number of teachers, and the noise does not.
+
+    Args:
+        noise_multiplier: standard deviation of the noise, in units of what one teacher adds;
+            ``None`` until calibrated to a budget.
+        teachers: how many there are; ``None`` until known.
+        noise: source of randomness.
+        disagreement: how far the teachers agree; estimated from the releases by :meth:`informed`.
+    """
+
+    noise_multiplier: float | None = None
+    teachers: int | None = None
+    noise: NoiseSource = field(default_factory=SystemNoise)
+    disagreement: Disagreement | None = field(default=None, repr=False, compare=False)
+
+    #: How far a sum can move, in the Euclidean norm, when one teacher changes its mind.
+    sensitivity: ClassVar[float]
+
+    def __post_init__(self) -> None:
+        if self.noise_multiplier is not None and not (0 < self.noise_multiplier < math.inf):
+            raise ValueError(
+                f"noise_multiplier must be positive and finite, not {self.noise_multiplier}"
+            )
+        if self.teachers is not None and self.teachers < 2:
+            raise ValueError(f"teachers must be at least 2, not {self.teachers}")
+
+    @abstractmethod
+    def _summed(self, votes: Tensor, prior: Tensor) -> Tensor:
+        """The sum over teachers ``(N, K)``, of which ``votes`` ``(N, K)`` say each class."""
+
+    @abstractmethod
+    def _projections(self, release: Tensor, prior: Tensor) -> Projections:
+        """What the releases' likelihood depends on."""
+
+    @property
+    def is_calibrated(self) -> bool:
+        return self.noise_multiplier is not None
+
+    def with_strength(self, strength: float) -> NoisySum:
+        return replace(self, noise_multiplier=1 / strength)
+
+    def for_members(self, members: int) -> NoisySum:
+        if members < 2:
+            raise ConfigError(
+                f"{type(self).__name__} sums over many teachers, and this is one; use "
+                "RandomizedResponse or Gaussian, or train several with train-teacher --shards"
+            )
+        return replace(self, teachers=members)
+
+    def parameters(self) -> dict[str, object]:
+        return {
+            "name": self.name,
+            "noise_multiplier": self._noise_multiplier,
+            "sensitivity": self.sensitivity,
+            "teachers": self._teachers,
+        }
+
+    def privatize(self, answers: RawAnswers, prior: Tensor) -> Tensor:
+        """Release noisy sums: float32 ``(N, K)`` for answers ``(teachers, N, K)``."""
+        labels = open_for_mechanism(answers).argmax(-1)
+        if labels.ndim != 2 or len(labels) != self._teachers:
+            raise ConfigError(
+                f"{type(self).__name__} is for {self._teachers} teachers; the answers are of shape "
+                f"{tuple(labels.shape)}"
+            )
+        votes = torch.zeros(prior.shape, dtype=torch.float64, device=labels.device)
+        one = votes.new_ones(()).expand(labels.mT.shape)
+        total = self._summed(votes.scatter_add_(-1, labels.mT, one), prior.double())
+        noise = self.noise.gaussian(tuple(total.shape)).to(total.device)
+        return (total + self._noise_multiplier * noise).float()
+
+    def log_likelihood(self, release: Tensor, prior: Tensor) -> Tensor:
+        """``log P(release | most teachers say class c)``, with their disagreement as estimated."""
+        known = self.disagreement or Disagreement.assumed(prior.shape[-1])
+        moved = replace(known, agreement=known.agreement.to(prior.device))
+        return moved.log_likelihood(self._projections(release, prior)).to(prior.dtype)
+
+    def informed(self, release: Tensor, prior: Tensor) -> NoisySum:
+        start = Disagreement.assumed(prior.shape[-1])
+        return replace(self, disagreement=start.fitted(self._projections(release, prior)))
+
+    def agreement(self, release: Tensor, prior: Tensor, predicted: Tensor) -> Tensor:
+        """The share of teachers that say the predicted class, estimated without bias."""
+        shares = self.shares(release, prior)
+        return shares.gather(-1, predicted.long().unsqueeze(-1)).squeeze(-1)
+
+    @abstractmethod
+    def shares(self, release: Tensor, prior: Tensor) -> Tensor: ...
+
+    def event(self) -> dp_accounting.DpEvent:
+        """A Gaussian whose noise is measured against the sensitivity."""
+        return dp_accounting.GaussianDpEvent(self._noise_multiplier / self.sensitivity)
+
+    @property
+    def name(self) -> str:
+        """As certificates say it."""
+        return "-".join(re.findall("[A-Z][a-z]+", type(self).__name__)).lower()
+
+    @property
+    def _noise_multiplier(self) -> float:
+        if self.noise_multiplier is None:
+            raise ValueError("noise_multiplier is not set: calibrate the mechanism to a budget")
+        return self.noise_multiplier
+
+    @property
+    def _teachers(self) -> int:
+        if self.teachers is None:
+            raise ValueError("teachers is not set: say how many there are")
+        return self.teachers
+
+    @property
+    def _variance(self) -> float:
+        """Of the noise in a mean over teachers."""
+        return (self._noise_multiplier / self._teachers) ** 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoisyVotes(NoisySum):
+    """The histogram of the teachers' votes, with Gaussian noise on every bin.
+
+    All of it is released. When one teacher changes its vote, one bin loses and another gains: the
+    sensitivity is √2.
+
+    Source: Papernot et al., "Scalable Private Learning with PATE", ICLR 2018 (GNMax), which
+    releases the largest bin's class alone; the noisy bins cost the same and say more.
+
+    >>> import torch
+    >>> from dpsd.privacy.answers import RawAnswers
+    >>> said = torch.eye(3)[torch.tensor([[0, 2], [0, 2], [1, 2]])]  # three teachers, two queries
+    >>> answers = RawAnswers.seal(said, batch=2, num_classes=3, scores="probabilities")
+    >>> mechanism = NoisyVotes(noise_multiplier=1e-3, teachers=3)
+    >>> mechanism.privatize(answers, torch.full((2, 3), 1 / 3)).round().tolist()
+    [[2.0, 1.0, 0.0], [0.0, 0.0, 3.0]]
+    """
+
+    protects: ClassVar[str] = "labels"
+    sensitivity: ClassVar[float] = math.sqrt(2)
+
+    def _summed(self, votes: Tensor, prior: Tensor) -> Tensor:
+        return votes
+
+    def shares(self, release: Tensor, prior: Tensor) -> Tensor:
+        return release / self._teachers
+
+    def _projections(self, release: Tensor, prior: Tensor) -> Projections:
+        return Projections.of_votes(release.double() / self._teachers, variance=self._variance)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SummedGradients(NoisySum):
+    """The sum of the teachers' normalised output gradients, with Gaussian noise.
+
+    Each teacher adds ``g_c / ‖g_c‖`` with ``g_c = prior - e_c``, c the class it says (the bound C
+    is 1: noise is in its units). Two answers move the sum by at most 2.
+
+    Source: DPSD (arXiv 2601.19090), data-sensitive protection, summed over teachers as in DataLens
+    (arXiv 2103.11109).
+    """
+
+    protects: ClassVar[str] = "data"
+    sensitivity: ClassVar[float] = 2.0
+
+    def _summed(self, votes: Tensor, prior: Tensor) -> Tensor:
+        weighted = votes / self._norms(prior)
+        return prior * weighted.sum(-1, keepdim=True) - weighted
+
+    def shares(self, release: Tensor, prior: Tensor) -> Tensor:
+        """Solves ``r = n Σ_c v_c (p - e_c) / ‖g_c‖`` for the shares ``v``, which sum to one."""
+        exact = prior.double()
+        norms = self._norms(exact)
+        mean = release.double() / self._teachers
+        # Coordinate c says v_c / norm_c = p_c A - r_c / n, with A = Σ v_c / norm_c.
+        scale = (1 + (mean * norms).sum(-1, keepdim=True)) / (exact * norms).sum(-1, keepdim=True)
+        return (norms * (exact * scale - mean)).to(release.dtype)
+
+    def _projections(self, release: Tensor, prior: Tensor) -> Projections:
+        exact = prior.double()
+        inverse = 1 / self._norms(exact)
+        mean = release.double() / self._teachers
+        total = exact * inverse.sum(-1, keepdim=True) - inverse
+        return Projections(
+            seen=inverse * ((mean * exact).sum(-1, keepdim=True) - mean),
+            size=mean.square().sum(-1, keepdim=True),
+            own=torch.ones_like(exact),
+            cross=inverse * ((total * exact).sum(-1, keepdim=True) - total),
+            total=total.square().sum(-1, keepdim=True),
+            dimensions=exact.shape[-1],
+            variance=self._variance,
+        )
+
+    def _norms(self, prior: Tensor) -> Tensor:
+        """‖prior - e_c‖ for every class, ``(N, K)``."""
+        squared = prior.square().sum(-1, keepdim=True) + 1 - 2 * prior
+        # A prior sure of one class has no gradient there; a tiny one is as good as none.
+        return squared.clamp_min(1e-6).sqrt()
 
 
 def _is_flat(prior: Tensor) -> Tensor:

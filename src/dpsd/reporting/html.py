@@ -12,12 +12,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from dpsd.files import write_text
-from dpsd.privacy.certificate import (
-    ADJACENCY_MEANINGS,
-    NOT_PRIVATE,
-    Certificate,
-    format_epsilon,
-)
+from dpsd.privacy.certificate import NOT_PRIVATE, Certificate, format_epsilon
 from dpsd.reporting.curves import progress_curves
 from dpsd.runs import RunDirectory
 
@@ -52,7 +47,7 @@ def report(run: RunDirectory, certificate: Certificate) -> str:
                 "epsilon": format_epsilon(certificate.spent.under(adjacency)),
                 "is_target": adjacency.value == certificate.target["adjacency"],
             }
-            for adjacency, meaning in ADJACENCY_MEANINGS.items()
+            for adjacency, meaning in certificate.meanings.items()
         ],
         rounds=[_round(line) for line in metrics],
         queries=sum(line["queries"] for line in metrics),

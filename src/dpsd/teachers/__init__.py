@@ -14,6 +14,7 @@ RawAnswers(shape=(2, 3))
 from dpsd.teachers.base import Teacher
 from dpsd.teachers.callable import CallableTeacher
 from dpsd.teachers.directory import TeacherRecord, read_record, save_teacher
+from dpsd.teachers.ensemble import Committee, EnsembleTeacher
 from dpsd.teachers.exported import ExportedTeacher
 from dpsd.teachers.loading import TeacherSource, load_teacher
 from dpsd.teachers.module import ModuleTeacher
@@ -21,6 +22,8 @@ from dpsd.teachers.onnx import OnnxTeacher
 
 __all__ = [
     "CallableTeacher",
+    "Committee",
+    "EnsembleTeacher",
     "ExportedTeacher",
     "ModuleTeacher",
     "OnnxTeacher",

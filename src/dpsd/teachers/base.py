@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dpsd.errors import AnswerError, TeacherError
@@ -34,6 +35,9 @@ Precision: TypeAlias = Literal["float32", "bfloat16"]
 DeclaredScores: TypeAlias = Literal["logits", "probabilities", "auto"]
 
 _PROBE_IMAGES = 5
+
+#: Scores of an ensemble held in memory at once.
+_MOST_SCORES = 2**24
 
 
 class Teacher(ABC):
@@ -70,6 +74,10 @@ class Teacher(ABC):
     location: str | None = None
     """Where :func:`~dpsd.teachers.load_teacher` finds the teacher again: an absolute path or
     ``package.module:factory``. ``None`` for what exists in this process alone."""
+    members: int = 1
+    """How many teachers answer: an ensemble's answers are ``(members, N, K)``."""
+    is_disjoint: bool = False
+    """Whether the members' data were checked to be disjoint."""
     weights_location: str | None = None
     """The absolute path of the state dict that filled the factory's module, if one did."""
 
@@ -94,9 +102,17 @@ class Teacher(ABC):
             raise TeacherError(f"scores must be logits, probabilities or auto, not {scores!r}")
         self.num_classes, self.scores = self._probe(num_classes, scores)
 
+    @property
+    def query_batch(self) -> int:
+        """How many images to ask about at once: bounded by memory, whatever the ensemble's size."""
+        answers = _MOST_SCORES // (self.members * self.num_classes)
+        return max(1, min(inference_batch(self.input_shape), answers))
+
     @abstractmethod
     def _scores(self, images: Tensor) -> object:
-        """The teacher's scores for normalised images ``(N, C, H, W)``: a tensor ``(N, K)``."""
+        """The teacher's scores for normalised images ``(N, C, H, W)``: a tensor ``(N, K)``, or
+        ``(members, N, K)``.
+        """
 
     def ask(self, images: Tensor, *, query_batch: int) -> RawAnswers:
         """Ask about a batch and seal the answers.
@@ -140,14 +156,14 @@ class Teacher(ABC):
             images: ``(N, C, H, W)`` of the teacher's shape, uint8 or float32 in ``[0, 1]``.
 
         Returns:
-            int64 ``(N,)`` on the CPU; of several teachers, the class of their mean answer.
+            int64 ``(N,)`` on the CPU; of several teachers, the class that most of them say.
 
         Raises:
             TeacherError: the images are not what the teacher takes.
             AnswerError: the teacher failed, or answered with something other than class scores.
         """
         found = []
-        for number, batch in enumerate(torch.split(images, inference_batch(self.input_shape))):
+        for number, batch in enumerate(torch.split(images, self.query_batch)):
             pixels = batch.float() / 255 if batch.dtype == torch.uint8 else batch
             self._check_images(pixels, number)
             try:
@@ -160,8 +176,10 @@ class Teacher(ABC):
                     f"evaluation batch {number}: the teacher {_described(error)}"
                 ) from None
             assert isinstance(answers, Tensor)  # sealing checked it
-            votes = answers.float().softmax(-1) if self.scores == "logits" else answers.float()
-            found.append((votes if votes.ndim == 2 else votes.mean(0)).argmax(-1).cpu())
+            said = answers.argmax(-1)
+            if said.ndim == 2:
+                said = F.one_hot(said, self.num_classes).sum(0).argmax(-1)
+            found.append(said.cpu())
         return torch.cat(found)
 
     def _check_images(self, images: Tensor, query_batch: int) -> None:

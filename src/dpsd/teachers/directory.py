@@ -19,17 +19,20 @@ import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save as encode_tensors
-from torch import nn
+from torch import Tensor, nn
 
 from dpsd.errors import DpsdError, TeacherError
 from dpsd.models import build_classifier
-from dpsd.teachers.base import DeclaredScores, Precision, Shape, agree, checked_shape
+from dpsd.teachers.base import DeclaredScores, Precision, Shape, Teacher, agree, checked_shape
+from dpsd.teachers.ensemble import EnsembleTeacher
 from dpsd.teachers.module import ModuleTeacher
+from dpsd.teachers.sharding import Shards
 from dpsd.teachers.weights import fill_module, read_weights
 
 DESCRIPTION_FILE = "teacher.json"
@@ -45,6 +48,7 @@ class TeacherRecord:
         model: the architecture's name, for :func:`dpsd.models.build_classifier`.
         input_shape: ``(channels, height, width)``.
         num_classes: how many classes there are.
+        members: how many teachers there are, each trained on a shard of its own.
         class_names: their names, in order of label; may be empty.
         data: what it was trained on.
         accuracy: on the test split, from 0 to 1, if it was measured.
@@ -57,6 +61,7 @@ class TeacherRecord:
     model: str
     input_shape: Shape
     num_classes: int
+    members: int = 1
     class_names: tuple[str, ...] = ()
     data: str = ""
     accuracy: float | None = None
@@ -66,8 +71,15 @@ class TeacherRecord:
     seconds: float | None = None
 
 
-def save_teacher(directory: str | Path, module: nn.Module, record: TeacherRecord) -> Path:
+def save_teacher(
+    directory: str | Path, weights: nn.Module | Mapping[str, Tensor], record: TeacherRecord
+) -> Path:
     """Write a trained teacher to ``directory``, making it if need be.
+
+    Args:
+        directory: where to.
+        weights: a module; or an ensemble's weights by name, ``(members, …)``.
+        record: what describes it.
 
     Returns:
         The directory.
@@ -76,20 +88,18 @@ def save_teacher(directory: str | Path, module: nn.Module, record: TeacherRecord
         TeacherError: the directory cannot be written.
     """
     directory = Path(directory)
-    tensors = {
-        name: tensor.detach().cpu().contiguous().clone()
-        for name, tensor in module.state_dict().items()
-    }
-    weights = encode_tensors(tensors, metadata={"format": "pt"})
+    named = weights.state_dict() if isinstance(weights, nn.Module) else weights
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in named.items()}
+    encoded = encode_tensors(tensors, metadata={"format": "pt"})
     description = {
         "format": _FORMAT,
         "version": _VERSION,
         **asdict(record),
-        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        "weights_sha256": hashlib.sha256(encoded).hexdigest(),
     }
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        _write_atomically(directory / WEIGHTS_FILE, weights)
+        _write_atomically(directory / WEIGHTS_FILE, encoded)
         text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
         _write_atomically(directory / DESCRIPTION_FILE, text.encode())
     except OSError as error:
@@ -114,8 +124,8 @@ def load_directory(
     scores: DeclaredScores = "logits",
     device: str = "cpu",
     precision: Precision = "float32",
-) -> ModuleTeacher:
-    """Load the teacher in ``directory``.
+) -> Teacher:
+    """Load the teacher, or the ensemble, in ``directory``.
 
     Args:
         directory: what :func:`save_teacher` wrote.
@@ -146,6 +156,21 @@ def load_directory(
         )
     except DpsdError as error:
         raise TeacherError(f"{path}: {error}") from None
+    trained_on = f"{record.model} trained on {record.data or 'unnamed data'}"
+    if record.members > 1:
+        _check_members(directory, record, state)
+        fill_module(module, {name: part[0] for name, part in state.items()}, where=str(directory))
+        return EnsembleTeacher(
+            module,
+            state,
+            input_shape=record.input_shape,
+            num_classes=record.num_classes,
+            scores=scores,
+            device=device,
+            precision=precision,
+            description=f"{record.members} of {trained_on}",
+            is_disjoint=True,
+        )
     fill_module(module, state, where=str(weights_path))
     return ModuleTeacher(
         module,
@@ -154,8 +179,22 @@ def load_directory(
         scores=scores,
         device=device,
         precision=precision,
-        description=f"{record.model} trained on {record.data or 'unnamed data'}",
+        description=trained_on,
     )
+
+
+def _check_members(directory: Path, record: TeacherRecord, state: Mapping[str, Tensor]) -> None:
+    """That every weight is there for every member, and that their shards are disjoint."""
+    if any(part.ndim == 0 or len(part) != record.members for part in state.values()):
+        raise TeacherError(
+            f"{directory / WEIGHTS_FILE} does not hold {record.members} teachers, as "
+            f"{DESCRIPTION_FILE} says: copy the whole directory again"
+        )
+    if Shards.load(directory).teachers != record.members:
+        raise TeacherError(
+            f"{directory} has shards for another number of teachers than {record.members}: copy "
+            "the whole directory again"
+        )
 
 
 def _read_description(directory: Path) -> tuple[TeacherRecord, str]:
@@ -180,6 +219,7 @@ def _read_description(directory: Path) -> tuple[TeacherRecord, str]:
             | {
                 "input_shape": checked_shape(content["input_shape"]),
                 "num_classes": int(content["num_classes"]),
+                "members": int(content.get("members", 1)),
                 "class_names": tuple(content.get("class_names", ())),
             }
         )

@@ -34,6 +34,17 @@ def fingerprint_module(module: nn.Module) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
+def fingerprint_tensors(tensors: Mapping[str, Tensor], *, names: Iterable[str] = ()) -> str:
+    """Hash named tensors, and further names, in order."""
+    digest = hashlib.sha256()
+    for name in names:
+        _feed(digest, name.encode())
+    for name, tensor in sorted(tensors.items()):
+        _feed(digest, f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
+        _feed(digest, _tensor_bytes(tensor))
+    return f"sha256:{digest.hexdigest()}"
+
+
 def fingerprint_records(records: Mapping[str, bytes]) -> str:
     """Hash named pieces of content, in the order of their names."""
     digest = hashlib.sha256()

@@ -9,7 +9,7 @@ dpsd.errors.TeacherError: there is no weights.safetensors: a teacher is a direct
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -26,17 +26,23 @@ from dpsd.teachers.base import (
     checked_shape,
 )
 from dpsd.teachers.callable import CallableTeacher
-from dpsd.teachers.directory import load_directory
+from dpsd.teachers.directory import DESCRIPTION_FILE, load_directory, read_record
+from dpsd.teachers.ensemble import Committee
 from dpsd.teachers.exported import ExportedTeacher
 from dpsd.teachers.factory import build_from_factory
 from dpsd.teachers.module import ModuleTeacher
 from dpsd.teachers.onnx import OnnxTeacher
 from dpsd.teachers.weights import WEIGHT_SUFFIXES, fill_module, read_weights
 
-TeacherSource: TypeAlias = str | Path | nn.Module | Teacher | Callable[[Tensor], object]
+TeacherSource: TypeAlias = (
+    str | Path | nn.Module | Teacher | Callable[[Tensor], object] | Sequence[Teacher]
+)
 
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
-_KINDS = "a directory that train-teacher wrote, a .pt2 or .onnx file, or 'package.module:factory'"
+_KINDS = (
+    "a directory that train-teacher wrote, a directory of several teachers, a .pt2 or .onnx file, "
+    "or 'package.module:factory'"
+)
 
 
 def load_teacher(
@@ -60,8 +66,9 @@ def load_teacher(
 
     Args:
         source: a :class:`Teacher` (returned as it is), an ``nn.Module``, a function from images to
-            scores, a directory that ``train-teacher`` wrote, a ``.pt2`` or ``.onnx`` file, or
-            ``"package.module:factory"``.
+            scores, a directory that ``train-teacher`` wrote, a ``.pt2`` or ``.onnx`` file,
+            ``"package.module:factory"``, or several teachers: a sequence of :class:`Teacher`, or a
+            directory of such directories and files.
         input_shape: ``(channels, height, width)``; needed for modules, functions and factories,
             checked against what a file says of itself.
         num_classes: checked if given, otherwise found out.
@@ -80,6 +87,8 @@ def load_teacher(
             mend. No file is ever unpickled beyond tensors.
     """
     shape = None if input_shape is None else checked_shape(input_shape)
+    if isinstance(source, Sequence) and not isinstance(source, str):
+        source = Committee(source)
     made: object = source
     factory: str | None = None
     if isinstance(source, str) and _FACTORY.fullmatch(source) and not Path(source).exists():
@@ -151,6 +160,28 @@ def load_teacher(
     return loaded
 
 
+def is_ensemble(source: object) -> bool:
+    """Whether a path holds several teachers; looks at descriptions and names, loads nothing.
+
+    >>> is_ensemble("package.module:factory")
+    False
+    """
+    if not isinstance(source, str | Path) or not Path(source).is_dir():
+        return False
+    if (Path(source) / DESCRIPTION_FILE).exists():
+        return read_record(source).members > 1
+    return bool(_members_in(Path(source)))
+
+
+def _members_in(directory: Path) -> list[Path]:
+    """The teachers in a directory of several, by name."""
+    return sorted(
+        path
+        for path in directory.iterdir()
+        if path.suffix in (".pt2", ".onnx") or (path / DESCRIPTION_FILE).exists()
+    )
+
+
 def _load_path(
     path: Path,
     *,
@@ -164,6 +195,21 @@ def _load_path(
     if path.is_dir():
         if normalization is not None:
             raise TeacherError(f"{path} normalises its own input: leave normalization out")
+        if not (path / DESCRIPTION_FILE).exists() and (members := _members_in(path)):
+            return Committee(
+                [
+                    _load_path(
+                        member,
+                        input_shape=input_shape,
+                        num_classes=num_classes,
+                        scores=scores,
+                        normalization=None,
+                        device=device,
+                        precision=precision,
+                    )
+                    for member in members
+                ]
+            )
         return load_directory(
             path,
             input_shape=input_shape,

@@ -1,0 +1,62 @@
+"""Small moves that leave the class of an image what it was.
+
+>>> default_augmentation((1, 28, 28))
+'shift'
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Augmentation: TypeAlias = Literal["none", "shift", "shift-flip"]
+
+
+def default_augmentation(input_shape: tuple[int, int, int]) -> Augmentation:
+    """The augmentation that fits images of this shape.
+
+    Colour images are taken for photographs, whose mirror image is as good; grey ones may be
+    writing, whose mirror image is not. Very small images would lose too much to a shift.
+
+    >>> default_augmentation((1, 28, 28)), default_augmentation((3, 32, 32))
+    ('shift', 'shift-flip')
+    """
+    return "shift" if input_shape[0] == 1 else "shift-flip"
+
+
+def augment_images(images: Tensor, augment: Augmentation, *, generator: torch.Generator) -> Tensor:
+    """Move, and perhaps mirror, every image of a batch on its own.
+
+    One gather moves the whole batch: row ``i`` of an image moved by ``d`` is row ``i + d`` of the
+    padded original, and likewise for columns. A shift is at most two pixels, or an eighth of the
+    side for images under 16 pixels.
+
+    Args:
+        images: ``(N, C, H, W)`` of any type.
+        augment: what to do.
+        generator: a CPU generator, the source of all randomness here.
+
+    >>> dot = torch.zeros(4, 1, 8, 8); dot[:, :, 4, 4] = 1
+    >>> moved = augment_images(dot, "shift", generator=torch.Generator().manual_seed(0))
+    >>> moved.shape, moved.sum().item()
+    (torch.Size([4, 1, 8, 8]), 4.0)
+    """
+    if augment == "none":
+        return images
+    count, _, height, width = images.shape
+    reach = max(1, min(2, min(height, width) // 8))
+    padded = F.pad(images, (reach,) * 4)
+    offsets = torch.randint(0, 2 * reach + 1, (2, count, 1), generator=generator)
+    rows = offsets[0] + torch.arange(height)
+    columns = offsets[1] + torch.arange(width)
+    if augment == "shift-flip":
+        mirrored = torch.rand(count, 1, generator=generator) < 0.5
+        columns = torch.where(mirrored, columns.flip(1), columns)
+    every = torch.arange(count)[:, None, None]
+    index = [part.to(images.device) for part in (every, rows[:, :, None], columns[:, None, :])]
+    # Advanced indices around a slice put the channels last; the copy moves them back for free,
+    # because (N, H, W, C) storage is what channels-last means.
+    return padded[index[0], :, index[1], index[2]].permute(0, 3, 1, 2)

@@ -1,0 +1,160 @@
+"""Many teachers as one: they are asked together and answer with a teacher axis.
+
+:class:`EnsembleTeacher` holds members of one architecture, trained by ``train-teacher --shards``;
+:class:`Committee` holds any teachers that somebody already has. Either answers
+``(teachers, N, K)``, and a mechanism for many teachers releases their noisy sum.
+
+>>> from dpsd.teachers import load_teacher
+>>> def always(label):
+...     def scores(images):
+...         return torch.nn.functional.one_hot(torch.full((len(images),), label), 3).float()
+...     return load_teacher(scores, input_shape=(1, 8, 8), name=f"always {label}")
+>>> committee = Committee([always(0), always(1), always(1)])
+>>> committee.members, committee.predict_classes(torch.rand(2, 1, 8, 8)).tolist()
+(3, [1, 1])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from dpsd.errors import TeacherError
+from dpsd.teachers.base import DeclaredScores, Precision, Shape, Teacher
+from dpsd.teachers.fingerprint import fingerprint_tensors
+from dpsd.teachers.module import checked_device
+
+_HEAD = "head"
+
+
+class EnsembleTeacher(Teacher):
+    """Teachers of one architecture, each with weights of its own.
+
+    Args:
+        module: the architecture; its weights are replaced by each member's in turn.
+        stacked: every weight by name, ``(members, …)``.
+        input_shape: ``(C, H, W)``.
+        num_classes: K.
+        device: where it runs.
+        precision: ``"bfloat16"`` asks under autocast.
+        description: for reports.
+        scores: what the members return.
+        is_disjoint: whether their shards were checked to be disjoint.
+
+    Where members differ in a last linear layer alone (as with ``scattering``), its input is
+    computed once and all answers are one product of matrices.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        stacked: Mapping[str, Tensor],
+        *,
+        input_shape: Shape,
+        num_classes: int,
+        device: str = "cpu",
+        precision: Precision = "float32",
+        description: str,
+        scores: DeclaredScores = "logits",
+        is_disjoint: bool = False,
+    ) -> None:
+        self.members = len(next(iter(stacked.values())))
+        self.is_disjoint = is_disjoint
+        fingerprint = fingerprint_tensors(stacked)
+        self._device, self._precision = checked_device(device), precision
+        self._stacked = {
+            name: part.to(self._device, torch.float32 if part.is_floating_point() else part.dtype)
+            for name, part in stacked.items()
+        }
+        self._module = module.eval().requires_grad_(False).to(self._device)
+        self._body = _shared_body(self._module)
+        super().__init__(
+            input_shape=input_shape,
+            num_classes=num_classes,
+            fingerprint=fingerprint,
+            description=description,
+            scores=scores,
+        )
+
+    def _scores(self, images: Tensor) -> object:
+        images = images.to(self._device).contiguous(memory_format=torch.channels_last)
+        autocast = torch.autocast(
+            self._device.type, torch.bfloat16, enabled=self._precision == "bfloat16"
+        )
+        if self._body is not None:
+            # In float32: members differ by less than bfloat16 can tell apart.
+            features = self._body(images)
+            weight, bias = self._stacked[f"{_HEAD}.weight"], self._stacked[f"{_HEAD}.bias"]
+            return torch.einsum("nf,tkf->tnk", features, weight) + bias.unsqueeze(1)
+        with autocast:
+            return torch.stack(
+                [
+                    functional_call(
+                        self._module,
+                        {name: part[member] for name, part in self._stacked.items()},
+                        (images,),
+                    ).float()
+                    for member in range(self.members)
+                ]
+            )
+
+
+class Committee(Teacher):
+    """Teachers of any make that answer the same questions.
+
+    Args:
+        teachers: at least two, of the same input shape and classes.
+
+    Whether they were trained on disjoint data is for their owner to say: nothing here can tell.
+
+    Raises:
+        TeacherError: fewer than two, two that are the same, or two that do not fit together.
+    """
+
+    def __init__(self, teachers: Sequence[Teacher]) -> None:
+        if len(teachers) < 2:
+            raise TeacherError(f"an ensemble needs at least two teachers, not {len(teachers)}")
+        first = teachers[0]
+        for other in teachers[1:]:
+            if (other.input_shape, other.num_classes) != (first.input_shape, first.num_classes):
+                raise TeacherError(
+                    f"{other.description} takes {other.input_shape} and knows "
+                    f"{other.num_classes} classes, {first.description} {first.input_shape} and "
+                    f"{first.num_classes}: an ensemble's teachers answer the same questions"
+                )
+        prints = sorted(teacher.fingerprint for teacher in teachers)
+        if len(set(prints)) < len(prints):
+            raise TeacherError(
+                "two of the ensemble's teachers are the same: whoever is in the data of one "
+                "would be counted twice"
+            )
+        self._teachers = list(teachers)
+        self.members = len(teachers)
+        self.is_disjoint = False
+        super().__init__(
+            input_shape=first.input_shape,
+            num_classes=first.num_classes,
+            fingerprint=fingerprint_tensors({}, names=prints),
+            description=f"{len(teachers)} teachers, {first.description} among them",
+            scores="probabilities",
+        )
+
+    def _scores(self, images: Tensor) -> object:
+        answers = []
+        for teacher in self._teachers:
+            scores = teacher._answers(images)
+            if not isinstance(scores, Tensor):
+                return scores
+            answers.append(scores.float().softmax(-1) if teacher.scores == "logits" else scores)
+        return torch.stack([part.float() for part in answers])
+
+
+def _shared_body(module: nn.Module) -> nn.Module | None:
+    """Everything before the last linear layer, if nothing before it has weights."""
+    named = dict(module.named_children())
+    if set(module.state_dict()) != {f"{_HEAD}.weight", f"{_HEAD}.bias"}:
+        return None
+    return nn.Sequential(*(child for name, child in named.items() if name != _HEAD))
