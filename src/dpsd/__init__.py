@@ -89,7 +89,6 @@ __all__ = [
     "Gaussian",
     "Mechanism",
     "NoisyVotes",
-    "NoisyVotes",
     "Observer",
     "RandomizedResponse",
     "Recipe",
