@@ -40,6 +40,41 @@ def test_report_is_one_page_that_says_what_was_spent(finished_run: Path) -> None
     assert "NOT PRIVATE" not in page
 
 
+def test_many_teachers_protect_a_record(invoke: Invoke, tmp_path: Path) -> None:
+    path, out = tmp_path / "many", tmp_path / "run"
+    result = invoke("train-teacher", "--data", "digits", "--shards", "15", "--out", path)
+    assert result.exit_code == 0, result.stderr
+    assert "15 teachers of 72 records or one more" in result.stdout
+    result = invoke("train-teacher", "--data", "digits", "--shards", "600", "--out", path / "b")
+    assert result.exit_code == 3
+    assert "shards is 600, but 1085 records make 2 to 542 shards" in result.stderr
+    flags = ("--rounds", "2", "--queries", "100", "--student-steps", "5", "--generator-steps", "2")
+    result = invoke(
+        *("transcribe", path, "--epsilon", "4", "--adjacency", "teacher", "--out", out, *flags)
+    )
+    assert result.exit_code == 0, result.stderr
+    assert "ε = 4 at δ = 1e-05 (adjacency `teacher`: record-level" in result.stdout
+    page = invoke("certify", out).stdout
+    assert "one whole teacher of the ensemble" in " ".join(page.split())
+    assert "checked from hashes of the records" in " ".join(page.split())
+    result = invoke("evaluate", out, "--data", "digits")
+    assert result.exit_code == 0, result.stderr
+    refused = invoke(
+        *(
+            "transcribe",
+            path,
+            "--epsilon",
+            "4",
+            "--out",
+            tmp_path / "no",
+            "--objective",
+            "marginal",
+        ),
+        *("--adjacency", "nobody"),
+    )
+    assert refused.exit_code == 2
+
+
 def test_evaluate_compares_with_the_teacher(invoke: Invoke, finished_run: Path) -> None:
     result = invoke("evaluate", finished_run, "--data", "digits")
     assert result.exit_code == 0, result.stderr

@@ -13,13 +13,16 @@ from torch import Tensor
 
 from dpsd.distillation.objectives import (
     DKD,
+    Evidence,
     GeneratorWeights,
     Marginal,
+    VoteShares,
     dkd_loss,
     generator_loss,
     marginal_loss,
     posterior,
 )
+from dpsd.errors import ConfigError
 
 Array = NDArray[np.float64]
 
@@ -144,13 +147,28 @@ def test_marginal_loss_bears_impossible_classes(logits: Tensor, evidence: Tensor
     assert leaf.grad.isfinite().all()
 
 
+def said(log_likelihood: Tensor, prior: Tensor) -> Evidence:
+    return Evidence(log_likelihood=log_likelihood, prior=prior)
+
+
+def test_vote_shares_are_fitted_by_squared_error(logits: Tensor, target: Tensor) -> None:
+    evidence = Evidence(log_likelihood=target.log(), prior=target, shares=target)
+    assert float(VoteShares()(target.log(), evidence)) == pytest.approx(0, abs=1e-9)
+    wrong = float(VoteShares()(logits, evidence))
+    assert wrong == pytest.approx(
+        4 * float((logits.softmax(-1) - target).square().sum(-1).mean()), rel=1e-5
+    )
+    with pytest.raises(ConfigError, match="one teacher"):
+        VoteShares()(logits, said(target.log(), target))
+
+
 @pytest.mark.parametrize(
     "loss",
     [
         lambda logits, evidence, prior: marginal_loss(logits, evidence),
         lambda logits, evidence, prior: posterior(prior, evidence).square().sum(),
-        Marginal(),
-        DKD(alpha=1.0, beta=2.0, temperature=2.0),
+        lambda *given: Marginal()(given[0], said(*given[1:])),
+        lambda *given: DKD(alpha=1.0, beta=2.0, temperature=2.0)(given[0], said(*given[1:])),
     ],
     ids=["marginal", "posterior", "Marginal", "DKD"],
 )
@@ -182,10 +200,10 @@ def test_posterior_is_never_nan() -> None:
 
 
 def test_objectives_are_their_losses(logits: Tensor, evidence: Tensor, target: Tensor) -> None:
-    assert Marginal()(logits, evidence, target).equal(marginal_loss(logits, evidence))
+    assert Marginal()(logits, said(evidence, target)).equal(marginal_loss(logits, evidence))
     weights = {"alpha": 0.5, "beta": 3.0, "temperature": 2.0}
     expected = dkd_loss(logits, posterior(target, evidence), **weights)
-    assert DKD(**weights)(logits, evidence, target).equal(expected)
+    assert DKD(**weights)(logits, said(evidence, target)).equal(expected)
 
 
 def only(**weight: float) -> GeneratorWeights:

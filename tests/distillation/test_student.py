@@ -78,6 +78,7 @@ def fit(
         training=training,
         execution=EXECUTION,
         rows=training.rows(replay, torch.Generator().manual_seed(seed)),
+        random=torch.Generator().manual_seed(seed),
         advance=lambda: steps.append(1),
     )
     return loss, len(steps)

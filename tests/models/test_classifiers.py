@@ -44,8 +44,9 @@ def test_every_name_takes_every_small_shape(name: str, shape: Shape) -> None:
     assert logits.shape == (2, 7)
     assert torch.isfinite(logits).all()
     assert isinstance(list(model.modules())[-1], nn.Linear)
-    assert isinstance(next(model.children()), PixelNormalize)
-    assert any(isinstance(part, nn.BatchNorm2d) for part in model.modules())
+    if name != "scattering":  # whose features are fixed, and need neither
+        assert isinstance(next(model.children()), PixelNormalize)
+        assert any(isinstance(part, nn.BatchNorm2d) for part in model.modules())
     assert model.training
 
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from dpsd.augmentation import augment_images
 from dpsd.datasets import load_dataset
 from dpsd.errors import ConfigError
 from dpsd.teachers.training import (
     TrainingProgress,
-    augment_images,
     evaluate_accuracy,
     predict_classes,
     to_unit_range,

@@ -554,8 +554,8 @@ class NoisyVotes(NoisySum):
     >>> said = torch.eye(3)[torch.tensor([[0, 2], [0, 2], [1, 2]])]  # three teachers, two queries
     >>> answers = RawAnswers.seal(said, batch=2, num_classes=3, scores="probabilities")
     >>> mechanism = NoisyVotes(noise_multiplier=1e-3, teachers=3)
-    >>> mechanism.privatize(answers, torch.full((2, 3), 1 / 3)).round().tolist()
-    [[2.0, 1.0, 0.0], [0.0, 0.0, 3.0]]
+    >>> mechanism.privatize(answers, torch.full((2, 3), 1 / 3)).round().int().tolist()
+    [[2, 1, 0], [0, 0, 3]]
     """
 
     protects: ClassVar[str] = "labels"

@@ -5,11 +5,11 @@
 ``(teachers, N, K)``, and a mechanism for many teachers releases their noisy sum.
 
 >>> from dpsd.teachers import load_teacher
->>> def always(label):
+>>> def always(label, name):
 ...     def scores(images):
-...         return torch.nn.functional.one_hot(torch.full((len(images),), label), 3).float()
-...     return load_teacher(scores, input_shape=(1, 8, 8), name=f"always {label}")
->>> committee = Committee([always(0), always(1), always(1)])
+...         return torch.eye(3)[label].expand(len(images), -1)
+...     return load_teacher(scores, input_shape=(1, 8, 8), name=name)
+>>> committee = Committee([always(0, "north"), always(1, "east"), always(1, "south")])
 >>> committee.members, committee.predict_classes(torch.rand(2, 1, 8, 8)).tolist()
 (3, [1, 1])
 """

@@ -1,0 +1,118 @@
+"""Whole runs with many teachers: what they learn, cost, certify and refuse."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import dpsd
+from dpsd import Budget, ConfigError, NoisyVotes, Recipe, ReproducibleNoise, SummedGradients
+from dpsd.synthesis.sources import StructuredNoise
+from dpsd.teachers import Committee, Teacher
+
+NOISE = ReproducibleNoise(seed=5)
+BUDGET = Budget(epsilon=50.0, delta=1e-5, adjacency="teacher")
+SMALL = {
+    "rounds": 2,
+    "queries": 150,
+    "student_steps": 40,
+    "batch_size": 32,
+    "generator_steps": 2,
+    "generator_batch_size": 16,
+    "device": "cpu",
+    "precision": "float32",
+}
+
+
+@pytest.fixture(scope="module")
+def committee() -> Committee:
+    """Sixty teachers that look at the same thirds of an image, each with errors of its own."""
+
+    def member(seed: int) -> Teacher:
+        bend = 0.3 * torch.randn(48, 3, generator=torch.Generator().manual_seed(seed))
+
+        def scores(images: Tensor) -> Tensor:
+            thirds = images[:, 0, :6].reshape(len(images), 3, 16)
+            return 20 * thirds.mean(-1) + thirds.flatten(1) @ bend
+
+        return dpsd.load_teacher(
+            scores, input_shape=(1, 8, 8), num_classes=3, scores="logits", name=str(seed)
+        )
+
+    return Committee([member(seed) for seed in range(60)])
+
+
+@pytest.mark.parametrize("kind", [NoisyVotes, SummedGradients])
+def test_a_student_learns_from_noisy_sums(
+    kind: type[NoisyVotes], committee: Committee, tmp_path: Path
+) -> None:
+    larger = {"rounds": 3, "queries": 500, "student_steps": 150, "batch_size": 64}
+    recipe = Recipe.suited_to(committee, **SMALL | larger)
+    run = dpsd.transcribe(
+        committee, mechanism=kind(noise=NOISE), budget=BUDGET, out=tmp_path / "run", recipe=recipe
+    )
+    random = torch.Generator().manual_seed(1)
+    images = StructuredNoise((1, 8, 8)).sample(600, generator=random)
+    agree = run.student(images).argmax(-1) == committee.predict_classes(images)
+    assert agree.double().mean() > 0.75
+    assert run.certificate.spent.teacher == pytest.approx(50, rel=1e-4)
+    assert run.certificate.spent.teacher <= 50
+    assert run.certificate.events == {"response": 1, "round": 3, "teacher": 1500}
+    assert run.certificate.mechanism["teachers"] == 60
+    stated = json.loads((tmp_path / "run" / "certificate.json").read_text())
+    assert stated["headline"].startswith(
+        "ε = 50 at δ = 1e-05 (adjacency `teacher`: record-level if"
+    )
+    assert "not checked" in stated["does_not_promise"]
+
+
+def test_an_interrupted_run_ends_with_the_same_student(
+    committee: Committee, tmp_path: Path
+) -> None:
+    class Stop(dpsd.Observer):
+        def round_finished(self, metrics: dict[str, object]) -> None:
+            if metrics["round"] == 1:
+                raise KeyboardInterrupt
+
+    recipe = Recipe.suited_to(committee, **SMALL)
+    mechanism = NoisyVotes(noise=NOISE)
+    whole = dpsd.transcribe(
+        committee, mechanism=mechanism, budget=BUDGET, out=tmp_path / "whole", recipe=recipe
+    )
+    with pytest.raises(KeyboardInterrupt):
+        dpsd.transcribe(
+            committee,
+            mechanism=mechanism,
+            budget=BUDGET,
+            out=tmp_path / "cut",
+            recipe=recipe,
+            observer=Stop(),
+        )
+    resumed = dpsd.resume(tmp_path / "cut", committee)
+    for name, tensor in whole.student.state_dict().items():
+        assert tensor.equal(resumed.student.state_dict()[name])
+    assert resumed.certificate.spent == whole.certificate.spent
+
+
+def test_mechanisms_and_teachers_must_fit(committee: Committee, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="60 members; use NoisyVotes"):
+        dpsd.transcribe(
+            committee, mechanism=dpsd.RandomizedResponse(), budget=BUDGET, out=tmp_path / "one"
+        )
+    one = dpsd.load_teacher(lambda x: x.flatten(1)[:, :3], input_shape=(1, 8, 8), name="one")
+    with pytest.raises(ConfigError, match="train-teacher --shards"):
+        dpsd.transcribe(one, mechanism=NoisyVotes(), budget=BUDGET, out=tmp_path / "many")
+    with pytest.raises(ConfigError, match="objective 'shares'"):
+        dpsd.transcribe(
+            one,
+            mechanism=dpsd.RandomizedResponse(noise=NOISE),
+            budget=Budget(epsilon=1.0, adjacency="response"),
+            out=tmp_path / "shares",
+            recipe=Recipe(**SMALL, objective="shares"),
+        )
+    assert Recipe.suited_to(one) == Recipe()
+    assert Recipe.suited_to(committee).objective_function(members=60) != Recipe()
