@@ -50,7 +50,7 @@ class Case:
 
 
 #: Under `response` rounds cost nothing, so there are many; under `round` they cost, so there are
-#: few, of many queries.
+#: few, of many queries: at ε = 1 a single one, in which queries are free.
 MANY_ROUNDS = {
     "rounds": 24,
     "queries": 30_000,
@@ -66,7 +66,7 @@ CASES: dict[str, Case] = {
         "labels",
         1.0,
         "round",
-        {"rounds": 3, "queries": 300_000, "epochs": 1.0, "replay": 0.5, "sources": ["noise"]},
+        {"rounds": 1, "queries": 1_200_000, "first_epochs": 2.5, "sources": ["noise"]},
     ),
     "mnist-data-10-round": Case(
         "mnist",
@@ -80,14 +80,22 @@ CASES: dict[str, Case] = {
         "data",
         1.0,
         "round",
-        {"rounds": 2, "queries": 500_000, "epochs": 1.0, "replay": 0.5, "sources": ["noise"]},
+        {"rounds": 1, "queries": 1_800_000, "first_epochs": 2.0, "sources": ["noise"]},
     ),
     "fashion-labels-1-response": Case(
         "fashion-mnist",
         "labels",
         1.0,
         "response",
-        {**MANY_ROUNDS, "rounds": 16, "sources": ["noise", "silhouettes"]},
+        {
+            "rounds": 14,
+            "queries": 60_000,
+            "first_queries": 150_000,
+            "first_epochs": 4.0,
+            "replay": 0.5,
+            "generator_share": 0.3,
+            "sources": ["silhouettes"],
+        },
     ),
 }
 

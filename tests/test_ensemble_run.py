@@ -13,6 +13,7 @@ import dpsd
 from dpsd import Budget, ConfigError, NoisyVotes, Recipe, ReproducibleNoise, SummedGradients
 from dpsd.synthesis.sources import StructuredNoise
 from dpsd.teachers import Committee, Teacher
+from dpsd.transcription import _doubtful
 
 NOISE = ReproducibleNoise(seed=5)
 BUDGET = Budget(epsilon=50.0, delta=1e-5, adjacency="teacher")
@@ -116,3 +117,29 @@ def test_mechanisms_and_teachers_must_fit(committee: Committee, tmp_path: Path) 
         )
     assert Recipe.suited_to(one) == Recipe()
     assert Recipe.suited_to(committee).objective_function(members=60) != Recipe()
+
+
+def test_restarts_and_selection(committee: Committee, tmp_path: Path) -> None:
+    recipe = Recipe.suited_to(committee, **SMALL, restarts=2, polish_steps=5, selection=3.0)
+    runs = [
+        dpsd.transcribe(
+            committee,
+            mechanism=NoisyVotes(noise=NOISE),
+            budget=BUDGET,
+            out=tmp_path / name,
+            recipe=recipe,
+        )
+        for name in ("one", "again")
+    ]
+    assert runs[0].certificate.events["teacher"] == 300  # synthesised more, asked no more
+    assert {"student", "polish"} <= runs[0].metrics[-1]["seconds"].keys()
+    assert "polish" not in runs[0].metrics[0]["seconds"]
+    for name, tensor in runs[0].student.state_dict().items():
+        assert tensor.equal(runs[1].student.state_dict()[name])
+
+
+def test_doubtful_queries_are_preferred() -> None:
+    doubt = torch.cat([torch.zeros(900), torch.full((100,), 2.0)])
+    chosen = _doubtful(doubt, 200, torch.Generator().manual_seed(0))
+    assert len(set(chosen.tolist())) == 200
+    assert int((chosen >= 900).sum()) > 85  # nearly all of the hundred, and others too

@@ -118,6 +118,21 @@ class Recipe(Settings):
         description="Training steps of the student a round, on all releases evenly; replaces "
         "epochs and replay.",
     )
+    restarts: int = Field(
+        1,
+        ge=1,
+        description="Students trained on all releases at the end, from different initial weights; "
+        "from two on, the student learns what they agree on. Free of privacy.",
+    )
+    polish_steps: int = Field(
+        800, ge=1, description="Steps of learning that, on unlabelled synthetic images."
+    )
+    selection: float = Field(
+        1.0,
+        ge=1,
+        description="Queries synthesised for every one asked; asked are those that the student "
+        "is least sure of.",
+    )
     augment: Augmentation = Field(
         "none", description="Moves of the queries as the student learns: none, shift, shift-flip."
     )
@@ -176,6 +191,7 @@ ENSEMBLE_DEFAULTS: dict[str, Any] = {
     "queries": 1_500,
     "sources": ("noise",),
     "generator_share": 0.7,
+    "exploration": 0.0,
     "generator_steps": 200,
     "student_steps": 400,
     "augment": "shift",

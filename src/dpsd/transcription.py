@@ -37,6 +37,7 @@ from torch import Tensor, nn
 
 from dpsd.config import Recipe, TranscriptionConfig
 from dpsd.distillation.generator import GeneratorTraining, fit_generator, sample_images
+from dpsd.distillation.polish import agreed, fit_to_agreed, restarted
 from dpsd.distillation.student import StudentTraining, fit_student
 from dpsd.errors import ConfigError, RunError
 from dpsd.execution import Execution
@@ -54,6 +55,9 @@ from dpsd.teachers import Teacher
 
 #: How many times as many queries are synthesised as wanted before a round makes do with fewer.
 _PATIENCE = 4
+
+#: Synthetic images on which the student learns what several agree on.
+_UNLABELLED = 30_000
 
 #: How many of the generator's images are kept from each round, to look at.
 _SAMPLES = 16
@@ -124,7 +128,9 @@ class Transcription:
         quality = self.remember(releases)
         if warning := collapse_warning(quality, round_index=round_index):
             self.observer.warn(warning)
-        student_loss = self.teach_student(round_index)
+        student_loss = self.teach_student(self.student, round_index)
+        if round_index == self.recipe.rounds and self.recipe.restarts > 1:
+            self.polish(round_index)
         generator_loss = self.teach_generator(round_index)
         if self.recipe.adaptive:
             self.sources = self.sources.adapted(quality.surprise, quality.spread)
@@ -149,7 +155,9 @@ class Transcription:
 
     def synthesise(self, round_index: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Queries worth asking, the prior to ask with, the student's predictions, and sources."""
-        wanted = self.recipe.queries_in(round_index)
+        asked = self.recipe.queries_in(round_index)
+        # Of the first round nothing is known yet, so there is nothing to select by.
+        wanted = asked if round_index == 1 else round(asked * self.recipe.selection)
         random = stream(self.recipe.seed, round_index, "queries")
         # Nothing is known before the first round: the prior is flat, and the generator is blind.
         exploration = 1.0 if round_index == 1 else self.recipe.exploration
@@ -162,15 +170,20 @@ class Transcription:
                 queries, source = self._draw(count, generator_share=share, random=random)
                 logits = self.execution.predict(self.student, queries).cpu()
                 prior = (logits / self.recipe.prior_temperature).softmax(-1)
+                doubt = torch.special.entr(prior).sum(-1)
                 explored = torch.rand((count, 1), generator=random) < exploration
                 prior = torch.where(explored, _flat(prior, random), prior).half()
                 worth = self.mechanism.needs_answer(prior.float())
-                part = (queries, prior, logits.argmax(-1).to(torch.int32), source)
+                part = (queries, prior, logits.argmax(-1).to(torch.int32), source, doubt)
                 parts.append(tuple(column[worth] for column in part))
                 drawn += count
                 found += int(worth.sum())
                 advance(int(worth.sum()))
-        queries, prior, predicted, source = (torch.cat(c) for c in zip(*parts, strict=True))
+        *columns, doubt = (torch.cat(column) for column in zip(*parts, strict=True))
+        if len(doubt) > asked:
+            chosen = _doubtful(doubt, asked, random)
+            columns = [column[chosen] for column in columns]
+        queries, prior, predicted, source = columns
         if len(queries) == 0:
             raise RunError(
                 f"round {round_index}: no query needs an answer, as the student is sure of all; "
@@ -208,8 +221,8 @@ class Transcription:
             release=torch.cat(released),
         )
 
-    def teach_student(self, round_index: int) -> float:
-        """The student learns from the new releases and from earlier ones again."""
+    def teach_student(self, student: nn.Module, round_index: int, *, attempt: int = 0) -> float:
+        """A student learns from the new releases and from earlier ones again."""
         recipe = self.recipe
         training = StudentTraining(
             epochs=recipe.epochs_in(round_index),
@@ -219,18 +232,43 @@ class Transcription:
             steps=recipe.student_steps,
             augment=recipe.augment,
         )
-        random = stream(recipe.seed, round_index, "student")
+        random = stream(recipe.seed, round_index, f"student{attempt or ''}")
         rows = training.rows(self.replay, random)
         steps = math.ceil(len(rows) / training.batch_size)
         with self._phase("student", total=steps, round_index=round_index) as advance:
             return fit_student(
-                self.student,
+                student,
                 self.replay,
                 mechanism=self.mechanism,
                 objective=recipe.objective_function(members=self.teacher.members),
                 training=training,
                 execution=self.execution,
                 rows=rows,
+                random=random,
+                advance=lambda: advance(1),
+            )
+
+    def polish(self, round_index: int) -> None:
+        """The student learns what several agree on, on synthetic images that nobody is asked."""
+        recipe = self.recipe
+        students = [self.student]
+        for attempt in range(1, recipe.restarts):
+            seed = stream_seed(recipe.seed, attempt, "restart")
+            students.append(self.execution.place(restarted(self.student, seed=seed)))
+            self.teach_student(students[-1], round_index, attempt=attempt)
+        random = stream(recipe.seed, round_index, "polish")
+        images, _ = self._draw(_UNLABELLED, generator_share=recipe.generator_share, random=random)
+        steps = recipe.polish_steps
+        with self._phase("polish", total=steps, round_index=round_index) as advance:
+            fit_to_agreed(
+                self.student,
+                images,
+                agreed(students, images, self.execution),
+                steps=steps,
+                batch_size=recipe.batch_size,
+                learning_rate=recipe.learning_rate,
+                augment=recipe.augment,
+                execution=self.execution,
                 random=random,
                 advance=lambda: advance(1),
             )
@@ -291,7 +329,8 @@ class Transcription:
         try:
             yield self.observer.phase(name, total=total, round_index=round_index)
         finally:
-            self.seconds[name] = time.perf_counter() - start
+            spent = time.perf_counter() - start
+            self.seconds[name] = self.seconds.get(name, 0.0) + spent
 
     def _metrics(
         self,
@@ -521,6 +560,13 @@ def _recorded(
 
 def _model_name(model: str | nn.Module) -> str:
     return model if isinstance(model, str) else f"module:{type(model).__qualname__}"
+
+
+def _doubtful(doubt: Tensor, count: int, random: torch.Generator) -> Tensor:
+    """``count`` rows, drawn without replacement with chances that rise with the doubt."""
+    # The most doubtful alone would be much alike; a sample keeps the others in sight.
+    keys = torch.rand(len(doubt), generator=random).log() / (doubt + 0.05)  # Efraimidis, 2006
+    return torch.sort(keys.topk(count).indices)[0]
 
 
 def _flat(prior: Tensor, random: torch.Generator) -> Tensor:

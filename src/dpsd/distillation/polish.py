@@ -1,0 +1,89 @@
+"""What several students agree on, taught to one of them on unlimited synthetic images.
+
+Where answers are few, two students trained on the same releases from different initial weights err
+in different places. Their mean prediction is better than either, and it can be asked about as many
+images as one likes: it is made of releases, so it costs no privacy. The student is shown moved
+images and the mean prediction on the unmoved ones, so it also learns to be consistent.
+
+Source: Lakshminarayanan et al., "Simple and Scalable Predictive Uncertainty Estimation using Deep
+Ensembles", NeurIPS 2017; Xie et al., "Self-training with Noisy Student", CVPR 2020.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dpsd.augmentation import Augmentation, augment_images
+from dpsd.distillation.student import one_cycle
+from dpsd.execution import Execution
+
+
+def restarted(student: nn.Module, *, seed: int) -> nn.Module:
+    """A copy with new initial weights, drawn from ``seed``.
+
+    >>> layer = nn.Linear(2, 2)
+    >>> bool(restarted(layer, seed=1).weight.equal(layer.weight))
+    False
+    """
+    fresh = copy.deepcopy(student)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for layer in fresh.modules():
+            if callable(reset := getattr(layer, "reset_parameters", None)):
+                reset()
+    return fresh
+
+
+def agreed(students: Sequence[nn.Module], images: Tensor, execution: Execution) -> Tensor:
+    """The mean of the students' predictions, ``(N, K)`` probabilities on the CPU."""
+    total = sum(execution.predict(student, images).softmax(-1).cpu() for student in students)
+    assert isinstance(total, Tensor)
+    return total / len(students)
+
+
+def fit_to_agreed(
+    student: nn.Module,
+    images: Tensor,
+    target: Tensor,
+    *,
+    steps: int,
+    batch_size: int,
+    learning_rate: float,
+    augment: Augmentation,
+    execution: Execution,
+    random: torch.Generator,
+    advance: Callable[[], None],
+) -> None:
+    """Fit a student to targets on unlabelled images; it is left in eval mode.
+
+    Args:
+        student: trained in place.
+        images: uint8 ``(N, C, H, W)``.
+        target: ``(N, K)`` probabilities.
+        steps: training steps.
+        batch_size: images in each.
+        learning_rate: the peak of the one-cycle schedule.
+        augment: how images are moved.
+        execution: device and precision.
+        random: of the order and the moves.
+        advance: called after every step.
+    """
+    optimizer = torch.optim.Adam(student.parameters(), lr=learning_rate, fused=True)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: one_cycle(step / steps))
+    student.train()
+    for _ in range(steps):
+        rows = torch.randint(0, len(images), (batch_size,), generator=random)
+        moved = augment_images(images[rows], augment, generator=random)
+        logits = execution.logits(student, execution.images(moved))
+        loss = F.cross_entropy(logits, target[rows].to(logits.device))
+        optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        optimizer.step()
+        schedule.step()
+        advance()
+    student.eval()
