@@ -10,7 +10,16 @@ import torch
 from torch import Tensor
 
 import dpsd
-from dpsd import Budget, ConfigError, NoisyVotes, Recipe, ReproducibleNoise, SummedGradients
+from dpsd import (
+    Budget,
+    ConfidentVotes,
+    ConfigError,
+    NoisyVotes,
+    Recipe,
+    ReproducibleNoise,
+    RunDirectory,
+    SummedGradients,
+)
 from dpsd.synthesis.sources import StructuredNoise
 from dpsd.teachers import Committee, Teacher
 from dpsd.transcription import _doubtful
@@ -143,3 +152,30 @@ def test_doubtful_queries_are_preferred() -> None:
     chosen = _doubtful(doubt, 200, torch.Generator().manual_seed(0))
     assert len(set(chosen.tolist())) == 200
     assert int((chosen >= 900).sum()) > 85  # nearly all of the hundred, and others too
+
+
+def test_consensus_is_tested_before_answers_are_paid_for(
+    committee: Committee, tmp_path: Path
+) -> None:
+    run = dpsd.transcribe(
+        committee,
+        mechanism=ConfidentVotes(threshold=0.6, answered=0.4, noise=NOISE),
+        budget=BUDGET,
+        out=tmp_path / "run",
+        recipe=Recipe.suited_to(committee, **SMALL),
+    )
+    asked = [line["queries"] for line in run.metrics]
+    assert all(0 < count <= 60 for count in asked)  # of 150 that were tested
+    assert run.certificate.events["teacher"] == 300
+    assert run.certificate.spent.teacher == pytest.approx(50, rel=1e-4)
+    recorded = RunDirectory.open(tmp_path / "run").config().mechanism(members=60)
+    assert isinstance(recorded, ConfidentVotes)
+    assert (recorded.threshold, recorded.answered, recorded.test_noise) == (0.6, 0.4, 2.0)
+    with pytest.raises(dpsd.RunError, match="agree on no query"):
+        dpsd.transcribe(
+            committee,
+            mechanism=ConfidentVotes(threshold=1.0, test_noise=0.01, noise=NOISE),
+            budget=Budget(epsilon=1e4, delta=1e-5, adjacency="teacher"),
+            out=tmp_path / "none",
+            recipe=Recipe.suited_to(committee, **SMALL | {"queries": 4}),
+        )

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from dpsd.privacy.accounting import Adjacency, Budget
     from dpsd.privacy.certificate import Certificate
     from dpsd.privacy.mechanisms import (
+        ConfidentVotes,
         Gaussian,
         Mechanism,
         NoisyVotes,
@@ -63,6 +64,7 @@ _HOME = {
     "dpsd.privacy.accounting": ("Adjacency", "Budget"),
     "dpsd.privacy.certificate": ("Certificate",),
     "dpsd.privacy.mechanisms": (
+        "ConfidentVotes",
         "Gaussian",
         "Mechanism",
         "NoisyVotes",
@@ -83,6 +85,7 @@ __all__ = [
     "Budget",
     "BudgetError",
     "Certificate",
+    "ConfidentVotes",
     "ConfigError",
     "DataError",
     "DpsdError",

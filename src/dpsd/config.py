@@ -31,6 +31,7 @@ from dpsd.errors import ConfigError
 from dpsd.execution import Execution, Precision
 from dpsd.privacy.accounting import Adjacency, Budget
 from dpsd.privacy.mechanisms import (
+    ConfidentVotes,
     Gaussian,
     Mechanism,
     NoisyVotes,
@@ -246,6 +247,17 @@ class TranscriptionConfig(Recipe):
     harden: bool = Field(
         True, description="Answer with the teacher's class, not its probabilities."
     )
+    consensus: float | None = Field(
+        None,
+        description="Of an ensemble, share of the teachers that must seem to agree, by a private "
+        "test, for an answer to be paid for (Confident-GNMax); none: every answer is.",
+    )
+    consensus_noise: float = Field(
+        2.0, description="Noise of that test, in units of the noise on votes."
+    )
+    consensus_answered: float = Field(
+        0.5, description="The largest share of queries that are answered after the test."
+    )
     reproducible_noise: int | None = Field(
         None, ge=0, description="NOT PRIVATE. Seeds the privacy noise, for tests and benchmarks."
     )
@@ -254,7 +266,17 @@ class TranscriptionConfig(Recipe):
     def _check_privacy(self) -> TranscriptionConfig:
         self.budget()
         self.mechanism()
+        self.mechanism(members=2)
         return self
+
+    def _votes(self) -> NoisyVotes:
+        if self.consensus is None:
+            return NoisyVotes()
+        return ConfidentVotes(
+            threshold=self.consensus,
+            test_noise=self.consensus_noise,
+            answered=self.consensus_answered,
+        )
 
     def budget(self) -> Budget:
         """The privacy target."""
@@ -264,7 +286,7 @@ class TranscriptionConfig(Recipe):
         """The mechanism for so many teachers, not yet calibrated."""
         mechanism: Mechanism
         if members > 1:
-            mechanism = NoisyVotes() if self.protect == "labels" else SummedGradients()
+            mechanism = SummedGradients() if self.protect == "data" else self._votes()
         elif self.protect == "labels":
             mechanism = RandomizedResponse(candidates=self.candidates)
         else:

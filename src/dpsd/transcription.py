@@ -43,7 +43,7 @@ from dpsd.errors import ConfigError, RunError
 from dpsd.execution import Execution
 from dpsd.models import build_classifier, build_generator
 from dpsd.privacy.accounting import Budget, Exposure, calibrate
-from dpsd.privacy.mechanisms import Gaussian, Mechanism, RandomizedResponse
+from dpsd.privacy.mechanisms import ConfidentVotes, Gaussian, Mechanism, RandomizedResponse
 from dpsd.privacy.randomness import ReproducibleNoise
 from dpsd.quality import RoundQuality, assess, collapse_warning
 from dpsd.releases import Replay, RoundReleases
@@ -212,13 +212,21 @@ class Transcription:
                 known = prior[batch].to(images.device).float()
                 released.append(mechanism.privatize(answers, known).cpu())
                 advance(len(images))
+        release = torch.cat(released)
+        # A mechanism may decline to answer; which queries it answered is part of what it releases.
+        answered = release.isfinite().reshape(len(release), -1).all(-1)
+        if not answered.any():
+            raise RunError(
+                f"round {round_index}: the teachers agree on no query, so none was answered; lower "
+                "consensus, or ask without it"
+            )
         return RoundReleases(
             index=round_index,
-            queries=queries,
-            prior=prior,
-            predicted=predicted,
-            source=source,
-            release=torch.cat(released),
+            queries=queries[answered],
+            prior=prior[answered],
+            predicted=predicted[answered],
+            source=source[answered],
+            release=release[answered],
         )
 
     def teach_student(self, student: nn.Module, round_index: int, *, attempt: int = 0) -> float:
@@ -549,6 +557,12 @@ def _recorded(
             settings["mean"], settings["deviation"] = map(tuple, teacher.normalization)
     if isinstance(mechanism, RandomizedResponse):
         settings["candidates"] = mechanism.candidates
+    elif isinstance(mechanism, ConfidentVotes):
+        settings |= {
+            "consensus": mechanism.threshold,
+            "consensus_noise": mechanism.test_noise,
+            "consensus_answered": mechanism.answered,
+        }
     elif isinstance(mechanism, Gaussian):
         settings |= {
             name: getattr(mechanism, name) for name in ("top_k", "bound", "scaling", "harden")

@@ -6,17 +6,21 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import dp_accounting
 import pytest
 import torch
+from dp_accounting import NeighboringRelation
+from dp_accounting.rdp import RdpAccountant
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
 
 from dpsd.errors import ConfigError
-from dpsd.privacy.accounting import Adjacency, Budget, Exposure, calibrate, spent
+from dpsd.privacy.accounting import Adjacency, Budget, Exposure, calibrate, pld_epsilon, spent
 from dpsd.privacy.answers import RawAnswers
 from dpsd.privacy.mechanisms import (
+    ConfidentVotes,
     Gaussian,
     NoisySum,
     NoisyVotes,
@@ -210,3 +214,90 @@ def test_wrong_numbers_of_teachers_are_refused(kind: type[NoisySum], seal_classe
 def test_mechanisms_for_one_teacher_refuse_many(one: RandomizedResponse | Gaussian) -> None:
     with pytest.raises(ConfigError, match="NoisyVotes or SummedGradients"):
         one.for_members(5)
+
+
+def shown(consensus: float, count: int, mechanism: NoisyVotes, seal: Seal) -> Tensor:
+    """Releases for queries on which ``consensus`` of the teachers say class 1, the others 2."""
+    said = torch.full((TEACHERS, count), 2)
+    said[: round(consensus * TEACHERS)] = 1
+    return mechanism.privatize(seal(said, CLASSES), PRIOR.expand(count, -1))
+
+
+def confident(**settings: float) -> ConfidentVotes:
+    return ConfidentVotes(
+        noise_multiplier=1.5,
+        teachers=TEACHERS,
+        noise=ReproducibleNoise(seed=6),
+        **{"threshold": 0.75, "test_noise": 2.0, "answered": 1.0, **settings},
+    )
+
+
+def test_the_consensus_test_passes_as_often_as_its_noise_says(seal_classes: Seal) -> None:
+    count = 20_000
+    for consensus in (0.5, 0.75, 1.0):
+        release = shown(consensus, count, confident(), seal_classes)
+        answered = release.isfinite().all(-1)
+        assert (release.isnan().all(-1) | answered).all()
+        largest = max(consensus, 1 - consensus) * TEACHERS
+        expected = float(stats.norm.sf(0.75 * TEACHERS - largest, scale=2.0 * 1.5))
+        found = float(answered.double().mean())
+        assert abs(found - expected) < 5 * math.sqrt(0.25 / count)
+        # What is answered has fresh noise, which the test says nothing about.
+        noise = (release[answered][:, 1] - consensus * TEACHERS) / 1.5
+        assert stats.kstest(noise.numpy(), "norm").pvalue > 1e-4
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuietlyTested(ConfidentVotes):
+    def privatize(self, answers: RawAnswers, prior: Tensor) -> Tensor:
+        quiet = {"threshold": self.threshold, "answered": self.answered, "test_noise": 1e-9}
+        return ConfidentVotes(
+            noise_multiplier=self.noise_multiplier, teachers=self.teachers, **quiet
+        ).privatize(answers, prior)
+
+
+def test_a_test_without_noise_is_caught(seal_classes: Seal) -> None:
+    broken = QuietlyTested(noise_multiplier=1.5, teachers=TEACHERS, threshold=0.75)
+    passed = shown(1.0, 2_000, broken, seal_classes).isfinite().all(-1).double().mean()
+    assert abs(float(passed) - 0.5) < 1e-9  # the cap, and not the chance of 0.84 of passing
+    passed = shown(0.5, 2_000, broken, seal_classes).isfinite().all(-1).double().mean()
+    assert float(passed) == 0  # where noise would let 16 % pass
+
+
+@pytest.mark.parametrize("count", [1, 7, 100])
+def test_no_more_is_answered_than_is_paid_for(count: int, seal_classes: Seal) -> None:
+    release = shown(1.0, count, confident(answered=0.3, threshold=1e-6), seal_classes)
+    assert int(release.isfinite().all(-1).sum()) <= 0.3 * count
+
+
+def test_tests_and_answers_cost_what_they_cost_apart() -> None:
+    mechanism = confident(answered=0.25)
+    tests, answers = 800, 200
+    accountant = RdpAccountant(None, NeighboringRelation.REPLACE_ONE)
+    accountant.compose(dp_accounting.GaussianDpEvent(2.0 * 1.5), tests)
+    accountant.compose(dp_accounting.GaussianDpEvent(1.5 / math.sqrt(2)), answers)
+    together = RdpAccountant(None, NeighboringRelation.REPLACE_ONE)
+    together.compose(mechanism.mean_event(), tests)
+    assert together.get_epsilon(1e-5) == pytest.approx(accountant.get_epsilon(1e-5), rel=1e-9)
+    asked = Exposure.of_rounds([tests])
+    cost = spent(mechanism.event(), asked, delta=1e-5, mean_event=mechanism.mean_event())
+    assert cost.response == pytest.approx(
+        pld_epsilon(
+            dp_accounting.GaussianDpEvent(1 / math.sqrt(2 / 1.5**2 + 1 / 3.0**2)),
+            count=1,
+            delta=1e-5,
+        )
+    )
+    calibrated = calibrate(
+        ConfidentVotes(teachers=9, answered=0.25), Budget(epsilon=3, adjacency="teacher"), asked
+    )
+    spending = spent(
+        calibrated.event(), asked, delta=1e-5, mean_event=calibrated.mean_event()
+    ).teacher
+    assert 2.999 < spending <= 3
+
+
+@pytest.mark.parametrize("wrong", [{"threshold": 0}, {"answered": 1.1}, {"test_noise": -1}])
+def test_consensus_settings_are_checked(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        ConfidentVotes(**wrong)

@@ -191,14 +191,34 @@ def rdp_epsilon(event: dp_accounting.DpEvent, *, count: int, delta: float) -> fl
     return float(accountant.get_epsilon(delta))
 
 
-def spent(event: dp_accounting.DpEvent, exposure: Exposure, *, delta: float) -> PrivacySpent:
-    """What so many answers cost, one event each, under every adjacency."""
-    counts = {kind: exposure.under(kind) for kind in Adjacency}
+def spent(
+    event: dp_accounting.DpEvent,
+    exposure: Exposure,
+    *,
+    delta: float,
+    mean_event: dp_accounting.DpEvent | None = None,
+) -> PrivacySpent:
+    """What so many answers cost under every adjacency.
+
+    Args:
+        event: of one answer.
+        exposure: how many answers two neighbours can differ in.
+        delta: at which ε is stated.
+        mean_event: of an answer under ``teacher``, where all may differ; ``event`` by default.
+    """
+    events = dict.fromkeys(Adjacency, event) | {Adjacency.TEACHER: mean_event or event}
+    both = {
+        account: {
+            kind.value: account(events[kind], count=exposure.under(kind), delta=delta)
+            for kind in Adjacency
+        }
+        for account in (pld_epsilon, rdp_epsilon)
+    }
     return PrivacySpent(
         delta=delta,
-        rdp={kind.value: rdp_epsilon(event, count=n, delta=delta) for kind, n in counts.items()},
+        rdp=both[rdp_epsilon],
         accountant=f"PLD, dp_accounting {version('dp-accounting')}",
-        **{kind.value: pld_epsilon(event, count=n, delta=delta) for kind, n in counts.items()},
+        **both[pld_epsilon],
     )
 
 
@@ -222,7 +242,8 @@ def calibrate(mechanism: MechanismT, budget: Budget, exposure: Exposure) -> Mech
     count = exposure.under(budget.adjacency)
 
     def excess(strength: float) -> float:
-        event = mechanism.with_strength(strength).event()
+        noisy = mechanism.with_strength(strength)
+        event = noisy.mean_event() if budget.adjacency is Adjacency.TEACHER else noisy.event()
         return pld_epsilon(event, count=count, delta=budget.delta) - budget.epsilon
 
     strength = _strongest(excess, *mechanism.strengths)

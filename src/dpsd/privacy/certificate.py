@@ -187,7 +187,12 @@ def certify(
     noises = {str(entry["noise"]) for entry in reservations}
     return Certificate(
         target=target,
-        spent=spent(ledger.event(), exposure, delta=float(str(target["delta"]))),
+        spent=spent(
+            ledger.event(),
+            exposure,
+            delta=float(str(target["delta"])),
+            mean_event=ledger.mean_event(),
+        ),
         events=asdict(exposure),
         mechanism=first["mechanism"],
         noise=", ".join(sorted(noises)),

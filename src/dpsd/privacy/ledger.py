@@ -52,6 +52,7 @@ class Ledger:
                 "teacher": teacher,
                 "mechanism": mechanism.parameters(),
                 "event": _described(mechanism.event()),
+                "mean_event": _described(mechanism.mean_event()),
                 "noise": mechanism.noise.description,
             }
         )
@@ -102,7 +103,18 @@ class Ledger:
         Raises:
             RunError: nothing was asked, or entries disagree.
         """
-        events = {json.dumps(entry["event"], sort_keys=True) for entry in self.reservations()}
+        return self._only("event")
+
+    def mean_event(self) -> dp_accounting.DpEvent:
+        """What one answer cost on average, where all may differ.
+
+        Raises:
+            RunError: nothing was asked, or entries disagree.
+        """
+        return self._only("mean_event")
+
+    def _only(self, kind: str) -> dp_accounting.DpEvent:
+        events = {json.dumps(entry[kind], sort_keys=True) for entry in self.reservations()}
         if len(events) != 1:
             raise RunError(
                 f"ledger {self.path}: {len(events)} different events where a run has one"

@@ -74,6 +74,10 @@ class Mechanism(ABC):
     def event(self) -> dp_accounting.DpEvent:
         """What one answer costs. Any change of the answer counts: the relation is replace-one."""
 
+    def mean_event(self) -> dp_accounting.DpEvent:
+        """What one answer costs on average, where two worlds differ in all of a batch's answers."""
+        return self.event()
+
     @abstractmethod
     def with_strength(self, strength: float) -> Mechanism:
         """A copy with another noise level: ``strength`` rises as privacy gets *weaker*."""
@@ -482,6 +486,13 @@ class NoisySum(Mechanism):
 
     def privatize(self, answers: RawAnswers, prior: Tensor) -> Tensor:
         """Release noisy sums: float32 ``(N, K)`` for answers ``(teachers, N, K)``."""
+        votes = self._counted(answers, prior)
+        total = self._summed(votes, prior.double())
+        noise = self.noise.gaussian(tuple(total.shape)).to(total.device)
+        return (total + self._noise_multiplier * noise).float()
+
+    def _counted(self, answers: RawAnswers, prior: Tensor) -> Tensor:
+        """How many teachers say each class, ``(N, K)``."""
         labels = open_for_mechanism(answers).argmax(-1)
         if labels.ndim != 2 or len(labels) != self._teachers:
             raise ConfigError(
@@ -489,10 +500,7 @@ class NoisySum(Mechanism):
                 f"{tuple(labels.shape)}"
             )
         votes = torch.zeros(prior.shape, dtype=torch.float64, device=labels.device)
-        one = votes.new_ones(()).expand(labels.mT.shape)
-        total = self._summed(votes.scatter_add_(-1, labels.mT, one), prior.double())
-        noise = self.noise.gaussian(tuple(total.shape)).to(total.device)
-        return (total + self._noise_multiplier * noise).float()
+        return votes.scatter_add_(-1, labels.mT, votes.new_ones(()).expand(labels.mT.shape))
 
     def log_likelihood(self, release: Tensor, prior: Tensor) -> Tensor:
         """``log P(release | most teachers say class c)``, with their disagreement as estimated."""
@@ -569,6 +577,69 @@ class NoisyVotes(NoisySum):
 
     def _projections(self, release: Tensor, prior: Tensor) -> Projections:
         return Projections.of_votes(release.double() / self._teachers, variance=self._variance)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfidentVotes(NoisyVotes):
+    """Votes, paid for only where a noisy test says that the teachers agree.
+
+    The largest bin, with noise of its own, is compared with a threshold; of the queries that pass,
+    the clearest are answered, and never more than a share ``answered`` of a batch, whatever the
+    teachers say: that makes the cost independent of the data. Rows of queries that are not
+    answered are NaN. One teacher moves the largest bin by at most 1.
+
+    Args:
+        threshold: share of the teachers that must seem to agree, in (0, 1).
+        test_noise: standard deviation of the test's noise, in that of the votes'.
+        answered: the largest share of a batch that is answered, in (0, 1].
+
+    Source: Papernot et al., "Scalable Private Learning with PATE", ICLR 2018, Confident-GNMax
+    (Algorithm 1), with data-independent accounting.
+    """
+
+    threshold: float = 0.5
+    test_noise: float = 2.0
+    answered: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, most in (("threshold", 1.0), ("answered", 1.0), ("test_noise", math.inf)):
+            if not (0 < getattr(self, name) <= most):
+                raise ValueError(
+                    f"{name} must be positive and at most {most:g}, not {getattr(self, name)}"
+                )
+
+    def parameters(self) -> dict[str, object]:
+        return {
+            **super().parameters(),
+            "threshold": self.threshold,
+            "test_noise_multiplier": self.test_noise * self._noise_multiplier,
+            "test_sensitivity": 1,
+            "answered_at_most": self.answered,
+        }
+
+    def privatize(self, answers: RawAnswers, prior: Tensor) -> Tensor:
+        votes = self._counted(answers, prior)
+        noise = self.noise.gaussian((votes.shape[0],)).to(votes.device)
+        seeming = votes.amax(-1) + self.test_noise * self._noise_multiplier * noise
+        clearest = seeming.argsort(descending=True)[: int(self.answered * len(votes))]
+        passed = clearest[seeming[clearest] >= self.threshold * self._teachers]
+        release = torch.full_like(votes, torch.nan)
+        noise = self.noise.gaussian((len(passed), votes.shape[-1])).to(votes.device)
+        release[passed] = votes[passed] + self._noise_multiplier * noise
+        return release.float()
+
+    def event(self) -> dp_accounting.DpEvent:
+        """A test and an answer, as one Gaussian: their squared signals add up."""
+        return self._composed(1.0)
+
+    def mean_event(self) -> dp_accounting.DpEvent:
+        """A test, and an answer as often as one is given at most."""
+        return self._composed(self.answered)
+
+    def _composed(self, answers: float) -> dp_accounting.DpEvent:
+        signal = answers * self.sensitivity**2 + 1 / self.test_noise**2
+        return dp_accounting.GaussianDpEvent(self._noise_multiplier / math.sqrt(signal))
 
 
 @dataclass(frozen=True, kw_only=True)
