@@ -174,8 +174,8 @@ def test_consensus_is_tested_before_answers_are_paid_for(
     with pytest.raises(dpsd.RunError, match="agree on no query"):
         dpsd.transcribe(
             committee,
-            mechanism=ConfidentVotes(threshold=1.0, test_noise=0.01, noise=NOISE),
-            budget=Budget(epsilon=1e4, delta=1e-5, adjacency="teacher"),
+            mechanism=ConfidentVotes(answered=0.4, noise=NOISE),
+            budget=BUDGET,
             out=tmp_path / "none",
-            recipe=Recipe.suited_to(committee, **SMALL | {"queries": 4}),
+            recipe=Recipe.suited_to(committee, **SMALL | {"queries": 2}),  # 0.4 of 2 is none
         )
