@@ -188,13 +188,13 @@ class Recipe(Settings):
 
 #: What the recipe for an ensemble does otherwise.
 ENSEMBLE_DEFAULTS: dict[str, Any] = {
-    "rounds": 8,
-    "queries": 1_500,
+    "rounds": 2,
+    "queries": 6_000,
     "sources": ("noise",),
-    "generator_share": 0.7,
+    "generator_share": 0.3,
     "exploration": 0.0,
     "generator_steps": 200,
-    "student_steps": 400,
+    "student_steps": 1_500,
     "augment": "shift",
     "balance": False,
 }
