@@ -9,8 +9,8 @@ distribution to ask about, here 9,000 of the test split, and is measured on the 
 under replace-one for PATE, as for dpsd, and under add-or-remove for DP-SGD, as Opacus accounts it:
 to half of dpsd's change, roughly, so DP-SGD's rows are flattered by it.
 
-DP-SGD (Opacus, PRV accountant): the small CNN of Papernot et al. 2021 with tempered sigmoids (tanh),
-large batches, many epochs.
+DP-SGD (Opacus, PRV accountant): the small CNN of Papernot et al., AAAI 2021, with tempered sigmoids
+(tanh), and large batches.
 """
 
 from __future__ import annotations
