@@ -206,12 +206,21 @@ class RunDirectory:
         save_tensors(self.path / "student.safetensors", student.state_dict())
         save_tensors(self.path / "generator.safetensors", generator.state_dict())
         self._save_generator_sheet()
+        self.ledger.finish(
+            student=file_hash(self.path / "student.safetensors"),
+            generator=file_hash(self.path / "generator.safetensors"),
+        )
         certificate = self.certify()
         certificate.save(self.path / "certificate.json")
         return certificate
 
     def certify(self) -> Certificate:
-        """Compute the certificate from what was recorded."""
+        """Compute the certificate from what was recorded, after checking that it is all there.
+
+        Raises:
+            RunError: the ledger, the releases and the models do not belong together.
+        """
+        self._check_against_ledger()
         config, facts = self.config(), self.facts()
         student = self.path / "student.safetensors"
         return certify(
@@ -226,6 +235,37 @@ class RunDirectory:
             members=int(facts.get("members", 1)),
             is_disjoint=bool(facts.get("disjoint_data", False)),
         )
+
+    def _check_against_ledger(self) -> None:
+        reserved: dict[int, int] = {}
+        committed: set[int] = set()
+        entries = self.ledger.entries()
+        for number, entry in enumerate(entries, start=1):
+            where = f"ledger {self.ledger.path}, line {number}"
+            if entry["entry"] == "reserve":
+                reserved[entry["round"]] = entry["answers"]
+            elif entry["entry"] == "commit":
+                self._check_releases(entry, reserved, where=where)
+                committed.add(entry["round"])
+            elif missing := set(range(1, self.config().rounds + 1)) - committed:
+                raise RunError(f"{where}: finished, but round {min(missing)} was never committed")
+        if entries and entries[-1]["entry"] == "finish":
+            for model in ("student", "generator"):
+                path = self.path / f"{model}.safetensors"
+                if not path.exists() or file_hash(path) != entries[-1][model]:
+                    raise RunError(
+                        f"{path} is not the {model} that the run's ledger names (line "
+                        f"{len(entries)}): it was changed, exchanged or lost"
+                    )
+
+    def _check_releases(
+        self, entry: Mapping[str, Any], reserved: Mapping[int, int], *, where: str
+    ) -> None:
+        path = self.releases_path(entry["round"])
+        if not path.exists() or file_hash(path) != entry["sha256"]:
+            raise RunError(f"{where}: {path} is not what was committed; it was changed or lost")
+        if len(RoundReleases.load(path, index=entry["round"])) > reserved.get(entry["round"], 0):
+            raise RunError(f"{where}: {path} holds more releases than were reserved")
 
     def student(self, module: nn.Module | None = None) -> nn.Module:
         """The trained student; give the module if it was no named model."""

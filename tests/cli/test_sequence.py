@@ -211,7 +211,25 @@ def test_certify_notices_a_changed_certificate_and_another_student(
     assert_error(invoke("certify", run_copy), 1, "events differ")
     path.write_text(json.dumps(stored))
     (run_copy / "student.safetensors").write_bytes(b"another")
-    assert_error(invoke("certify", run_copy), 1, "student differ")
+    assert_error(invoke("certify", run_copy), 5, "is not the student that the run's ledger names")
+
+
+def test_certify_notices_a_round_that_was_changed_or_lost(
+    invoke: Invoke, run_copy: Path, assert_error: Callable[[Result, int, str], None]
+) -> None:
+    path = run_copy / "releases" / "round-0002.safetensors"
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert_error(invoke("certify", run_copy), 5, "line 4")
+    path.unlink()
+    assert_error(invoke("certify", run_copy), 5, "is not what was committed")
+    path.write_bytes(content)
+    ledger = run_copy / "ledger.jsonl"
+    lines = ledger.read_bytes().splitlines(keepends=True)
+    ledger.write_bytes(b"".join(lines[:-1]))
+    assert_error(invoke("certify", run_copy), 1, "ledger differ")
+    ledger.write_bytes(b"".join(lines[:2] + lines[4:]))
+    assert_error(invoke("certify", run_copy), 5, "line 3: does not follow line 2")
 
 
 def test_training_does_not_replace_a_teacher_unasked(

@@ -77,7 +77,8 @@ def test_entries_are_synced_to_disk(ledger: Ledger, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr("dpsd.privacy.ledger.os.fsync", seen)
     reserve(ledger, 1, mechanism=RESPONSE)
-    assert on_disk == [ledger.path.stat().st_size]  # flushed first, then synced
+    # Flushed first, then synced; and then the folder, which a new file's name is in.
+    assert on_disk == [ledger.path.stat().st_size] * 2
 
 
 def test_entries_are_only_ever_added(ledger: Ledger) -> None:
@@ -139,9 +140,34 @@ def test_a_damaged_line_is_named(ledger: Ledger, damage: str) -> None:
 
 
 def test_a_ledger_that_is_no_text_is_refused(ledger: Ledger) -> None:
-    ledger.path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(RunError, match="cannot be read"):
+    ledger.path.write_bytes(b"\xff\xfe\x00\n")
+    with pytest.raises(RunError, match="line 1: no ledger entry"):
         ledger.entries()
+
+
+@pytest.mark.parametrize("line", [1, 2])
+def test_changing_or_removing_a_line_breaks_the_chain(ledger: Ledger, line: int) -> None:
+    reserve(ledger, 1, 2, 3, mechanism=RESPONSE)
+    lines = ledger.path.read_text().splitlines(keepends=True)
+    cheaper = [*lines]
+    cheaper[line - 1] = cheaper[line - 1].replace('"answers": 100', '"answers": 10')
+    ledger.path.write_text("".join(cheaper))
+    with pytest.raises(RunError, match=f"line {line + 1}: does not follow line {line}"):
+        ledger.exposure()
+    ledger.path.write_text("".join(lines[: line - 1] + lines[line:]))
+    with pytest.raises(RunError, match=f"line {line}: does not follow"):
+        ledger.exposure()
+
+
+@pytest.mark.parametrize("cut", [1, 30, 200])
+def test_a_line_cut_off_by_a_crash_never_counted(ledger: Ledger, cut: int) -> None:
+    reserve(ledger, 1, 2, mechanism=RESPONSE)
+    whole = ledger.path.read_bytes()
+    ledger.path.write_bytes(whole[:-cut])
+    assert ledger.exposure().teacher == 100
+    reserve(ledger, 2, mechanism=RESPONSE)
+    assert [entry["round"] for entry in ledger.entries()] == [1, 2]
+    assert Ledger(ledger.path).head == ledger.head
 
 
 def test_a_missing_ledger_is_refused(ledger: Ledger) -> None:

@@ -66,6 +66,7 @@ class Certificate:
         private: whether that was a secret source.
         teacher: the teacher's content hash.
         student: the student file's hash; empty while the run goes on.
+        ledger: hash of the ledger's last line, which stands for all of it.
         sources: public sources of queries.
         members: how many teachers answered.
         is_disjoint: whether their data were checked to be disjoint.
@@ -80,6 +81,7 @@ class Certificate:
     private: bool
     teacher: str
     student: str
+    ledger: str
     sources: Sequence[str]
     members: int = 1
     is_disjoint: bool = False
@@ -199,6 +201,7 @@ def certify(
         private=not any("NOT PRIVATE" in noise for noise in noises),
         teacher=str(first["teacher"]),
         student=student,
+        ledger=ledger.head,
         sources=list(sources),
         members=members,
         is_disjoint=is_disjoint,

@@ -1,8 +1,10 @@
 """The ledger: privacy is spent when a teacher answers, so it is written down before it answers.
 
 One JSON line an entry, appended, flushed and synced to disk. A reservation says what a round is
-about to ask and what that costs; a commitment says that its releases are safely stored. A
-reservation without a commitment (a crash, a bad answer) counts as spent all the same.
+about to ask and what that costs; a commitment says that its releases are safely stored, and the
+last entry which student came of it. A reservation without a commitment (a crash, a bad answer)
+counts as spent all the same. Every line holds the hash of the one before, so none can be changed or
+taken out unnoticed. A line without its newline was cut off by a crash: the teacher was not asked.
 
 >>> import tempfile
 >>> from dpsd.privacy.mechanisms import RandomizedResponse
@@ -16,6 +18,7 @@ Exposure(response=1, round=1, teacher=100)
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections import Counter
@@ -26,8 +29,12 @@ from typing import Any
 import dp_accounting
 
 from dpsd.errors import RunError
+from dpsd.files import sync_folder
 from dpsd.privacy.accounting import Exposure
 from dpsd.privacy.mechanisms import Mechanism
+
+#: What the first line names as the hash of the one before.
+_FIRST = "0" * 64
 
 
 class Ledger:
@@ -61,28 +68,44 @@ class Ledger:
         """Record that a round's releases are stored, with the hash of their file."""
         self._append({"entry": "commit", "round": round_index, "sha256": sha256})
 
+    def finish(self, *, student: str, generator: str) -> None:
+        """Record which models came of it, by their files' hashes; saying so again adds nothing."""
+        entry = {"entry": "finish", "student": student, "generator": generator}
+        last = self.entries()[-1]
+        if any(last.get(name) != value for name, value in entry.items()):
+            self._append(entry)
+
     def entries(self) -> list[dict[str, Any]]:
-        """All entries, in order.
+        """All entries, in order, each checked against the one before.
 
         Raises:
-            RunError: the ledger is missing or a line of it is no entry.
+            RunError: the ledger is missing, a line of it is no entry, or lines were changed.
         """
-        try:
-            lines = self.path.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise RunError(f"ledger {self.path} cannot be read: {error}") from None
-        entries = []
-        for number, line in enumerate(lines, start=1):
+        entries, previous = [], _FIRST
+        for number, line in enumerate(self._lines(), start=1):
             try:
                 entry = json.loads(line)
-                if entry["entry"] not in ("reserve", "commit"):
+                if entry["entry"] not in ("reserve", "commit", "finish"):
                     raise KeyError(entry["entry"])
-            except (json.JSONDecodeError, KeyError, TypeError) as error:
+                follows = entry["previous"] == previous
+            except (ValueError, KeyError, TypeError) as error:
                 raise RunError(
                     f"ledger {self.path}, line {number}: no ledger entry ({error})"
                 ) from None
+            if not follows:
+                raise RunError(
+                    f"ledger {self.path}, line {number}: does not follow line {number - 1}, so one "
+                    "before it was changed, added or taken out"
+                )
             entries.append(entry)
+            previous = hashlib.sha256(line).hexdigest()
         return entries
+
+    @property
+    def head(self) -> str:
+        """The hash of the last line, which stands for them all."""
+        lines = self._lines() if self.path.exists() else []
+        return hashlib.sha256(lines[-1]).hexdigest() if lines else _FIRST
 
     def reservations(self) -> list[dict[str, Any]]:
         """The entries that spend."""
@@ -121,13 +144,23 @@ class Ledger:
             )
         return _restored(json.loads(events.pop()))
 
-    def _append(self, entry: dict[str, Any]) -> None:
-        stamped = {"time": datetime.now(timezone.utc).isoformat(timespec="seconds"), **entry}
+    def _lines(self) -> list[bytes]:
+        """The whole lines, without what a crash cut off."""
         try:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(stamped) + "\n")
+            return self.path.read_bytes().split(b"\n")[:-1]
+        except OSError as error:
+            raise RunError(f"ledger {self.path} cannot be read: {error}") from None
+
+    def _append(self, entry: dict[str, Any]) -> None:
+        time = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        stamped = {"time": time, **entry, "previous": self.head}
+        try:
+            with self.path.open("ab") as file:
+                file.truncate(sum(len(line) + 1 for line in self._lines()))
+                file.write(json.dumps(stamped).encode() + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
+            sync_folder(self.path.parent)
         except OSError as error:
             raise RunError(
                 f"ledger {self.path} could not be written ({error}), so the teacher is not asked"
