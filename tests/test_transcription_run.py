@@ -31,6 +31,7 @@ from dpsd import (
     RunError,
     Teacher,
 )
+from dpsd.locks import LOCK_FILE
 from dpsd.privacy.accounting import Exposure
 from dpsd.privacy.ledger import Ledger
 from dpsd.releases import Replay, RoundReleases
@@ -185,7 +186,7 @@ def test_a_run_leaves_everything_behind_and_no_pickle(
     expected |= {f"releases/round-{index:04d}.safetensors" for index in (1, 2, 3)}
     assert expected <= files
     for name in files:
-        assert Path(name).suffix in KINDS_OF_FILES
+        assert Path(name).suffix in KINDS_OF_FILES or name == LOCK_FILE
         assert not is_pickle((tmp_path / name).read_bytes())
     assert len(run.metrics) == 3
     assert run.certificate.events == {"response": 1, "round": 3, "teacher": 3 * 96}

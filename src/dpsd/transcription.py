@@ -41,6 +41,7 @@ from dpsd.distillation.polish import agreed, fit_to_agreed, restarted
 from dpsd.distillation.student import StudentTraining, fit_student
 from dpsd.errors import ConfigError, RunError
 from dpsd.execution import Execution
+from dpsd.locks import exclusively
 from dpsd.models import build_classifier, build_generator
 from dpsd.privacy.accounting import Budget, Exposure, calibrate
 from dpsd.privacy.mechanisms import ConfidentVotes, Gaussian, Mechanism, RandomizedResponse
@@ -95,7 +96,11 @@ class Transcription:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def run(self) -> Run:
-        """All rounds that are left, then the certificate."""
+        """All rounds that are left, then the certificate; no other process may do so meanwhile."""
+        with exclusively(self.directory.path):
+            return self._run()
+
+    def _run(self) -> Run:
         finished, shares = self.directory.load_checkpoint(
             student=self.student, generator=self.generator
         )

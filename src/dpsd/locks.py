@@ -1,0 +1,63 @@
+"""One process at a time on a run.
+
+Two processes that play the same run would ask the teacher twice and account for it once. The
+operating system drops a lock when its holder dies, however it dies, so nothing is ever left locked.
+
+>>> import tempfile
+>>> with tempfile.TemporaryDirectory() as folder, exclusively(Path(folder)):
+...     with exclusively(Path(folder)):
+...         pass
+Traceback (most recent call last):
+    ...
+dpsd.errors.RunError: ... is in use by process ... on ...; wait until it ends, or stop it
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from dpsd.errors import RunError
+from dpsd.files import write_text
+
+LOCK_FILE = ".lock"
+HOLDER_FILE = ".holder.json"
+
+
+@contextmanager
+def exclusively(directory: Path) -> Iterator[None]:
+    """Hold a directory for this process.
+
+    Raises:
+        RunError: another process holds it, or it cannot be written to.
+    """
+    lock = FileLock(directory / LOCK_FILE, is_singleton=False)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise RunError(
+            f"{directory} is in use by {_holder(directory)}; wait until it ends, or stop it"
+        ) from None
+    except OSError as error:
+        raise RunError(f"{directory} cannot be locked: {error}") from None
+    try:
+        holder = {"host": platform.node(), "pid": os.getpid()}
+        write_text(directory / HOLDER_FILE, json.dumps(holder) + "\n")
+        yield
+    finally:
+        (directory / HOLDER_FILE).unlink(missing_ok=True)
+        lock.release()
+
+
+def _holder(directory: Path) -> str:
+    try:
+        holder = json.loads((directory / HOLDER_FILE).read_text(encoding="utf-8"))
+        return f"process {holder['pid']} on {holder['host']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"
