@@ -107,7 +107,7 @@ class RunDirectory:
         Raises:
             RunError: it is missing or damaged.
         """
-        return _read_json(self.path / "student.json")
+        return read_json(self.path / "student.json")
 
     def releases_path(self, round_index: int) -> Path:
         """Where a round's releases are."""
@@ -330,7 +330,12 @@ def _shape(facts: Mapping[str, Any]) -> Shape:
     return int(channels), int(height), int(width)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        RunError: it is missing, damaged, or no object.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import click
 import typer
@@ -196,11 +196,13 @@ def _show_certificate(certificate: Certificate) -> None:
 
 
 def _compare_with_stored(directory: RunDirectory, certificate: Certificate) -> None:
+    from dpsd.runs import read_json
+
     path = directory.path / "certificate.json"
     if not path.exists():
         warn("the run is not finished: this is what it has spent so far")
         return
-    stored = _stored(path)
+    stored = read_json(path)
     computed = json.loads(certificate.to_json())
     different = sorted(
         key for key in stored.keys() | computed.keys() if stored.get(key) != computed.get(key)
@@ -210,16 +212,6 @@ def _compare_with_stored(directory: RunDirectory, certificate: Certificate) -> N
             f"{path} is not what the run's ledger, settings and student say: "
             f"{', '.join(different)} differ. What is printed here is computed from those"
         )
-
-
-def _stored(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DpsdError(f"{path} cannot be read: {error}") from None
-    if not isinstance(content, dict):
-        raise DpsdError(f"{path} holds no certificate")
-    return content
 
 
 def _refuse_existing(path: Path) -> None:
