@@ -20,8 +20,9 @@ from dpsd import (
     RunDirectory,
     SummedGradients,
 )
+from dpsd.models import build_classifier
 from dpsd.synthesis.sources import StructuredNoise
-from dpsd.teachers import Committee, Teacher
+from dpsd.teachers import Committee, Teacher, TeacherRecord, save_teacher
 from dpsd.transcription import _doubtful
 
 NOISE = ReproducibleNoise(seed=5)
@@ -124,6 +125,7 @@ def test_mechanisms_and_teachers_must_fit(committee: Committee, tmp_path: Path) 
             out=tmp_path / "shares",
             recipe=Recipe(**SMALL, objective="shares"),
         )
+    assert not (tmp_path / "shares").exists()  # refused before anything was spent
     assert Recipe.suited_to(one) == Recipe()
     assert Recipe.suited_to(committee).objective_function(members=60) != Recipe()
 
@@ -179,3 +181,21 @@ def test_consensus_is_tested_before_answers_are_paid_for(
             out=tmp_path / "none",
             recipe=Recipe.suited_to(committee, **SMALL | {"queries": 2}),  # 0.4 of 2 is none
         )
+
+
+def test_a_committee_from_a_folder_can_be_resumed_from_its_configuration(tmp_path: Path) -> None:
+    for seed in range(3):
+        module = build_classifier("cnn", input_shape=(1, 8, 8), num_classes=3, seed=seed)
+        record = TeacherRecord(model="cnn", input_shape=(1, 8, 8), num_classes=3)
+        save_teacher(tmp_path / "all" / str(seed), module, record)
+    members = dpsd.load_teacher(tmp_path / "all")
+    run = dpsd.transcribe(
+        members,
+        mechanism=NoisyVotes(noise=NOISE),
+        budget=BUDGET,
+        out=tmp_path / "run",
+        recipe=Recipe.suited_to(members, **SMALL),
+    )
+    loaded = run.directory.config().load_teacher()
+    assert loaded.fingerprint == members.fingerprint
+    assert dpsd.resume(tmp_path / "run", loaded).certificate == run.certificate

@@ -579,3 +579,18 @@ def test_no_raw_answer_is_left_behind(
     harder.misbehave = lambda number, scores: torch.eye(CLASSES)[scores.argmax(-1)]
     transcribe(teacher_of(harder), tmp_path / "hard")
     assert_same_bits(tmp_path / "soft", tmp_path / "hard")
+
+
+def test_a_crash_between_storing_and_committing_a_round_is_mended(
+    teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "commit", crash)
+        with pytest.raises(KeyboardInterrupt):
+            transcribe(teacher, tmp_path, mechanism=RandomizedResponse(noise=NOISE))
+    run = dpsd.resume(tmp_path, teacher)
+    assert run.certificate.events == {"response": 1, "round": 3, "teacher": 3 * 96}
+    assert run.directory.certify() == run.certificate

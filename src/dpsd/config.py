@@ -94,7 +94,8 @@ class Recipe(Settings):
     )
     balance: bool = Field(
         True,
-        description="Let the student favour no class, however rare it was among the answers.",
+        description="Let the student favour no class, however rare it was among the answers; for "
+        "the marginal objective, whose likelihood the shares of the classes enter.",
     )
     objective: Literal["auto", "marginal", "dkd", "shares"] = Field(
         "auto",
@@ -161,6 +162,11 @@ class Recipe(Settings):
         """The student's objective towards so many teachers."""
         if self.objective == "dkd":
             return DKD(alpha=self.alpha, beta=self.beta, temperature=self.temperature)
+        if self.objective == "shares" and members == 1:
+            raise ConfigError(
+                "objective 'shares' learns how many of several teachers say each class, and this "
+                "is one teacher; use 'marginal' or 'dkd'"
+            )
         if self.objective == "shares" or (self.objective == "auto" and members > 1):
             return VoteShares()
         return Marginal()
@@ -196,7 +202,6 @@ ENSEMBLE_DEFAULTS: dict[str, Any] = {
     "generator_steps": 200,
     "student_steps": 1_500,
     "augment": "shift",
-    "balance": False,
 }
 
 
@@ -249,14 +254,19 @@ class TranscriptionConfig(Recipe):
     )
     consensus: float | None = Field(
         None,
+        gt=0,
+        le=1,
         description="Of an ensemble, share of the teachers that must seem to agree, by a private "
         "test, for an answer to be paid for (Confident-GNMax); none: every answer is.",
     )
     consensus_noise: float = Field(
-        2.0, description="Noise of that test, in units of the noise on votes."
+        2.0, gt=0, description="Noise of that test, in units of the noise on votes."
     )
     consensus_answered: float = Field(
-        0.5, description="The largest share of queries that are answered after the test."
+        0.5,
+        gt=0,
+        le=1,
+        description="The largest share of queries that are answered after the test.",
     )
     reproducible_noise: int | None = Field(
         None, ge=0, description="NOT PRIVATE. Seeds the privacy noise, for tests and benchmarks."

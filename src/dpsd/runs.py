@@ -116,7 +116,12 @@ class RunDirectory:
     def stored_releases(self, round_index: int) -> RoundReleases | None:
         """A round's releases, if it was answered before."""
         path = self.releases_path(round_index)
-        return RoundReleases.load(path, index=round_index) if path.exists() else None
+        if not path.exists():
+            return None
+        if not self.ledger.is_committed(round_index):
+            # A crash came between the two: the file is whole, as it was renamed into place.
+            self.ledger.commit(round_index=round_index, sha256=file_hash(path))
+        return RoundReleases.load(path, index=round_index)
 
     def store_releases(self, releases: RoundReleases) -> RoundReleases:
         """Store a round, commit it in the ledger, and return it as mapped from disk."""

@@ -37,6 +37,7 @@ from torch import Tensor, nn
 
 from dpsd.config import Recipe, TranscriptionConfig
 from dpsd.distillation.generator import GeneratorTraining, fit_generator, sample_images
+from dpsd.distillation.objectives import Marginal
 from dpsd.distillation.polish import agreed, fit_to_agreed, restarted
 from dpsd.distillation.student import StudentTraining, fit_student
 from dpsd.errors import ConfigError, RunError
@@ -155,7 +156,11 @@ class Transcription:
         """Add a round's releases to what the student learns from, and say what they tell."""
         self.mechanism = self.mechanism.informed(releases.release, releases.prior.float())
         quality = assess(releases, self.mechanism)
-        self.replay.append(releases, shares=quality.label_shares if self.recipe.balance else None)
+        # The other objectives' targets are no likelihood: classes are as far apart in them as the
+        # noise leaves them, and an adjustment by the shares would drown them.
+        objective = self.recipe.objective_function(members=self.teacher.members)
+        is_balanced = self.recipe.balance and isinstance(objective, Marginal)
+        self.replay.append(releases, shares=quality.label_shares if is_balanced else None)
         return quality
 
     def synthesise(self, round_index: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -222,8 +227,9 @@ class Transcription:
         answered = release.isfinite().reshape(len(release), -1).all(-1)
         if not answered.any():
             raise RunError(
-                f"round {round_index}: the teachers agree on no query, so none was answered; lower "
-                "consensus, or ask without it"
+                f"round {round_index}: no query passed the test of consensus, or too few were asked "
+                "at once for a share of them to be one; start a new run with a lower consensus, "
+                "more queries, or without the test"
             )
         return RoundReleases(
             index=round_index,
@@ -270,7 +276,8 @@ class Transcription:
             students.append(self.execution.place(restarted(self.student, seed=seed)))
             self.teach_student(students[-1], round_index, attempt=attempt)
         random = stream(recipe.seed, round_index, "polish")
-        images, _ = self._draw(_UNLABELLED, generator_share=recipe.generator_share, random=random)
+        share = recipe.generator_share if round_index > 1 else 0.0  # it has learned nothing before
+        images, _ = self._draw(_UNLABELLED, generator_share=share, random=random)
         steps = recipe.polish_steps
         with self._phase("polish", total=steps, round_index=round_index) as advance:
             fit_to_agreed(
@@ -432,6 +439,9 @@ def start(
     """Start a run from a configuration; :func:`transcribe` is the friendlier way in."""
     mechanism = mechanism or config.mechanism(members=teacher.members)
     calibrated = _calibrated(mechanism, config, teacher)
+    config.objective_function(
+        members=teacher.members
+    )  # refused, if at all, before anything is spent
     players = _players(config, teacher, student, generator)
     facts = {
         "format": "dpsd-student",
@@ -556,7 +566,8 @@ def _recorded(
             "teacher_weights": teacher.weights_location,
             "input_shape": teacher.input_shape,
             "num_classes": teacher.num_classes,
-            "scores": teacher.scores,
+            # Each member of a committee has its own; an ensemble's file says.
+            "scores": teacher.scores if teacher.members == 1 else "auto",
         }
         if teacher.normalization is not None:
             settings["mean"], settings["deviation"] = map(tuple, teacher.normalization)

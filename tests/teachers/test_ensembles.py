@@ -68,7 +68,7 @@ def test_closed_form_teachers_know_digits(
 def test_members_answer_for_themselves(stacked: dict[str, Tensor]) -> None:
     module = build_classifier("scattering", input_shape=(1, 8, 8), num_classes=10, seed=0)
     together = EnsembleTeacher(
-        module, stacked, input_shape=(1, 8, 8), num_classes=10, description="ten"
+        module, stacked, input_shape=(1, 8, 8), num_classes=10, description="ten", key=b"secret"
     )
     images = torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     answers = open_for_mechanism(together.ask(images, query_batch=0))
@@ -124,7 +124,7 @@ def test_other_architectures_train_shard_by_shard_and_go_on(
         train_ensemble(digits, shards, parts=parts, model="lenet5", epochs=1)
     module = build_classifier("cnn", input_shape=(1, 8, 8), num_classes=10, seed=0)
     teacher = EnsembleTeacher(
-        module, whole, input_shape=(1, 8, 8), num_classes=10, description="three"
+        module, whole, input_shape=(1, 8, 8), num_classes=10, description="three", key=b"secret"
     )
     answers = open_for_mechanism(teacher.ask(torch.rand(4, 1, 8, 8), query_batch=0))
     assert answers.shape == (3, 4, 10)
@@ -140,6 +140,10 @@ def test_damaged_ensembles_are_refused(
     path = stored(tmp_path / "no-shards", stacked, shards, "scattering")
     (path / "shards.safetensors").unlink()
     with pytest.raises(TeacherError, match="disjoint"):
+        load_teacher(path)
+    path = stored(tmp_path / "another-deal", stacked, shards, "scattering")
+    Shards.assign(load_dataset("digits", "train").images, teachers=10, seed=1).save(path)
+    with pytest.raises(TeacherError, match="trained on what"):
         load_teacher(path)
     path = stored(tmp_path / "swapped", stacked, shards, "scattering")
     described = json.loads((path / "teacher.json").read_text())
@@ -172,6 +176,7 @@ def test_committees_of_any_teachers(tmp_path: Path) -> None:
         (lambda: [teacher("a")], "at least two"),
         (lambda: [teacher("a"), teacher("a")], "are the same"),
         (lambda: [teacher("a"), teacher("b", classes=4)], "same questions"),
+        (lambda: [teacher("a"), Committee([teacher("b"), teacher("c")])], "an ensemble itself"),
     ],
 )
 def test_committees_that_do_not_fit(members: Callable[[], list[Teacher]], message: str) -> None:
@@ -193,7 +198,30 @@ def test_asking_an_ensemble_takes_bounded_memory(stacked: dict[str, Tensor]) -> 
     module = build_classifier("scattering", input_shape=(1, 8, 8), num_classes=10, seed=0)
     many = {name: part.repeat(500, *[1] * (part.ndim - 1)) for name, part in stacked.items()}
     large = EnsembleTeacher(
-        module, many, input_shape=(1, 8, 8), num_classes=10, description="five thousand"
+        module,
+        many,
+        input_shape=(1, 8, 8),
+        num_classes=10,
+        description="five thousand",
+        key=b"secret",
     )
     assert large.query_batch * large.members * 10 <= 2**24
     assert large.query_batch > 100
+
+
+def test_a_fingerprint_says_nothing_without_the_key(stacked: dict[str, Tensor]) -> None:
+    def fingerprint(key: bytes) -> str:
+        module = build_classifier("scattering", input_shape=(1, 8, 8), num_classes=10, seed=0)
+        return EnsembleTeacher(
+            module, stacked, input_shape=(1, 8, 8), num_classes=10, description="ten", key=key
+        ).fingerprint
+
+    assert fingerprint(b"one") == fingerprint(b"one") != fingerprint(b"other")
+
+
+def test_one_teacher_may_not_answer_as_many() -> None:
+    def scores(images: Tensor) -> Tensor:
+        return images.flatten(1)[:, :3].expand(4, -1, -1)
+
+    with pytest.raises(TeacherError, match=r"shape \(4, 5, 3\) instead of \(5, 3\)"):
+        load_teacher(scores, input_shape=(1, 8, 8), name="four")

@@ -198,7 +198,7 @@ def _train_ensemble(
     found = load_teacher(out, device=settings["device"]).predict_classes(testing.images)
     accuracy = float((found == testing.labels).double().mean())
     save_teacher(out, stacked, replace(record, accuracy=accuracy))
-    if parts.exists():
+    if not closed_form:
         shutil.rmtree(parts)
     smallest = min(map(len, dealt.rows()))
     say(

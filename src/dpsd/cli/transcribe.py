@@ -26,6 +26,10 @@ from dpsd.transcription import Observer
 _CHANGEABLE = {"teacher_weights"}
 
 
+#: Asked for nothing else, an ensemble protects records.
+_ENSEMBLE = {**ENSEMBLE_DEFAULTS, "adjacency": "teacher"}
+
+
 def command() -> click.Command:
     """The command with all its flags."""
     app = typer.Typer(
@@ -84,7 +88,8 @@ def _transcribe(
     """Turn a teacher into a student through privatised answers to synthetic queries.
 
     TEACHER is what train-teacher wrote, a .onnx or .pt2 file, package.module:factory, or a
-    directory of several of these: an ensemble, whose ε under teacher adjacency protects a person.
+    directory of several of these: an ensemble, whose ε under teacher adjacency, its default,
+    protects a training record; it asks few queries and reads them often (see --print-config).
 
     The noise is calibrated so that the whole run spends --epsilon under --adjacency at --delta.
 
@@ -98,7 +103,7 @@ def _transcribe(
     else:
         values = {} if config is None else read_toml(config)
         values |= chosen | ({} if teacher is None else {"teacher": teacher})
-        defaults = ENSEMBLE_DEFAULTS if is_ensemble(values.get("teacher")) else {}
+        defaults = _ENSEMBLE if is_ensemble(values.get("teacher")) else {}
         settings = TranscriptionConfig(**defaults | values)
         if out is None and not print_config:
             raise ConfigError("say where to write the run with --out, or --resume a run")

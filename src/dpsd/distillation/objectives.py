@@ -21,8 +21,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dpsd.errors import ConfigError
-
 
 def posterior(prior: Tensor, log_likelihood: Tensor) -> Tensor:
     """The denoised label ``π(c) ∝ prior(c) exp(log_likelihood(c))``.
@@ -149,19 +147,12 @@ class DKD:
 class VoteShares:
     """Squared error between the student's prediction and the teachers' vote shares.
 
-    For many teachers. Under Gaussian noise it is the exact likelihood of the releases, if the
-    student's prediction is taken to be the share of the teachers that say each class.
-
-    Raises:
-        ConfigError: releases of one teacher, which has no shares.
+    For many teachers. For noisy votes it is the exact likelihood of the releases, if the student's
+    prediction is taken to be the share of the teachers that say each class.
     """
 
     def __call__(self, logits: Tensor, evidence: Evidence) -> Tensor:
-        if evidence.shares is None:
-            raise ConfigError(
-                "objective 'shares' learns how many of several teachers say each class, and this "
-                "is one teacher; use 'marginal' or 'dkd'"
-            )
+        assert evidence.shares is not None, "one teacher has no shares; Recipe refuses it earlier"
         # Times four, gradients are about as large as those of the other objectives.
         return 4 * (logits.softmax(-1) - evidence.shares).square().sum(-1).mean()
 

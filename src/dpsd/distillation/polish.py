@@ -24,15 +24,15 @@ from dpsd.execution import Execution
 
 
 def restarted(student: nn.Module, *, seed: int) -> nn.Module:
-    """A copy with new initial weights, drawn from ``seed``.
+    """A copy with new initial weights, drawn from ``seed``, in all layers that can be reset.
 
     >>> layer = nn.Linear(2, 2)
     >>> bool(restarted(layer, seed=1).weight.equal(layer.weight))
     False
     """
-    fresh = copy.deepcopy(student)
+    fresh = copy.deepcopy(student).cpu()
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # the CPU's alone
         for layer in fresh.modules():
             if callable(reset := getattr(layer, "reset_parameters", None)):
                 reset()

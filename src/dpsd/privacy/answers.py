@@ -33,7 +33,15 @@ class RawAnswers:
         self.__probabilities = probabilities
 
     @classmethod
-    def seal(cls, answers: object, *, batch: int, num_classes: int, scores: Scores) -> RawAnswers:
+    def seal(
+        cls,
+        answers: object,
+        *,
+        batch: int,
+        num_classes: int,
+        scores: Scores,
+        members: int | None = None,
+    ) -> RawAnswers:
         """Check a teacher's answers and seal them as probabilities.
 
         Args:
@@ -42,6 +50,7 @@ class RawAnswers:
             batch: the number of images asked about.
             num_classes: the number of classes the teacher has.
             scores: ``"logits"`` (a softmax is applied) or ``"probabilities"``.
+            members: how many teachers there are, if that is known; one has no teacher axis.
 
         Raises:
             AnswerCheckError: wrong type, shape, or values that are not finite or no distribution.
@@ -51,6 +60,9 @@ class RawAnswers:
         shape = tuple(answers.shape)
         if len(shape) not in (2, 3):
             raise AnswerCheckError(f"shape {shape} instead of ({batch}, {num_classes})")
+        if members is not None and shape[:-2] != (() if members == 1 else (members,)):
+            wanted = (batch, num_classes) if members == 1 else (members, batch, num_classes)
+            raise AnswerCheckError(f"shape {shape} instead of {wanted}")
         if shape[-2] != batch:
             raise AnswerCheckError(f"{shape[-2]} answers for a batch of {batch} images")
         if shape[-1] != num_classes:

@@ -42,9 +42,12 @@ ENSEMBLE_LIMITS = (
     "holds: every record was in the data of one teacher only ({disjoint}); each teacher was "
     "trained on its own data alone, independently of the others; and the assignment of records to "
     "teachers, the architecture and all hyperparameters were chosen without looking at the data. "
-    "The unit is one record: a person who has several is covered for each, and for all of them "
-    "only at as many times this epsilon. It covers the student, the generator and everything else "
-    "in the run directory; it does not cover the teachers, which stay as private as their data."
+    "Neighbouring data sets have as many records at the same positions, none of them twice, and "
+    "differ in one: a person who has several records is covered for each, and for all of them only "
+    "at as many times this epsilon. It covers what the mechanism released and all that was made of "
+    "it: the student, the generator, the pictures and figures. It does not cover the teachers, "
+    "which stay as private as their data, nor the fact that a run stopped because one of them "
+    "failed to answer."
 )
 
 NOT_PRIVATE = (

@@ -3,8 +3,10 @@
 One JSON line an entry, appended, flushed and synced to disk. A reservation says what a round is
 about to ask and what that costs; a commitment says that its releases are safely stored, and the
 last entry which student came of it. A reservation without a commitment (a crash, a bad answer)
-counts as spent all the same. Every line holds the hash of the one before, so none can be changed or
-taken out unnoticed. A line without its newline was cut off by a crash: the teacher was not asked.
+counts as spent all the same. Every line holds the hash of the one before, so a line that is changed
+or taken out breaks the chain, and the certificate names the last, so the chain cannot be cut short;
+who rewrites all of them together is not stopped. A line without its newline was cut off by a crash:
+the teacher was not asked.
 
 >>> import tempfile
 >>> from dpsd.privacy.mechanisms import RandomizedResponse
@@ -67,6 +69,12 @@ class Ledger:
     def commit(self, *, round_index: int, sha256: str) -> None:
         """Record that a round's releases are stored, with the hash of their file."""
         self._append({"entry": "commit", "round": round_index, "sha256": sha256})
+
+    def is_committed(self, round_index: int) -> bool:
+        """Whether a round's releases are recorded as stored."""
+        return any(
+            entry["entry"] == "commit" and entry["round"] == round_index for entry in self.entries()
+        )
 
     def finish(self, *, student: str, generator: str) -> None:
         """Record which models came of it, by their files' hashes; saying so again adds nothing."""
@@ -163,7 +171,8 @@ class Ledger:
             sync_folder(self.path.parent)
         except OSError as error:
             raise RunError(
-                f"ledger {self.path} could not be written ({error}), so the teacher is not asked"
+                f"ledger {self.path} could not be written ({error}); before it is, the teacher is "
+                "not asked"
             ) from None
 
 

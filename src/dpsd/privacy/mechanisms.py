@@ -486,14 +486,13 @@ class NoisySum(Mechanism):
 
     def privatize(self, answers: RawAnswers, prior: Tensor) -> Tensor:
         """Release noisy sums: float32 ``(N, K)`` for answers ``(teachers, N, K)``."""
-        votes = self._counted(answers, prior)
+        votes = self._counted(open_for_mechanism(answers).argmax(-1), prior)
         total = self._summed(votes, prior.double())
         noise = self.noise.gaussian(tuple(total.shape)).to(total.device)
         return (total + self._noise_multiplier * noise).float()
 
-    def _counted(self, answers: RawAnswers, prior: Tensor) -> Tensor:
+    def _counted(self, labels: Tensor, prior: Tensor) -> Tensor:
         """How many teachers say each class, ``(N, K)``."""
-        labels = open_for_mechanism(answers).argmax(-1)
         if labels.ndim != 2 or len(labels) != self._teachers:
             raise ConfigError(
                 f"{type(self).__name__} is for {self._teachers} teachers; the answers are of shape "
@@ -619,7 +618,7 @@ class ConfidentVotes(NoisyVotes):
         }
 
     def privatize(self, answers: RawAnswers, prior: Tensor) -> Tensor:
-        votes = self._counted(answers, prior)
+        votes = self._counted(open_for_mechanism(answers).argmax(-1), prior)
         noise = self.noise.gaussian((votes.shape[0],)).to(votes.device)
         seeming = votes.amax(-1) + self.test_noise * self._noise_multiplier * noise
         clearest = seeming.argsort(descending=True)[: int(self.answered * len(votes))]

@@ -136,6 +136,7 @@ class Teacher(ABC):
                 batch=len(images),
                 num_classes=self.num_classes,
                 scores=self.scores,
+                members=self.members,
             )
         except Exception as error:  # noqa: BLE001 - foreign code may raise anything
             failure = _described(error)
@@ -204,7 +205,12 @@ class Teacher(ABC):
             _PROBE_IMAGES, *self.input_shape, generator=torch.Generator().manual_seed(0)
         )
         try:
-            return _interface(self._answers(noise), num_classes=num_classes, scores=scores)
+            return _interface(
+                self._answers(noise),
+                num_classes=num_classes,
+                scores=scores,
+                members=self.members,
+            )
         except Exception as error:  # noqa: BLE001 - foreign code may raise anything
             failure = _described(error)
         raise TeacherError(
@@ -269,14 +275,16 @@ def _described(error: Exception) -> str:
 
 
 def _interface(
-    answers: object, *, num_classes: int | None, scores: DeclaredScores
+    answers: object, *, num_classes: int | None, scores: DeclaredScores, members: int
 ) -> tuple[int, Scores]:
     """Class count and format of the probe's answers: all that is ever taken from them."""
     if num_classes is None:
         num_classes = _count_classes(answers)
     if scores == "auto":
         scores = "probabilities" if _are_probabilities(answers) else "logits"
-    RawAnswers.seal(answers, batch=_PROBE_IMAGES, num_classes=num_classes, scores=scores)
+    RawAnswers.seal(
+        answers, batch=_PROBE_IMAGES, num_classes=num_classes, scores=scores, members=members
+    )
     return num_classes, scores
 
 

@@ -32,7 +32,7 @@ from dpsd.models import build_classifier
 from dpsd.teachers.base import DeclaredScores, Precision, Shape, Teacher, agree, checked_shape
 from dpsd.teachers.ensemble import EnsembleTeacher
 from dpsd.teachers.module import ModuleTeacher
-from dpsd.teachers.sharding import Shards
+from dpsd.teachers.sharding import SHARDS_FILE, Shards
 from dpsd.teachers.weights import fill_module, read_weights
 
 DESCRIPTION_FILE = "teacher.json"
@@ -97,6 +97,8 @@ def save_teacher(
         **asdict(record),
         "weights_sha256": hashlib.sha256(encoded).hexdigest(),
     }
+    if record.members > 1:
+        description["shards_sha256"] = _file_hash(directory / SHARDS_FILE)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         _write_atomically(directory / WEIGHTS_FILE, encoded)
@@ -158,7 +160,7 @@ def load_directory(
         raise TeacherError(f"{path}: {error}") from None
     trained_on = f"{record.model} trained on {record.data or 'unnamed data'}"
     if record.members > 1:
-        _check_members(directory, record, state)
+        shards = _checked_shards(directory, record, state)
         fill_module(module, {name: part[0] for name, part in state.items()}, where=str(directory))
         return EnsembleTeacher(
             module,
@@ -170,6 +172,7 @@ def load_directory(
             precision=precision,
             description=f"{record.members} of {trained_on}",
             is_disjoint=True,
+            key=shards.key,
         )
     fill_module(module, state, where=str(weights_path))
     return ModuleTeacher(
@@ -183,18 +186,21 @@ def load_directory(
     )
 
 
-def _check_members(directory: Path, record: TeacherRecord, state: Mapping[str, Tensor]) -> None:
-    """That every weight is there for every member, and that their shards are disjoint."""
+def _checked_shards(directory: Path, record: TeacherRecord, state: Mapping[str, Tensor]) -> Shards:
+    """The shards: disjoint, those that the teachers were trained on, and as many as weights."""
     if any(part.ndim == 0 or len(part) != record.members for part in state.values()):
         raise TeacherError(
             f"{directory / WEIGHTS_FILE} does not hold {record.members} teachers, as "
             f"{DESCRIPTION_FILE} says: copy the whole directory again"
         )
-    if Shards.load(directory).teachers != record.members:
+    shards = Shards.load(directory)
+    described = json.loads((directory / DESCRIPTION_FILE).read_text(encoding="utf-8"))
+    if described.get("shards_sha256") != _file_hash(directory / SHARDS_FILE):
         raise TeacherError(
-            f"{directory} has shards for another number of teachers than {record.members}: copy "
-            "the whole directory again"
+            f"{directory / SHARDS_FILE} is not the file that {DESCRIPTION_FILE} describes (sha256 "
+            "differs), so nobody can tell who was trained on what: copy the whole directory again"
         )
+    return shards
 
 
 def _read_description(directory: Path) -> tuple[TeacherRecord, str]:
@@ -231,6 +237,13 @@ def _read_description(directory: Path) -> tuple[TeacherRecord, str]:
             f"{path} is damaged ({type(error).__name__}: {error}): copy the directory again, "
             "or train the teacher anew"
         ) from None
+
+
+def _file_hash(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise TeacherError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def _write_atomically(path: Path, content: bytes) -> None:

@@ -16,6 +16,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -24,7 +25,7 @@ from torch.func import functional_call
 
 from dpsd.errors import TeacherError
 from dpsd.teachers.base import DeclaredScores, Precision, Shape, Teacher
-from dpsd.teachers.fingerprint import fingerprint_tensors
+from dpsd.teachers.fingerprint import fingerprint_names, fingerprint_tensors
 from dpsd.teachers.module import checked_device
 
 _HEAD = "head"
@@ -43,6 +44,8 @@ class EnsembleTeacher(Teacher):
         description: for reports.
         scores: what the members return.
         is_disjoint: whether their shards were checked to be disjoint.
+        key: of the fingerprint, a secret of the teachers' owner. Runs publish the fingerprint, and
+            whoever knows all records but one could train on each candidate and compare hashes.
 
     Where members differ in a last linear layer alone (as with ``scattering``), its input is
     computed once and all answers are one product of matrices.
@@ -60,10 +63,11 @@ class EnsembleTeacher(Teacher):
         description: str,
         scores: DeclaredScores = "logits",
         is_disjoint: bool = False,
+        key: bytes,
     ) -> None:
         self.members = len(next(iter(stacked.values())))
         self.is_disjoint = is_disjoint
-        fingerprint = fingerprint_tensors(stacked)
+        fingerprint = fingerprint_tensors(stacked, key=key)
         self._device, self._precision = checked_device(device), precision
         self._stacked = {
             name: part.to(self._device, torch.float32 if part.is_floating_point() else part.dtype)
@@ -109,6 +113,8 @@ class Committee(Teacher):
         teachers: at least two, of the same input shape and classes.
 
     Whether they were trained on disjoint data is for their owner to say: nothing here can tell.
+    A committee goes by its members' places and names, and not by a hash of their weights, which a run
+    would publish; modules without either get a name that lasts as long as the process.
 
     Raises:
         TeacherError: fewer than two, two that are the same, or two that do not fit together.
@@ -125,8 +131,9 @@ class Committee(Teacher):
                     f"{other.num_classes} classes, {first.description} {first.input_shape} and "
                     f"{first.num_classes}: an ensemble's teachers answer the same questions"
                 )
-        prints = sorted(teacher.fingerprint for teacher in teachers)
-        if len(set(prints)) < len(prints):
+        if nested := [teacher.description for teacher in teachers if teacher.members > 1]:
+            raise TeacherError(f"{nested[0]} is an ensemble itself: give its members")
+        if len({teacher.fingerprint for teacher in teachers}) < len(teachers):
             raise TeacherError(
                 "two of the ensemble's teachers are the same: whoever is in the data of one "
                 "would be counted twice"
@@ -137,7 +144,7 @@ class Committee(Teacher):
         super().__init__(
             input_shape=first.input_shape,
             num_classes=first.num_classes,
-            fingerprint=fingerprint_tensors({}, names=prints),
+            fingerprint=fingerprint_names(sorted(map(_public_name, teachers))),
             description=f"{len(teachers)} teachers, {first.description} among them",
             scores="probabilities",
         )
@@ -150,6 +157,14 @@ class Committee(Teacher):
                 return scores
             answers.append(scores.float().softmax(-1) if teacher.scores == "logits" else scores)
         return torch.stack([part.float() for part in answers])
+
+
+def _public_name(teacher: Teacher) -> str:
+    """What a teacher may be called in a run: never a hash of its weights, for those are private."""
+    if teacher.location is not None:
+        return teacher.location
+    is_named = teacher.fingerprint.startswith("callable:")
+    return teacher.fingerprint if is_named else secrets.token_hex(16)
 
 
 def _shared_body(module: nn.Module) -> nn.Module | None:

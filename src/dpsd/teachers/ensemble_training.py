@@ -75,7 +75,9 @@ def train_ensemble(
     if model == CLOSED_FORM:
         return _ridge_heads(data, shards, seed=seed, advance=advance)
     if parts is not None:
-        dealt = fingerprint_tensors({"shard": shards.shard, "images": data.images})
+        dealt = fingerprint_tensors(
+            {"shard": shards.shard, "images": data.images, "labels": data.labels}
+        )
         _claim(parts, model=model, seed=seed, dealt=dealt, **training)
     members = []
     for index, rows in enumerate(shards.rows()):

@@ -10,6 +10,7 @@ True
 from __future__ import annotations
 
 import hashlib
+import hmac
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -34,15 +35,21 @@ def fingerprint_module(module: nn.Module) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def fingerprint_tensors(tensors: Mapping[str, Tensor], *, names: Iterable[str] = ()) -> str:
-    """Hash named tensors, and further names, in order."""
+def fingerprint_names(names: Iterable[str]) -> str:
+    """Hash names, in the order given."""
     digest = hashlib.sha256()
     for name in names:
         _feed(digest, name.encode())
+    return f"sha256:{digest.hexdigest()}"
+
+
+def fingerprint_tensors(tensors: Mapping[str, Tensor], *, key: bytes = b"") -> str:
+    """Hash named tensors under a key, without which nobody can hash others and compare."""
+    digest = hmac.new(key, digestmod=hashlib.sha256)
     for name, tensor in sorted(tensors.items()):
         _feed(digest, f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
         _feed(digest, _tensor_bytes(tensor))
-    return f"sha256:{digest.hexdigest()}"
+    return f"{'hmac-' if key else ''}sha256:{digest.hexdigest()}"
 
 
 def fingerprint_records(records: Mapping[str, bytes]) -> str:
@@ -65,7 +72,7 @@ def fingerprint_files(paths: Iterable[Path]) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def _feed(digest: hashlib._Hash, content: bytes) -> None:
+def _feed(digest: hashlib._Hash | hmac.HMAC, content: bytes) -> None:
     # The length first, so that moving a byte from one piece to the next changes the hash.
     digest.update(len(content).to_bytes(8, "big"))
     digest.update(content)
