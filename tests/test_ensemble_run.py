@@ -61,7 +61,7 @@ def committee() -> Committee:
 def test_a_student_learns_from_noisy_sums(
     kind: type[NoisyVotes], committee: Committee, tmp_path: Path
 ) -> None:
-    larger = {"rounds": 3, "queries": 500, "student_steps": 150, "batch_size": 64}
+    larger = {"rounds": 3, "queries": 800, "student_steps": 300, "batch_size": 64}
     recipe = Recipe.suited_to(committee, **SMALL | larger)
     run = dpsd.transcribe(
         committee, mechanism=kind(noise=NOISE), budget=BUDGET, out=tmp_path / "run", recipe=recipe
@@ -69,10 +69,10 @@ def test_a_student_learns_from_noisy_sums(
     random = torch.Generator().manual_seed(1)
     images = StructuredNoise((1, 8, 8)).sample(600, generator=random)
     agree = run.student(images).argmax(-1) == committee.predict_classes(images)
-    assert agree.double().mean() > 0.75
+    assert agree.double().mean() > 0.7
     assert run.certificate.spent.teacher == pytest.approx(50, rel=1e-4)
     assert run.certificate.spent.teacher <= 50
-    assert run.certificate.events == {"response": 1, "round": 3, "teacher": 1500}
+    assert run.certificate.events == {"response": 1, "round": 3, "teacher": 2400}
     assert run.certificate.mechanism["teachers"] == 60
     stated = json.loads((tmp_path / "run" / "certificate.json").read_text())
     assert stated["headline"].startswith(
@@ -173,7 +173,7 @@ def test_consensus_is_tested_before_answers_are_paid_for(
     recorded = RunDirectory.open(tmp_path / "run").config().mechanism(members=60)
     assert isinstance(recorded, ConfidentVotes)
     assert (recorded.threshold, recorded.answered, recorded.test_noise) == (0.6, 0.4, 2.0)
-    with pytest.raises(dpsd.RunError, match="agree on no query"):
+    with pytest.raises(dpsd.RunError, match="no query passed the test of consensus"):
         dpsd.transcribe(
             committee,
             mechanism=ConfidentVotes(answered=0.4, noise=NOISE),

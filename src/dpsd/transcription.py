@@ -227,9 +227,9 @@ class Transcription:
         answered = release.isfinite().reshape(len(release), -1).all(-1)
         if not answered.any():
             raise RunError(
-                f"round {round_index}: no query passed the test of consensus, or too few were asked "
-                "at once for a share of them to be one; start a new run with a lower consensus, "
-                "more queries, or without the test"
+                f"round {round_index}: no query passed the test of consensus, or too few were "
+                "asked at once for a share of them to be one; start a new run with a lower "
+                "consensus, more queries, or without the test"
             )
         return RoundReleases(
             index=round_index,

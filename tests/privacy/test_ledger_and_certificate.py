@@ -93,7 +93,7 @@ def test_a_full_disk_stops_the_asking(ledger: Ledger, monkeypatch: pytest.Monkey
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("dpsd.privacy.ledger.os.fsync", full)
-    with pytest.raises(RunError, match=r"No space left.*so the teacher is not asked"):
+    with pytest.raises(RunError, match=r"No space left.*the teacher is not asked"):
         reserve(ledger, 1, mechanism=RESPONSE)
 
 

@@ -113,8 +113,8 @@ class Committee(Teacher):
         teachers: at least two, of the same input shape and classes.
 
     Whether they were trained on disjoint data is for their owner to say: nothing here can tell.
-    A committee goes by its members' places and names, and not by a hash of their weights, which a run
-    would publish; modules without either get a name that lasts as long as the process.
+    A committee goes by its members' places and names, and not by a hash of their weights, which a
+    run would publish; modules without either get a name that lasts as long as the process.
 
     Raises:
         TeacherError: fewer than two, two that are the same, or two that do not fit together.

@@ -198,12 +198,11 @@ def _load_path(
         if not (path / DESCRIPTION_FILE).exists() and (members := _members_in(path)):
             return Committee(
                 [
-                    _load_path(
+                    load_teacher(
                         member,
                         input_shape=input_shape,
                         num_classes=num_classes,
                         scores=scores,
-                        normalization=None,
                         device=device,
                         precision=precision,
                     )
