@@ -19,11 +19,12 @@ from dpsd import (
     ReproducibleNoise,
     RunDirectory,
     SummedGradients,
+    TranscriptionConfig,
 )
 from dpsd.models import build_classifier
 from dpsd.synthesis.sources import StructuredNoise
 from dpsd.teachers import Committee, Teacher, TeacherRecord, save_teacher
-from dpsd.transcription import _doubtful
+from dpsd.transcription import _doubtful, start
 
 NOISE = ReproducibleNoise(seed=5)
 BUDGET = Budget(epsilon=50.0, delta=1e-5, adjacency="teacher")
@@ -125,6 +126,14 @@ def test_mechanisms_and_teachers_must_fit(committee: Committee, tmp_path: Path) 
             out=tmp_path / "shares",
             recipe=Recipe(**SMALL, objective="shares"),
         )
+    with pytest.raises(ConfigError, match="among several teachers"):
+        start(
+            TranscriptionConfig(teacher="one", epsilon=1.0, consensus=0.5),
+            one,
+            out=tmp_path / "shares",
+        )
+    with pytest.raises(ConfigError, match="protect 'data' sums gradients"):
+        TranscriptionConfig(teacher="many", epsilon=1.0, consensus=0.5, protect="data")
     assert not (tmp_path / "shares").exists()  # refused before anything was spent
     assert Recipe.suited_to(one) == Recipe()
     assert Recipe.suited_to(committee).objective_function(members=60) != Recipe()

@@ -293,7 +293,15 @@ class TranscriptionConfig(Recipe):
         return Budget(epsilon=self.epsilon, delta=self.delta, adjacency=self.adjacency)
 
     def mechanism(self, *, members: int = 1) -> Mechanism:
-        """The mechanism for so many teachers, not yet calibrated."""
+        """The mechanism for so many teachers, not yet calibrated.
+
+        Raises:
+            ConfigError: a test of consensus where there are no votes to test.
+        """
+        if self.consensus is not None and self.protect == "data":
+            raise ConfigError(
+                "consensus is tested on votes, and protect 'data' sums gradients; use 'labels'"
+            )
         mechanism: Mechanism
         if members > 1:
             mechanism = SummedGradients() if self.protect == "data" else self._votes()

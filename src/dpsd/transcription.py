@@ -439,9 +439,10 @@ def start(
     """Start a run from a configuration; :func:`transcribe` is the friendlier way in."""
     mechanism = mechanism or config.mechanism(members=teacher.members)
     calibrated = _calibrated(mechanism, config, teacher)
-    config.objective_function(
-        members=teacher.members
-    )  # refused, if at all, before anything is spent
+    # What makes no sense is refused before anything is spent.
+    config.objective_function(members=teacher.members)
+    if config.consensus is not None and teacher.members == 1:
+        raise ConfigError("consensus is tested among several teachers, and this is one")
     players = _players(config, teacher, student, generator)
     facts = {
         "format": "dpsd-student",
