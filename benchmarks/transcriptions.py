@@ -100,16 +100,27 @@ CASES: dict[str, Case] = {
 }
 
 #: Record-level: many teachers, each on a shard of its own; `--shards` tries other numbers.
-AT_10 = {"first_queries": 20_000, "queries": 10_000, "rounds": 3, "student_steps": 2_500}
+AT_10 = {
+    "first_queries": 24_000,
+    "queries": 12_000,
+    "rounds": 3,
+    "generator_share": 0.6,
+    "student_steps": 3_500,
+}
 for _name, _data, _sources in (
     ("mnist", "mnist", ["noise"]),
     ("fashion", "fashion-mnist", ["silhouettes"]),
 ):
     CASES[f"{_name}-record-1"] = Case(
-        _data, "labels", 1.0, "teacher", {"sources": _sources}, shards=3_000
+        _data,
+        "labels",
+        1.0,
+        "teacher",
+        {"sources": _sources, "generator_share": 0.0},
+        shards=3_000,
     )
     CASES[f"{_name}-record-10"] = Case(
-        _data, "labels", 10.0, "teacher", {**AT_10, "sources": _sources}, shards=500
+        _data, "labels", 10.0, "teacher", {**AT_10, "sources": _sources}, shards=1_000
     )
 
 #: Short runs in which one part is taken out or exchanged at a time.
