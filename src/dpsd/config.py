@@ -276,7 +276,6 @@ class TranscriptionConfig(Recipe):
     def _check_privacy(self) -> TranscriptionConfig:
         self.budget()
         self.mechanism()
-        self.mechanism(members=2)
         return self
 
     def _votes(self) -> NoisyVotes:

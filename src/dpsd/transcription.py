@@ -231,14 +231,16 @@ class Transcription:
                 "asked at once for a share of them to be one; start a new run with a lower "
                 "consensus, more queries, or without the test"
             )
-        return RoundReleases(
-            index=round_index,
-            queries=queries[answered],
-            prior=prior[answered],
-            predicted=predicted[answered],
-            source=source[answered],
-            release=release[answered],
-        )
+        columns = {
+            "queries": queries,
+            "prior": prior,
+            "predicted": predicted,
+            "source": source,
+            "release": release,
+        }
+        if not answered.all():  # else a million queries would be copied for nothing
+            columns = {name: column[answered] for name, column in columns.items()}
+        return RoundReleases(index=round_index, **columns)
 
     def teach_student(self, student: nn.Module, round_index: int, *, attempt: int = 0) -> float:
         """A student learns from the new releases and from earlier ones again."""

@@ -112,8 +112,7 @@ class Ledger:
     @property
     def head(self) -> str:
         """The hash of the last line, which stands for them all."""
-        lines = self._lines() if self.path.exists() else []
-        return hashlib.sha256(lines[-1]).hexdigest() if lines else _FIRST
+        return _head(self._lines() if self.path.exists() else [])
 
     def reservations(self) -> list[dict[str, Any]]:
         """The entries that spend."""
@@ -161,10 +160,11 @@ class Ledger:
 
     def _append(self, entry: dict[str, Any]) -> None:
         time = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        stamped = {"time": time, **entry, "previous": self.head}
+        lines = self._lines() if self.path.exists() else []
+        stamped = {"time": time, **entry, "previous": _head(lines)}
         try:
             with self.path.open("ab") as file:
-                file.truncate(sum(len(line) + 1 for line in self._lines()))
+                file.truncate(sum(len(line) + 1 for line in lines))
                 file.write(json.dumps(stamped).encode() + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
@@ -174,6 +174,10 @@ class Ledger:
                 f"ledger {self.path} could not be written ({error}); before it is, the teacher is "
                 "not asked"
             ) from None
+
+
+def _head(lines: list[bytes]) -> str:
+    return hashlib.sha256(lines[-1]).hexdigest() if lines else _FIRST
 
 
 def _described(event: dp_accounting.DpEvent) -> dict[str, object]:

@@ -276,7 +276,33 @@ class RandomizedResponse(Mechanism):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gaussian(Mechanism):
+class GaussianNoise(Mechanism):
+    """What mechanisms with Gaussian noise share: how loud it is."""
+
+    noise_multiplier: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.noise_multiplier is not None and not (0 < self.noise_multiplier < math.inf):
+            raise ValueError(
+                f"noise_multiplier must be positive and finite, not {self.noise_multiplier}"
+            )
+
+    @property
+    def is_calibrated(self) -> bool:
+        return self.noise_multiplier is not None
+
+    def with_strength(self, strength: float) -> GaussianNoise:
+        return replace(self, noise_multiplier=1 / strength)
+
+    @property
+    def _noise_multiplier(self) -> float:
+        if self.noise_multiplier is None:
+            raise ValueError("noise_multiplier is not set: calibrate the mechanism to a budget")
+        return self.noise_multiplier
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gaussian(GaussianNoise):
     """Data-sensitive protection: Gaussian noise on normalised output gradients.
 
     The answer is the gradient of the distillation loss at the student's output,
@@ -299,7 +325,6 @@ class Gaussian(Mechanism):
 
     protects: ClassVar[str] = "data"
 
-    noise_multiplier: float | None = None
     bound: float = 1.0
     top_k: int | None = None
     scaling: Scaling = Scaling.NORMALIZE
@@ -307,22 +332,12 @@ class Gaussian(Mechanism):
     noise: NoiseSource = field(default_factory=SystemNoise)
 
     def __post_init__(self) -> None:
-        if self.noise_multiplier is not None and not (0 < self.noise_multiplier < math.inf):
-            raise ValueError(
-                f"noise_multiplier must be positive and finite, not {self.noise_multiplier}"
-            )
+        super().__post_init__()
         if not (0 < self.bound < math.inf):
             raise ValueError(f"bound must be positive and finite, not {self.bound}")
         if self.top_k is not None and self.top_k < 2:
             raise ValueError(f"top_k must be at least 2, not {self.top_k}")
         object.__setattr__(self, "scaling", Scaling(self.scaling))
-
-    @property
-    def is_calibrated(self) -> bool:
-        return self.noise_multiplier is not None
-
-    def with_strength(self, strength: float) -> Gaussian:
-        return replace(self, noise_multiplier=1 / strength)
 
     def parameters(self) -> dict[str, object]:
         return {
@@ -396,12 +411,6 @@ class Gaussian(Mechanism):
         return dp_accounting.GaussianDpEvent(noise_multiplier=self._noise_multiplier / 2)
 
     @property
-    def _noise_multiplier(self) -> float:
-        if self.noise_multiplier is None:
-            raise ValueError("noise_multiplier is not set: calibrate the mechanism to a budget")
-        return self.noise_multiplier
-
-    @property
     def _deviation(self) -> float:
         return self._noise_multiplier * self.bound
 
@@ -421,7 +430,7 @@ class Gaussian(Mechanism):
 
 
 @dataclass(frozen=True, kw_only=True)
-class NoisySum(Mechanism):
+class NoisySum(GaussianNoise):
     """Gaussian noise on a sum over many teachers, each of which says one class.
 
     A record of the training data reaches one teacher, if the teachers' data are disjoint; it can
@@ -437,7 +446,6 @@ class NoisySum(Mechanism):
         disagreement: how far the teachers agree; estimated from the releases by :meth:`informed`.
     """
 
-    noise_multiplier: float | None = None
     teachers: int | None = None
     noise: NoiseSource = field(default_factory=SystemNoise)
     disagreement: Disagreement | None = field(default=None, repr=False, compare=False)
@@ -446,10 +454,7 @@ class NoisySum(Mechanism):
     sensitivity: ClassVar[float]
 
     def __post_init__(self) -> None:
-        if self.noise_multiplier is not None and not (0 < self.noise_multiplier < math.inf):
-            raise ValueError(
-                f"noise_multiplier must be positive and finite, not {self.noise_multiplier}"
-            )
+        super().__post_init__()
         if self.teachers is not None and self.teachers < 2:
             raise ValueError(f"teachers must be at least 2, not {self.teachers}")
 
@@ -460,13 +465,6 @@ class NoisySum(Mechanism):
     @abstractmethod
     def _projections(self, release: Tensor, prior: Tensor) -> Projections:
         """What the releases' likelihood depends on."""
-
-    @property
-    def is_calibrated(self) -> bool:
-        return self.noise_multiplier is not None
-
-    def with_strength(self, strength: float) -> NoisySum:
-        return replace(self, noise_multiplier=1 / strength)
 
     def for_members(self, members: int) -> NoisySum:
         if members < 2:
@@ -527,12 +525,6 @@ class NoisySum(Mechanism):
     def name(self) -> str:
         """As certificates say it."""
         return "-".join(re.findall("[A-Z][a-z]+", type(self).__name__)).lower()
-
-    @property
-    def _noise_multiplier(self) -> float:
-        if self.noise_multiplier is None:
-            raise ValueError("noise_multiplier is not set: calibrate the mechanism to a budget")
-        return self.noise_multiplier
 
     @property
     def _teachers(self) -> int:

@@ -141,13 +141,13 @@ def load_directory(
         TeacherError: a directory that is incomplete, damaged, or says otherwise.
     """
     directory = Path(directory)
-    record, expected_hash = _read_description(directory)
+    record, hashes = _read_description(directory)
     path = directory / DESCRIPTION_FILE
     agree("input_shape", input_shape, record.input_shape, where=str(path))
     agree("num_classes", num_classes, record.num_classes, where=str(path))
     weights_path = directory / WEIGHTS_FILE
     state = read_weights(weights_path)
-    if hashlib.sha256(weights_path.read_bytes()).hexdigest() != expected_hash:
+    if _file_hash(weights_path) != hashes["weights_sha256"]:
         raise TeacherError(
             f"{weights_path} is not the file that {DESCRIPTION_FILE} describes (sha256 differs): "
             "copy the whole directory again, or train the teacher anew"
@@ -160,7 +160,7 @@ def load_directory(
         raise TeacherError(f"{path}: {error}") from None
     trained_on = f"{record.model} trained on {record.data or 'unnamed data'}"
     if record.members > 1:
-        shards = _checked_shards(directory, record, state)
+        shards = _checked_shards(directory, record, state, expected=hashes["shards_sha256"])
         fill_module(module, {name: part[0] for name, part in state.items()}, where=str(directory))
         return EnsembleTeacher(
             module,
@@ -186,7 +186,9 @@ def load_directory(
     )
 
 
-def _checked_shards(directory: Path, record: TeacherRecord, state: Mapping[str, Tensor]) -> Shards:
+def _checked_shards(
+    directory: Path, record: TeacherRecord, state: Mapping[str, Tensor], *, expected: str
+) -> Shards:
     """The shards: disjoint, those that the teachers were trained on, and as many as weights."""
     if any(part.ndim == 0 or len(part) != record.members for part in state.values()):
         raise TeacherError(
@@ -194,8 +196,7 @@ def _checked_shards(directory: Path, record: TeacherRecord, state: Mapping[str, 
             f"{DESCRIPTION_FILE} says: copy the whole directory again"
         )
     shards = Shards.load(directory)
-    described = json.loads((directory / DESCRIPTION_FILE).read_text(encoding="utf-8"))
-    if described.get("shards_sha256") != _file_hash(directory / SHARDS_FILE):
+    if _file_hash(directory / SHARDS_FILE) != expected:
         raise TeacherError(
             f"{directory / SHARDS_FILE} is not the file that {DESCRIPTION_FILE} describes (sha256 "
             "differs), so nobody can tell who was trained on what: copy the whole directory again"
@@ -203,7 +204,8 @@ def _checked_shards(directory: Path, record: TeacherRecord, state: Mapping[str, 
     return shards
 
 
-def _read_description(directory: Path) -> tuple[TeacherRecord, str]:
+def _read_description(directory: Path) -> tuple[TeacherRecord, dict[str, str]]:
+    """The record, and the hashes of the files that it describes."""
     path = directory / DESCRIPTION_FILE
     if not path.is_file():
         raise TeacherError(
@@ -229,7 +231,9 @@ def _read_description(directory: Path) -> tuple[TeacherRecord, str]:
                 "class_names": tuple(content.get("class_names", ())),
             }
         )
-        return record, str(content["weights_sha256"])
+        hashes = {"weights_sha256": str(content["weights_sha256"])}
+        hashes["shards_sha256"] = str(content.get("shards_sha256"))
+        return record, hashes
     except (OSError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, TeacherError):
             raise

@@ -85,15 +85,14 @@ class EnsembleTeacher(Teacher):
 
     def _scores(self, images: Tensor) -> object:
         images = images.to(self._device).contiguous(memory_format=torch.channels_last)
-        autocast = torch.autocast(
-            self._device.type, torch.bfloat16, enabled=self._precision == "bfloat16"
-        )
         if self._body is not None:
             # In float32: members differ by less than bfloat16 can tell apart.
             features = self._body(images)
             weight, bias = self._stacked[f"{_HEAD}.weight"], self._stacked[f"{_HEAD}.bias"]
             return torch.einsum("nf,tkf->tnk", features, weight) + bias.unsqueeze(1)
-        with autocast:
+        with torch.autocast(
+            self._device.type, torch.bfloat16, enabled=self._precision == "bfloat16"
+        ):
             return torch.stack(
                 [
                     functional_call(
@@ -140,7 +139,6 @@ class Committee(Teacher):
             )
         self._teachers = list(teachers)
         self.members = len(teachers)
-        self.is_disjoint = False
         super().__init__(
             input_shape=first.input_shape,
             num_classes=first.num_classes,
@@ -155,8 +153,9 @@ class Committee(Teacher):
             scores = teacher._answers(images)
             if not isinstance(scores, Tensor):
                 return scores
-            answers.append(scores.float().softmax(-1) if teacher.scores == "logits" else scores)
-        return torch.stack([part.float() for part in answers])
+            scores = scores.float()
+            answers.append(scores.softmax(-1) if teacher.scores == "logits" else scores)
+        return torch.stack(answers)
 
 
 def _public_name(teacher: Teacher) -> str:

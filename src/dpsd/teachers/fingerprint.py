@@ -29,9 +29,7 @@ def fingerprint_module(module: nn.Module) -> str:
     for name, child in module.named_modules():
         _feed(digest, f"{name}={type(child).__qualname__}".encode())
     tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-    for name, tensor in sorted(tensors.items()):
-        _feed(digest, f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
-        _feed(digest, _tensor_bytes(tensor))
+    _feed_tensors(digest, tensors)
     return f"sha256:{digest.hexdigest()}"
 
 
@@ -46,9 +44,7 @@ def fingerprint_names(names: Iterable[str]) -> str:
 def fingerprint_tensors(tensors: Mapping[str, Tensor], *, key: bytes = b"") -> str:
     """Hash named tensors under a key, without which nobody can hash others and compare."""
     digest = hmac.new(key, digestmod=hashlib.sha256)
-    for name, tensor in sorted(tensors.items()):
-        _feed(digest, f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
-        _feed(digest, _tensor_bytes(tensor))
+    _feed_tensors(digest, tensors)
     return f"{'hmac-' if key else ''}sha256:{digest.hexdigest()}"
 
 
@@ -70,6 +66,12 @@ def fingerprint_files(paths: Iterable[Path]) -> str:
             while chunk := file.read(_CHUNK_BYTES):
                 digest.update(chunk)
     return f"sha256:{digest.hexdigest()}"
+
+
+def _feed_tensors(digest: hashlib._Hash | hmac.HMAC, tensors: Mapping[str, Tensor]) -> None:
+    for name, tensor in sorted(tensors.items()):
+        _feed(digest, f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
+        _feed(digest, _tensor_bytes(tensor))
 
 
 def _feed(digest: hashlib._Hash | hmac.HMAC, content: bytes) -> None:
