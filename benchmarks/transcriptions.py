@@ -47,6 +47,7 @@ class Case:
     recipe: dict[str, Any] = field(default_factory=dict)
     mechanism: dict[str, Any] = field(default_factory=dict)
     shards: int | None = None
+    student: str | None = None
 
 
 #: Under `response` rounds cost nothing, so there are many; under `round` they cost, so there are
@@ -161,6 +162,7 @@ def main() -> None:
     parser.add_argument("--list", action="store_true", help="name the cases and stop")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--shards", type=int, help="teachers of the record-level cases")
+    parser.add_argument("--student", help="another student than the case's")
     parser.add_argument(
         "--set",
         action="append",
@@ -183,6 +185,7 @@ def main() -> None:
         case = CASES[name]
         if arguments.shards and case.shards:
             case = replace(case, shards=arguments.shards)
+        case = replace(case, student=arguments.student or case.student)
         print(json.dumps(run(name, case, seed=arguments.seed, overrides=overrides)), flush=True)
 
 
@@ -209,6 +212,7 @@ def run(name: str, case: Case, *, seed: int, overrides: dict[str, Any]) -> dict[
             mechanism=mechanism,
             budget=dpsd.Budget(epsilon=case.epsilon, delta=1e-5, adjacency=case.adjacency),
             out=Path(folder) / "run",
+            student=case.student,
             recipe=recipe,
             observer=watcher,
         )
@@ -217,6 +221,7 @@ def run(name: str, case: Case, *, seed: int, overrides: dict[str, Any]) -> dict[
     return {
         "case": name,
         "seed": seed,
+        "student": watcher.student,
         "overrides": overrides,
         "teachers": teacher.members,
         "teacher": json.loads((teacher_path / "teacher.json").read_text())["accuracy"],
@@ -254,14 +259,16 @@ class AccuracyByRound(dpsd.Observer):
         self.accuracy: list[float] = []
         self.agreement: list[str] = []
         self.by_part: dict[str, float] = {}
+        self.student = ""
         self.seconds = 0.0
 
     def round_finished(self, metrics: dict[str, Any]) -> None:
         """Load the checkpoint, measure, and keep the clock of doing so apart."""
         start = time.perf_counter()
         facts = json.loads((self.directory / "student.json").read_text())
+        self.student = facts["student"]
         student = build_classifier(
-            facts["student"], input_shape=self.test.input_shape, num_classes=self.test.num_classes
+            self.student, input_shape=self.test.input_shape, num_classes=self.test.num_classes
         )
         tensors = load_file(self.directory / "checkpoint.safetensors")
         own = {

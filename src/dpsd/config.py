@@ -192,6 +192,9 @@ class Recipe(Settings):
         return self.first_queries or self.queries if round_index == 1 else self.queries
 
 
+#: The student that learns most from few answers, for an ensemble.
+ENSEMBLE_STUDENT = "scattering"
+
 #: What the recipe for an ensemble does otherwise.
 ENSEMBLE_DEFAULTS: dict[str, Any] = {
     "rounds": 2,

@@ -35,7 +35,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dpsd.config import Recipe, TranscriptionConfig
+from dpsd.config import ENSEMBLE_STUDENT, Recipe, TranscriptionConfig
 from dpsd.distillation.generator import GeneratorTraining, fit_generator, sample_images
 from dpsd.distillation.objectives import Marginal
 from dpsd.distillation.polish import agreed, fit_to_agreed, restarted
@@ -382,7 +382,7 @@ def transcribe(
     mechanism: Mechanism,
     budget: Budget,
     out: str | Path,
-    student: str | nn.Module = "cnn",
+    student: str | nn.Module | None = None,
     generator: str | nn.Module = "dcgan",
     rounds: int | None = None,
     queries: int | None = None,
@@ -396,8 +396,9 @@ def transcribe(
         mechanism: how answers are privatised; its noise level is left open, for the budget to set.
         budget: the privacy target.
         out: the run directory; must be new or empty.
-        student: a model's name, ``package.module:factory``, or a module.
-        generator: likewise.
+        student: a model's name, ``package.module:factory``, or a module; by default ``cnn``, and
+            ``scattering`` for an ensemble, which learns most from few answers.
+        generator: likewise; ``dcgan`` by default.
         rounds: overrides the recipe's.
         queries: in a round; overrides the recipe's.
         recipe: everything else; by default what suits the teacher, see :meth:`Recipe.suited_to`.
@@ -416,6 +417,7 @@ def transcribe(
     changed = {"rounds": rounds, "queries": queries}
     changed = {name: value for name, value in changed.items() if value is not None}
     recipe = Recipe(**{**recipe.model_dump(), **changed})
+    student = student or (ENSEMBLE_STUDENT if teacher.members > 1 else "cnn")
     config = _recorded(teacher, mechanism, budget, student, generator, recipe)
     return start(
         config,

@@ -42,8 +42,8 @@ class NoNoise(NoiseSource):
     def bits(self, count: int) -> NDArray[np.uint64]:
         raise AssertionError("not needed")
 
-    def gaussian(self, shape: tuple[int, ...]) -> Tensor:
-        return torch.zeros(shape, dtype=torch.float64)
+    def discrete_gaussian(self, shape: tuple[int, ...], *, scale: float) -> Tensor:
+        return torch.zeros(shape, dtype=torch.int64)
 
 
 def flat_priors(count: int) -> Tensor:
@@ -94,7 +94,7 @@ def test_the_mean_of_scores_notices_a_wrong_channel(
 def test_gaussian_scores_are_exactly_one_or_zero_without_noise(
     scaling: Scaling, top_k: int | None, seal_classes: SealClasses
 ) -> None:
-    mechanism = Gaussian(noise_multiplier=1.0, scaling=scaling, top_k=top_k, noise=NoNoise())
+    mechanism = Gaussian(noise_multiplier=1e-9, scaling=scaling, top_k=top_k, noise=NoNoise())
     teacher, predicted = torch.cartesian_prod(torch.arange(CLASSES), torch.arange(CLASSES)).T
     prior = flat_priors(1).expand(len(teacher), -1)
     scores = mechanism.agreement(

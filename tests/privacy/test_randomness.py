@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from decimal import Decimal, localcontext
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 
-from dpsd.privacy.randomness import NoiseSource, ReproducibleNoise, SystemNoise
+from dpsd.privacy.randomness import NoiseSource, ReproducibleNoise, SystemNoise, _boundaries
 
 COUNT = 50_000
 
@@ -35,7 +37,7 @@ def test_system_noise_depends_on_no_seed() -> None:
     "draw",
     [
         lambda source: source.uniform((1_000,)),
-        lambda source: source.gaussian((1_000,)),
+        lambda source: source.discrete_gaussian((1_000,), scale=3.0),
         lambda source: source.for_round(2).bits(10),
     ],
 )
@@ -89,7 +91,31 @@ class ExtremeBits(NoiseSource):
 def test_uniform_numbers_are_never_zero_or_one(word: int) -> None:
     value = float(ExtremeBits(word).uniform(()))
     assert 0 < value < 1
-    assert ExtremeBits(word).gaussian((4,)).isfinite().all()
+
+
+@pytest.mark.parametrize("word", [0, 2**64 - 1])
+def test_extreme_bits_give_the_largest_noise_that_there_is(word: int) -> None:
+    drawn = ExtremeBits(word).discrete_gaussian((4,), scale=100.0)
+    assert len(set(drawn.tolist())) == 1
+    # exp(-13²/2) is about 2^-122: beyond, 128 bits hold nothing.
+    assert 1_200 < abs(int(drawn[0])) < 1_400
+
+
+def test_bits_on_a_boundary_are_decided_by_more_bits() -> None:
+    class OnABoundary(NoiseSource):
+        is_private = False
+        description = "upper bits of a boundary, then all zeros or all ones"
+
+        def __init__(self, more: int) -> None:
+            self.words = [_boundaries(10.0).exact[100] >> 64, more]
+
+        def bits(self, count: int) -> NDArray[np.uint64]:
+            return np.array([self.words.pop(0) for _ in range(count)], dtype=np.uint64)
+
+    below, above = (
+        int(OnABoundary(more).discrete_gaussian((1,), scale=10.0)) for more in (0, 2**64 - 1)
+    )
+    assert above == below + 1
 
 
 def test_uniform_numbers_are_uniform(source: NoiseSource) -> None:
@@ -98,25 +124,55 @@ def test_uniform_numbers_are_uniform(source: NoiseSource) -> None:
     assert stats.kstest(drawn.numpy(), "uniform").pvalue > 1e-7
 
 
-def test_gaussian_numbers_are_normal(source: NoiseSource) -> None:
-    drawn = source.gaussian((COUNT,))
-    assert drawn.dtype == torch.float64
+@pytest.mark.parametrize("scale", [0.3, 1.0, 7.5])
+def test_discrete_gaussian_numbers_have_their_chances(source: NoiseSource, scale: float) -> None:
+    drawn = source.discrete_gaussian((COUNT,), scale=scale)
+    assert drawn.dtype == torch.int64
+    values = np.arange(-200, 201)
+    chances = np.exp(-(values.astype(float) ** 2) / (2 * scale**2))
+    chances /= chances.sum()
+    # What is too rare to count on its own is counted with its neighbour further in.
+    reach = int(values[chances * COUNT > 5].max())
+    bins = np.arange(-reach, reach + 2) - 0.5
+    expected = np.histogram(values.clip(-reach, reach), bins=bins, weights=chances)[0]
+    found = np.histogram(drawn.numpy().clip(-reach, reach), bins=bins)[0]
+    assert stats.chisquare(found, COUNT * expected).pvalue > 1e-7
+
+
+def test_discrete_gaussian_noise_on_a_fine_grid_is_gaussian(source: NoiseSource) -> None:
+    drawn = source.discrete_gaussian((COUNT,), scale=5_000.0).double() / 5_000
     assert stats.kstest(drawn.numpy(), "norm").pvalue > 1e-7
-    # The two halves come from the same pairs of uniform numbers, and must not tell on each other.
     one, other = drawn[: COUNT // 2], drawn[COUNT // 2 :]
     for left, right in ((one, other), (one.square(), other.square())):
         assert abs(float(torch.corrcoef(torch.stack([left, right]))[0, 1])) < 6 / (COUNT / 2) ** 0.5
 
 
+def test_chances_are_exact_to_128_bits() -> None:
+    """Against weights in 300 digits, with nothing in common with the recurrence."""
+    scale = Fraction(7, 2)
+    exact = _boundaries(float(scale)).exact
+    reach = len(exact) // 2
+    with localcontext() as context:
+        context.prec = 300
+        weights = [
+            (-Decimal(k * k) / (2 * Decimal("12.25"))).exp() for k in range(-reach - 40, reach + 41)
+        ]
+        total = sum(weights)
+        cumulative = sum(weights[:41])
+        for index, boundary in enumerate(exact):
+            assert abs(cumulative / total - Decimal(boundary) / 2**128) < Decimal(2) ** -124
+            cumulative += weights[41 + index]
+
+
 @pytest.mark.parametrize("shape", [(), (1,), (3,), (2, 3, 5), (0, 4)])
 def test_shapes(source: NoiseSource, shape: tuple[int, ...]) -> None:
     assert source.uniform(shape).shape == shape
-    assert source.gaussian(shape).shape == shape
+    assert source.discrete_gaussian(shape, scale=2.0).shape == shape
 
 
 def test_reproducible_noise_repeats_itself_in_the_same_round_only() -> None:
-    def draw(seed: int, round_index: int) -> list[float]:
-        return ReproducibleNoise(seed=seed).for_round(round_index).gaussian((8,)).tolist()
+    def draw(seed: int, round_index: int) -> list[int]:
+        return ReproducibleNoise(seed=seed).for_round(round_index).bits(8).tolist()
 
     assert draw(1, 1) == draw(1, 1)
     distinct = {tuple(draw(seed, index)) for seed in range(3) for index in range(3)}

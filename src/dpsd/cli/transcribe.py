@@ -15,7 +15,7 @@ from dpsd.cli.errors import INTERRUPTED
 from dpsd.cli.options import RUN_PANEL, flag_name, given, with_config_flags
 from dpsd.cli.privacy import show_privacy
 from dpsd.cli.progress import ProgressObserver, QuietObserver
-from dpsd.config import ENSEMBLE_DEFAULTS, TranscriptionConfig, read_toml, to_toml
+from dpsd.config import ENSEMBLE_DEFAULTS, ENSEMBLE_STUDENT, TranscriptionConfig, read_toml, to_toml
 from dpsd.errors import ConfigError, DpsdError
 from dpsd.privacy.certificate import NOT_PRIVATE
 from dpsd.runs import Run, RunDirectory
@@ -27,7 +27,7 @@ _CHANGEABLE = {"teacher_weights"}
 
 
 #: Asked for nothing else, an ensemble protects records.
-_ENSEMBLE = {**ENSEMBLE_DEFAULTS, "adjacency": "teacher"}
+_ENSEMBLE = {**ENSEMBLE_DEFAULTS, "student": ENSEMBLE_STUDENT, "adjacency": "teacher"}
 
 
 def command() -> click.Command:

@@ -42,6 +42,13 @@ from dpsd.privacy.disagreement import Disagreement, Projections
 from dpsd.privacy.randomness import NoiseSource, SystemNoise
 
 
+#: A standard deviation of noise is from 2 to this power steps of its grid, up to twice as many.
+_GRID_BITS = 12
+
+#: Numbers in the gradients of all classes that are held at once.
+_MOST_GRADIENTS = 1 << 23
+
+
 class Scaling(str, Enum):
     """How a gradient is brought to a bounded norm before noise is added."""
 
@@ -277,9 +284,13 @@ class RandomizedResponse(Mechanism):
 
 @dataclass(frozen=True, kw_only=True)
 class GaussianNoise(Mechanism):
-    """What mechanisms with Gaussian noise share: how loud it is."""
+    """What mechanisms with Gaussian noise share: how loud it is, and how it is added."""
 
     noise_multiplier: float | None = None
+    noise: NoiseSource = field(default_factory=SystemNoise)
+
+    #: Upper end of the grid's step, for values that have to lie on the grid themselves.
+    _coarsest_step: ClassVar[float] = math.inf
 
     def __post_init__(self) -> None:
         if self.noise_multiplier is not None and not (0 < self.noise_multiplier < math.inf):
@@ -299,6 +310,20 @@ class GaussianNoise(Mechanism):
         if self.noise_multiplier is None:
             raise ValueError("noise_multiplier is not set: calibrate the mechanism to a budget")
         return self.noise_multiplier
+
+    def _noisy(self, values: Tensor, deviation: float) -> Tensor:
+        """``values`` with Gaussian noise of that standard deviation, float64, on a grid.
+
+        The values are cut to the grid towards zero, which makes no norm longer, and discrete
+        Gaussian noise is added in whole numbers: nothing of a value is left between the points.
+        """
+        step = self._step(deviation)
+        noise = self.noise.discrete_gaussian(tuple(values.shape), scale=deviation / step)
+        return ((values / step).trunc() + noise.to(values.device)) * step
+
+    def _step(self, deviation: float) -> float:
+        """Of the grid for noise of that standard deviation: a power of two, so sums are exact."""
+        return min(self._coarsest_step, 2.0 ** (math.floor(math.log2(deviation)) - _GRID_BITS))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -329,7 +354,6 @@ class Gaussian(GaussianNoise):
     top_k: int | None = None
     scaling: Scaling = Scaling.NORMALIZE
     harden: bool = True
-    noise: NoiseSource = field(default_factory=SystemNoise)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -360,8 +384,7 @@ class Gaussian(GaussianNoise):
         shown = probabilities.double().gather(-1, coordinates.expand(*probabilities.shape[:-1], -1))
         gradient = likely - shown
         scale = self._scale(gradient.square().sum(-1, keepdim=True))
-        noise = self.noise.gaussian(tuple(gradient.shape)).to(gradient.device)
-        return (gradient * scale + self._deviation * noise).float()
+        return self._noisy(gradient * scale, self._deviation).float()
 
     def log_likelihood(self, release: Tensor, prior: Tensor) -> Tensor:
         coordinates, likely = self._coordinates(prior)
@@ -447,7 +470,6 @@ class NoisySum(GaussianNoise):
     """
 
     teachers: int | None = None
-    noise: NoiseSource = field(default_factory=SystemNoise)
     disagreement: Disagreement | None = field(default=None, repr=False, compare=False)
 
     #: How far a sum can move, in the Euclidean norm, when one teacher changes its mind.
@@ -486,8 +508,7 @@ class NoisySum(GaussianNoise):
         """Release noisy sums: float32 ``(N, K)`` for answers ``(teachers, N, K)``."""
         votes = self._counted(open_for_mechanism(answers).argmax(-1), prior)
         total = self._summed(votes, prior.double())
-        noise = self.noise.gaussian(tuple(total.shape)).to(total.device)
-        return (total + self._noise_multiplier * noise).float()
+        return self._noisy(total, self._noise_multiplier).float()
 
     def _counted(self, labels: Tensor, prior: Tensor) -> Tensor:
         """How many teachers say each class, ``(N, K)``."""
@@ -559,6 +580,10 @@ class NoisyVotes(NoisySum):
 
     protects: ClassVar[str] = "labels"
     sensitivity: ClassVar[float] = math.sqrt(2)
+    # Votes are whole numbers, and stay so: cut towards zero, one vote could count for more.
+    _coarsest_step: ClassVar[float] = 1.0
+    # The table of a discrete Gaussian grows with its scale in steps.
+    strengths: ClassVar[tuple[float, float]] = (1e-5, 1e5)
 
     def _summed(self, votes: Tensor, prior: Tensor) -> Tensor:
         return votes
@@ -611,13 +636,11 @@ class ConfidentVotes(NoisyVotes):
 
     def privatize(self, answers: RawAnswers, prior: Tensor) -> Tensor:
         votes = self._counted(open_for_mechanism(answers).argmax(-1), prior)
-        noise = self.noise.gaussian((votes.shape[0],)).to(votes.device)
-        seeming = votes.amax(-1) + self.test_noise * self._noise_multiplier * noise
+        seeming = self._noisy(votes.amax(-1), self.test_noise * self._noise_multiplier)
         clearest = seeming.argsort(descending=True)[: int(self.answered * len(votes))]
         passed = clearest[seeming[clearest] >= self.threshold * self._teachers]
         release = torch.full_like(votes, torch.nan)
-        noise = self.noise.gaussian((len(passed), votes.shape[-1])).to(votes.device)
-        release[passed] = votes[passed] + self._noise_multiplier * noise
+        release[passed] = self._noisy(votes[passed], self._noise_multiplier)
         return release.float()
 
     def event(self) -> dp_accounting.DpEvent:
@@ -648,8 +671,17 @@ class SummedGradients(NoisySum):
     sensitivity: ClassVar[float] = 2.0
 
     def _summed(self, votes: Tensor, prior: Tensor) -> Tensor:
-        weighted = votes / self._norms(prior)
-        return prior * weighted.sum(-1, keepdim=True) - weighted
+        # Each teacher's gradient is cut to the grid before it is added: cut afterwards, the sum
+        # could move by more than one of them does.
+        step = self._step(self._noise_multiplier)
+        classes = prior.shape[-1]
+        gradients = -torch.eye(classes, dtype=prior.dtype, device=prior.device)
+        sums = []
+        rows = max(1, _MOST_GRADIENTS // classes**2)
+        for part, voted in zip(prior.split(rows), votes.split(rows), strict=True):
+            each = (gradients + part.unsqueeze(-2)) / self._norms(part).unsqueeze(-1)
+            sums.append((voted.unsqueeze(-2) @ (each / step).trunc()).squeeze(-2) * step)
+        return torch.cat(sums)
 
     def shares(self, release: Tensor, prior: Tensor) -> Tensor:
         """Solves ``r = n Σ_c v_c (p - e_c) / ‖g_c‖`` for the shares ``v``, which sum to one."""

@@ -161,7 +161,11 @@ def load_directory(
     trained_on = f"{record.model} trained on {record.data or 'unnamed data'}"
     if record.members > 1:
         shards = _checked_shards(directory, record, state, expected=hashes["shards_sha256"])
-        fill_module(module, {name: part[0] for name, part in state.items()}, where=str(directory))
+        first = {name: part[0] for name, part in state.items()}
+        # What nobody trained, as the scale of fixed features, is not in the file.
+        trained = dict(module.named_parameters())
+        own = {name: part for name, part in module.state_dict().items() if name not in trained}
+        fill_module(module, own | first, where=str(directory))
         return EnsembleTeacher(
             module,
             state,

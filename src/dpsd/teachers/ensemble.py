@@ -74,7 +74,7 @@ class EnsembleTeacher(Teacher):
             for name, part in stacked.items()
         }
         self._module = module.eval().requires_grad_(False).to(self._device)
-        self._body = _shared_body(self._module)
+        self._body = _shared_body(self._module, stacked)
         super().__init__(
             input_shape=input_shape,
             num_classes=num_classes,
@@ -166,9 +166,9 @@ def _public_name(teacher: Teacher) -> str:
     return teacher.fingerprint if is_named else secrets.token_hex(16)
 
 
-def _shared_body(module: nn.Module) -> nn.Module | None:
-    """Everything before the last linear layer, if nothing before it has weights."""
-    named = dict(module.named_children())
-    if set(module.state_dict()) != {f"{_HEAD}.weight", f"{_HEAD}.bias"}:
+def _shared_body(module: nn.Module, stacked: Mapping[str, Tensor]) -> nn.Module | None:
+    """Everything before the last linear layer, if members differ in that layer alone."""
+    if set(stacked) != {f"{_HEAD}.weight", f"{_HEAD}.bias"}:
         return None
+    named = dict(module.named_children())
     return nn.Sequential(*(child for name, child in named.items() if name != _HEAD))

@@ -128,7 +128,8 @@ def _ridge_heads(
     module = build_classifier(
         CLOSED_FORM, input_shape=data.input_shape, num_classes=data.num_classes, seed=seed
     )
-    body = nn.Sequential(*list(module.children())[:-1])
+    # In eval mode nothing in the body depends on the records, as it would on their batch.
+    body = nn.Sequential(*list(module.eval().children())[:-1])
     # Features are scaled by public images: statistics of the private ones would be shared by all
     # teachers, and a record would then reach every one of them.
     noise = StructuredNoise(data.input_shape).sample(
