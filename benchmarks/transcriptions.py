@@ -101,28 +101,14 @@ CASES: dict[str, Case] = {
 }
 
 #: Record-level: many teachers, each on a shard of its own; `--shards` tries other numbers.
-AT_10 = {
-    "first_queries": 24_000,
-    "queries": 12_000,
-    "rounds": 3,
-    "generator_share": 0.6,
-    "student_steps": 3_500,
-}
 for _name, _data, _sources in (
     ("mnist", "mnist", ["noise"]),
     ("fashion", "fashion-mnist", ["silhouettes"]),
 ):
-    CASES[f"{_name}-record-1"] = Case(
-        _data,
-        "labels",
-        1.0,
-        "teacher",
-        {"sources": _sources, "generator_share": 0.0},
-        shards=3_000,
-    )
-    CASES[f"{_name}-record-10"] = Case(
-        _data, "labels", 10.0, "teacher", {**AT_10, "sources": _sources}, shards=1_000
-    )
+    for _epsilon, _shards in ((1.0, 3_000), (10.0, 500)):
+        CASES[f"{_name}-record-{_epsilon:g}"] = Case(
+            _data, "labels", _epsilon, "teacher", {"sources": _sources}, shards=_shards
+        )
 
 #: Short runs in which one part is taken out or exchanged at a time.
 SHORT = {
@@ -213,6 +199,7 @@ def run(name: str, case: Case, *, seed: int, overrides: dict[str, Any]) -> dict[
             budget=dpsd.Budget(epsilon=case.epsilon, delta=1e-5, adjacency=case.adjacency),
             out=Path(folder) / "run",
             student=case.student,
+            budget_file=Path(folder) / "budget.jsonl",
             recipe=recipe,
             observer=watcher,
         )

@@ -42,5 +42,14 @@ def test_another_process_is_refused_until_the_first_dies(tmp_path: Path) -> None
 
 def test_a_place_that_cannot_be_locked(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(RunError, match="cannot be locked"), exclusively(tmp_path / "file"):
+    nowhere = tmp_path / "file" / "below"
+    with pytest.raises(RunError, match="cannot be locked"), exclusively(nowhere):
         pass
+
+
+def test_a_file_is_held_by_a_lock_beside_it(tmp_path: Path) -> None:
+    file = tmp_path / "budget.jsonl"
+    with exclusively(file):
+        assert not file.exists()
+        with pytest.raises(RunError, match=f"in use by process {os.getpid()}"), exclusively(file):
+            pass

@@ -320,7 +320,9 @@ def test_a_round_that_failed_while_asking_is_spent_and_spent_again(
         response=1, round=2, teacher=192
     )
     answering.misbehave = lambda number, scores: None
-    run = dpsd.resume(tmp_path, teacher)
+    with pytest.raises(BudgetError, match=r"would spend ε = 12 under 'round'.*target 9"):
+        dpsd.resume(tmp_path, teacher)
+    run = dpsd.resume(tmp_path, teacher, cap=Budget(epsilon=12.01, delta=1e-6))
     assert run.certificate.events == {"response": 2, "round": 4, "teacher": 384}
     assert run.certificate.spent.round > BUDGET.epsilon  # it is said, not hidden
 
@@ -415,7 +417,7 @@ def test_a_place_that_holds_something_is_refused(
     else:
         out.mkdir()
         (out / "thesis.txt").write_text("mine")
-    with pytest.raises(RunError, match="already holds something"):
+    with pytest.raises(RunError, match="is a file" if content == "file" else "already holds"):
         transcribe(teacher, out)
     assert answering.shown == []
 
@@ -437,7 +439,7 @@ def test_resuming_a_damaged_run_is_refused(
     content = (tmp_path / damaged).read_bytes()
     (tmp_path / damaged).write_bytes(content[: len(content) // 2])
     with pytest.raises(RunError, match=Path(damaged).name):
-        dpsd.resume(tmp_path, teacher)
+        dpsd.resume(tmp_path, teacher, cap=Budget(epsilon=99.0))
     assert len(answering.shown) == asked
 
 

@@ -51,7 +51,9 @@ else:
 class Settings(BaseModel):
     """Common behaviour: immutable, no unknown keys, one clear error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
+    )
 
     def __init__(self, **values: Any) -> None:
         try:
@@ -64,7 +66,7 @@ class Recipe(Settings):
     """How a transcription is done, the privacy apart. Every field is also a command-line flag."""
 
     rounds: int = Field(8, ge=1, le=10_000, description="Rounds of asking and learning, T.")
-    queries: int = Field(40_000, ge=1, description="Queries asked in a round, N.")
+    queries: int = Field(40_000, ge=1, le=100_000_000, description="Queries asked in a round, N.")
     first_queries: int | None = Field(
         None, ge=1, description="Queries in the first round, where the student knows nothing yet."
     )
@@ -195,14 +197,14 @@ class Recipe(Settings):
 #: The student that learns most from few answers, for an ensemble.
 ENSEMBLE_STUDENT = "scattering"
 
-#: What the recipe for an ensemble does otherwise.
+#: What the recipe for an ensemble does otherwise. All is asked at once: a student that goes on from
+#: what it fitted to few noisy answers ends up worse than one that sees them all afresh.
 ENSEMBLE_DEFAULTS: dict[str, Any] = {
-    "rounds": 2,
-    "queries": 6_000,
+    "rounds": 1,
+    "queries": 12_000,
     "sources": ("noise",),
-    "generator_share": 0.3,
     "exploration": 0.0,
-    "generator_steps": 200,
+    "generator_steps": 100,
     "student_steps": 1_500,
     "augment": "shift",
 }
@@ -271,6 +273,14 @@ class TranscriptionConfig(Recipe):
         le=1,
         description="The largest share of queries that are answered after the test.",
     )
+    cap: str | None = Field(
+        None,
+        description="EPSILON,DELTA,ADJACENCY that all runs of this teacher together may spend; a "
+        "run that would exceed it is refused before it asks anything.",
+    )
+    budget_file: str | None = Field(
+        None, description="Where the teacher's budget is kept; beside the teacher if not given."
+    )
     reproducible_noise: int | None = Field(
         None, ge=0, description="NOT PRIVATE. Seeds the privacy noise, for tests and benchmarks."
     )
@@ -278,6 +288,7 @@ class TranscriptionConfig(Recipe):
     @model_validator(mode="after")
     def _check_privacy(self) -> TranscriptionConfig:
         self.budget()
+        self.limit()
         self.mechanism()
         return self
 
@@ -293,6 +304,10 @@ class TranscriptionConfig(Recipe):
     def budget(self) -> Budget:
         """The privacy target."""
         return Budget(epsilon=self.epsilon, delta=self.delta, adjacency=self.adjacency)
+
+    def limit(self) -> Budget | None:
+        """What all runs of the teacher together may spend."""
+        return None if self.cap is None else Budget.parse(self.cap)
 
     def mechanism(self, *, members: int = 1) -> Mechanism:
         """The mechanism for so many teachers, not yet calibrated.

@@ -68,3 +68,7 @@ class RunError(DpsdError):
     """A run directory that is missing, damaged, or belongs to another run."""
 
     exit_code = 5
+
+
+class WriteError(RunError):
+    """A run's files could not be written; what was written before is intact."""

@@ -17,14 +17,14 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import Tensor
 
-from dpsd.errors import RunError
+from dpsd.errors import WriteError
 
 
 def write_text(path: Path, text: str) -> None:
     """Replace a text file durably; a crash leaves the old one or the new one.
 
     Raises:
-        RunError: the disk is full, or the place cannot be written to.
+        WriteError: the disk is full, or the place cannot be written to.
     """
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -36,11 +36,19 @@ def save_tensors(
     """Replace a safetensors file durably.
 
     Raises:
-        RunError: the disk is full, or the place cannot be written to.
+        WriteError: the disk is full, or the place cannot be written to.
     """
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with replacing(path) as temporary:
         save_file(contiguous, temporary, metadata=dict(metadata or {}))
+        # safetensors writes for the owner alone; a run's files are as readable as its others.
+        temporary.chmod(0o666 & ~_umask())
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
 
 
 @contextmanager
@@ -57,7 +65,7 @@ def replacing(path: Path) -> Iterator[Path]:
         with suppress(OSError):
             temporary.unlink()
         if isinstance(error, OSError) or type(error).__name__ == "SafetensorError":
-            raise RunError(
+            raise WriteError(
                 f"{path} could not be written ({error}); free some space or mend the permissions. "
                 "What was written before is intact"
             ) from None

@@ -31,33 +31,38 @@ HOLDER_FILE = ".holder.json"
 
 
 @contextmanager
-def exclusively(directory: Path) -> Iterator[None]:
-    """Hold a directory for this process.
+def exclusively(path: Path) -> Iterator[None]:
+    """Hold a directory, or a file, for this process.
 
     Raises:
         RunError: another process holds it, or it cannot be written to.
     """
-    lock = FileLock(directory / LOCK_FILE, is_singleton=False)
+    # In a directory; beside a file, and named after it.
+    lock_file, holder_file = (
+        path / name if path.is_dir() else path.with_name(f".{path.name}{name}")
+        for name in (LOCK_FILE, HOLDER_FILE)
+    )
+    lock = FileLock(lock_file, is_singleton=False)
     try:
         lock.acquire(timeout=0)
     except Timeout:
         raise RunError(
-            f"{directory} is in use by {_holder(directory)}; wait until it ends, or stop it"
+            f"{path} is in use by {_holder(holder_file)}; wait until it ends, or stop it"
         ) from None
     except OSError as error:
-        raise RunError(f"{directory} cannot be locked: {error}") from None
+        raise RunError(f"{path} cannot be locked: {error}") from None
     try:
         holder = {"host": platform.node(), "pid": os.getpid()}
-        write_text(directory / HOLDER_FILE, json.dumps(holder) + "\n")
+        write_text(holder_file, json.dumps(holder) + "\n")
         yield
     finally:
-        (directory / HOLDER_FILE).unlink(missing_ok=True)
+        holder_file.unlink(missing_ok=True)
         lock.release()
 
 
-def _holder(directory: Path) -> str:
+def _holder(holder_file: Path) -> str:
     try:
-        holder = json.loads((directory / HOLDER_FILE).read_text(encoding="utf-8"))
+        holder = json.loads(holder_file.read_text(encoding="utf-8"))
         return f"process {holder['pid']} on {holder['host']}"
     except (OSError, ValueError, KeyError, TypeError):
         return "another process"

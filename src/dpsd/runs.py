@@ -19,6 +19,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +32,18 @@ from dpsd.config import TranscriptionConfig, read_toml, to_toml
 from dpsd.errors import RunError
 from dpsd.files import save_tensors, write_text
 from dpsd.models import build_classifier, build_generator
+from dpsd.privacy.accounting import Adjacency
 from dpsd.privacy.certificate import Certificate, certify
 from dpsd.privacy.ledger import Ledger
+from dpsd.privacy.teacher_budget import TeacherBudget
 from dpsd.releases import RoundReleases
 from dpsd.reporting.contact_sheet import image_row, save_image, stack_rows
+from dpsd.teachers import Teacher
 
 Shape = tuple[int, int, int]
+
+#: What a run was started with, and what reading it back needs: neither changes again.
+_SETTINGS = ("config.toml", "student.json")
 
 #: Rounds that the generator's contact sheet shows, at most.
 _SHEET_ROWS = 30
@@ -68,11 +75,12 @@ class RunDirectory:
             RunError: the directory holds something already, or cannot be made.
         """
         try:
-            if path.exists() and (not path.is_dir() or any(path.iterdir())):
-                raise RunError(
-                    f"{path} already holds something. Continue that run with --resume {path}, or "
-                    "give another --out"
-                )
+            if path.exists() and not path.is_dir():
+                raise RunError(f"{path} is a file, and a run is a directory: give another --out")
+            if path.exists() and any(path.iterdir()):
+                is_run = (path / "config.toml").exists()
+                mend = f"Continue that run with --resume {path}, or give" if is_run else "Give"
+                raise RunError(f"{path} already holds something. {mend} another --out")
             (path / "releases").mkdir(parents=True)
         except OSError as error:
             raise RunError(f"{path} cannot be made: {error}") from None
@@ -109,6 +117,40 @@ class RunDirectory:
         """
         return read_json(self.path / "student.json")
 
+    @property
+    def identity(self) -> str:
+        """What tells this run from others of the same teacher."""
+        return str(self.facts()["run"])
+
+    def open_ledger(self, teacher: Teacher, *, budget: TeacherBudget | None) -> None:
+        """Record what run this is, and what its teacher spent before it."""
+        config = self.config()
+        earlier = None
+        if budget is not None:
+            before = budget.spent(delta=config.delta)
+            earlier = {kind.value: before.under(kind) for kind in Adjacency}
+            earlier["runs"] = len(budget.runs())
+        if self.ledger.is_begun():
+            self._check_settings()
+        self.ledger.open(
+            {
+                "run": self.identity,
+                "target": {
+                    "epsilon": config.epsilon,
+                    "delta": config.delta,
+                    "adjacency": config.adjacency.value,
+                },
+                "rounds": config.rounds,
+                "sources": list(config.sources),
+                "teacher": teacher.fingerprint,
+                "members": teacher.members,
+                "disjoint_data": teacher.is_disjoint,
+                "settings": {name: file_hash(self.path / name) for name in _SETTINGS},
+                "software": {name: version(name) for name in ("dpsd", "torch", "dp-accounting")},
+                "earlier": earlier,
+            }
+        )
+
     def releases_path(self, round_index: int) -> Path:
         """Where a round's releases are."""
         return self.path / "releases" / f"round-{round_index:04d}.safetensors"
@@ -139,7 +181,8 @@ class RunDirectory:
         save_tensors(
             self.path / "checkpoint.safetensors",
             tensors,
-            metadata={"round": str(round_index), "shares": json.dumps(shares)},
+            # One entry: safetensors writes several in an order that differs from run to run.
+            metadata={"progress": json.dumps({"round": round_index, "shares": shares})},
         )
 
     def load_checkpoint(
@@ -161,7 +204,8 @@ class RunDirectory:
                         if name.startswith(prefix)
                     }
                 )
-            return int(metadata["round"]), json.loads(metadata["shares"])
+            progress = json.loads(metadata["progress"])
+            return int(progress["round"]), progress["shares"]
         except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
             raise RunError(f"checkpoint {path} cannot be read: {_first_line(error)}") from None
 
@@ -226,24 +270,24 @@ class RunDirectory:
             RunError: the ledger, the releases and the models do not belong together.
         """
         self._check_against_ledger()
-        config, facts = self.config(), self.facts()
-        student = self.path / "student.safetensors"
-        return certify(
-            self.ledger,
-            target={
-                "epsilon": config.epsilon,
-                "delta": config.delta,
-                "adjacency": config.adjacency.value,
-            },
-            student=file_hash(student) if student.exists() else "",
-            sources=config.sources,
-            members=int(facts.get("members", 1)),
-            is_disjoint=bool(facts.get("disjoint_data", False)),
-        )
+        finished = self.ledger.entries()[-1]["student"] if self.is_finished() else ""
+        return certify(self.ledger, student=finished)
+
+    def _check_settings(self) -> None:
+        """Refuse settings that were changed since the run began: its ε would be another."""
+        recorded = self.ledger.opening()["settings"]
+        for name in _SETTINGS:
+            if file_hash(self.path / name) != recorded.get(name):
+                raise RunError(
+                    f"{self.ledger.line(1)}: {self.path / name} was changed since the run began; "
+                    "put back what it was, or start a new run"
+                )
 
     def _check_against_ledger(self) -> None:
+        self._check_settings()
         reserved: dict[int, int] = {}
         committed: set[int] = set()
+        rounds = 0
         entries = self.ledger.entries()
         for number, entry in enumerate(entries, start=1):
             where = f"ledger {self.ledger.path}, line {number}"
@@ -252,16 +296,31 @@ class RunDirectory:
             elif entry["entry"] == "commit":
                 self._check_releases(entry, reserved, where=where)
                 committed.add(entry["round"])
-            elif missing := set(range(1, self.config().rounds + 1)) - committed:
+            elif entry["entry"] == "open":
+                rounds = int(entry["rounds"])
+            elif missing := set(range(1, rounds + 1)) - committed:
                 raise RunError(f"{where}: finished, but round {min(missing)} was never committed")
-        if entries and entries[-1]["entry"] == "finish":
-            for model in ("student", "generator"):
-                path = self.path / f"{model}.safetensors"
-                if not path.exists() or file_hash(path) != entries[-1][model]:
-                    raise RunError(
-                        f"{path} is not the {model} that the run's ledger names (line "
-                        f"{len(entries)}): it was changed, exchanged or lost"
-                    )
+        for path in sorted((self.path / "releases").glob("*.safetensors")):
+            if path not in map(self.releases_path, committed):
+                raise RunError(f"{path} is in no line of ledger {self.ledger.path}")
+        for model in ("student", "generator"):
+            self._check_model(model)
+
+    def is_finished(self) -> bool:
+        """Whether the ledger says that the run came to its end."""
+        entries = self.ledger.entries() if self.ledger.path.exists() else []
+        return bool(entries) and entries[-1]["entry"] == "finish"
+
+    def _check_model(self, model: str) -> None:
+        """Refuse a model that is not the one that a finished run's ledger names."""
+        if not self.is_finished():
+            return
+        path, entries = self.path / f"{model}.safetensors", self.ledger.entries()
+        if not path.exists() or file_hash(path) != entries[-1][model]:
+            raise RunError(
+                f"{path} is not the {model} that the run's ledger names (line {len(entries)}): "
+                "it was changed, exchanged or lost"
+            )
 
     def _check_releases(
         self, entry: Mapping[str, Any], reserved: Mapping[int, int], *, where: str
@@ -295,6 +354,7 @@ class RunDirectory:
                 f"{self.path} has no {name} yet: the run is not finished. Continue it with "
                 f"dpsd transcribe --resume {self.path}"
             )
+        self._check_model(path.stem)
         try:
             module.load_state_dict(load_file(path))
         except (SafetensorError, OSError, RuntimeError) as error:

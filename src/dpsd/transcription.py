@@ -24,10 +24,11 @@ Everything downstream of the mechanism is post-processing and costs no privacy.
 from __future__ import annotations
 
 import math
+import secrets
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,18 +36,33 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dpsd.budgets import budget_of
 from dpsd.config import ENSEMBLE_STUDENT, Recipe, TranscriptionConfig
 from dpsd.distillation.generator import GeneratorTraining, fit_generator, sample_images
 from dpsd.distillation.objectives import Marginal
 from dpsd.distillation.polish import agreed, fit_to_agreed, restarted
 from dpsd.distillation.student import StudentTraining, fit_student
-from dpsd.errors import ConfigError, RunError
+from dpsd.errors import BudgetError, ConfigError, RunError
 from dpsd.execution import Execution
 from dpsd.locks import exclusively
 from dpsd.models import build_classifier, build_generator
-from dpsd.privacy.accounting import Budget, Exposure, calibrate
-from dpsd.privacy.mechanisms import ConfidentVotes, Gaussian, Mechanism, RandomizedResponse
+from dpsd.privacy.accounting import (
+    Adjacency,
+    Budget,
+    Exposure,
+    Spending,
+    calibrate,
+    spent_together,
+)
+from dpsd.privacy.mechanisms import (
+    ConfidentVotes,
+    Gaussian,
+    Mechanism,
+    NoisySum,
+    RandomizedResponse,
+)
 from dpsd.privacy.randomness import ReproducibleNoise
+from dpsd.privacy.teacher_budget import TeacherBudget
 from dpsd.quality import RoundQuality, assess, collapse_warning
 from dpsd.releases import Replay, RoundReleases
 from dpsd.reporting.html import write_report
@@ -92,16 +108,22 @@ class Transcription:
     recipe: Recipe
     execution: Execution
     directory: RunDirectory
+    budget: TeacherBudget | None
+    cap: Budget | None
     observer: Observer
     replay: Replay = field(default_factory=Replay)
     seconds: dict[str, float] = field(default_factory=dict)
 
     def run(self) -> Run:
         """All rounds that are left, then the certificate; no other process may do so meanwhile."""
-        with exclusively(self.directory.path):
+        with ExitStack() as stack:
+            stack.enter_context(exclusively(self.directory.path))
+            if self.budget is not None:
+                stack.enter_context(exclusively(self.budget.path))
             return self._run()
 
     def _run(self) -> Run:
+        self._admit()
         finished, shares = self.directory.load_checkpoint(
             student=self.student, generator=self.generator
         )
@@ -123,6 +145,47 @@ class Transcription:
             certificate=certificate,
             metrics=self.directory.metrics(),
         )
+
+    def _admit(self) -> None:
+        """Ask the teacher's budget for leave, and say in the ledger what run this is."""
+        left = [
+            self.recipe.queries_in(index)
+            for index in range(1, self.recipe.rounds + 1)
+            if not self.directory.releases_path(index).exists()
+        ]
+        if left:
+            self._refuse_to_overspend(left)
+            if self.budget is not None:
+                self.budget.admit(
+                    run=self.directory.identity,
+                    mechanism=self.mechanism,
+                    answers=left,
+                    cap=self.cap,
+                )
+        self.directory.open_ledger(self.teacher, budget=self.budget)
+
+    def _refuse_to_overspend(self, left: list[int]) -> None:
+        """Answers that were paid for and lost may push a run over its cap, or else its target."""
+        if not self.directory.ledger.is_begun():
+            return
+        spent = self.directory.ledger.exposure()
+        target = self.cap or self.directory.config().budget()
+        whole = Spending(
+            event=self.mechanism.event(),
+            mean_event=self.mechanism.mean_event(),
+            exposure=spent.followed_by(left),
+        )
+        needed = spent_together([whole], delta=target.delta).under(target.adjacency)
+        if needed > target.epsilon * (1 + 1e-6):
+            path, kind = self.directory.path, target.adjacency.value
+            raise BudgetError(
+                f"{path}: answers were paid for and lost in an interruption; asked again, the run "
+                f"would spend ε = {needed:.4g} under {kind!r} at δ = {target.delta:g}, above its "
+                f"{'cap' if self.cap else 'target'} {target.epsilon:g}. To allow that: dpsd transcribe --resume {path} --cap "
+                f"{math.ceil(needed * 1e4) / 1e4:g},{target.delta:g},{kind}. Or leave the run as "
+                "it is: what it released stays valid, and the student of its last round is in its "
+                "checkpoint"
+            )
 
     def play(self, round_index: int) -> None:
         """One round of Algorithm 1."""
@@ -206,6 +269,14 @@ class Transcription:
     ) -> RoundReleases:
         """The teacher answers every query once; only what the mechanism releases goes on."""
         mechanism = self.mechanism.with_noise(self.mechanism.noise.for_round(round_index))
+        if self.budget is not None:
+            self.budget.reserve(
+                run=self.directory.identity,
+                directory=str(self.directory.path.absolute()),
+                round_index=round_index,
+                answers=len(queries),
+                mechanism=mechanism,
+            )
         self.directory.ledger.reserve(
             round_index=round_index,
             answers=len(queries),
@@ -257,7 +328,7 @@ class Transcription:
         rows = training.rows(self.replay, random)
         steps = math.ceil(len(rows) / training.batch_size)
         with self._phase("student", total=steps, round_index=round_index) as advance:
-            return fit_student(
+            loss = fit_student(
                 student,
                 self.replay,
                 mechanism=self.mechanism,
@@ -268,6 +339,12 @@ class Transcription:
                 random=random,
                 advance=lambda: advance(1),
             )
+        if not math.isfinite(loss):
+            raise RunError(
+                f"round {round_index}: training the student diverged (loss {loss}); start anew "
+                f"with a learning_rate below {self.recipe.learning_rate:g}"
+            )
+        return loss
 
     def polish(self, round_index: int) -> None:
         """The student learns what several agree on, on synthetic images that nobody is asked."""
@@ -387,6 +464,8 @@ def transcribe(
     rounds: int | None = None,
     queries: int | None = None,
     recipe: Recipe | None = None,
+    cap: Budget | None = None,
+    budget_file: str | Path | None = None,
     observer: Observer | None = None,
 ) -> Run:
     """Turn a teacher into a student through privatised answers to synthetic queries.
@@ -402,6 +481,8 @@ def transcribe(
         rounds: overrides the recipe's.
         queries: in a round; overrides the recipe's.
         recipe: everything else; by default what suits the teacher, see :meth:`Recipe.suited_to`.
+        cap: what all runs of this teacher together may spend.
+        budget_file: where the teacher's budget is kept; see :mod:`dpsd.budgets`.
         observer: is told how it goes.
 
     Returns:
@@ -409,16 +490,29 @@ def transcribe(
 
     Raises:
         ConfigError: arguments that make no sense together.
-        BudgetError: a privacy target that cannot be met.
+        BudgetError: a privacy target that cannot be met, or more than the cap.
         TeacherError: the teacher failed or answered with something that is no class scores.
         RunError: the directory is taken or cannot be written.
     """
+    for name, value, kind in (
+        ("teacher", teacher, Teacher),
+        ("mechanism", mechanism, Mechanism),
+        ("budget", budget, Budget),
+    ):
+        if not isinstance(value, kind):
+            hint = "; load it with dpsd.load_teacher" if kind is Teacher else ""
+            raise ConfigError(f"{name} must be a dpsd.{kind.__name__}, not {value!r}{hint}")
     recipe = recipe or Recipe.suited_to(teacher)
     changed = {"rounds": rounds, "queries": queries}
     changed = {name: value for name, value in changed.items() if value is not None}
     recipe = Recipe(**{**recipe.model_dump(), **changed})
     student = student or (ENSEMBLE_STUDENT if teacher.members > 1 else "cnn")
-    config = _recorded(teacher, mechanism, budget, student, generator, recipe)
+    config = _recorded(teacher, mechanism, budget, student, generator, recipe).model_copy(
+        update={
+            "cap": None if cap is None else str(cap),
+            "budget_file": None if budget_file is None else str(budget_file),
+        }
+    )
     return start(
         config,
         teacher,
@@ -443,14 +537,28 @@ def start(
     """Start a run from a configuration; :func:`transcribe` is the friendlier way in."""
     mechanism = mechanism or config.mechanism(members=teacher.members)
     calibrated = _calibrated(mechanism, config, teacher)
-    # What makes no sense is refused before anything is spent.
+    # What makes no sense is refused before anything is written or spent.
     config.objective_function(members=teacher.members)
     if config.consensus is not None and teacher.members == 1:
         raise ConfigError("consensus is tested among several teachers, and this is one")
+    spending = budget_of(teacher, config.budget_file)
+    identity = secrets.token_hex(8)
+    if spending is not None:
+        answers = [config.queries_in(index) for index in range(1, config.rounds + 1)]
+        spending.admit(run=identity, mechanism=calibrated, answers=answers, cap=config.limit())
+    elif config.cap is not None:
+        raise ConfigError(
+            "a cap needs to know what this teacher has spent, and nothing tells it from another: "
+            "say with budget_file where its budget is"
+        )
+    observer = observer or Observer()
+    for warning in _warnings(config, teacher, calibrated):
+        observer.warn(warning)
     players = _players(config, teacher, student, generator)
     facts = {
         "format": "dpsd-student",
         "version": 1,
+        "run": identity,
         "student": _model_name(student or config.student),
         "generator": _model_name(generator or config.generator),
         "input_shape": list(teacher.input_shape),
@@ -470,8 +578,27 @@ def start(
         recipe=config.recipe(),
         execution=players[2],
         directory=directory,
-        observer=observer or Observer(),
+        budget=spending,
+        cap=config.limit(),
+        observer=observer,
     ).run()
+
+
+def _warnings(config: TranscriptionConfig, teacher: Teacher, mechanism: Mechanism) -> Iterator[str]:
+    """What a user should know before anything is spent."""
+    if teacher.members > 1 and config.adjacency is not Adjacency.TEACHER:
+        yield (
+            f"epsilon {config.epsilon:g} is a target under {config.adjacency.value!r}, which "
+            "protects single answers; for a training record, calibrate an ensemble to 'teacher'"
+        )
+    if isinstance(mechanism, NoisySum):
+        noise = float(str(mechanism.parameters()["noise_multiplier"]))
+        if noise > teacher.members:
+            yield (
+                f"the noise on each sum (standard deviation {noise:.0f}) is larger than all "
+                f"{teacher.members} teachers together: the student will learn little. Train more "
+                "teachers, ask fewer queries, or raise epsilon"
+            )
 
 
 def resume(
@@ -480,6 +607,8 @@ def resume(
     *,
     student: str | nn.Module | None = None,
     generator: str | nn.Module | None = None,
+    cap: Budget | None = None,
+    budget_file: str | Path | None = None,
     observer: Observer | None = None,
 ) -> Run:
     """Continue a run where it stopped; what was released before is read again for free.
@@ -489,9 +618,12 @@ def resume(
         teacher: the same teacher as before.
         student: needed again only if it was given as a module.
         generator: likewise.
+        cap: what all runs of this teacher together may spend, instead of what the run was given.
+        budget_file: where the teacher's budget is, likewise.
         observer: is told how it goes.
 
     Raises:
+        BudgetError: what is left of the run would exceed a cap.
         RunError: no run there, a damaged one, or one that belongs to another teacher.
     """
     directory = RunDirectory.open(Path(path))
@@ -511,6 +643,8 @@ def resume(
         recipe=config.recipe(),
         execution=execution,
         directory=directory,
+        budget=budget_of(teacher, budget_file or config.budget_file),
+        cap=cap or config.limit(),
         observer=observer or Observer(),
     ).run()
 
@@ -544,6 +678,10 @@ def _players(
         input_shape=teacher.input_shape,
         seed=stream_seed(config.seed, 0, "generator"),
     )
+    if not any(parameter.requires_grad for parameter in built_student.parameters()):
+        raise ConfigError(
+            f"student {_model_name(student or config.student)} has no trainable parameters"
+        )
     return execution.place(built_student), execution.place(built_generator), execution
 
 

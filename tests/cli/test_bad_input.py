@@ -101,7 +101,9 @@ def test_teacher_that_goes_wrong_stops_the_run_and_spends_no_more(
     assert [entry["round"] for entry in run.ledger.reservations()] == [1, 2]
     assert run.stored_releases(1) is not None
     monkeypatch.delenv("MISBEHAVE")
-    assert invoke("transcribe", "--resume", "run", "--quiet").exit_code == 0
+    resume = ("transcribe", "--resume", "run", "--quiet")
+    assert_error(invoke(*resume), 2, "--cap 3.")
+    assert invoke(*resume, "--cap", "3.1,1e-5,round").exit_code == 0
 
 
 def test_callable_that_returns_nan_is_refused_before_anything_is_asked(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import pytest
 from click.testing import Result
 
 from dpsd import files, transcription
+from dpsd.errors import WriteError
 from dpsd.runs import RunDirectory
 
 Invoke = Callable[..., Result]
@@ -54,7 +55,10 @@ def test_resumed_run_gives_the_same_student(
     assert early.exit_code == 5
 
     monkeypatch.delenv("MISBEHAVE")
-    resumed = invoke("transcribe", "--resume", "stopped")
+    refused = invoke("transcribe", "--resume", "stopped")
+    assert refused.exit_code == 2
+    assert "would spend ε = 3 under 'round'" in refused.stderr
+    resumed = invoke("transcribe", "--resume", "stopped", "--cap", "3.1,1e-5,round")
     assert resumed.exit_code == 0, resumed.stderr
     assert "2/2" in resumed.stderr
     assert "1/2" not in resumed.stderr
@@ -113,7 +117,9 @@ def test_control_c_in_the_middle_of_a_round(
     assert "Traceback" not in shown
     assert "continue with: dpsd transcribe --resume run" in shown
     assert RunDirectory.open(odd_teachers / "run").stored_releases(1) is not None
-    assert invoke("transcribe", "--resume", "run", "--quiet").exit_code == 0
+    resume = ("transcribe", "--resume", "run", "--quiet")
+    assert invoke(*resume).exit_code == 2  # what was lost would cost more than the target
+    assert invoke(*resume, "--cap", "3.1").exit_code == 0
 
 
 def test_full_disk_at_a_checkpoint(
@@ -155,7 +161,7 @@ def test_full_disk_at_the_start_leaves_nothing_half_made(
     assert_error: AssertError,
 ) -> None:
     def refuse(path: Path, text: str) -> None:
-        raise files.RunError(f"{path} could not be written (No space left on device)")
+        raise WriteError(f"{path} could not be written (No space left on device)")
 
     with monkeypatch.context() as patched:
         patched.setattr("dpsd.runs.write_text", refuse)

@@ -206,10 +206,13 @@ def test_certify_notices_a_changed_certificate_and_another_student(
     invoke: Invoke, run_copy: Path, assert_error: Callable[[Result, int, str], None]
 ) -> None:
     path = run_copy / "certificate.json"
-    stored = json.loads(path.read_text())
-    path.write_text(json.dumps({**stored, "events": {"response": 1, "round": 1, "teacher": 1}}))
-    assert_error(invoke("certify", run_copy), 1, "events differ")
-    path.write_text(json.dumps(stored))
+    stored = path.read_text()
+    line = next(i for i, one in enumerate(stored.splitlines(), 1) if one.startswith('    "round"'))
+    lower = json.loads(stored)
+    lower["spent"]["round"] -= 1e-4
+    path.write_text(json.dumps(lower, indent=2) + "\n")
+    assert_error(invoke("certify", run_copy), 1, f'line {line}: says "round"')
+    path.write_text(stored)
     (run_copy / "student.safetensors").write_bytes(b"another")
     assert_error(invoke("certify", run_copy), 5, "is not the student that the run's ledger names")
 
@@ -220,14 +223,14 @@ def test_certify_notices_a_round_that_was_changed_or_lost(
     path = run_copy / "releases" / "round-0002.safetensors"
     content = path.read_bytes()
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    assert_error(invoke("certify", run_copy), 5, "line 4")
+    assert_error(invoke("certify", run_copy), 5, "line 5")
     path.unlink()
     assert_error(invoke("certify", run_copy), 5, "is not what was committed")
     path.write_bytes(content)
     ledger = run_copy / "ledger.jsonl"
     lines = ledger.read_bytes().splitlines(keepends=True)
     ledger.write_bytes(b"".join(lines[:-1]))
-    assert_error(invoke("certify", run_copy), 1, "ledger differ")
+    assert_error(invoke("certify", run_copy), 1, 'ledger says "student": ""')
     ledger.write_bytes(b"".join(lines[:2] + lines[4:]))
     assert_error(invoke("certify", run_copy), 5, "line 3: does not follow line 2")
 

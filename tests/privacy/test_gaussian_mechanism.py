@@ -27,7 +27,7 @@ CHANNELS = pytest.mark.parametrize(
 
 
 class NoNoise(NoiseSource):
-    """Shows what a mechanism releases before its noise: on the grid, which little noise makes fine."""
+    """Shows what a mechanism releases before its noise: on a grid, fine for little noise."""
 
     is_private = False
     description = "none"

@@ -6,8 +6,10 @@ import errno
 import json
 import math
 import os
+from importlib.resources import files
 from pathlib import Path
 
+import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,13 +48,31 @@ def reserve(ledger: Ledger, *rounds: int, answers: int = 100, mechanism: Mechani
         ledger.reserve(round_index=index, answers=answers, mechanism=mechanism, teacher="sha256:ab")
 
 
-def certificate_of(ledger: Ledger, *, epsilon: float = 4.0, delta: float = 1e-5) -> Certificate:
-    return certify(
-        ledger,
-        target={"epsilon": epsilon, "delta": delta, "adjacency": "round"},
-        student="sha256:cd",
-        sources=["noise", "crops"],
+def opened(ledger: Ledger, *, epsilon: float = 4.0, delta: float = 1e-5) -> Ledger:
+    ledger.open(
+        {
+            "run": "r",
+            "target": {"epsilon": epsilon, "delta": delta, "adjacency": "round"},
+            "rounds": 3,
+            "sources": ["noise", "crops"],
+            "teacher": "sha256:ab",
+            "members": 1,
+            "disjoint_data": False,
+            "software": {"dpsd": "1.0"},
+            "earlier": None,
+        }
     )
+    return ledger
+
+
+@pytest.fixture
+def run(ledger: Ledger) -> Ledger:
+    """A ledger that says what run it is of."""
+    return opened(ledger)
+
+
+def certificate_of(ledger: Ledger) -> Certificate:
+    return certify(ledger, student="sha256:cd")
 
 
 RESPONSE = RandomizedResponse(epsilon=1.3)
@@ -75,7 +95,7 @@ def test_entries_are_synced_to_disk(ledger: Ledger, monkeypatch: pytest.MonkeyPa
         on_disk.append(ledger.path.stat().st_size)
         fsync(descriptor)
 
-    monkeypatch.setattr("dpsd.privacy.ledger.os.fsync", seen)
+    monkeypatch.setattr("dpsd.privacy.chain.os.fsync", seen)
     reserve(ledger, 1, mechanism=RESPONSE)
     # Flushed first, then synced; and then the folder, which a new file's name is in.
     assert on_disk == [ledger.path.stat().st_size] * 2
@@ -92,7 +112,7 @@ def test_a_full_disk_stops_the_asking(ledger: Ledger, monkeypatch: pytest.Monkey
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("dpsd.privacy.ledger.os.fsync", full)
+    monkeypatch.setattr("dpsd.privacy.chain.os.fsync", full)
     with pytest.raises(RunError, match=r"No space left.*the teacher is not asked"):
         reserve(ledger, 1, mechanism=RESPONSE)
 
@@ -117,14 +137,15 @@ def test_commitments_spend_nothing(ledger: Ledger) -> None:
 @MECHANISMS
 def test_events_survive_the_file(ledger: Ledger, mechanism: Mechanism) -> None:
     reserve(ledger, 1, 2, mechanism=mechanism)
-    assert ledger.event() == mechanism.event()
+    spending = ledger.spending()
+    assert (spending.event, spending.mean_event) == (mechanism.event(), mechanism.mean_event())
 
 
 def test_contradicting_events_are_refused(ledger: Ledger) -> None:
     reserve(ledger, 1, mechanism=RandomizedResponse(epsilon=1.0))
     reserve(ledger, 2, mechanism=RandomizedResponse(epsilon=2.0))
     with pytest.raises(RunError, match="2 different events"):
-        ledger.event()
+        ledger.spending()
 
 
 @pytest.mark.parametrize(
@@ -176,9 +197,9 @@ def test_a_missing_ledger_is_refused(ledger: Ledger) -> None:
 
 
 @MECHANISMS
-def test_certificate_states_what_accounting_says(ledger: Ledger, mechanism: Mechanism) -> None:
-    reserve(ledger, 1, 2, 2, mechanism=mechanism)
-    certificate = certificate_of(ledger)
+def test_certificate_states_what_accounting_says(run: Ledger, mechanism: Mechanism) -> None:
+    reserve(run, 1, 2, 2, mechanism=mechanism)
+    certificate = certificate_of(run)
     exposure = Exposure(response=2, round=3, teacher=300)
     assert certificate.spent == spent(mechanism.event(), exposure, delta=1e-5)
     assert certificate.events == {"response": 2, "round": 3, "teacher": 300}
@@ -188,17 +209,18 @@ def test_certificate_states_what_accounting_says(ledger: Ledger, mechanism: Mech
 
 
 def test_certificate_is_about_the_ledger_and_not_the_target(ledger: Ledger) -> None:
+    opened(ledger, epsilon=3.9, delta=0)
     reserve(ledger, 1, 2, 3, 3, mechanism=RESPONSE)
-    certificate = certificate_of(ledger, epsilon=3.9, delta=0)  # 3 rounds of 1.3, one of them twice
+    certificate = certificate_of(ledger)  # 3 rounds of 1.3, one of them twice
     assert certificate.spent.round == pytest.approx(5.2)
 
 
 @MECHANISMS
 def test_markdown_states_every_epsilon_with_its_adjacency(
-    ledger: Ledger, mechanism: Mechanism
+    run: Ledger, mechanism: Mechanism
 ) -> None:
-    reserve(ledger, 1, 2, 3, mechanism=mechanism)
-    certificate = certificate_of(ledger)
+    reserve(run, 1, 2, 3, mechanism=mechanism)
+    certificate = certificate_of(run)
     rows = [line for line in certificate.to_markdown().splitlines() if line.startswith("| `")]
     assert len(rows) == len(Adjacency)
     for adjacency, row in zip(Adjacency, rows, strict=True):
@@ -211,9 +233,9 @@ def test_markdown_states_every_epsilon_with_its_adjacency(
     assert "noise, crops" in text
 
 
-def test_json_states_the_same(ledger: Ledger, tmp_path: Path) -> None:
-    reserve(ledger, 1, 2, mechanism=RESPONSE)
-    certificate = certificate_of(ledger)
+def test_json_states_the_same(run: Ledger, tmp_path: Path) -> None:
+    reserve(run, 1, 2, mechanism=RESPONSE)
+    certificate = certificate_of(run)
     certificate.save(tmp_path / "certificate.json")
     stated = json.loads((tmp_path / "certificate.json").read_text())
     for adjacency in Adjacency:
@@ -224,27 +246,63 @@ def test_json_states_the_same(ledger: Ledger, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("reproducible_rounds", [[1], [2], [1, 2]])
-def test_reproducible_noise_is_stamped(ledger: Ledger, reproducible_rounds: list[int]) -> None:
+def test_reproducible_noise_is_stamped(run: Ledger, reproducible_rounds: list[int]) -> None:
     for index in (1, 2):
         reproducible = index in reproducible_rounds
         noisy = RESPONSE.with_noise(ReproducibleNoise(seed=1)) if reproducible else RESPONSE
-        reserve(ledger, index, mechanism=noisy)
-    certificate = certificate_of(ledger)
+        reserve(run, index, mechanism=noisy)
+    certificate = certificate_of(run)
     assert not certificate.private
     assert NOT_PRIVATE in certificate.to_markdown()
     assert json.loads(certificate.to_json())["warning"] == NOT_PRIVATE
 
 
-def test_system_noise_is_not_stamped(ledger: Ledger) -> None:
+def test_system_noise_is_not_stamped(run: Ledger) -> None:
+    reserve(run, 1, mechanism=RESPONSE)
+    assert certificate_of(run).private
+    assert "NOT PRIVATE" not in certificate_of(run).to_markdown()
+
+
+def test_a_ledger_that_does_not_say_what_run_it_is_of_gives_no_certificate(ledger: Ledger) -> None:
     reserve(ledger, 1, mechanism=RESPONSE)
-    assert certificate_of(ledger).private
-    assert "NOT PRIVATE" not in certificate_of(ledger).to_markdown()
-
-
-def test_nothing_asked_gives_no_certificate(ledger: Ledger) -> None:
-    ledger.commit(round_index=1, sha256="sha256:ef")
-    with pytest.raises(RunError, match="nothing was asked yet"):
+    with pytest.raises(RunError, match="line 1: does not say what run this is"):
         certificate_of(ledger)
+
+
+def test_opening_twice_says_it_once(run: Ledger) -> None:
+    assert [entry["entry"] for entry in opened(run).entries()] == ["open"]
+
+
+def test_certificates_keep_to_the_schema(run: Ledger) -> None:
+    schema = json.loads(files("dpsd.privacy").joinpath("certificate.schema.json").read_text())
+    reserve(run, 1, mechanism=RESPONSE)
+    stated = json.loads(certificate_of(run).to_json())
+    jsonschema.validate(stated, schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(stated | {"private": False}, schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(stated | {"relation": "add-or-remove"}, schema)
+
+
+@pytest.mark.parametrize(
+    ("said", "instead"),
+    [('"round": 1.3', '"round": 1.0'), ('"noise",', '"crops",'), ('"private": true', "NaN")],
+)
+def test_a_changed_certificate_is_told_by_its_line(run: Ledger, said: str, instead: str) -> None:
+    reserve(run, 1, mechanism=RESPONSE)
+    text = certificate_of(run).to_json()
+    assert certificate_of(run).difference(text) is None
+    line = next(i for i, one in enumerate(text.splitlines(), start=1) if said in one)
+    changed = text.replace(said, instead)
+    assert changed != text
+    assert (certificate_of(run).difference(changed) or "").startswith(f"line {line}: says ")
+    assert certificate_of(run).difference(text[: len(text) // 2]) is not None
+
+
+def test_nothing_asked_gives_no_certificate(run: Ledger) -> None:
+    run.commit(round_index=1, sha256="sha256:ef")
+    with pytest.raises(RunError, match="nothing was asked yet"):
+        certificate_of(run)
 
 
 @given(st.floats(0, 1e7))

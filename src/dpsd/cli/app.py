@@ -9,7 +9,7 @@ import click
 import typer
 from typer.core import TyperCommand
 
-from dpsd.cli import data, results, train
+from dpsd.cli import audit, budget, data, results, train
 from dpsd.cli.errors import CommandGroup
 
 # A paragraph is one line: it is wrapped to the terminal where it is shown.
@@ -21,7 +21,7 @@ A first session, on handwritten digits that come with dpsd:
 
 \b
   dpsd train-teacher --data digits --out teacher
-  dpsd transcribe teacher --epsilon 1 --queries 4000 --out runs/digits
+  dpsd transcribe teacher --epsilon 1 --adjacency response --out runs/digits
   dpsd evaluate runs/digits --data digits
   dpsd sample runs/digits --count 1000 --out synthetic
   dpsd export runs/digits --to student.onnx
@@ -87,6 +87,8 @@ def _transcribe() -> None:
 app.command("train-teacher")(train.train_teacher)
 for _command in (results.evaluate, results.sample, results.export, results.certify):
     app.command()(_command)
+app.command()(budget.budget)
+app.command()(audit.audit)
 app.command()(data.models)
 app.add_typer(data.app, name="data")
 # In the order in which a user meets them.

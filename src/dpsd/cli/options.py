@@ -30,6 +30,8 @@ PANELS = {
         "consensus",
         "consensus_noise",
         "consensus_answered",
+        "cap",
+        "budget_file",
         "reproducible_noise",
     ),
     "Queries": (

@@ -100,6 +100,10 @@ class ProgressObserver(QuietObserver):
         self._progress.update(self._run, completed=metrics["round"])
 
 
+#: Standard error beyond which an estimate of agreement tells nothing.
+_TELLING = 0.5
+
+
 def round_line(metrics: dict[str, Any], *, rounds: int) -> str:
     """One round in one line.
 
@@ -108,7 +112,11 @@ def round_line(metrics: dict[str, Any], *, rounds: int) -> str:
     ['1/8', '300', '1.5000', '-', '2.0']
     """
     agreement = metrics["agreement"]
-    shown = f"{agreement['mean']:.1%} ± {agreement['standard_error']:.1%}" if agreement else "-"
+    shown = "-"
+    if agreement:
+        shown = f"{agreement['mean']:.1%} ± {agreement['standard_error']:.1%}"
+        if agreement["standard_error"] > _TELLING:
+            shown = "unknown"
     seconds = sum(metrics["seconds"].values())
     number = f"{metrics['round']}/{rounds}"
     return (

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import click
 import typer
 
-from dpsd.cli.console import RESULTS, grid, say, show, shown_warnings, warn
+from dpsd.cli.console import RESULTS, STATUS, grid, say, show, shown_warnings, warn
 from dpsd.errors import ConfigError, DpsdError
 
 if TYPE_CHECKING:
@@ -118,8 +118,9 @@ def sample(
     from dpsd.runs import RunDirectory
     from dpsd.synthetic import CONTACT_SHEET_FILE, DATA_FILE, synthesise, write_synthetic
 
-    if not force:
-        for name in (DATA_FILE, CONTACT_SHEET_FILE):
+    for name in (DATA_FILE, CONTACT_SHEET_FILE):
+        _refuse_inside_a_run(out / name)
+        if not force:
             _refuse_existing(out / name)
     data = synthesise(RunDirectory.open(run), count, seed=seed, device=device)
     for path in write_synthetic(data, out):
@@ -140,6 +141,7 @@ def export(
     from dpsd.runs import RunDirectory
 
     for path in exported_paths(to):
+        _refuse_inside_a_run(path)
         if not force:
             _refuse_existing(path)
     export_student(RunDirectory.open(run), to)
@@ -152,11 +154,17 @@ def certify(
     format: Annotated[
         str,
         typer.Option(
-            "--format", click_type=click.Choice(["text", "markdown", "json"]), help="How to print."
+            "--format",
+            click_type=click.Choice(["text", "markdown", "html", "json"]),
+            help="How to print.",
         ),
     ] = "text",
 ) -> None:
-    """State what privacy a run spent, recomputed from its ledger."""
+    """State what privacy a run spent, recomputed from its ledger.
+
+    Fails if the ledger, the releases, the models or the stored certificate do not belong together,
+    and names the line.
+    """
     from dpsd.runs import RunDirectory
 
     directory = RunDirectory.open(run)
@@ -166,6 +174,10 @@ def certify(
         RESULTS.file.write(certificate.to_json())
     elif format == "markdown":
         RESULTS.file.write(certificate.to_markdown())
+    elif format == "html":
+        from dpsd.reporting.html import certificate_page
+
+        RESULTS.file.write(certificate_page(certificate))
     else:
         _show_certificate(certificate)
     _compare_with_stored(directory, certificate)
@@ -173,6 +185,7 @@ def certify(
 
 def _show_certificate(certificate: Certificate) -> None:
     from dpsd.cli.privacy import show_privacy
+    from dpsd.privacy.certificate import TRUST
 
     show_privacy(certificate)
     target = certificate.target
@@ -183,10 +196,15 @@ def _show_certificate(certificate: Certificate) -> None:
             f"{name} = {value}" for name, value in certificate.mechanism.items()
         ),
         "randomness": certificate.noise,
-        "public sources": ", ".join(certificate.sources),
+        "public sources": ", ".join(certificate.sources)
+        + ", and a generator trained on the student alone",
         "accountant": certificate.spent.accountant,
         "teacher": certificate.teacher,
         "student": certificate.student or "not finished",
+        "unit": certificate.unit,
+        "history": certificate.history,
+        "trust": TRUST,
+        "made with": ", ".join(f"{name} {is_at}" for name, is_at in certificate.software.items()),
     }
     say()
     for name, value in facts.items():
@@ -200,17 +218,29 @@ def _compare_with_stored(directory: RunDirectory, certificate: Certificate) -> N
 
     path = directory.path / "certificate.json"
     if not path.exists():
+        if directory.is_finished():
+            raise DpsdError(f"{path} is lost; what is printed here takes its place")
         warn("the run is not finished: this is what it has spent so far")
         return
-    stored = read_json(path)
-    computed = json.loads(certificate.to_json())
-    different = sorted(
-        key for key in stored.keys() | computed.keys() if stored.get(key) != computed.get(key)
-    )
-    if different:
+    read_json(path)  # what is no JSON object has a better message
+    difference = certificate.difference(path.read_text(encoding="utf-8"))
+    if difference is not None:
         raise DpsdError(
-            f"{path} is not what the run's ledger, settings and student say: "
-            f"{', '.join(different)} differ. What is printed here is computed from those"
+            f"{path}, {difference}. What is printed here is computed from the run's ledger, "
+            "releases and student"
+        )
+    STATUS.print(
+        "checked: every line of the ledger, the releases, the student, the generator, the settings "
+        "and the stored certificate belong together",
+        style="dim",
+        soft_wrap=True,
+    )
+
+
+def _refuse_inside_a_run(path: Path) -> None:
+    if (path.parent / "ledger.jsonl").exists():
+        raise ConfigError(
+            f"{path.parent} is a run, whose files are not to be replaced: give another place"
         )
 
 

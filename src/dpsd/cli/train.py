@@ -145,7 +145,7 @@ def train_teacher(
     say(f"test accuracy {accuracy:.2%} on {len(testing):,} images, after {seconds:.0f} s")
     say(f"wrote {out}/teacher.safetensors and {out}/{DESCRIPTION_FILE}")
     say("\nThis teacher may leak its training data. Next:")
-    say(f"  dpsd transcribe {out} --epsilon 1 --adjacency response --out runs/{out.name}")
+    say(f"  dpsd transcribe {out} --epsilon 1 --adjacency response --out {_run_of(out)}")
 
 
 def _train_ensemble(
@@ -207,7 +207,13 @@ def _train_ensemble(
     )
     say(f"wrote {out}/teacher.safetensors, {out}/teacher.json and {out}/shards.safetensors")
     say("\nKeep these teachers as private as their data. A record reached one of them, so:")
-    say(f"  dpsd transcribe {out} --epsilon 10 --adjacency teacher --out runs/{out.name}")
+    say(f"  dpsd transcribe {out} --epsilon 10 --adjacency teacher --out {_run_of(out)}")
+
+
+def _run_of(teacher: Path) -> Path:
+    """Where a run of this teacher might go."""
+    run = Path("runs") / teacher.name
+    return run if run != teacher else run.with_name(f"{run.name}-student")
 
 
 def _without_duplicates(data: LabelledImages) -> LabelledImages:

@@ -16,14 +16,15 @@ from dpsd.cli.options import RUN_PANEL, flag_name, given, with_config_flags
 from dpsd.cli.privacy import show_privacy
 from dpsd.cli.progress import ProgressObserver, QuietObserver
 from dpsd.config import ENSEMBLE_DEFAULTS, ENSEMBLE_STUDENT, TranscriptionConfig, read_toml, to_toml
-from dpsd.errors import ConfigError, DpsdError
+from dpsd.errors import AnswerError, ConfigError, WriteError
 from dpsd.privacy.certificate import NOT_PRIVATE
 from dpsd.runs import Run, RunDirectory
 from dpsd.teachers.loading import is_ensemble
 from dpsd.transcription import Observer
 
-#: All that may be said anew when a run continues: where the same teacher is found.
-_CHANGEABLE = {"teacher_weights"}
+#: All that may be said anew when a run continues: where the same teacher is found, and what it may
+#: spend.
+_CHANGEABLE = {"teacher_weights", "cap", "budget_file"}
 
 
 #: Asked for nothing else, an ensemble protects records.
@@ -159,11 +160,17 @@ def _played(
                 observer = stack.enter_context(TensorBoardObserver(observer, path / "tensorboard"))
             if is_new:
                 return transcription.start(settings, loaded, out=path, observer=observer)
-            return transcription.resume(path, loaded, observer=observer)
+            return transcription.resume(
+                path,
+                loaded,
+                cap=settings.limit(),
+                budget_file=settings.budget_file,
+                observer=observer,
+            )
     except KeyboardInterrupt:
         _say_interrupted(path)
         raise typer.Exit(INTERRUPTED) from None
-    except (DpsdError, OSError, MemoryError):
+    except (AnswerError, WriteError, OSError, MemoryError):
         if _has_begun(path, settings, is_new=is_new):
             hint(f"what was released so far is kept; continue with: {_resume_command(path)}")
         raise
@@ -186,7 +193,7 @@ def _say_interrupted(path: Path) -> None:
     if entries and entries[-1]["entry"] == "reserve":
         message += (
             f". Round {entries[-1]['round']} was being answered: its answers count as spent, and "
-            "it will be asked again"
+            "are lost; --resume says what asking again would cost"
         )
     STATUS.print(message, soft_wrap=True)
     STATUS.print(f"continue with: {_resume_command(path)}", soft_wrap=True)

@@ -71,6 +71,19 @@ class Exposure:
         asked = [count for count in answers if count]
         return cls(response=min(1, len(asked)), round=len(asked), teacher=sum(asked))
 
+    def followed_by(self, answers: Sequence[int]) -> Exposure:
+        """These, and then rounds that are each answered once.
+
+        >>> Exposure(response=2, round=2, teacher=80).followed_by([40, 40])
+        Exposure(response=2, round=4, teacher=160)
+        """
+        more = Exposure.of_rounds(answers)
+        return Exposure(
+            response=max(self.response, more.response),
+            round=self.round + more.round,
+            teacher=self.teacher + more.teacher,
+        )
+
     def under(self, adjacency: Adjacency) -> int:
         """Events under one adjacency."""
         return int(getattr(self, adjacency.value))
@@ -110,6 +123,27 @@ class Budget:
         except ValueError:
             known = ", ".join(adjacency.value for adjacency in Adjacency)
             raise BudgetError(f"adjacency must be one of {known}, not {self.adjacency!r}") from None
+
+    @classmethod
+    def parse(cls, text: str) -> Budget:
+        """A budget from ``EPSILON[,DELTA[,ADJACENCY]]``, as the command line takes it.
+
+        >>> Budget.parse("3,1e-6,teacher")
+        Budget(epsilon=3.0, delta=1e-06, adjacency=<Adjacency.TEACHER: 'teacher'>)
+        """
+        parts = [part.strip() for part in text.split(",")]
+        try:
+            numbers = dict(zip(("epsilon", "delta"), map(float, parts[:2]), strict=False))
+        except ValueError:
+            numbers = {}
+        if not numbers or len(parts) > 3:
+            raise BudgetError(
+                f"{text!r} is no privacy target; write EPSILON,DELTA,ADJACENCY, as in 8,1e-5,round"
+            )
+        return cls(**numbers, **dict(zip(("adjacency",), parts[2:], strict=False)))  # type: ignore[arg-type]
+
+    def __str__(self) -> str:
+        return f"{self.epsilon:g},{self.delta:g},{self.adjacency.value}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,16 +212,113 @@ def pld_epsilon(event: dp_accounting.DpEvent, *, count: int, delta: float) -> fl
 
 def rdp_epsilon(event: dp_accounting.DpEvent, *, count: int, delta: float) -> float:
     """The same ε by Rényi differential privacy: looser, by different arithmetic."""
-    if count == 0:
+    return _composed_by_rdp([(event, count)], delta=delta)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spending:
+    """What a run asked, and at which cost.
+
+    Args:
+        event: of one answer.
+        mean_event: of an answer on average, under ``teacher``, where all may differ.
+        exposure: how many answers two neighbours can differ in.
+    """
+
+    event: dp_accounting.DpEvent
+    mean_event: dp_accounting.DpEvent
+    exposure: Exposure
+
+    def under(self, adjacency: Adjacency) -> tuple[dp_accounting.DpEvent, int]:
+        """The event, and how many of it, under one adjacency."""
+        is_mean = adjacency is Adjacency.TEACHER
+        return (self.mean_event if is_mean else self.event), self.exposure.under(adjacency)
+
+
+def spent_together(runs: Sequence[Spending], *, delta: float) -> PrivacySpent:
+    """What runs against one teacher cost together, under every adjacency.
+
+    Two runs may ask the same query, so even under ``response`` their costs add up.
+
+    >>> from dpsd.privacy.mechanisms import Gaussian, RandomizedResponse
+    >>> def run(mechanism):
+    ...     return Spending(event=mechanism.event(), mean_event=mechanism.event(),
+    ...                     exposure=Exposure.of_rounds([1_000]))
+    >>> both = [run(RandomizedResponse(epsilon=1.0)), run(Gaussian(noise_multiplier=10.0))]
+    >>> round(spent_together(both, delta=1e-5).round, 3)
+    1.726
+    """
+    both = {
+        account: {
+            kind.value: account([run.under(kind) for run in runs], delta=delta)
+            for kind in Adjacency
+        }
+        for account in (_composed, _composed_by_rdp)
+    }
+    return PrivacySpent(
+        delta=delta,
+        rdp=both[_composed_by_rdp],
+        accountant=f"PLD, dp_accounting {version('dp-accounting')}",
+        **both[_composed],
+    )
+
+
+def _composed(events: Sequence[tuple[dp_accounting.DpEvent, int]], *, delta: float) -> float:
+    """ε of events of several kinds: the least of the bounds that hold."""
+    kinds = _merged(events)
+    if len(kinds) <= 1:
+        return sum((pld_epsilon(event, count=count, delta=delta) for event, count in kinds), 0.0)
+    # Between kinds ε adds up, and so does δ: here a pure ε-DP event needs none of it, or each kind
+    # takes an equal share.
+    pure = [pld_epsilon(event, count=count, delta=0) for event, count in kinds]
+    impure = max(1, sum(map(math.isinf, pure)))
+    without = sum(
+        pld_epsilon(event, count=count, delta=delta / impure) if math.isinf(own) else own
+        for own, (event, count) in zip(pure, kinds, strict=True)
+    )
+    shared = sum(
+        pld_epsilon(event, count=count, delta=delta / len(kinds)) for event, count in kinds
+    )
+    return min(without, shared, _composed_by_rdp(events, delta=delta))
+
+
+def _merged(
+    events: Sequence[tuple[dp_accounting.DpEvent, int]],
+) -> list[tuple[dp_accounting.DpEvent, int]]:
+    """One entry for each kind: Gaussians compose into one, whose squared signals add up."""
+    responses: dict[dp_accounting.DpEvent, int] = {}
+    signals: dict[float, int] = {}
+    for event, count in events:
+        if isinstance(event, dp_accounting.GaussianDpEvent):
+            signals[event.noise_multiplier] = signals.get(event.noise_multiplier, 0) + count
+        else:
+            responses[event] = responses.get(event, 0) + count
+    merged = [(event, count) for event, count in responses.items() if count]
+    if len(signals) == 1:
+        (noise, count), *_ = signals.items()
+        return [*merged, (dp_accounting.GaussianDpEvent(noise), count)]
+    if total := sum(count / noise**2 for noise, count in signals.items()):
+        merged.append((dp_accounting.GaussianDpEvent(1 / math.sqrt(total)), 1))
+    return merged
+
+
+def _composed_by_rdp(events: Sequence[tuple[dp_accounting.DpEvent, int]], *, delta: float) -> float:
+    asked = [(event, count) for event, count in events if count]
+    if not asked:
         return 0.0
     if delta == 0:
-        is_pure = isinstance(event, dp_accounting.RandomizedResponseDpEvent)
-        return _response_epsilon(event) * count if is_pure else math.inf
+        return sum(
+            _response_epsilon(event) * count
+            if isinstance(event, dp_accounting.RandomizedResponseDpEvent)
+            else math.inf
+            for event, count in asked
+        )
     # Orders near 1 are what a large composition needs.
     orders = [1 + 2.0**power for power in range(-20, 4)]
     orders += [1 + ten / 10 for ten in range(1, 100)] + list(range(11, 513))
     accountant = RdpAccountant(orders, NeighboringRelation.REPLACE_ONE)
-    accountant.compose(event, count)
+    for event, count in asked:
+        accountant.compose(event, count)
     return float(accountant.get_epsilon(delta))
 
 
@@ -198,28 +329,9 @@ def spent(
     delta: float,
     mean_event: dp_accounting.DpEvent | None = None,
 ) -> PrivacySpent:
-    """What so many answers cost under every adjacency.
-
-    Args:
-        event: of one answer.
-        exposure: how many answers two neighbours can differ in.
-        delta: at which ε is stated.
-        mean_event: of an answer under ``teacher``, where all may differ; ``event`` by default.
-    """
-    events = dict.fromkeys(Adjacency, event) | {Adjacency.TEACHER: mean_event or event}
-    both = {
-        account: {
-            kind.value: account(events[kind], count=exposure.under(kind), delta=delta)
-            for kind in Adjacency
-        }
-        for account in (pld_epsilon, rdp_epsilon)
-    }
-    return PrivacySpent(
-        delta=delta,
-        rdp=both[rdp_epsilon],
-        accountant=f"PLD, dp_accounting {version('dp-accounting')}",
-        **both[pld_epsilon],
-    )
+    """What so many answers cost under every adjacency; ``mean_event`` is ``event`` by default."""
+    spending = Spending(event=event, mean_event=mean_event or event, exposure=exposure)
+    return spent_together([spending], delta=delta)
 
 
 def calibrate(mechanism: MechanismT, budget: Budget, exposure: Exposure) -> MechanismT:

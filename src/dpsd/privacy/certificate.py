@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 
 from dpsd.errors import RunError
 from dpsd.files import write_text
-from dpsd.privacy.accounting import Adjacency, PrivacySpent, spent
+from dpsd.privacy.accounting import Adjacency, PrivacySpent, spent_together
 from dpsd.privacy.ledger import Ledger
 
 ADJACENCY_MEANINGS = {
@@ -28,7 +29,8 @@ ONE_TEACHER_LIMITS = (
     "learns about an answer of the teacher, not about a person in its training data. Asking more "
     "queries costs no epsilon under them, so neither bounds what the student as a whole reveals. "
     "One person's record can move every answer a little; only `teacher` covers that, and for one "
-    "teacher its epsilon is far too large to promise anything."
+    "teacher its epsilon is either far too large to promise anything, or so small that the student "
+    "cannot have learned much."
 )
 
 ENSEMBLE_MEANINGS = {
@@ -56,6 +58,15 @@ NOT_PRIVATE = (
 )
 
 
+#: Who is trusted with what.
+TRUST = (
+    "Whoever runs dpsd is trusted with the teacher and sees its answers. Everyone else may see all "
+    "that the run writes, and may know everything about it but the noise."
+)
+
+FORMAT, VERSION = "dpsd-certificate", 1
+
+
 @dataclass(frozen=True, kw_only=True)
 class Certificate:
     """What a run spent and what that means.
@@ -71,6 +82,8 @@ class Certificate:
         student: the student file's hash; empty while the run goes on.
         ledger: hash of the ledger's last line, which stands for all of it.
         sources: public sources of queries.
+        software: versions that the run was made with.
+        earlier: what the teacher had spent before this run, as far as is on record.
         members: how many teachers answered.
         is_disjoint: whether their data were checked to be disjoint.
         relation: always replace-one.
@@ -86,9 +99,32 @@ class Certificate:
     student: str
     ledger: str
     sources: Sequence[str]
+    software: dict[str, str] = field(default_factory=dict)
+    earlier: dict[str, float] | None = None
     members: int = 1
     is_disjoint: bool = False
     relation: str = "replace-one"
+
+    @property
+    def unit(self) -> str:
+        """Whom or what the headline's ε is about."""
+        return "a training record" if self.members > 1 else "an answer of the teacher"
+
+    @property
+    def history(self) -> str:
+        """What the teacher had spent before, in a sentence."""
+        if self.earlier is None:
+            return "What other runs asked this teacher is not on record."
+        runs = int(self.earlier["runs"])
+        if not runs:
+            return "On record, no other run had asked this teacher before."
+        epsilons = ", ".join(
+            f"{format_epsilon(self.earlier[kind.value])} under `{kind.value}`" for kind in Adjacency
+        )
+        return (
+            f"Before it, {runs} other run{'s' * (runs > 1)} had asked this teacher and spent, at "
+            f"δ = {self.spent.delta:g}, ε = {epsilons}. Costs add up: see `dpsd budget`."
+        )
 
     @property
     def meanings(self) -> dict[Adjacency, str]:
@@ -120,14 +156,33 @@ class Certificate:
     def to_json(self) -> str:
         """The certificate as JSON."""
         stated = {
+            "format": FORMAT,
+            "version": VERSION,
             "headline": self.headline,
             **asdict(self),
+            "unit": self.unit,
+            "trust": TRUST,
+            "history": self.history,
             "two_worlds_differ_in": {kind.value: text for kind, text in self.meanings.items()},
             "does_not_promise": self.limits,
         }
         if not self.private:
             stated["warning"] = NOT_PRIVATE
         return json.dumps(stated, indent=2, default=str) + "\n"
+
+    def difference(self, stored: str) -> str | None:
+        """The first line at which a stored certificate says something else; ``None`` if none does.
+
+        Numbers may differ in the last digits, as they do between machines.
+        """
+        own = self.to_json().splitlines()
+        theirs = stored.splitlines()
+        for number, (line, other) in enumerate(zip_longest(own, theirs), start=1):
+            if line is None or other is None or not _says_the_same(line, other):
+                return (
+                    f"line {number}: says {_shown(other)}, but the run's ledger says {_shown(line)}"
+                )
+        return None
 
     def to_markdown(self) -> str:
         """The certificate as a page of plain language."""
@@ -158,6 +213,9 @@ class Certificate:
             f"Public sources of queries: {', '.join(self.sources)}, and a generator trained on "
             "the student alone.",
             f"Teacher: `{self.teacher}`. Student: `{self.student or 'not finished'}`.",
+            f"Unit of protection: {self.unit}. {self.history}",
+            TRUST,
+            f"Made with {', '.join(f'{name} {is_at}' for name, is_at in self.software.items())}.",
             "",
             "## What this does not promise",
             "",
@@ -170,45 +228,54 @@ class Certificate:
         write_text(path, self.to_json())
 
 
-def certify(
-    ledger: Ledger,
-    *,
-    target: dict[str, object],
-    student: str,
-    sources: Sequence[str],
-    members: int = 1,
-    is_disjoint: bool = False,
-) -> Certificate:
+def certify(ledger: Ledger, *, student: str) -> Certificate:
     """Compute the certificate of what a ledger records.
+
+    Args:
+        ledger: of the run.
+        student: hash of the student's file; empty if there is none yet.
 
     Raises:
         RunError: nothing was asked yet, or the ledger contradicts itself.
     """
+    run = ledger.opening()
     reservations = ledger.reservations()
     if not reservations:
         raise RunError(f"ledger {ledger.path}: nothing was asked yet, so there is nothing to state")
-    exposure = ledger.exposure()
-    first = reservations[0]
+    spending = ledger.spending()
     noises = {str(entry["noise"]) for entry in reservations}
-    return Certificate(
-        target=target,
-        spent=spent(
-            ledger.event(),
-            exposure,
-            delta=float(str(target["delta"])),
-            mean_event=ledger.mean_event(),
-        ),
-        events=asdict(exposure),
-        mechanism=first["mechanism"],
-        noise=", ".join(sorted(noises)),
-        private=not any("NOT PRIVATE" in noise for noise in noises),
-        teacher=str(first["teacher"]),
-        student=student,
-        ledger=ledger.head,
-        sources=list(sources),
-        members=members,
-        is_disjoint=is_disjoint,
-    )
+    try:
+        return Certificate(
+            target=run["target"],
+            spent=spent_together([spending], delta=float(run["target"]["delta"])),
+            events=asdict(spending.exposure),
+            mechanism=reservations[0]["mechanism"],
+            noise=", ".join(sorted(noises)),
+            private=not any("NOT PRIVATE" in noise for noise in noises),
+            teacher=str(reservations[0]["teacher"]),
+            student=student,
+            ledger=ledger.head,
+            sources=list(run["sources"]),
+            software=run["software"],
+            earlier=run["earlier"],
+            members=int(run["members"]),
+            is_disjoint=bool(run["disjoint_data"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{ledger.line(1)}: does not say what run this is ({error!r})") from None
+
+
+def _says_the_same(line: str, other: str) -> bool:
+    name, _, value = line.strip().rstrip(",").rpartition(": ")
+    other_name, _, other_value = other.strip().rstrip(",").rpartition(": ")
+    try:
+        return name == other_name and math.isclose(float(value), float(other_value), rel_tol=1e-9)
+    except ValueError:
+        return line == other
+
+
+def _shown(line: str | None) -> str:
+    return "nothing" if line is None else line.strip().rstrip(",")[:200]
 
 
 def format_epsilon(epsilon: float) -> str:

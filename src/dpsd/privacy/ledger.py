@@ -1,14 +1,13 @@
 """The ledger: privacy is spent when a teacher answers, so it is written down before it answers.
 
-One JSON line an entry, appended, flushed and synced to disk. A reservation says what a round is
-about to ask and what that costs; a commitment says that its releases are safely stored, and the
-last entry which student came of it. A reservation without a commitment (a crash, a bad answer)
-counts as spent all the same. Every line holds the hash of the one before, so a line that is changed
-or taken out breaks the chain, and the certificate names the last, so the chain cannot be cut short;
-who rewrites all of them together is not stopped. A line without its newline was cut off by a crash:
-the teacher was not asked.
+The first entry says what the run is and what it was calibrated to; a reservation says what a round
+is about to ask and what that costs; a commitment says that its releases are safely stored; the last
+entry says which student came of it. A reservation without a commitment (a crash, a bad answer)
+counts as spent all the same. The certificate names the hash of the last line (see
+:mod:`dpsd.privacy.chain`), so the ledger cannot be cut short either.
 
 >>> import tempfile
+>>> from pathlib import Path
 >>> from dpsd.privacy.mechanisms import RandomizedResponse
 >>> with tempfile.TemporaryDirectory() as folder:
 ...     ledger = Ledger(Path(folder) / "ledger.jsonl")
@@ -20,34 +19,55 @@ Exposure(response=1, round=1, teacher=100)
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from collections import Counter
-from datetime import datetime, timezone
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import dp_accounting
 
 from dpsd.errors import RunError
-from dpsd.files import sync_folder
-from dpsd.privacy.accounting import Exposure
+from dpsd.privacy.accounting import Exposure, Spending
+from dpsd.privacy.chain import Chain
 from dpsd.privacy.mechanisms import Mechanism
 
-#: What the first line names as the hash of the one before.
-_FIRST = "0" * 64
+_VERSION = 1
 
 
-class Ledger:
-    """An append-only account of what was asked.
+class Ledger(Chain):
+    """An append-only account of what a run asked.
 
     Args:
         path: of the file; made with the first entry.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    name: ClassVar[str] = "ledger"
+    kinds: ClassVar[frozenset[str]] = frozenset({"open", "reserve", "commit", "finish"})
+
+    def open(self, facts: Mapping[str, Any]) -> None:
+        """Record what the run is, before it asks anything; saying so again adds nothing."""
+        if not self.is_begun():
+            self._append({"entry": "open", "format": "dpsd-ledger", "version": _VERSION, **facts})
+
+    def is_begun(self) -> bool:
+        """Whether anything was written; half a line, cut off by a crash, is nothing."""
+        return self.path.exists() and bool(self.entries())
+
+    def opening(self) -> dict[str, Any]:
+        """What the run is.
+
+        Raises:
+            RunError: the ledger does not begin with that, or is of another version.
+        """
+        entries = self.entries()
+        if not entries or entries[0]["entry"] != "open":
+            raise RunError(f"{self.line(1)}: does not say what run this is")
+        if entries[0].get("version") != _VERSION:
+            raise RunError(
+                f"{self.line(1)}: of version {entries[0].get('version')}; this dpsd reads "
+                f"{_VERSION}. Use the dpsd that wrote it, or a newer one"
+            )
+        return entries[0]
 
     def reserve(
         self, *, round_index: int, answers: int, mechanism: Mechanism, teacher: str
@@ -60,8 +80,8 @@ class Ledger:
                 "answers": answers,
                 "teacher": teacher,
                 "mechanism": mechanism.parameters(),
-                "event": _described(mechanism.event()),
-                "mean_event": _described(mechanism.mean_event()),
+                "event": described_event(mechanism.event()),
+                "mean_event": described_event(mechanism.mean_event()),
                 "noise": mechanism.noise.description,
             }
         )
@@ -83,104 +103,55 @@ class Ledger:
         if any(last.get(name) != value for name, value in entry.items()):
             self._append(entry)
 
-    def entries(self) -> list[dict[str, Any]]:
-        """All entries, in order, each checked against the one before.
-
-        Raises:
-            RunError: the ledger is missing, a line of it is no entry, or lines were changed.
-        """
-        entries, previous = [], _FIRST
-        for number, line in enumerate(self._lines(), start=1):
-            try:
-                entry = json.loads(line)
-                if entry["entry"] not in ("reserve", "commit", "finish"):
-                    raise KeyError(entry["entry"])
-                follows = entry["previous"] == previous
-            except (ValueError, KeyError, TypeError) as error:
-                raise RunError(
-                    f"ledger {self.path}, line {number}: no ledger entry ({error})"
-                ) from None
-            if not follows:
-                raise RunError(
-                    f"ledger {self.path}, line {number}: does not follow line {number - 1}, so one "
-                    "before it was changed, added or taken out"
-                )
-            entries.append(entry)
-            previous = hashlib.sha256(line).hexdigest()
-        return entries
-
-    @property
-    def head(self) -> str:
-        """The hash of the last line, which stands for them all."""
-        return _head(self._lines() if self.path.exists() else [])
-
     def reservations(self) -> list[dict[str, Any]]:
         """The entries that spend."""
         return [entry for entry in self.entries() if entry["entry"] == "reserve"]
 
     def exposure(self) -> Exposure:
         """What has been spent so far; a round that was asked twice counts twice."""
-        attempts = Counter(entry["round"] for entry in self.reservations())
-        return Exposure(
-            response=max(attempts.values(), default=0),
-            round=sum(attempts.values()),
-            teacher=sum(entry["answers"] for entry in self.reservations()),
-        )
+        return exposure_of(self.reservations())
 
-    def event(self) -> dp_accounting.DpEvent:
-        """What one answer cost: the same for every answer of a run.
+    def spending(self) -> Spending:
+        """What was asked and at which cost, which is the same for every answer of a run.
 
         Raises:
             RunError: nothing was asked, or entries disagree.
         """
-        return self._only("event")
-
-    def mean_event(self) -> dp_accounting.DpEvent:
-        """What one answer cost on average, where all may differ.
-
-        Raises:
-            RunError: nothing was asked, or entries disagree.
-        """
-        return self._only("mean_event")
-
-    def _only(self, kind: str) -> dp_accounting.DpEvent:
-        events = {json.dumps(entry[kind], sort_keys=True) for entry in self.reservations()}
-        if len(events) != 1:
-            raise RunError(
-                f"ledger {self.path}: {len(events)} different events where a run has one"
-            )
-        return _restored(json.loads(events.pop()))
-
-    def _lines(self) -> list[bytes]:
-        """The whole lines, without what a crash cut off."""
-        try:
-            return self.path.read_bytes().split(b"\n")[:-1]
-        except OSError as error:
-            raise RunError(f"ledger {self.path} cannot be read: {error}") from None
-
-    def _append(self, entry: dict[str, Any]) -> None:
-        time = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        lines = self._lines() if self.path.exists() else []
-        stamped = {"time": time, **entry, "previous": _head(lines)}
-        try:
-            with self.path.open("ab") as file:
-                file.truncate(sum(len(line) + 1 for line in lines))
-                file.write(json.dumps(stamped).encode() + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
-            sync_folder(self.path.parent)
-        except OSError as error:
-            raise RunError(
-                f"ledger {self.path} could not be written ({error}); before it is, the teacher is "
-                "not asked"
-            ) from None
+        reservations = self.reservations()
+        for kind in ("event", "mean_event"):
+            events = {json.dumps(entry[kind], sort_keys=True) for entry in reservations}
+            if len(events) != 1:
+                raise RunError(
+                    f"ledger {self.path}: {len(events)} different events where a run has one"
+                )
+        return spending_of(reservations)
 
 
-def _head(lines: list[bytes]) -> str:
-    return hashlib.sha256(lines[-1]).hexdigest() if lines else _FIRST
+def exposure_of(reservations: list[dict[str, Any]]) -> Exposure:
+    """How often two worlds can differ, for the reservations of one run."""
+    attempts = Counter(entry["round"] for entry in reservations)
+    return Exposure(
+        response=max(attempts.values(), default=0),
+        round=sum(attempts.values()),
+        teacher=sum(entry["answers"] for entry in reservations),
+    )
 
 
-def _described(event: dp_accounting.DpEvent) -> dict[str, object]:
+def spending_of(reservations: list[dict[str, Any]]) -> Spending:
+    """What the reservations of one run spent; at least one."""
+    return Spending(
+        event=restored_event(reservations[0]["event"]),
+        mean_event=restored_event(reservations[0]["mean_event"]),
+        exposure=exposure_of(reservations),
+    )
+
+
+def described_event(event: dp_accounting.DpEvent) -> dict[str, object]:
+    """An event as JSON types.
+
+    >>> described_event(dp_accounting.GaussianDpEvent(2.0))
+    {'name': 'gaussian', 'noise_multiplier': 2.0}
+    """
     if isinstance(event, dp_accounting.RandomizedResponseDpEvent):
         return {
             "name": "randomized-response",
@@ -192,7 +163,8 @@ def _described(event: dp_accounting.DpEvent) -> dict[str, object]:
     raise TypeError(f"the ledger knows no entry for {event}")
 
 
-def _restored(entry: dict[str, Any]) -> dp_accounting.DpEvent:
+def restored_event(entry: dict[str, Any]) -> dp_accounting.DpEvent:
+    """The event that :func:`described_event` described."""
     if entry["name"] == "gaussian":
         return dp_accounting.GaussianDpEvent(entry["noise_multiplier"])
     return dp_accounting.RandomizedResponseDpEvent(entry["noise_parameter"], entry["num_buckets"])

@@ -41,7 +41,6 @@ from dpsd.privacy.answers import RawAnswers, open_for_mechanism
 from dpsd.privacy.disagreement import Disagreement, Projections
 from dpsd.privacy.randomness import NoiseSource, SystemNoise
 
-
 #: A standard deviation of noise is from 2 to this power steps of its grid, up to twice as many.
 _GRID_BITS = 12
 
@@ -678,7 +677,7 @@ class SummedGradients(NoisySum):
         gradients = -torch.eye(classes, dtype=prior.dtype, device=prior.device)
         sums = []
         rows = max(1, _MOST_GRADIENTS // classes**2)
-        for part, voted in zip(prior.split(rows), votes.split(rows), strict=True):
+        for part, voted in zip(torch.split(prior, rows), torch.split(votes, rows), strict=True):
             each = (gradients + part.unsqueeze(-2)) / self._norms(part).unsqueeze(-1)
             sums.append((voted.unsqueeze(-2) @ (each / step).trunc()).squeeze(-2) * step)
         return torch.cat(sums)

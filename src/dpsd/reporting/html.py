@@ -9,10 +9,10 @@ import base64
 from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Template
 
 from dpsd.files import write_text
-from dpsd.privacy.certificate import NOT_PRIVATE, Certificate, format_epsilon
+from dpsd.privacy.certificate import NOT_PRIVATE, TRUST, Certificate, format_epsilon
 from dpsd.reporting.curves import progress_curves
 from dpsd.runs import RunDirectory
 
@@ -31,30 +31,49 @@ def write_report(run: RunDirectory, certificate: Certificate) -> None:
 def report(run: RunDirectory, certificate: Certificate) -> str:
     """The page's text."""
     metrics = run.metrics()
-    template = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    ).from_string(files("dpsd.reporting").joinpath("report.html.j2").read_text(encoding="utf-8"))
-    return template.render(
+    return _template("report.html.j2").render(
         config=run.config(),
         facts=run.facts(),
         certificate=certificate,
         not_private=NOT_PRIVATE,
-        privacy=[
-            {
-                "adjacency": adjacency.value,
-                "meaning": meaning,
-                "events": certificate.events[adjacency.value],
-                "epsilon": format_epsilon(certificate.spent.under(adjacency)),
-                "is_target": adjacency.value == certificate.target["adjacency"],
-            }
-            for adjacency, meaning in certificate.meanings.items()
-        ],
+        privacy=_privacy(certificate),
         rounds=[_round(line) for line in metrics],
         queries=sum(line["queries"] for line in metrics),
         seconds=sum(sum(line["seconds"].values()) for line in metrics),
         curves=progress_curves(metrics) if metrics else "",
         sheet=_inline_image(run),
     )
+
+
+def certificate_page(certificate: Certificate) -> str:
+    """A certificate on a page of its own, for people."""
+    return _template("certificate.html.j2").render(
+        certificate=certificate,
+        privacy=_privacy(certificate),
+        not_private=NOT_PRIVATE,
+        trust=TRUST,
+    )
+
+
+def _template(name: str) -> Template:
+    source = files("dpsd.reporting").joinpath(name).read_text(encoding="utf-8")
+    return Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    ).from_string(source)
+
+
+def _privacy(certificate: Certificate) -> list[dict[str, Any]]:
+    return [
+        {
+            "adjacency": adjacency.value,
+            "meaning": meaning,
+            "events": certificate.events[adjacency.value],
+            "epsilon": format_epsilon(certificate.spent.under(adjacency)),
+            "check": format_epsilon(certificate.spent.rdp[adjacency.value]),
+            "is_target": adjacency.value == certificate.target["adjacency"],
+        }
+        for adjacency, meaning in certificate.meanings.items()
+    ]
 
 
 def _round(line: dict[str, Any]) -> dict[str, str]:

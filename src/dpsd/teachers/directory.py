@@ -262,7 +262,7 @@ def _write_atomically(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o644)
+        temporary.chmod(0o600)  # a teacher may leak its data: for its owner alone
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

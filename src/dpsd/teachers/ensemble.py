@@ -133,9 +133,11 @@ class Committee(Teacher):
         if nested := [teacher.description for teacher in teachers if teacher.members > 1]:
             raise TeacherError(f"{nested[0]} is an ensemble itself: give its members")
         if len({teacher.fingerprint for teacher in teachers}) < len(teachers):
+            seen = [teacher.fingerprint for teacher in teachers]
+            same = [t.location or t.description for t in teachers if seen.count(t.fingerprint) > 1]
             raise TeacherError(
-                "two of the ensemble's teachers are the same: whoever is in the data of one "
-                "would be counted twice"
+                f"two of the ensemble's teachers are the same ({', '.join(same)}): whoever is in "
+                "the data of one would be counted twice"
             )
         self._teachers = list(teachers)
         self.members = len(teachers)

@@ -1,0 +1,190 @@
+"""Every claim survives the audit, comes close where it is tight, and no broken copy does."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import dp_accounting
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dpsd.attacks.audit import Game, audit, described, standard_games, worst_case
+from dpsd.errors import ConfigError
+from dpsd.privacy.accounting import Adjacency
+from dpsd.privacy.answers import RawAnswers, open_for_mechanism
+from dpsd.privacy.mechanisms import (
+    Gaussian,
+    Mechanism,
+    NoisyVotes,
+    RandomizedResponse,
+    SummedGradients,
+)
+from dpsd.privacy.randomness import NoiseSource, ReproducibleNoise, SystemNoise
+
+DRAWS = 1_000_000
+#: For what is broken, fewer are enough.
+FEWER = 100_000
+GAMES = standard_games()
+#: Clipped gradients of class probabilities never point in opposite directions at full length, and
+#: the test of consensus is paid for as if it told more than it does.
+LOOSE = {"gaussian, clip", "confident-votes"}
+
+
+@pytest.mark.parametrize(
+    "game", GAMES, ids=[f"{described(game.mechanism)}-{game.adjacency.value}" for game in GAMES]
+)
+def test_claims_hold_and_are_tight(game: Game) -> None:
+    found = audit(game, draws=DRAWS)
+    assert found.claimed == pytest.approx(1.0, rel=1e-3)
+    assert found.lower_bound <= found.claimed
+    assert found.lower_bound >= (0.4 if found.mechanism in LOOSE else 0.85)
+
+
+def is_caught(mechanism: Mechanism, adjacency: Adjacency, *, classes: int = 2) -> bool:
+    game = worst_case(mechanism, adjacency, epsilon=1.0, classes=classes)
+    return not audit(game, draws=FEWER).holds
+
+
+def truth(answers: RawAnswers) -> Tensor:
+    return open_for_mechanism(answers).argmax(-1)
+
+
+# Noise forgotten.
+
+
+@dataclass(frozen=True, kw_only=True)
+class HonestResponse(RandomizedResponse):
+    def privatize(self, answers: RawAnswers, prior: Tensor) -> Tensor:
+        return truth(answers)
+
+
+class Silence(SystemNoise):
+    def discrete_gaussian(self, shape: tuple[int, ...], *, scale: float) -> Tensor:
+        return torch.zeros(shape, dtype=torch.int64)
+
+
+# Half the sensitivity.
+
+
+@dataclass(frozen=True, kw_only=True)
+class HalfResponse(RandomizedResponse):
+    def event(self) -> dp_accounting.DpEvent:
+        return replace(RandomizedResponse(), epsilon=self._epsilon / 2).event()
+
+
+@dataclass(frozen=True, kw_only=True)
+class HalfGaussian(Gaussian):
+    def event(self) -> dp_accounting.DpEvent:
+        return dp_accounting.GaussianDpEvent(self._noise_multiplier)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HalfVotes(NoisyVotes):
+    def event(self) -> dp_accounting.DpEvent:
+        return dp_accounting.GaussianDpEvent(2 * self._noise_multiplier / math.sqrt(2))
+
+
+@dataclass(frozen=True, kw_only=True)
+class HalfGradients(SummedGradients):
+    def event(self) -> dp_accounting.DpEvent:
+        return dp_accounting.GaussianDpEvent(self._noise_multiplier)
+
+
+# What is released is chosen by the answer, for nothing.
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoordinatesFromTheAnswer(Gaussian):
+    def privatize(self, answers: RawAnswers, prior: Tensor) -> Tensor:
+        known = open_for_mechanism(answers).double()
+        kept = (known + 1e-3 * prior).topk(2, dim=-1).indices
+        gradient = (prior.double() - known).gather(-1, kept)
+        gradient = gradient / gradient.norm(dim=-1, keepdim=True)
+        noisy = self._noisy(gradient, self._deviation)
+        return torch.zeros_like(known).scatter_(-1, kept, noisy).float()
+
+    def log_likelihood(self, release: Tensor, prior: Tensor) -> Tensor:
+        return Gaussian(noise_multiplier=self.noise_multiplier).log_likelihood(release, prior)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CandidatesFromTheAnswer(RandomizedResponse):
+    def privatize(self, answers: RawAnswers, prior: Tensor) -> Tensor:
+        # Two candidates with the answer's own among them: the others are never said.
+        return super().privatize(answers, open_for_mechanism(answers) + 1e-3 * prior)
+
+
+# The same noise twice.
+
+
+class SameNoiseEveryRound(NoiseSource):
+    is_private = True
+    description = "secret, but the same in every round"
+
+    def __init__(self) -> None:
+        self.secret = int.from_bytes(SystemNoise().bits(1).tobytes(), "little")
+        self.stream = np.random.Generator(np.random.Philox(seed=self.secret))
+
+    def bits(self, count: int) -> NDArray[np.uint64]:
+        return self.stream.integers(0, 2**64, size=count, dtype=np.uint64)
+
+    def for_round(self, round_index: int) -> NoiseSource:
+        self.stream = np.random.Generator(np.random.Philox(seed=self.secret))
+        return self
+
+
+class SeededAnewOnResume(NoiseSource):
+    """Every process begins with the run's seed: a round that is asked again repeats its noise."""
+
+    is_private = True
+    description = "the run's seed"
+
+    def bits(self, count: int) -> NDArray[np.uint64]:
+        raise AssertionError("each round has a stream of its own")
+
+    def for_round(self, round_index: int) -> NoiseSource:
+        attempted_again = 1
+        return ReproducibleNoise(seed=0, round_index=attempted_again)
+
+
+ROUND, RESPONSE = Adjacency.ROUND, Adjacency.RESPONSE
+BROKEN: dict[str, tuple[Mechanism, Adjacency, int]] = {
+    "labels without noise": (HonestResponse(), RESPONSE, 2),
+    "gradients without noise": (Gaussian(noise=Silence()), RESPONSE, 2),
+    "votes without noise": (NoisyVotes(noise=Silence()), Adjacency.TEACHER, 2),
+    "summed gradients without noise": (SummedGradients(noise=Silence()), Adjacency.TEACHER, 2),
+    "half the sensitivity of labels": (HalfResponse(), RESPONSE, 2),
+    "half the sensitivity of gradients": (HalfGaussian(), ROUND, 2),
+    "half the sensitivity of votes": (HalfVotes(), Adjacency.TEACHER, 2),
+    "half the sensitivity of summed gradients": (HalfGradients(), Adjacency.TEACHER, 2),
+    "coordinates from the answer": (CoordinatesFromTheAnswer(top_k=2), RESPONSE, 4),
+    "candidates from the answer": (CandidatesFromTheAnswer(candidates=2), RESPONSE, 4),
+    "the same noise in two rounds, labels": (
+        RandomizedResponse(noise=SameNoiseEveryRound()),
+        ROUND,
+        4,
+    ),
+    "the same noise in two rounds, gradients": (Gaussian(noise=SameNoiseEveryRound()), ROUND, 3),
+    "the same noise in two rounds, votes": (NoisyVotes(noise=SameNoiseEveryRound()), ROUND, 2),
+    "a seed reused on resume, labels": (
+        RandomizedResponse(candidates="all", noise=SeededAnewOnResume()),
+        ROUND,
+        4,
+    ),
+    "a seed reused on resume, gradients": (Gaussian(noise=SeededAnewOnResume()), ROUND, 3),
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_broken_copies_are_caught(broken: str) -> None:
+    mechanism, adjacency, classes = BROKEN[broken]
+    assert is_caught(mechanism, adjacency, classes=classes)
+
+
+def test_an_audit_needs_draws() -> None:
+    with pytest.raises(ConfigError, match="draws is 10"):
+        audit(GAMES[0], draws=10)

@@ -1,0 +1,167 @@
+"""Two teachers that answer differently, and the same releases: not one byte may tell them apart."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import sys
+import warnings
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from torch import Tensor
+
+from dpsd import Gaussian, Mechanism, NoisyVotes, RandomizedResponse
+from dpsd.privacy.answers import RawAnswers
+
+Invoke = Callable[..., Result]
+
+#: Answers in float32 that spell a canary: 0.7317 and its like would stand out in any file.
+TEACHER = """
+import itertools, os
+import torch
+
+CANARY = float(os.environ["CANARY"])
+
+def factory():
+    calls = itertools.count(1)
+
+    def answer(images):
+        call, how = next(calls), os.environ.get("MISBEHAVE")
+        if call == 3 and how == "fail":
+            raise RuntimeError(f"class {int(10 * CANARY)} has probability {CANARY}")
+        if call == 3 and how == "interrupt":
+            raise KeyboardInterrupt(CANARY)
+        scores = torch.full((len(images), 4), (1 - CANARY) / 3)
+        scores[:, int(10 * CANARY) % 4] = CANARY
+        return scores
+    return answer
+"""
+CANARIES = ("0.7317", "0.6173", "0.9999")
+
+ARGUMENTS = (
+    *("--input-shape", "1,8,8", "--num-classes", 4, "--scores", "probabilities"),
+    *("--epsilon", 2, "--reproducible-noise", 7, "--rounds", 3, "--queries", 60, "--epochs", 1),
+    *("--generator-steps", 2, "--generator-batch-size", 8, "--precision", "float32"),
+    *("--device", "cpu", "--out", "run"),
+)
+
+
+def deaf(mechanism: type[Mechanism]) -> Callable[[Mechanism, RawAnswers, Tensor], Tensor]:
+    """Releases of the right kind that nothing was heard of."""
+
+    def privatize(self: Mechanism, answers: RawAnswers, prior: Tensor) -> Tensor:
+        uniform = self.noise.uniform(tuple(prior.shape))
+        if mechanism is RandomizedResponse:
+            return uniform.argmax(-1)
+        return (uniform - 0.5).float() * 4
+
+    return privatize
+
+
+class FrozenTime(datetime):
+    @classmethod
+    def now(cls, tz: Any = None) -> datetime:
+        return datetime(2026, 1, 1, tzinfo=timezone.utc)
+
+
+@pytest.fixture
+def frozen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything that differs from run to run for reasons of its own."""
+    monkeypatch.setattr("dpsd.privacy.chain.datetime", FrozenTime)
+    monkeypatch.setattr("dpsd.transcription.secrets.token_hex", lambda size: "00" * size)
+    for mechanism in (RandomizedResponse, Gaussian, NoisyVotes):
+        monkeypatch.setattr(mechanism, "privatize", deaf(mechanism))
+
+
+def everything(folder: Path) -> dict[str, str]:
+    """The hash of every file below a folder."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+
+
+def observed(
+    invoke: Invoke, folder: Path, canary: str, how: str, protect: str, patch: pytest.MonkeyPatch
+) -> tuple[list[Any], dict[str, str]]:
+    """All that anybody can see of a run with this teacher: what it printed, and what it wrote."""
+    folder.mkdir()
+    (folder / "canary.py").write_text(TEACHER)
+    patch.chdir(folder)
+    patch.syspath_prepend(str(folder))
+    patch.delitem(sys.modules, "canary", raising=False)
+    patch.setenv("CANARY", canary)
+    clock = itertools.count()
+    patch.setattr("time.perf_counter", lambda: float(next(clock)))
+    shown: list[Any] = []
+    if how:
+        patch.setenv("MISBEHAVE", how)
+    commands: list[tuple[Any, ...]] = [
+        ("transcribe", "canary:factory", "--protect", protect, *ARGUMENTS)
+    ]
+    if how:
+        commands += [("certify", "run"), ("transcribe", "--resume", "run")]
+        commands += [("transcribe", "--resume", "run", "--cap", "1e6,0.1,round")]
+    commands += [("certify", "run"), ("sample", "run", "--count", 20)]
+    for number, command in enumerate(commands):
+        if number == 1:
+            patch.delenv("MISBEHAVE", raising=False)
+        result = invoke(*command)
+        shown.append((result.exit_code, result.stdout, result.stderr))
+    return shown, everything(folder)
+
+
+@pytest.mark.usefixtures("frozen")
+@pytest.mark.parametrize("protect", ["labels", "data"])
+@pytest.mark.parametrize("how", ["", "fail", "interrupt"])
+def test_nothing_tells_what_the_teacher_said(
+    invoke: Invoke,
+    tmp_path: Path,
+    how: str,
+    protect: str,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    seen = []
+    for number, canary in enumerate(CANARIES):
+        with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            shown, written = observed(invoke, tmp_path / str(number), canary, how, protect, patch)
+        seen.append((shown, written, capfd.readouterr()))
+        for _, out, err in shown:
+            assert canary not in out + err
+    exit_codes = [code for code, _, _ in seen[0][0]]
+    assert exit_codes[-2:] == [0, 0], seen[0][0]
+    assert exit_codes[0] == {"": 0, "fail": 4, "interrupt": 130}[how]
+    for shown, written, caught in seen[1:]:
+        assert shown == seen[0][0]
+        assert written == seen[0][1]
+        assert caught == seen[0][2]
+    assert len(seen[0][1]) > 10
+
+
+def test_the_comparison_notices_a_leak(
+    invoke: Invoke, tmp_path: Path, frozen: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One bit of the answers in the releases, and the files differ."""
+    from dpsd.privacy.answers import open_for_mechanism
+
+    whole = deaf(RandomizedResponse)
+
+    def leaking(self: Mechanism, answers: RawAnswers, prior: Tensor) -> Tensor:
+        release = whole(self, answers, prior)
+        release[0] = int(open_for_mechanism(answers)[0].argmax())
+        return release
+
+    monkeypatch.setattr(RandomizedResponse, "privatize", leaking)
+    written = []
+    for number, canary in enumerate(("0.7317", "0.6173")):
+        with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            written.append(observed(invoke, tmp_path / str(number), canary, "", "labels", patch)[1])
+    assert written[0] != written[1]

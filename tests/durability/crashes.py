@@ -1,0 +1,265 @@
+"""Kill small transcriptions, and break their disk, and see that nothing is forgotten.
+
+    python tests/durability/crashes.py --kills 200 --faults all
+
+Each run is a forked child of this process, which has imported everything and computed nothing. A
+child is killed (SIGKILL) at a random moment, or an error is injected at one of its write calls;
+then the ledger and the teacher's budget have to be readable and to own up to at least what the
+teacher was asked, and a resumed run has to end with the student, bit for bit, of a run that was
+left in peace. Prints a JSON object of counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import dpsd
+from dpsd import files
+from dpsd.errors import DpsdError
+from dpsd.privacy.ledger import Ledger
+from dpsd.privacy.teacher_budget import TeacherBudget
+
+SHAPE = (1, 8, 8)
+RECIPE = dpsd.Recipe(
+    rounds=3, queries=48, epochs=1.0, batch_size=24, generator_steps=1, generator_batch_size=8,
+    generator_share=0.5, device="cpu", precision="float32",
+)  # fmt: skip
+#: Enough for every round to be asked many times.
+CAP = dpsd.Budget(epsilon=1e4, delta=0, adjacency="round")
+ERRORS = (errno.ENOSPC, errno.EIO, errno.EACCES)
+FINISHED, REFUSED = 0, 3
+
+
+class Place:
+    """A folder with one run in it, its budget, and a log of what the teacher was asked."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.run = folder / "run"
+        self.asked_log = folder / "asked.log"
+        self.budget_file = folder / "budget.jsonl"
+
+    def teacher(self, *, logged: bool = True) -> dpsd.Teacher:
+        def scores(images: Tensor) -> Tensor:
+            if logged and started:
+                with self.asked_log.open("ab", buffering=0) as log:
+                    log.write(b"%d\n" % len(images))
+            return 20 * images[:, 0, :6].reshape(len(images), 3, 16).mean(-1)
+
+        started: list[bool] = []
+        loaded = dpsd.load_teacher(scores, input_shape=SHAPE, scores="logits", name="thirds")
+        started.append(True)  # the probe of the interface is not asking
+        return loaded
+
+    def play(self) -> None:
+        """Start the run, or go on with it."""
+        if (self.run / "config.toml").exists():
+            dpsd.resume(self.run, self.teacher(), cap=CAP)
+        else:
+            dpsd.transcribe(
+                self.teacher(),
+                student="lenet5",
+                mechanism=dpsd.RandomizedResponse(noise=dpsd.ReproducibleNoise(seed=1)),
+                budget=dpsd.Budget(epsilon=6.0, delta=0, adjacency="round"),
+                out=self.run,
+                recipe=RECIPE,
+                cap=CAP,
+                budget_file=self.budget_file,
+            )
+
+    def student(self) -> bytes:
+        return (self.run / "student.safetensors").read_bytes()
+
+    def asked(self) -> int:
+        return sum(map(int, self.asked_log.read_text().split())) if self.asked_log.exists() else 0
+
+    def check(self) -> None:
+        """What was asked is owned up to, in the ledger and in the budget; both can be read."""
+        spent = 0
+        ledger = Ledger(self.run / "ledger.jsonl")
+        if ledger.path.exists():
+            spent = ledger.exposure().teacher
+        assert spent >= self.asked(), f"{self.asked()} answers, and {spent} in the ledger"
+        budget = TeacherBudget(self.budget_file, teacher=self.teacher(logged=False).fingerprint)
+        owned = sum(run.spending.exposure.teacher for run in budget.runs())
+        assert owned >= spent, f"{spent} answers in the ledger, and {owned} in the budget"
+
+    def check_finished(self, expected: bytes) -> None:
+        self.check()
+        assert self.student() == expected, "another student than without the interruption"
+        stored = json.loads((self.run / "certificate.json").read_text())
+        computed = dpsd.RunDirectory.open(self.run).certify()
+        assert computed.difference(json.dumps(stored, indent=2)) is None, "another certificate"
+
+    def clear_if_nothing_began(self) -> None:
+        """A run that was cut off before it had its settings never asked; it is started anew."""
+        if not (self.run / "config.toml").exists():
+            assert self.asked() == 0
+            shutil.rmtree(self.run, ignore_errors=True)
+
+
+def child(task: Callable[[], None]) -> int:
+    """Run a task in a fork; returns the child's process number."""
+    sys.stdout.flush()
+    number = os.fork()
+    if number:
+        return number
+    status = 1
+    try:
+        torch.set_num_threads(1)
+        with Path(os.devnull).open("w") as nowhere:  # warnings of tiny runs, again and again
+            os.dup2(nowhere.fileno(), 2)
+        task()
+        status = FINISHED
+    except (DpsdError, OSError):
+        status = REFUSED
+    finally:
+        os._exit(status)
+
+
+def waited(number: int) -> int:
+    """The exit status; negative for a signal."""
+    return os.waitstatus_to_exitcode(os.waitpid(number, 0)[1])
+
+
+def kill_at_random(place: Place, moments: random.Random, seconds: float) -> bool:
+    """Play, and kill; whether the kill came before the end."""
+    number = child(place.play)
+    time.sleep(moments.uniform(0, seconds))
+    os.kill(number, signal.SIGKILL)
+    return waited(number) == -signal.SIGKILL
+
+
+class Faults:
+    """Counts write calls, and makes one of them fail."""
+
+    def __init__(self, folder: Path, *, at: int | None = None, error: int = 0) -> None:
+        self.folder, self.at, self.error = str(folder), at, error
+        self.calls = 0
+
+    def install(self) -> None:
+        """In this process, for good."""
+        fsync, replace, save_file = os.fsync, os.replace, files.save_file
+
+        def guarded(original: Callable[..., object]) -> Callable[..., object]:
+            def call(*arguments: object, **options: object) -> object:
+                self.count()
+                return original(*arguments, **options)
+
+            return call
+
+        os.fsync = guarded(fsync)  # type: ignore[assignment]
+        os.replace = guarded(replace)  # type: ignore[assignment]
+        files.save_file = guarded(save_file)  # type: ignore[assignment]
+        sys.addaudithook(self.hear)
+
+    def hear(self, event: str, arguments: tuple[object, ...]) -> None:
+        """Opening for writing, and making folders."""
+        if event == "os.mkdir" and str(arguments[0]).startswith(self.folder):
+            self.count()
+        if event != "open" or not str(arguments[0]).startswith(self.folder):
+            return
+        mode, flags = arguments[1], arguments[2]
+        writes = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR)
+        if writes and "asked.log" not in str(arguments[0]) and mode != "r":
+            self.count()
+
+    def count(self) -> None:
+        self.calls += 1
+        if self.calls == self.at:
+            raise OSError(self.error, os.strerror(self.error))
+
+
+def count_write_calls(place: Place) -> int:
+    """How many write calls a run in peace makes."""
+
+    def task() -> None:
+        faults = Faults(place.folder)
+        faults.install()
+        place.play()
+        total = faults.calls
+        (place.folder.parent / "calls").write_text(str(total))
+
+    assert waited(child(task)) == FINISHED
+    return int((place.folder.parent / "calls").read_text())
+
+
+def play_with_fault(place: Place, *, at: int, error: int) -> int:
+    def task() -> None:
+        Faults(place.folder, at=at, error=error).install()
+        place.play()
+
+    return waited(child(task))
+
+
+def main() -> None:
+    """Kill and break as often as the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--faults", default="all", help="how many, or all")
+    parser.add_argument("--seed", type=int, default=None)
+    arguments = parser.parse_args()
+    seed = arguments.seed if arguments.seed is not None else random.SystemRandom().getrandbits(32)
+    moments = random.Random(seed)
+    counts: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        peace = Place(folder / "peace")
+        peace.folder.mkdir()
+        start = time.perf_counter()
+        assert waited(child(peace.play)) == FINISHED
+        seconds = time.perf_counter() - start
+        expected = peace.student()
+        while counts["kills"] < arguments.kills:
+            place = Place(folder / "killed")
+            place.folder.mkdir()
+            for _ in range(moments.randint(1, 3)):
+                counts["kills"] += kill_at_random(place, moments, 1.05 * seconds)
+                place.check()
+                place.clear_if_nothing_began()
+            assert waited(child(place.play)) == FINISHED
+            place.check_finished(expected)
+            counts["runs resumed after kills"] += 1
+            shutil.rmtree(place.folder)
+
+        calls = count_write_calls(_made(folder / "counted"))
+        every = [(at, error) for at in range(1, calls + 1) for error in ERRORS]
+        if arguments.faults != "all":
+            every = moments.sample(every, int(arguments.faults))
+        counts["write calls"] = calls
+        for at, error in every:
+            place = _made(folder / "faulty")
+            status = play_with_fault(place, at=at, error=error)
+            assert status in (FINISHED, REFUSED), f"write call {at}, {errno.errorcode[error]}"
+            counts["faults"] += 1
+            counts["faults that stopped the run"] += status == REFUSED
+            place.check()
+            place.clear_if_nothing_began()
+            assert waited(child(place.play)) == FINISHED, f"write call {at} cannot be resumed from"
+            place.check_finished(expected)
+            shutil.rmtree(place.folder)
+    print(json.dumps({"seed": seed, **counts}))
+
+
+def _made(folder: Path) -> Place:
+    folder.mkdir()
+    return Place(folder)
+
+
+if __name__ == "__main__":
+    main()

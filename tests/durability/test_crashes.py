@@ -1,0 +1,27 @@
+"""A couple of dozen crashes and faults; `make crash` runs hundreds."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HARNESS = Path(__file__).parent / "crashes.py"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="runs are forked children")
+def test_nothing_is_forgotten_when_runs_are_killed_or_their_disk_fails() -> None:
+    done = subprocess.run(
+        [sys.executable, str(HARNESS), "--kills", "12", "--faults", "12"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    counts = json.loads(done.stdout)
+    assert counts["kills"] >= 12
+    assert counts["faults"] == 12
+    assert counts["write calls"] > 50
