@@ -7,7 +7,7 @@ STAMP := $(VENV)/.stamp
 # One thread pool: pytest's workers share the cores, so each computes on one thread.
 TEST_THREADS := 1
 
-.PHONY: help demo test lint docs bench clean
+.PHONY: help demo test lint docs bench crash fuzz clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -34,6 +34,12 @@ docs: $(STAMP) ## check that every example in the documentation runs
 bench: $(STAMP) ## the measured figures of benchmarks/RESULTS.md (hours; needs DPSD_DATA)
 	$(BIN)/python benchmarks/transcriptions.py --all
 	$(BIN)/python benchmarks/overhead.py
+
+crash: $(STAMP) ## kill runs at 200 random moments, and fail every write call in turn
+	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python tests/durability/crashes.py --kills 200 --faults all
+
+fuzz: $(STAMP) ## feed 20,000 damaged and hostile files to everything that reads one
+	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python tests/hostile/fuzz.py --inputs 20000
 
 clean: ## remove the environment and caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

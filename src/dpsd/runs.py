@@ -89,7 +89,8 @@ class RunDirectory:
             write_text(path / "config.toml", to_toml(config))
         except RunError:
             # Half a run can neither be continued nor started again: leave nothing.
-            (path / "student.json").unlink(missing_ok=True)
+            for name in _SETTINGS:
+                (path / name).unlink(missing_ok=True)
             (path / "releases").rmdir()
             raise
         return cls(path)
@@ -115,7 +116,18 @@ class RunDirectory:
         Raises:
             RunError: it is missing or damaged.
         """
-        return read_json(self.path / "student.json")
+        path = self.path / "student.json"
+        facts = read_json(path)
+        try:
+            names = [facts[name] for name in ("run", "student", "generator")]
+            sizes = [*facts["input_shape"], facts["num_classes"]]
+            if not all(isinstance(name, str) for name in names):
+                raise TypeError("a name is no text")
+            if len(sizes) != 4 or not all(type(size) is int and size > 0 for size in sizes):
+                raise ValueError("input_shape or num_classes is no size")
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunError(f"{path} is damaged: {error}") from None
+        return facts
 
     @property
     def identity(self) -> str:
@@ -206,7 +218,7 @@ class RunDirectory:
                 )
             progress = json.loads(metadata["progress"])
             return int(progress["round"]), progress["shares"]
-        except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise RunError(f"checkpoint {path} cannot be read: {_first_line(error)}") from None
 
     def save_samples(self, round_index: int, images: Tensor) -> None:
@@ -247,7 +259,7 @@ class RunDirectory:
         try:
             lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
             return [line for _, line in sorted({line["round"]: line for line in lines}.items())]
-        except (ValueError, KeyError, TypeError, OSError) as error:
+        except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
             raise RunError(f"{path} cannot be read: {error}") from None
 
     def finish(self, *, student: nn.Module, generator: nn.Module) -> Certificate:
@@ -297,9 +309,12 @@ class RunDirectory:
                 self._check_releases(entry, reserved, where=where)
                 committed.add(entry["round"])
             elif entry["entry"] == "open":
-                rounds = int(entry["rounds"])
-            elif missing := set(range(1, rounds + 1)) - committed:
-                raise RunError(f"{where}: finished, but round {min(missing)} was never committed")
+                rounds = entry["rounds"]
+            else:
+                # One by one, as a forged ledger may speak of a trillion rounds.
+                missing = next((i for i in range(1, rounds + 1) if i not in committed), None)
+                if missing is not None:
+                    raise RunError(f"{where}: finished, but round {missing} was never committed")
         for path in sorted((self.path / "releases").glob("*.safetensors")):
             if path not in map(self.releases_path, committed):
                 raise RunError(f"{path} is in no line of ledger {self.ledger.path}")
@@ -403,7 +418,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path} cannot be read: {error}") from None
     if not isinstance(content, dict):
         raise RunError(f"{path} holds no JSON object")

@@ -178,13 +178,14 @@ class Transcription:
         needed = spent_together([whole], delta=target.delta).under(target.adjacency)
         if needed > target.epsilon * (1 + 1e-6):
             path, kind = self.directory.path, target.adjacency.value
+            limit = "cap" if self.cap else "target"
+            allowing = f"{math.ceil(needed * 1e4) / 1e4:g},{target.delta:g},{kind}"
             raise BudgetError(
                 f"{path}: answers were paid for and lost in an interruption; asked again, the run "
                 f"would spend ε = {needed:.4g} under {kind!r} at δ = {target.delta:g}, above its "
-                f"{'cap' if self.cap else 'target'} {target.epsilon:g}. To allow that: dpsd transcribe --resume {path} --cap "
-                f"{math.ceil(needed * 1e4) / 1e4:g},{target.delta:g},{kind}. Or leave the run as "
-                "it is: what it released stays valid, and the student of its last round is in its "
-                "checkpoint"
+                f"{limit} {target.epsilon:g}. To allow that: dpsd transcribe --resume {path} --cap "
+                f"{allowing}. Or leave the run as it is: what it released stays valid, and the "
+                "student of its last round is in its checkpoint"
             )
 
     def play(self, round_index: int) -> None:

@@ -54,6 +54,7 @@ def opened(ledger: Ledger, *, epsilon: float = 4.0, delta: float = 1e-5) -> Ledg
             "run": "r",
             "target": {"epsilon": epsilon, "delta": delta, "adjacency": "round"},
             "rounds": 3,
+            "settings": {},
             "sources": ["noise", "crops"],
             "teacher": "sha256:ab",
             "members": 1,

@@ -37,6 +37,9 @@ from scipy.optimize import brentq
 from dpsd.errors import BudgetError
 from dpsd.privacy.mechanisms import Mechanism
 
+#: Randomised responses whose losses are composed on a grid; it has twice as many points.
+_MOST_COMPOSED = 20_000_000
+
 MechanismT = TypeVar("MechanismT", bound=Mechanism)
 
 
@@ -187,6 +190,8 @@ def pld_epsilon(event: dp_accounting.DpEvent, *, count: int, delta: float) -> fl
         per_answer = _response_epsilon(event)
         if delta == 0:
             return per_answer * count
+        if count > _MOST_COMPOSED:
+            return min(rdp_epsilon(event, count=count, delta=delta), per_answer * count)
         composed = privacy_loss_distribution.from_randomized_response(
             event.noise_parameter,
             event.num_buckets,

@@ -7,7 +7,7 @@ counts as never written.
 
 >>> import tempfile
 >>> class Notes(Chain):
-...     name, kinds = "notes", frozenset({"note"})
+...     name, kinds = "notes", {"note": {"text": str}}
 >>> with tempfile.TemporaryDirectory() as folder:
 ...     notes = Notes(Path(folder) / "notes.jsonl")
 ...     notes._append({"entry": "note", "text": "kept"})
@@ -20,6 +20,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, ClassVar
@@ -38,9 +39,9 @@ class Chain:
         path: of the file; made with the first entry.
     """
 
-    #: How messages call such a file, and the entries that it may have.
+    #: How messages call such a file, and the entries that it may have, with what each must hold.
     name: ClassVar[str]
-    kinds: ClassVar[frozenset[str]]
+    kinds: ClassVar[Mapping[str, Mapping[str, type]]]
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -55,8 +56,10 @@ class Chain:
         for number, line in enumerate(self._lines(), start=1):
             try:
                 entry = json.loads(line)
-                if entry["entry"] not in self.kinds:
-                    raise KeyError(entry["entry"])
+                for field, kind in self.kinds[entry["entry"]].items():
+                    # A boolean is a whole number to Python, and to nobody else.
+                    if type(entry[field]) is not kind:
+                        raise TypeError(f"{field} is no {kind.__name__}")
                 follows = entry["previous"] == previous
             except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise RunError(f"{self.line(number)}: no {self.name} entry ({error})") from None

@@ -20,6 +20,7 @@ Exposure(response=1, round=1, teacher=100)
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -33,6 +34,16 @@ from dpsd.privacy.mechanisms import Mechanism
 
 _VERSION = 1
 
+#: What a reservation holds, here and in a teacher's budget.
+RESERVATION: dict[str, type] = {
+    "teacher": str,
+    "round": int,
+    "answers": int,
+    "mechanism": dict,
+    "event": dict,
+    "mean_event": dict,
+}
+
 
 class Ledger(Chain):
     """An append-only account of what a run asked.
@@ -42,7 +53,12 @@ class Ledger(Chain):
     """
 
     name: ClassVar[str] = "ledger"
-    kinds: ClassVar[frozenset[str]] = frozenset({"open", "reserve", "commit", "finish"})
+    kinds: ClassVar[Mapping[str, Mapping[str, type]]] = {
+        "open": {"version": int, "rounds": int, "settings": dict, "target": dict, "sources": list},
+        "reserve": {**RESERVATION, "noise": str},
+        "commit": {"round": int, "sha256": str},
+        "finish": {"student": str, "generator": str},
+    }
 
     def open(self, facts: Mapping[str, Any]) -> None:
         """Record what the run is, before it asks anything; saying so again adds nothing."""
@@ -138,7 +154,11 @@ def exposure_of(reservations: list[dict[str, Any]]) -> Exposure:
 
 
 def spending_of(reservations: list[dict[str, Any]]) -> Spending:
-    """What the reservations of one run spent; at least one."""
+    """What the reservations of one run spent; at least one.
+
+    Raises:
+        RunError: an event that means nothing.
+    """
     return Spending(
         event=restored_event(reservations[0]["event"]),
         mean_event=restored_event(reservations[0]["mean_event"]),
@@ -165,6 +185,15 @@ def described_event(event: dp_accounting.DpEvent) -> dict[str, object]:
 
 def restored_event(entry: dict[str, Any]) -> dp_accounting.DpEvent:
     """The event that :func:`described_event` described."""
-    if entry["name"] == "gaussian":
-        return dp_accounting.GaussianDpEvent(entry["noise_multiplier"])
-    return dp_accounting.RandomizedResponseDpEvent(entry["noise_parameter"], entry["num_buckets"])
+    try:
+        if entry["name"] == "gaussian":
+            noise = float(entry["noise_multiplier"])
+            if not 0 < noise < math.inf:
+                raise ValueError("noise_multiplier")
+            return dp_accounting.GaussianDpEvent(noise)
+        lies, buckets = float(entry["noise_parameter"]), entry["num_buckets"]
+        if entry["name"] != "randomized-response" or not (0 < lies <= 1 and 2 <= buckets < 2**31):
+            raise ValueError("noise_parameter or num_buckets")
+        return dp_accounting.RandomizedResponseDpEvent(lies, int(buckets))
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise RunError(f"an event that means nothing is recorded: {entry} ({error!r})") from None

@@ -22,7 +22,7 @@ lines. ``reserve``: ``teacher``, ``run``, ``directory``, ``round``, ``answers``,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -30,7 +30,7 @@ from typing import Any, ClassVar
 from dpsd.errors import BudgetError, RunError
 from dpsd.privacy.accounting import Budget, Exposure, PrivacySpent, Spending, spent_together
 from dpsd.privacy.chain import Chain
-from dpsd.privacy.ledger import described_event, spending_of
+from dpsd.privacy.ledger import RESERVATION, described_event, spending_of
 from dpsd.privacy.mechanisms import Mechanism
 
 _VERSION = 1
@@ -66,7 +66,10 @@ class TeacherBudget(Chain):
     """
 
     name: ClassVar[str] = "budget"
-    kinds: ClassVar[frozenset[str]] = frozenset({"reserve", "cap"})
+    kinds: ClassVar[Mapping[str, Mapping[str, type]]] = {
+        "reserve": {**RESERVATION, "run": str, "directory": str, "private": bool},
+        "cap": {"teacher": str},
+    }
 
     def __init__(self, path: Path, *, teacher: str) -> None:
         super().__init__(path)
@@ -105,8 +108,13 @@ class TeacherBudget(Chain):
 
     def cap(self) -> Budget | None:
         """What all runs together may spend at most, if that was set."""
-        caps = [entry["cap"] for entry in self._own() if entry["entry"] == "cap"]
-        return Budget(**caps[-1]) if caps and caps[-1] else None
+        caps = [entry.get("cap") for entry in self._own() if entry["entry"] == "cap"]
+        if not caps or caps[-1] is None:
+            return None
+        try:
+            return Budget(**caps[-1])
+        except TypeError as error:
+            raise RunError(f"budget {self.path}: a cap that means nothing ({error})") from None
 
     def runs(self) -> list[RunSpending]:
         """Every run that asked this teacher, in the order in which they began."""

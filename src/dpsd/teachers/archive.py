@@ -70,7 +70,14 @@ def read_archive(content: bytes, *, where: str) -> CheckedArchive:
             f"{where} will not be loaded, because loading it could run code: it holds {error}. "
             "Export the plain model with torch.export.save"
         ) from None
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError, KeyError) as error:
+    except (
+        zipfile.BadZipFile,
+        EOFError,
+        NotImplementedError,
+        ValueError,
+        KeyError,
+        RecursionError,
+    ) as error:
         raise TeacherError(
             f"{where} is damaged, cut off or no exported program: export it again with "
             f"torch.export.save ({type(error).__name__})"

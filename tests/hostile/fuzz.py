@@ -1,0 +1,398 @@
+"""Feed mutated files and configurations to everything that reads one.
+
+    python tests/hostile/fuzz.py --inputs 20000
+
+Honest files of every kind are made once, then changed: bits flipped, bytes cut out, repeated and
+overwritten, and pieces spliced in that attackers use (pickles that run code, huge numbers, paths
+that climb out, NaN). Every input has to be read, or refused with one of dpsd's own errors; nothing
+may run, be written outside, or take memory beyond a bound. Inputs are tried in forked children, so
+that a reader that dies or hangs is told apart from one that refuses. Prints a JSON object of
+counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import io
+import json
+import os
+import pickle
+import random
+import resource
+import shutil
+import signal
+import struct
+import sys
+import tarfile
+import tempfile
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+import dpsd
+from dpsd.config import TranscriptionConfig, read_toml, to_toml
+from dpsd.datasets import load_dataset
+from dpsd.errors import DpsdError
+from dpsd.export import export_student
+from dpsd.models import build_classifier, build_generator
+from dpsd.privacy.ledger import Ledger
+from dpsd.privacy.teacher_budget import TeacherBudget
+from dpsd.runs import RunDirectory
+from dpsd.teachers.directory import TeacherRecord, save_teacher
+from dpsd.teachers.ensemble_training import train_ensemble
+from dpsd.teachers.sharding import Shards
+from dpsd.teachers.weights import read_weights
+
+SHAPE = (1, 8, 8)
+#: Beyond what a child holds when it starts.
+MEMORY = 2 << 30
+SECONDS = 60
+BATCH = 25
+_NUMBERS = (b"0", b"9", b"-1", b"99999999999", b"1e9", b"true")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of input: an honest file (or tree), what to change in it, and how it is read."""
+
+    name: str
+    folder: Path
+    changed: str
+    read: Callable[[Path], object]
+    #: How many of a thousand inputs are of this kind; those that are slow to read are fewer.
+    weight: int = 60
+
+
+class Payload:
+    """Runs code when unpickled: makes the file that the fuzzer looks for."""
+
+    def __init__(self, mark: str) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.system, (f"touch {self.mark}",)
+
+
+def tokens(mark: Path) -> list[bytes]:
+    """Pieces that attackers splice in."""
+    return [
+        pickle.dumps(Payload(str(mark))),
+        b"cos\nsystem\n(S'touch " + str(mark).encode() + b"'\ntR.",
+        b"../../../../../../../.." + str(mark).encode(),
+        b"__import__('os').system('touch " + str(mark).encode() + b"')",
+        b"9999999999999999999",
+        b"-1",
+        b"NaN",
+        b"1e400",
+        b"null",
+        b"[" * 3000,
+        b'{"a":' * 2000,
+        b"\x00" * 64,
+        struct.pack("<Q", 2**63 - 1),
+        struct.pack(">I", 0xFFFFFFFF),
+        b"'; DROP TABLE runs; --",
+        "\u202e\ud7ff".encode(),
+    ]
+
+
+def mutated(content: bytes, chance: random.Random, pieces: list[bytes]) -> bytes:
+    """A changed copy."""
+    data = bytearray(content)
+    for _ in range(chance.choice((1, 1, 1, 2, 4, 16))):
+        if not data:
+            data += chance.choice(pieces)
+        at = chance.randrange(len(data))
+        # Headers decide most: half of the changes are near the start.
+        if chance.random() < 0.5:
+            at = chance.randrange(min(len(data), 300))
+        until = min(len(data), at + chance.choice((1, 2, 4, 8, 64, 1024)))
+        how = chance.randrange(7)
+        if how == 0:
+            data[at] ^= 1 << chance.randrange(8)
+        elif how == 1:
+            data[at:until] = chance.randbytes(until - at)
+        elif how == 2:
+            del data[at:until]
+        elif how == 3:
+            data[at:at] = data[at:until] * chance.randrange(1, 20)
+        elif how == 4:
+            piece = chance.choice(pieces)
+            data[at : at + len(piece) if chance.random() < 0.5 else at] = piece
+        elif how == 5:
+            del data[at:]
+        else:
+            digits = [i for i, byte in enumerate(data[:4000]) if 48 <= byte <= 57]
+            if digits:
+                at = chance.choice(digits)
+                data[at : at + 1] = chance.choice(
+                    (b"0", b"9", b"-1", b"99999999999", b"1e9", b"true")
+                )
+    return bytes(data)
+
+
+def kinds_below(root: Path) -> list[Kind]:
+    """Every kind of input, of the honest files that :func:`make_honest_files` makes there."""
+    kinds = [
+        Kind(f"teacher: {name}", root / "teacher", name, dpsd.load_teacher)
+        for name in ("teacher.safetensors", "teacher.json")
+    ]
+    kinds.append(Kind("ensemble", root / "ensemble", "shards.safetensors", dpsd.load_teacher))
+    for name in ("weights.pt", "weights.safetensors"):
+        kinds.append(Kind(f"weights: {name}", root / "weights", name, _read(name, read_weights)))
+    for name, weight in (("teacher.pt2", 12), ("teacher.onnx", 40)):
+        reader = _read(name, dpsd.load_teacher)
+        kinds.append(Kind(f"program: {name}", root / "programs", name, reader, weight))
+    for name in (
+        "config.toml",
+        "student.json",
+        "ledger.jsonl",
+        "certificate.json",
+        "checkpoint.safetensors",
+        "metrics.jsonl",
+        "student.safetensors",
+        "releases/round-0001.safetensors",
+    ):
+        kinds.append(Kind(f"run: {name}", root / "run", name, _read_run))
+    kinds.append(Kind("budget", root / "budget", "budget.jsonl", _read_budget))
+    settings = _read("config.toml", _read_config)
+    kinds.append(Kind("settings", root / "settings", "config.toml", settings, 120))
+    for data, name in (
+        ("mnist", "mnist/t10k-images-idx3-ubyte.gz"),
+        ("mnist", "mnist/t10k-labels-idx1-ubyte.gz"),
+        ("fashion-mnist", "fashion-mnist/t10k-images-idx3-ubyte"),
+        ("fashion-mnist", "fashion-mnist/t10k-labels-idx1-ubyte"),
+        ("medmnist:pathmnist", "medmnist/pathmnist.npz"),
+    ):
+        kinds.append(Kind(f"data: {name}", root / "data", name, _read_data(data)))
+    cifar = "cifar-10-binary.tar.gz"
+    kinds.append(Kind(f"data: {cifar}", root / "cifar", cifar, _read_data("cifar10"), 10))
+    kinds.append(Kind("data: .png", root / "folder", "pets/train/cat/one.png", _read_folder))
+    return kinds
+
+
+def make_honest_files(root: Path) -> None:
+    """One of everything."""
+    for name in ("weights", "programs", "ensemble", "settings", "cifar", "data", "budget"):
+        (root / name).mkdir(parents=True)
+    module = build_classifier("lenet5", input_shape=SHAPE, num_classes=3, seed=0).eval()
+    record = TeacherRecord(model="lenet5", input_shape=SHAPE, num_classes=3)
+    save_teacher(root / "teacher", module, record)
+
+    digits = load_dataset("digits", "train")
+    few = replace(digits, images=digits.images[:60], labels=digits.labels[:60])
+    shards = Shards.assign(few.images, teachers=3, seed=0)
+    shards.save(root / "ensemble")
+    record = TeacherRecord(model="scattering", input_shape=SHAPE, num_classes=10, members=3)
+    save_teacher(root / "ensemble", train_ensemble(few, shards), record)
+
+    torch.save(module.state_dict(), root / "weights" / "weights.pt")
+    save_file(module.state_dict(), root / "weights" / "weights.safetensors")
+
+    def thirds(images: torch.Tensor) -> torch.Tensor:
+        return 20 * images[:, 0, :6].reshape(len(images), 3, 16).mean(-1)
+
+    run = dpsd.transcribe(
+        dpsd.load_teacher(thirds, input_shape=SHAPE, scores="logits", name="thirds"),
+        student="lenet5",
+        mechanism=dpsd.RandomizedResponse(),
+        budget=dpsd.Budget(epsilon=2.0, adjacency="round"),
+        out=root / "run",
+        budget_file=root / "budget" / "budget.jsonl",
+        recipe=dpsd.Recipe(rounds=2, queries=40, generator_steps=1, device="cpu"),
+    )
+    for suffix in ("onnx", "pt2"):
+        export_student(run.directory, root / "programs" / f"teacher.{suffix}")
+    config = TranscriptionConfig(teacher="teacher/", epsilon=1.0, cap="8,1e-5,round", candidates=3)
+    (root / "settings" / "config.toml").write_text(to_toml(config))
+    _make_data_sets(root)
+
+
+def _make_data_sets(root: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (6, 8, 8), dtype=np.uint8)
+    labels = np.array([0, 1, 2, 0, 1, 2], np.uint8)
+    for name, packed in (("mnist", True), ("fashion-mnist", False)):
+        folder = root / "data" / name
+        folder.mkdir()
+        for kind, array in (("images-idx3", pixels), ("labels-idx1", labels)):
+            header = struct.pack(f">{1 + array.ndim}I", 0x0800 + array.ndim, *array.shape)
+            content = header + array.tobytes()
+            path = folder / f"t10k-{kind}-ubyte{'.gz' if packed else ''}"
+            path.write_bytes(gzip.compress(content) if packed else content)
+    arrays = {f"{split}_images": pixels for split in ("train", "test")}
+    arrays |= {f"{split}_labels": labels.reshape(-1, 1) for split in ("train", "test")}
+    (root / "data" / "medmnist").mkdir()
+    np.savez_compressed(root / "data" / "medmnist" / "pathmnist.npz", **arrays)  # type: ignore[arg-type]
+    with tarfile.open(root / "cifar" / "cifar-10-binary.tar.gz", "w:gz", compresslevel=1) as tar:
+        member = tarfile.TarInfo("cifar-10-batches-bin/test_batch.bin")
+        member.size = 10_000 * 3073
+        tar.addfile(member, io.BytesIO(bytes(member.size)))
+    for split in ("train", "test"):
+        for label in ("cat", "dog"):
+            folder = root / "folder" / "pets" / split / label
+            folder.mkdir(parents=True)
+            Image.fromarray(pixels[0]).save(folder / "one.png")
+
+
+def _read(name: str, reader: Callable[[Path], object]) -> Callable[[Path], object]:
+    return lambda folder: reader(folder / name)
+
+
+def _read_data(name: str) -> Callable[[Path], object]:
+    return lambda folder: load_dataset(name, "test", root=folder)
+
+
+def _read_folder(folder: Path) -> object:
+    return load_dataset(str(folder / "pets"), "train", root=folder)
+
+
+def _read_config(path: Path) -> object:
+    config = TranscriptionConfig(**read_toml(path))
+    return config.recipe(), config.mechanism()
+
+
+def _read_budget(folder: Path) -> object:
+    budget = TeacherBudget(folder / "budget.jsonl", teacher="callable:thirds")
+    return budget.spent(delta=1e-5), budget.cap()
+
+
+def _read_run(folder: Path) -> object:
+    run = RunDirectory.open(folder)
+    student, generator = run_models(run)
+    run.load_checkpoint(student=student, generator=generator)
+    run.stored_releases(1)
+    run.metrics()
+    run.student()
+    certificate = run.certify()
+    certificate.difference(
+        (folder / "certificate.json").read_text(encoding="utf-8", errors="replace")
+    )
+    return Ledger(folder / "ledger.jsonl").exposure()
+
+
+def run_models(run: RunDirectory) -> tuple[torch.nn.Module, torch.nn.Module]:
+    """What a resumed run fills."""
+    run.config()
+    return (
+        build_classifier("lenet5", input_shape=SHAPE, num_classes=3),
+        build_generator("dcgan", input_shape=SHAPE),
+    )
+
+
+def attempt(kind: Kind, seed: int, scratch: Path, mark: Path) -> str:
+    """Change one file, read it; what came of it."""
+    chance = random.Random(seed)
+    copy = scratch / "copy"
+    shutil.copytree(kind.folder, copy)
+    path = copy / kind.changed
+    path.write_bytes(mutated(path.read_bytes(), chance, tokens(mark)))
+    try:
+        kind.read(copy)
+        outcome = "read"
+    except DpsdError:
+        outcome = "refused"
+    finally:
+        shutil.rmtree(copy)
+    if mark.exists():
+        raise AssertionError("code was run")
+    return outcome
+
+
+def try_batch(inputs: list[tuple[Kind, int]], scratch: Path, mark: Path) -> Counter[str]:
+    """In a child with bounded memory and time; findings come back by name."""
+    report = scratch / "report"
+    report.unlink(missing_ok=True)
+    sys.stdout.flush()
+    number = os.fork()
+    if number == 0:
+        torch.set_num_threads(1)
+        warnings.simplefilter("ignore")
+        with Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        held = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+        resource.setrlimit(resource.RLIMIT_AS, (held + MEMORY, held + MEMORY))
+        with report.open("a", buffering=1) as lines:
+            for kind, seed in inputs:
+                lines.write(json.dumps([kind.name, seed]) + "\n")
+                signal.alarm(SECONDS)
+                try:
+                    outcome = attempt(kind, seed, scratch, mark)
+                except BaseException as error:  # noqa: BLE001 - that is what is looked for
+                    outcome = f"FOUND {type(error).__name__}: {str(error)[:200]}"
+                lines.write(json.dumps(outcome) + "\n")
+        os._exit(0)
+    status = os.waitstatus_to_exitcode(os.waitpid(number, 0)[1])
+    counts: Counter[str] = Counter()
+    lines = [json.loads(line) for line in report.read_text().splitlines()]
+    for tried, outcome in zip(lines[::2], lines[1::2], strict=False):
+        counts[outcome if outcome in ("read", "refused") else f"{outcome} in {tried}"] += 1
+    if status:
+        counts[f"FOUND a reader that died ({status}) in {lines[-1]}"] += 1
+        shutil.rmtree(scratch / "copy", ignore_errors=True)
+    return counts
+
+
+def files_below(folder: Path) -> set[str]:
+    """What is there, to see whether anything else appears."""
+    return {str(path) for path in folder.rglob("*")}
+
+
+def main() -> None:
+    """Try as many inputs as the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--inputs", type=int, default=20_000)
+    parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--only", help="kinds whose names begin so")
+    arguments = parser.parse_args()
+    seed = arguments.seed if arguments.seed is not None else random.SystemRandom().getrandbits(32)
+    chance = random.Random(seed)
+    warnings.simplefilter("ignore")
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        os.environ["XDG_DATA_HOME"] = str(root / "user-data")
+        # Honest files are made in a child: this process must not have computed anything.
+        kinds_made = os.fork()
+        if kinds_made == 0:
+            make_honest_files(root / "honest")
+            os._exit(0)
+        assert os.waitpid(kinds_made, 0)[1] == 0
+        kinds = kinds_below(root / "honest")
+        if arguments.only:
+            kinds = [kind for kind in kinds if kind.name.startswith(arguments.only)]
+        scratch, mark = root / "scratch", root / "ran"
+        scratch.mkdir()
+        before = files_below(root / "honest")
+        chosen = chance.choices(kinds, [kind.weight for kind in kinds], k=arguments.inputs)
+        inputs = [(kind, chance.getrandbits(48)) for kind in chosen]
+        counts: Counter[str] = Counter()
+        for start in range(0, len(inputs), BATCH):
+            counts += try_batch(inputs[start : start + BATCH], scratch, mark)
+        assert files_below(root / "honest") == before
+        assert {path.name for path in root.iterdir()} <= {"honest", "scratch", "user-data"}
+    findings = sorted(outcome for outcome in counts if outcome.startswith("FOUND"))
+    tried = counts["read"] + counts["refused"] + len(findings)
+    print(
+        json.dumps(
+            {
+                "seed": seed,
+                "kinds": len(kinds),
+                "inputs": tried,
+                "read": counts["read"],
+                "refused": counts["refused"],
+                "findings": findings,
+            },
+            indent=1,
+        )
+    )
+    sys.exit(bool(findings))
+
+
+if __name__ == "__main__":
+    main()

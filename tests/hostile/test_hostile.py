@@ -1,0 +1,28 @@
+"""Two thousand damaged and hostile inputs; `make fuzz` tries more."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FUZZER = Path(__file__).parent / "fuzz.py"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="inputs are tried in forked children")
+@pytest.mark.parametrize("part", range(2))
+def test_every_input_is_read_or_refused(part: int) -> None:
+    done = subprocess.run(
+        [sys.executable, str(FUZZER), "--inputs", "1050"],
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.stdout, done.stderr
+    found = json.loads(done.stdout)
+    assert found["findings"] == [], f"seed {found['seed']}"
+    assert found["inputs"] >= 1_000
+    assert found["refused"] > found["read"] > 0
