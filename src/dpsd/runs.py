@@ -100,11 +100,15 @@ class RunDirectory:
         """An existing run.
 
         Raises:
-            RunError: there is none.
+            RunError: there is none, or its settings are not those that it began with.
         """
         if not (path / "config.toml").is_file():
             raise RunError(f"{path} is not a run directory: it has no config.toml")
-        return cls(path)
+        run = cls(path)
+        # Before anything is built from settings that somebody may have changed.
+        if run.ledger.is_begun():
+            run._check_settings()
+        return run
 
     def config(self) -> TranscriptionConfig:
         """The configuration the run was started with."""
@@ -142,8 +146,6 @@ class RunDirectory:
             before = budget.spent(delta=config.delta)
             earlier = {kind.value: before.under(kind) for kind in Adjacency}
             earlier["runs"] = len(budget.runs())
-        if self.ledger.is_begun():
-            self._check_settings()
         self.ledger.open(
             {
                 "run": self.identity,
@@ -296,7 +298,6 @@ class RunDirectory:
                 )
 
     def _check_against_ledger(self) -> None:
-        self._check_settings()
         reserved: dict[int, int] = {}
         committed: set[int] = set()
         rounds = 0

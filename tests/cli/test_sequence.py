@@ -108,17 +108,19 @@ def test_a_run_finds_its_teacher_from_another_folder(
 
 
 def test_evaluate_without_a_teacher_measures_the_student(
-    invoke: Invoke, run_copy: Path, teacher: Path
+    invoke: Invoke, finished_run: Path, teacher: Path, tmp_path: Path
 ) -> None:
-    config = run_copy / "config.toml"
-    config.write_text(config.read_text().replace(str(teacher), "elsewhere/teacher"))
-    result = invoke("evaluate", run_copy, "--data", "digits", "--json")
+    moved = teacher.rename(tmp_path / "moved")
+    try:
+        result = invoke("evaluate", finished_run, "--data", "digits", "--json")
+        found = invoke("evaluate", finished_run, "--data", "digits", "--json", "--teacher", moved)
+    finally:
+        moved.rename(teacher)
     assert result.exit_code == 0
     assert "warning: the run's teacher cannot be loaded" in result.stderr
     measured = json.loads(result.stdout)
     assert measured["teacher_accuracy"] is None
     assert measured["agreement"] is None
-    found = invoke("evaluate", run_copy, "--data", "digits", "--json", "--teacher", teacher)
     assert json.loads(found.stdout)["teacher_accuracy"] > 0.5
 
 
