@@ -110,6 +110,21 @@ for _name, _data, _sources in (
             _data, "labels", _epsilon, "teacher", {"sources": _sources}, shards=_shards
         )
 
+#: The same at ε = 10, one thing otherwise.
+_AT_10 = CASES["mnist-record-10"]
+CASES["ablation-consensus"] = replace(
+    _AT_10,
+    # Twice as many are tested, and half of them are answered at most.
+    recipe={**_AT_10.recipe, "queries": 24_000},
+    mechanism={"threshold": 0.5, "answered": 0.5},
+)
+for _name, _selection in (("two-rounds", 1.0), ("selection", 4.0)):
+    CASES[f"ablation-{_name}"] = replace(
+        _AT_10,
+        recipe={**_AT_10.recipe, "rounds": 2, "queries": 6_000, "selection": _selection},
+    )
+CASES["ablation-cnn-student"] = replace(_AT_10, student="cnn")
+
 #: Short runs in which one part is taken out or exchanged at a time.
 SHORT = {
     "rounds": 4,
@@ -183,7 +198,7 @@ def run(name: str, case: Case, *, seed: int, overrides: dict[str, Any]) -> dict[
     makers = {
         ("labels", False): dpsd.RandomizedResponse,
         ("data", False): dpsd.Gaussian,
-        ("labels", True): dpsd.NoisyVotes,
+        ("labels", True): dpsd.ConfidentVotes if case.mechanism else dpsd.NoisyVotes,
         ("data", True): dpsd.SummedGradients,
     }
     mechanism = makers[case.protect, teacher.members > 1](**case.mechanism)

@@ -179,3 +179,23 @@ def test_shares_travel_with_the_rows_of_their_round(case: tuple[list[int], Tenso
 def test_rounds_given_at_once_have_equal_shares() -> None:
     (batch,) = Replay([round_of(4)]).batches(torch.arange(4), batch_size=4)
     torch.testing.assert_close(batch.shares, torch.full((4, 3), 1 / 3))
+
+
+def test_what_is_stored_is_read_the_same_when_it_is_mapped_anew(tmp_path: Path) -> None:
+    stored, in_memory = [], []
+    for index, (count, start) in enumerate(((300, 0), (500, 300)), start=1):
+        part = round_of(count, index=index, start=start)
+        part.save(tmp_path / f"{index}.safetensors")
+        stored.append(RoundReleases.load(tmp_path / f"{index}.safetensors", index=index))
+        in_memory.append(part)
+    rows = torch.randint(800, (1_300,), generator=torch.Generator().manual_seed(0))
+    replay = Replay(stored)
+    pairs = zip(
+        replay.batches(rows, batch_size=2),
+        Replay(in_memory).batches(rows, batch_size=2),
+        strict=True,
+    )
+    for one, other in pairs:
+        assert one.release.equal(other.release)
+        assert one.queries.equal(other.queries)
+    assert replay.rounds[0] is not stored[0]  # 650 batches: mapped anew three times

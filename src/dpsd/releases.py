@@ -3,8 +3,8 @@
 A round's queries, the prior they were asked with, and the mechanism's releases are all public: the
 queries come from public sources and the generator, the releases from the mechanism. Queries are
 held as bytes and priors in half precision, and both are fixed *before* the mechanism sees them, so
-what is stored is exactly what was used. Stored rounds are memory-mapped, so a long history costs
-address space and not memory.
+what is stored is exactly what was used. Stored rounds are memory-mapped, and mapped anew now and then
+as they are read, so a long history costs address space and hardly any memory.
 
 >>> import torch
 >>> pixels = torch.zeros((6, 1, 8, 8), dtype=torch.uint8)
@@ -31,6 +31,10 @@ from dpsd.errors import RunError
 from dpsd.files import save_tensors
 
 
+#: Batches after which what was read is let go of, by mapping the files anew.
+_BATCHES_HELD = 200
+
+
 @dataclass(frozen=True, kw_only=True)
 class RoundReleases:
     """Everything public about one round of asking.
@@ -42,6 +46,7 @@ class RoundReleases:
         predicted: the student's class for each query before it learned from the answers, ``(N,)``.
         source: which source made each query, ``(N,)``; an index into the run's sources.
         release: the mechanism's, ``(N, …)``.
+        path: the file that all this is mapped from, if it is.
     """
 
     index: int
@@ -50,6 +55,7 @@ class RoundReleases:
     predicted: Tensor
     source: Tensor
     release: Tensor
+    path: Path | None = None
 
     def __len__(self) -> int:
         return len(self.queries)
@@ -57,7 +63,9 @@ class RoundReleases:
     def save(self, path: Path) -> None:
         """Write to a safetensors file, whole or not at all."""
         tensors = {
-            field.name: getattr(self, field.name) for field in fields(self) if field.name != "index"
+            field.name: getattr(self, field.name)
+            for field in fields(self)
+            if field.name not in ("index", "path")
         }
         save_tensors(path, tensors, metadata={"round": str(self.index)})
 
@@ -69,7 +77,7 @@ class RoundReleases:
             RunError: the file is damaged.
         """
         try:
-            return cls(index=index, **load_file(path))
+            return cls(index=index, path=path, **load_file(path))
         except (SafetensorError, TypeError, OSError) as error:
             raise RunError(f"releases {path} cannot be read: {error}") from None
 
@@ -112,7 +120,9 @@ class Replay:
     def batches(self, rows: Tensor, *, batch_size: int) -> Iterator[Batch]:
         """The given rows, in batches of that order."""
         ends = torch.tensor([len(part) for part in self.rounds]).cumsum(0)
-        for chosen in torch.split(rows, batch_size):
+        for count, chosen in enumerate(torch.split(rows, batch_size), start=1):
+            if count % _BATCHES_HELD == 0:
+                self._map_anew()
             which = torch.bucketize(chosen, ends, right=True)
             parts = []
             for number, part in enumerate(self.rounds):
@@ -122,3 +132,9 @@ class Replay:
                     columns = (part.queries, part.prior, part.release)
                     parts.append((*(column[inside] for column in columns), shares))
             yield Batch(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+    def _map_anew(self) -> None:
+        """Let go of the pages that were read: the system counts them as this process's memory."""
+        for number, part in enumerate(self.rounds):
+            if part.path is not None:
+                self.rounds[number] = RoundReleases.load(part.path, index=part.index)
