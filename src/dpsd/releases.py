@@ -3,8 +3,8 @@
 A round's queries, the prior they were asked with, and the mechanism's releases are all public: the
 queries come from public sources and the generator, the releases from the mechanism. Queries are
 held as bytes and priors in half precision, and both are fixed *before* the mechanism sees them, so
-what is stored is exactly what was used. Stored rounds are memory-mapped, and mapped anew now and then
-as they are read, so a long history costs address space and hardly any memory.
+what is stored is exactly what was used. Stored rounds are memory-mapped, and mapped anew now and
+then as they are read, so a long history costs address space and hardly any memory.
 
 >>> import torch
 >>> pixels = torch.zeros((6, 1, 8, 8), dtype=torch.uint8)
@@ -29,7 +29,6 @@ from torch import Tensor
 
 from dpsd.errors import RunError
 from dpsd.files import save_tensors
-
 
 #: Batches after which what was read is let go of, by mapping the files anew.
 _BATCHES_HELD = 200

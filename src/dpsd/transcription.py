@@ -303,16 +303,17 @@ class Transcription:
                 "asked at once for a share of them to be one; start a new run with a lower "
                 "consensus, more queries, or without the test"
             )
-        columns = {
-            "queries": queries,
-            "prior": prior,
-            "predicted": predicted,
-            "source": source,
-            "release": release,
-        }
+        columns = (queries, prior, predicted, source, release)
         if not answered.all():  # else a million queries would be copied for nothing
-            columns = {name: column[answered] for name, column in columns.items()}
-        return RoundReleases(index=round_index, **columns)
+            queries, prior, predicted, source, release = (column[answered] for column in columns)
+        return RoundReleases(
+            index=round_index,
+            queries=queries,
+            prior=prior,
+            predicted=predicted,
+            source=source,
+            release=release,
+        )
 
     def teach_student(self, student: nn.Module, round_index: int, *, attempt: int = 0) -> float:
         """A student learns from the new releases and from earlier ones again."""
