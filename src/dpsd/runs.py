@@ -100,10 +100,15 @@ class RunDirectory:
         """An existing run.
 
         Raises:
-            RunError: there is none, or its settings are not those that it began with.
+            RunError: there is none, it holds links, or its settings are not those it began with.
         """
         if not (path / "config.toml").is_file():
             raise RunError(f"{path} is not a run directory: it has no config.toml")
+        # What a run writes goes into it, and nowhere that a link may lead.
+        if link := next((part for part in path.rglob("*") if part.is_symlink()), None):
+            raise RunError(
+                f"{link} is a symbolic link, and a run has none: put back the file itself"
+            )
         run = cls(path)
         # Before anything is built from settings that somebody may have changed.
         if run.ledger.is_begun():

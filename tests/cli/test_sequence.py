@@ -219,6 +219,20 @@ def test_certify_notices_a_changed_certificate_and_another_student(
     assert_error(invoke("certify", run_copy), 5, "is not the student that the run's ledger names")
 
 
+@pytest.mark.parametrize("name", ["ledger.jsonl", "releases/round-0001.safetensors", "images"])
+def test_a_link_in_a_run_is_refused(
+    invoke: Invoke,
+    run_copy: Path,
+    tmp_path: Path,
+    name: str,
+    assert_error: Callable[[Result, int, str], None],
+) -> None:
+    outside = (run_copy / name).rename(tmp_path / "outside")
+    (run_copy / name).symlink_to(outside)
+    for command in (("certify", run_copy), ("transcribe", "--resume", run_copy)):
+        assert_error(invoke(*command), 5, "is a symbolic link")
+
+
 def test_certify_notices_a_round_that_was_changed_or_lost(
     invoke: Invoke, run_copy: Path, assert_error: Callable[[Result, int, str], None]
 ) -> None:

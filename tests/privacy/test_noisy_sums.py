@@ -27,7 +27,7 @@ from dpsd.privacy.mechanisms import (
     RandomizedResponse,
     SummedGradients,
 )
-from dpsd.privacy.randomness import ReproducibleNoise
+from dpsd.privacy.randomness import ReproducibleNoise, SystemNoise
 
 CLASSES = 5
 TEACHERS = 12
@@ -301,3 +301,39 @@ def test_tests_and_answers_cost_what_they_cost_apart() -> None:
 def test_consensus_settings_are_checked(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         ConfidentVotes(**wrong)
+
+
+class Silence(SystemNoise):
+    """What a mechanism releases before its noise, on the grid that the noise would have."""
+
+    def discrete_gaussian(self, shape: tuple[int, ...], *, scale: float) -> Tensor:
+        return torch.zeros(shape, dtype=torch.int64)
+
+
+@SUMS
+@settings(deadline=None)
+@given(data=st.data())
+def test_on_any_grid_a_teacher_moves_the_sum_by_no_more_than_the_sensitivity(
+    kind: type[NoisySum], data: st.DataObject
+) -> None:
+    """Cut to a coarse grid after summing, it could be moved by more."""
+    weights = st.lists(st.floats(1e-3, 1), min_size=CLASSES, max_size=CLASSES)
+    prior = torch.tensor([data.draw(weights)], dtype=torch.float64)
+    prior = prior / prior.sum()
+    noise = data.draw(st.floats(0.5, 20_000))
+    said = data.draw(st.lists(st.integers(0, CLASSES - 1), min_size=TEACHERS, max_size=TEACHERS))
+    other = [data.draw(st.integers(0, CLASSES - 1)), *said[1:]]
+    mechanism = kind(noise_multiplier=noise, teachers=TEACHERS, noise=Silence())
+    one, changed = (
+        mechanism.privatize(
+            RawAnswers.seal(
+                torch.eye(CLASSES)[torch.tensor(labels)].unsqueeze(1),
+                batch=1,
+                num_classes=CLASSES,
+                scores="probabilities",
+            ),
+            prior,
+        ).double()
+        for labels in (said, other)
+    )
+    assert float((one - changed).norm()) <= kind.sensitivity * (1 + 1e-6)
