@@ -48,6 +48,7 @@ class Case:
     mechanism: dict[str, Any] = field(default_factory=dict)
     shards: int | None = None
     student: str | None = None
+    teacher: str = "cnn"
 
 
 #: Under `response` rounds cost nothing, so there are many; under `round` they cost, so there are
@@ -99,6 +100,23 @@ CASES: dict[str, Case] = {
         },
     ),
 }
+
+#: Natural images: a small residual teacher and student, crops of public photographs.
+CASES["cifar-data-10-round"] = Case(
+    "cifar10-jpeg",
+    "data",
+    10.0,
+    "round",
+    {
+        "rounds": 3,
+        "queries": 60_000,
+        "first_epochs": 4.0,
+        "sources": ["crops", "silhouettes"],
+        "augment": "shift-flip",
+    },
+    student="resnet8",
+    teacher="resnet8",
+)
 
 #: Record-level: many teachers, each on a shard of its own; `--shards` tries other numbers.
 for _name, _data, _sources in (
@@ -193,7 +211,7 @@ def main() -> None:
 def run(name: str, case: Case, *, seed: int, overrides: dict[str, Any]) -> dict[str, Any]:
     """Transcribe one case and measure it."""
     test = load_dataset(case.data, "test")
-    teacher_path = trained_teacher(case.data, case.shards)
+    teacher_path = trained_teacher(case.data, case.shards, model=case.teacher)
     teacher = dpsd.load_teacher(teacher_path, precision=Execution.of().precision)
     makers = {
         ("labels", False): dpsd.RandomizedResponse,
@@ -293,8 +311,8 @@ class AccuracyByRound(dpsd.Observer):
         self.seconds += time.perf_counter() - start
 
 
-def trained_teacher(data: str, shards: int | None = None) -> Path:
-    """The ``cnn`` teacher of a data set, or many on its shards; trained if not there yet."""
+def trained_teacher(data: str, shards: int | None = None, *, model: str = "cnn") -> Path:
+    """The teacher of a data set, or many on its shards; trained if not there yet."""
     path = Path("runs") / "teachers" / (data if shards is None else f"{data}-{shards}")
     if shards is not None and not (path / "teacher.json").exists():
         command = [sys.executable, "-m", "dpsd", "train-teacher", "--data", data]
@@ -302,9 +320,9 @@ def trained_teacher(data: str, shards: int | None = None) -> Path:
         subprocess.run(command, check=True, stdout=sys.stderr)
     elif not (path / "teacher.json").exists():
         train, test = load_dataset(data, "train"), load_dataset(data, "test")
-        module = train_teacher(train, model="cnn", seed=0, precision=Execution.of().precision)
+        module = train_teacher(train, model=model, seed=0, precision=Execution.of().precision)
         record = TeacherRecord(
-            model="cnn",
+            model=model,
             input_shape=train.input_shape,
             num_classes=train.num_classes,
             class_names=train.class_names,
