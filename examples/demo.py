@@ -28,18 +28,11 @@ from dpsd.teachers.training import train_teacher
 OUT = Path("runs") / time.strftime("demo-%Y%m%d-%H%M%S")
 
 #: Record-level: many teachers of seven records each, and few answers. A thousand images of 8x8
-#: pixels are little to learn from twice, so ε is large and the student middling: with more data,
-#: both get better fast.
+#: pixels are little to learn from twice, so the student is middling: with more data, it gets better
+#: fast.
 TEACHERS = 150
-ENSEMBLE_BUDGET = dpsd.Budget(epsilon=20.0, delta=1e-5, adjacency=dpsd.Adjacency.TEACHER)
-ENSEMBLE_RECIPE = {
-    "rounds": 6,
-    "queries": 600,
-    "sources": ("noise", "silhouettes"),
-    "generator_share": 0.7,
-    "generator_steps": 60,
-    "student_steps": 400,
-}
+ENSEMBLE_BUDGET = dpsd.Budget(epsilon=10.0, delta=1e-5, adjacency=dpsd.Adjacency.TEACHER)
+ENSEMBLE_RECIPE = {"queries": 2_000, "student_steps": 800, "generator_steps": 60}
 
 #: Under `response` rounds cost nothing, so there are many short ones. Under `round` every round
 #: costs, so there are few of many queries, and ε has to be larger: images of 8x8 pixels say little.
@@ -95,6 +88,7 @@ def main() -> None:
                 mechanism=mechanism,
                 budget=budget,
                 out=OUT / title,
+                budget_file=OUT / "budget.jsonl",
                 recipe=recipe,
                 observer=observer,
             )
