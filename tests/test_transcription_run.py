@@ -596,3 +596,20 @@ def test_a_crash_between_storing_and_committing_a_round_is_mended(
     run = dpsd.resume(tmp_path, teacher)
     assert run.certificate.events == {"response": 1, "round": 3, "teacher": 3 * 96}
     assert run.directory.certify() == run.certificate
+
+
+@pytest.mark.parametrize(("epsilon", "is_warned"), [(0.2, True), (60.0, False)])
+def test_noise_that_drowns_the_answers_is_warned_about(
+    teacher: Teacher, tmp_path: Path, epsilon: float, is_warned: bool
+) -> None:
+    class Warned(Observer):
+        def __init__(self) -> None:
+            self.messages: list[str] = []
+
+        def warn(self, message: str) -> None:
+            self.messages.append(message)
+
+    observer = Warned()
+    budget = Budget(epsilon=epsilon, delta=1e-6, adjacency="round")
+    transcribe(teacher, tmp_path, budget=budget, observer=observer)
+    assert any("too noisy to tell" in message for message in observer.messages) == is_warned

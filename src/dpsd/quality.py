@@ -113,3 +113,19 @@ def collapse_warning(quality: RoundQuality, *, round_index: int, at: float = 0.9
                 "(noise, silhouettes, crops, a folder), a smaller generator share, or more queries"
             )
     return None
+
+
+#: Standard error of agreement beyond which releases tell next to nothing.
+TELLING = 0.5
+
+
+def noise_warning(quality: RoundQuality, *, round_index: int) -> str | None:
+    """A warning when the noise drowns what the teacher said, else ``None``."""
+    agreement = quality.agreement
+    if agreement is None or agreement.standard_error <= TELLING:
+        return None
+    return (
+        f"round {round_index}: the releases are too noisy to tell whether the student agrees with "
+        f"the teacher (± {agreement.standard_error:.0%}), so it may have learned next to nothing: "
+        "ask more queries or fewer rounds, raise epsilon, or calibrate to a weaker adjacency"
+    )

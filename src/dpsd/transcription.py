@@ -63,7 +63,7 @@ from dpsd.privacy.mechanisms import (
 )
 from dpsd.privacy.randomness import ReproducibleNoise
 from dpsd.privacy.teacher_budget import TeacherBudget
-from dpsd.quality import RoundQuality, assess, collapse_warning
+from dpsd.quality import RoundQuality, assess, collapse_warning, noise_warning
 from dpsd.releases import Replay, RoundReleases
 from dpsd.reporting.html import write_report
 from dpsd.runs import Run, RunDirectory
@@ -198,8 +198,11 @@ class Transcription:
         quality = self.remember(releases)
         if warning := collapse_warning(quality, round_index=round_index):
             self.observer.warn(warning)
+        is_last = round_index == self.recipe.rounds
+        if is_last and (warning := noise_warning(quality, round_index=round_index)):
+            self.observer.warn(warning)
         student_loss = self.teach_student(self.student, round_index)
-        if round_index == self.recipe.rounds and self.recipe.restarts > 1:
+        if is_last and self.recipe.restarts > 1:
             self.polish(round_index)
         generator_loss = self.teach_generator(round_index)
         if self.recipe.adaptive:

@@ -20,6 +20,7 @@ from rich.progress import (
 from rich.text import Text
 
 from dpsd.cli.console import STATUS, warn
+from dpsd.quality import TELLING
 from dpsd.transcription import Observer
 
 _UNITS = {"synthesis": "queries", "teacher": "queries"}
@@ -100,10 +101,6 @@ class ProgressObserver(QuietObserver):
         self._progress.update(self._run, completed=metrics["round"])
 
 
-#: Standard error beyond which an estimate of agreement tells nothing.
-_TELLING = 0.5
-
-
 def round_line(metrics: dict[str, Any], *, rounds: int) -> str:
     """One round in one line.
 
@@ -115,7 +112,7 @@ def round_line(metrics: dict[str, Any], *, rounds: int) -> str:
     shown = "-"
     if agreement:
         shown = f"{agreement['mean']:.1%} ± {agreement['standard_error']:.1%}"
-        if agreement["standard_error"] > _TELLING:
+        if agreement["standard_error"] > TELLING:
             shown = "unknown"
     seconds = sum(metrics["seconds"].values())
     number = f"{metrics['round']}/{rounds}"
