@@ -138,7 +138,7 @@ def test_what_a_crash_wasted_stops_a_run_at_its_cap(
     with pytest.raises(KeyboardInterrupt):
         run(teacher, tmp_path / "run", cap=cap)
     monkeypatch.setattr(teacher, "ask", asked)
-    with pytest.raises(BudgetError, match=r"ε = 3 .*above its cap 2\. To allow"):
+    with pytest.raises(BudgetError, match=r"ε = 3 .*above its target 2\. To allow"):
         dpsd.resume(tmp_path / "run", teacher)
     resumed = dpsd.resume(tmp_path / "run", teacher, cap=Budget(epsilon=3.0, delta=0))
     assert resumed.certificate.spent.round == pytest.approx(3.0)

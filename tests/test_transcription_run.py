@@ -613,3 +613,41 @@ def test_noise_that_drowns_the_answers_is_warned_about(
     budget = Budget(epsilon=epsilon, delta=1e-6, adjacency="round")
     transcribe(teacher, tmp_path, budget=budget, observer=observer)
     assert any("too noisy to tell" in message for message in observer.messages) == is_warned
+
+
+@pytest.mark.parametrize(
+    ("adjacency", "once"), [("response", 4.0), ("round", 12.0), ("teacher", 12.0)]
+)
+def test_lost_answers_count_under_every_adjacency(
+    teacher: Teacher, tmp_path: Path, adjacency: str, once: float
+) -> None:
+    """Asked again in full, a run of three rounds would cost so many times a third, or twice."""
+    target = {"response": 2.0, "round": 9.0, "teacher": 9.0}[adjacency]
+    budget = Budget(epsilon=target, delta=0, adjacency=adjacency)  # type: ignore[arg-type]
+    with pytest.raises(KeyboardInterrupt):
+        transcribe(teacher, tmp_path, budget=budget, observer=FailsIn("teacher", 2))
+    with pytest.raises(BudgetError, match=rf"would spend ε = {once:g} under '{adjacency}'"):
+        dpsd.resume(tmp_path, teacher)
+
+
+def test_a_cap_in_another_adjacency_does_not_lift_the_target(
+    teacher: Teacher, tmp_path: Path
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        transcribe_with_cap(teacher, tmp_path)
+    with pytest.raises(BudgetError, match="above its target 9"):
+        dpsd.resume(tmp_path, teacher)
+
+
+def transcribe_with_cap(teacher: Teacher, out: Path) -> Run:
+    return dpsd.transcribe(
+        teacher,
+        mechanism=RandomizedResponse(noise=NOISE),
+        budget=BUDGET,
+        out=out,
+        student="lenet5",
+        recipe=RECIPE,
+        cap=Budget(epsilon=1e6, adjacency="teacher"),  # type: ignore[arg-type]
+        budget_file=out.parent / "budget.jsonl",
+        observer=FailsIn("teacher", 2),
+    )

@@ -41,7 +41,8 @@ def _usual_path(teacher: Teacher) -> Path | None:
     where = Path(teacher.location) if teacher.location is not None else None
     if where is not None and where.exists():
         beside = where / _NAME if where.is_dir() else where.with_name(f"{where.name}.{_NAME}")
-        if os.access(beside if beside.exists() else beside.parent, os.W_OK):
+        # One that is there is the one, writable or not: another would forget what was spent.
+        if beside.exists() or os.access(beside.parent, os.W_OK):
             return beside
     kind, _, content = teacher.fingerprint.rpartition(":")
     # A committee without a place goes by names that last as long as the process.

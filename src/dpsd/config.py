@@ -265,7 +265,7 @@ class TranscriptionConfig(Recipe):
         "test, for an answer to be paid for (Confident-GNMax); none: every answer is.",
     )
     consensus_noise: float = Field(
-        2.0, gt=0, description="Noise of that test, in units of the noise on votes."
+        2.0, gt=0, le=10, description="Noise of that test, in units of the noise on votes."
     )
     consensus_answered: float = Field(
         0.5,

@@ -55,8 +55,8 @@ def _umask() -> int:
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its place once written and flushed to disk."""
     temporary = path.with_name(f".{path.name}.part")
-    temporary.unlink(missing_ok=True)  # what a crash left, or a link to somewhere else
     try:
+        temporary.unlink(missing_ok=True)  # what a crash left, or a link to somewhere else
         yield temporary
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())

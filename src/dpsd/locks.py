@@ -38,6 +38,7 @@ def exclusively(path: Path) -> Iterator[None]:
         RunError: another process holds it, or it cannot be written to.
     """
     # In a directory; beside a file, and named after it.
+    path = path.resolve()  # by whatever name it goes
     lock_file, holder_file = (
         path / name if path.is_dir() else path.with_name(f".{path.name}{name}")
         for name in (LOCK_FILE, HOLDER_FILE)

@@ -35,6 +35,7 @@ from dpsd.models import build_classifier, build_generator
 from dpsd.privacy.accounting import Adjacency
 from dpsd.privacy.certificate import Certificate, certify
 from dpsd.privacy.ledger import Ledger
+from dpsd.privacy.mechanisms import Mechanism
 from dpsd.privacy.teacher_budget import TeacherBudget
 from dpsd.releases import RoundReleases
 from dpsd.reporting.contact_sheet import image_row, save_image, stack_rows
@@ -154,11 +155,7 @@ class RunDirectory:
         self.ledger.open(
             {
                 "run": self.identity,
-                "target": {
-                    "epsilon": config.epsilon,
-                    "delta": config.delta,
-                    "adjacency": config.adjacency.value,
-                },
+                "target": _target(config),
                 "rounds": config.rounds,
                 "sources": list(config.sources),
                 "teacher": teacher.fingerprint,
@@ -170,6 +167,35 @@ class RunDirectory:
             }
         )
 
+    def asked(self) -> list[tuple[int, int]]:
+        """Rounds that were asked, by number, and the answers of each."""
+        if not self.ledger.is_begun():
+            return []
+        return [(entry["round"], entry["answers"]) for entry in self.ledger.reservations()]
+
+    def as_recorded(self, mechanism: Mechanism) -> Mechanism:
+        """A mechanism with the noise that the ledger records, to the last bit.
+
+        Raises:
+            RunError: it is another mechanism than the run's, as one that was given as an object is.
+        """
+        reservations = self.ledger.reservations() if self.ledger.is_begun() else []
+        if not reservations:
+            return mechanism
+        recorded = reservations[0]["mechanism"]
+        try:
+            restored = mechanism.with_level(recorded)
+            is_same = restored.parameters() == recorded
+        except (KeyError, ValueError):
+            is_same = False
+        if not is_same:
+            raise RunError(
+                f"ledger {self.ledger.path} records the mechanism {recorded}, which the run's "
+                "settings do not make: a run whose mechanism was given as an object of one's own "
+                "cannot be resumed"
+            )
+        return restored
+
     def releases_path(self, round_index: int) -> Path:
         """Where a round's releases are."""
         return self.path / "releases" / f"round-{round_index:04d}.safetensors"
@@ -179,9 +205,12 @@ class RunDirectory:
         path = self.releases_path(round_index)
         if not path.exists():
             return None
-        if not self.ledger.is_committed(round_index):
+        recorded = self.ledger.committed(round_index)
+        if recorded is None:
             # A crash came between the two: the file is whole, as it was renamed into place.
             self.ledger.commit(round_index=round_index, sha256=file_hash(path))
+        elif recorded != file_hash(path):
+            raise RunError(f"{path} is not what the run's ledger names; it was changed or damaged")
         return RoundReleases.load(path, index=round_index)
 
     def store_releases(self, releases: RoundReleases) -> RoundReleases:
@@ -289,6 +318,7 @@ class RunDirectory:
             RunError: the ledger, the releases and the models do not belong together.
         """
         self._check_against_ledger()
+        self._check_opening()
         finished = self.ledger.entries()[-1]["student"] if self.is_finished() else ""
         return certify(self.ledger, student=finished)
 
@@ -300,6 +330,42 @@ class RunDirectory:
                 raise RunError(
                     f"{self.ledger.line(1)}: {self.path / name} was changed since the run began; "
                     "put back what it was, or start a new run"
+                )
+
+    def _check_opening(self) -> None:
+        """Hold what the ledger says of the run against its settings, and costs to mechanisms."""
+        opening, config, facts = self.ledger.opening(), self.config(), self.facts()
+        for name, said, settings in (
+            ("target", opening["target"], _target(config)),
+            ("rounds", opening["rounds"], config.rounds),
+            ("sources", opening["sources"], list(config.sources)),
+            ("run", opening.get("run"), facts["run"]),
+            ("members", opening.get("members"), facts.get("members")),
+            ("disjoint_data", opening.get("disjoint_data"), facts.get("disjoint_data")),
+            ("teacher", opening.get("teacher"), facts.get("teacher")),
+        ):
+            if said != settings:
+                raise RunError(
+                    f"{self.ledger.line(1)}: says that {name} is {said!r}, and the run's settings "
+                    f"that it is {settings!r}"
+                )
+        for number, entry in enumerate(self.ledger.entries(), start=1):
+            if entry["entry"] == "reserve" and entry["teacher"] != opening.get("teacher"):
+                raise RunError(f"{self.ledger.line(number)}: another teacher than the run's")
+        mechanism = config.mechanism(members=int(facts["members"]))
+        if int(facts["members"]) > 1:
+            mechanism = mechanism.for_members(int(facts["members"]))
+        first = self.ledger.reservations()[:1]
+        try:
+            made = mechanism.with_level(first[0]["mechanism"]) if first else None
+        except (KeyError, ValueError):
+            made = None
+        # A mechanism of the user's own is not made by settings, and its cost is its author's word.
+        if made is not None and made.parameters() == first[0]["mechanism"]:
+            spending = self.ledger.spending()
+            if (made.event(), made.mean_event()) != (spending.event, spending.mean_event):
+                raise RunError(
+                    f"ledger {self.ledger.path}: a cost that its mechanism does not have"
                 )
 
     def _check_against_ledger(self) -> None:
@@ -409,6 +475,15 @@ def file_hash(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return f"sha256:{digest.hexdigest()}"
+
+
+def _target(config: TranscriptionConfig) -> dict[str, object]:
+    """What a run was calibrated to."""
+    return {
+        "epsilon": config.epsilon,
+        "delta": config.delta,
+        "adjacency": config.adjacency.value,
+    }
 
 
 def _shape(facts: Mapping[str, Any]) -> Shape:

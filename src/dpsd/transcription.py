@@ -109,7 +109,7 @@ class Transcription:
     execution: Execution
     directory: RunDirectory
     budget: TeacherBudget | None
-    cap: Budget | None
+    allowance: Budget | None
     observer: Observer
     replay: Replay = field(default_factory=Replay)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -147,9 +147,9 @@ class Transcription:
         )
 
     def _admit(self) -> None:
-        """Ask the teacher's budget for leave, and say in the ledger what run this is."""
+        """Ask for leave to spend what is left of the run, and say in the ledger what it is."""
         left = [
-            self.recipe.queries_in(index)
+            (index, self.recipe.queries_in(index))
             for index in range(1, self.recipe.rounds + 1)
             if not self.directory.releases_path(index).exists()
         ]
@@ -159,26 +159,27 @@ class Transcription:
                 self.budget.admit(
                     run=self.directory.identity,
                     mechanism=self.mechanism,
-                    answers=left,
-                    cap=self.cap,
+                    planned=left,
+                    cap=self.allowance or self.directory.config().limit(),
                 )
         self.directory.open_ledger(self.teacher, budget=self.budget)
 
-    def _refuse_to_overspend(self, left: list[int]) -> None:
-        """Answers that were paid for and lost may push a run over its cap, or else its target."""
-        if not self.directory.ledger.is_begun():
-            return
-        spent = self.directory.ledger.exposure()
-        target = self.cap or self.directory.config().budget()
+    def _refuse_to_overspend(self, left: list[tuple[int, int]]) -> None:
+        """Answers that were paid for and lost may push a run over what it was calibrated to."""
+        asked = self.directory.asked()
+        if self.budget is not None and len(self.budget.asked(self.directory.identity)) > len(asked):
+            # A crash between the two: the budget has it, the ledger does not.
+            asked = self.budget.asked(self.directory.identity)
+        target = self.allowance or self.directory.config().budget()
         whole = Spending(
             event=self.mechanism.event(),
             mean_event=self.mechanism.mean_event(),
-            exposure=spent.followed_by(left),
+            exposure=Exposure.of_asked([*asked, *left]),
         )
         needed = spent_together([whole], delta=target.delta).under(target.adjacency)
-        if needed > target.epsilon * (1 + 1e-6):
+        if asked and needed > target.epsilon * (1 + 1e-6):
             path, kind = self.directory.path, target.adjacency.value
-            limit = "cap" if self.cap else "target"
+            limit = "cap" if self.allowance else "target"
             allowing = f"{math.ceil(needed * 1e4) / 1e4:g},{target.delta:g},{kind}"
             raise BudgetError(
                 f"{path}: answers were paid for and lost in an interruption; asked again, the run "
@@ -515,7 +516,7 @@ def transcribe(
     config = _recorded(teacher, mechanism, budget, student, generator, recipe).model_copy(
         update={
             "cap": None if cap is None else str(cap),
-            "budget_file": None if budget_file is None else str(budget_file),
+            "budget_file": None if budget_file is None else str(Path(budget_file).absolute()),
         }
     )
     return start(
@@ -549,8 +550,8 @@ def start(
     spending = budget_of(teacher, config.budget_file)
     identity = secrets.token_hex(8)
     if spending is not None:
-        answers = [config.queries_in(index) for index in range(1, config.rounds + 1)]
-        spending.admit(run=identity, mechanism=calibrated, answers=answers, cap=config.limit())
+        planned = [(index, config.queries_in(index)) for index in range(1, config.rounds + 1)]
+        spending.admit(run=identity, mechanism=calibrated, planned=planned, cap=config.limit())
     elif config.cap is not None:
         raise ConfigError(
             "a cap needs to know what this teacher has spent, and nothing tells it from another: "
@@ -584,7 +585,7 @@ def start(
         execution=players[2],
         directory=directory,
         budget=spending,
-        cap=config.limit(),
+        allowance=None,
         observer=observer,
     ).run()
 
@@ -623,7 +624,8 @@ def resume(
         teacher: the same teacher as before.
         student: needed again only if it was given as a module.
         generator: likewise.
-        cap: what all runs of this teacher together may spend, instead of what the run was given.
+        cap: lets the run go over its target, up to this, where answers were lost; and what all
+            runs of this teacher together may spend, instead of what the run was given.
         budget_file: where the teacher's budget is, likewise.
         observer: is told how it goes.
 
@@ -643,13 +645,15 @@ def resume(
         teacher=teacher,
         student=built_student,
         generator=built_generator,
-        mechanism=_calibrated(config.mechanism(members=teacher.members), config, teacher),
+        mechanism=directory.as_recorded(
+            _calibrated(config.mechanism(members=teacher.members), config, teacher)
+        ),
         sources=build_mixture(config.sources, teacher.input_shape),
         recipe=config.recipe(),
         execution=execution,
         directory=directory,
         budget=budget_of(teacher, budget_file or config.budget_file),
-        cap=cap or config.limit(),
+        allowance=cap,
         observer=observer or Observer(),
     ).run()
 

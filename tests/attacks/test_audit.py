@@ -17,6 +17,7 @@ from dpsd.errors import ConfigError
 from dpsd.privacy.accounting import Adjacency
 from dpsd.privacy.answers import RawAnswers, open_for_mechanism
 from dpsd.privacy.mechanisms import (
+    ConfidentVotes,
     Gaussian,
     Mechanism,
     NoisyVotes,
@@ -65,6 +66,17 @@ class HonestResponse(RandomizedResponse):
 class Silence(SystemNoise):
     def discrete_gaussian(self, shape: tuple[int, ...], *, scale: float) -> Tensor:
         return torch.zeros(shape, dtype=torch.int64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CertainOfConsensus(ConfidentVotes):
+    """Forgets the noise of its test: whether there is an answer tells."""
+
+    def privatize(self, answers: RawAnswers, prior: Tensor) -> Tensor:
+        agreed = open_for_mechanism(answers).sum(0).amax(-1) >= self.threshold * self._teachers
+        votes = NoisyVotes(noise_multiplier=self.noise_multiplier, teachers=self.teachers)
+        release = votes.privatize(answers, prior)
+        return release.masked_fill(~agreed.unsqueeze(-1), torch.nan)
 
 
 # Half the sensitivity.
@@ -157,6 +169,11 @@ BROKEN: dict[str, tuple[Mechanism, Adjacency, int]] = {
     "gradients without noise": (Gaussian(noise=Silence()), RESPONSE, 2),
     "votes without noise": (NoisyVotes(noise=Silence()), Adjacency.TEACHER, 2),
     "summed gradients without noise": (SummedGradients(noise=Silence()), Adjacency.TEACHER, 2),
+    "a test of consensus without noise": (
+        CertainOfConsensus(threshold=0.8, answered=1.0),
+        Adjacency.TEACHER,
+        2,
+    ),
     "half the sensitivity of labels": (HalfResponse(), RESPONSE, 2),
     "half the sensitivity of gradients": (HalfGaussian(), ROUND, 2),
     "half the sensitivity of votes": (HalfVotes(), Adjacency.TEACHER, 2),

@@ -13,11 +13,12 @@ import pytest
 import torch
 from click.testing import Result
 from onnx import TensorProto, helper
-from torch import nn
 
 import dpsd
 from dpsd import transcription
+from dpsd.models import build_classifier
 from dpsd.runs import RunDirectory
+from dpsd.teachers.directory import TeacherRecord, save_teacher
 
 Invoke = Callable[..., Result]
 Arguments = Callable[..., Sequence[object]]
@@ -170,16 +171,10 @@ def test_unknown_names_elsewhere(invoke: Invoke, assert_error: AssertError) -> N
 def test_resume_with_another_teacher(
     invoke: Invoke, assert_error: AssertError, run_copy: Path, odd_teachers: Path
 ) -> None:
-    module = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
-    torch.save(module.state_dict(), "other.pt")
-    Path("other.py").write_text(
-        "from torch import nn\n"
-        "def factory(): return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n"
-    )
-    config = run_copy / "config.toml"
-    config.write_text("input_shape = [1, 8, 8]\n" + config.read_text())
-    weights = ("--teacher-weights", "other.pt")
-    result = invoke("transcribe", "other:factory", "--resume", run_copy, *weights)
+    module = build_classifier("cnn", input_shape=(1, 8, 8), num_classes=10, seed=9)
+    record = TeacherRecord(model="cnn", input_shape=(1, 8, 8), num_classes=10)
+    other = save_teacher(odd_teachers / "other", module, record)
+    result = invoke("transcribe", other, "--resume", run_copy)
     assert_error(result, 5, "was started with another teacher")
 
 

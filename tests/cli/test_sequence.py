@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -217,6 +218,38 @@ def test_certify_notices_a_changed_certificate_and_another_student(
     path.write_text(stored)
     (run_copy / "student.safetensors").write_bytes(b"another")
     assert_error(invoke("certify", run_copy), 5, "is not the student that the run's ledger names")
+
+
+@pytest.mark.parametrize(
+    ("entry", "change", "words"),
+    [
+        (1, {"event": {"name": "gaussian", "noise_multiplier": 900.0}}, "different events"),
+        (1, {"answers": -119}, "answers is below 1"),
+        (1, {"teacher": "sha256:00"}, "another teacher"),
+        (0, {"members": 1000}, "says that members is 1000"),
+        (0, {"disjoint_data": True}, "says that disjoint_data is True"),
+        (0, {"target": {"epsilon": 0.1, "delta": 1e-5, "adjacency": "response"}}, "target"),
+    ],
+)
+def test_a_ledger_that_was_written_anew_contradicts_the_rest(
+    invoke: Invoke,
+    run_copy: Path,
+    entry: int,
+    change: dict[str, object],
+    words: str,
+    assert_error: Callable[[Result, int, str], None],
+) -> None:
+    """The chain is closed again after the change, and the certificate is gone."""
+    ledger = run_copy / "ledger.jsonl"
+    lines = [json.loads(line) for line in ledger.read_text().splitlines()]
+    lines[entry] |= change
+    previous, written = "0" * 64, []
+    for line in lines:
+        written.append(json.dumps(line | {"previous": previous}).encode())
+        previous = hashlib.sha256(written[-1]).hexdigest()
+    ledger.write_bytes(b"\n".join(written) + b"\n")
+    (run_copy / "certificate.json").unlink()
+    assert_error(invoke("certify", run_copy), 5, words)
 
 
 @pytest.mark.parametrize("name", ["ledger.jsonl", "releases/round-0001.safetensors", "images"])

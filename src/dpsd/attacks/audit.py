@@ -186,6 +186,7 @@ def described(mechanism: Mechanism) -> str:
     """
     parameters = mechanism.parameters()
     kinds = [str(parameters[name]) for name in ("candidates", "scaling") if name in parameters]
+    kinds += ["soft"] * (parameters.get("harden") is False)
     return ", ".join([str(parameters["name"]), *kinds])
 
 
@@ -246,12 +247,14 @@ def standard_games(*, epsilon: float = 1.0, delta: float = 1e-5) -> list[Game]:
     mechanisms = (
         RandomizedResponse(),
         RandomizedResponse(candidates="all"),
+        RandomizedResponse(candidates=2),
         Gaussian(),
+        Gaussian(harden=False, top_k=2),
         Gaussian(scaling="clip", bound=2.0),  # type: ignore[arg-type]
         NoisyVotes(),
-        # All queries may be answered: a cap on their share makes those of a batch depend on each
-        # other, and the games here are played together in one.
-        ConfidentVotes(answered=1.0),
+        # One teacher decides whether the threshold is met. All queries may be answered: a cap on
+        # their share makes those of a batch depend on each other, and games are played in batches.
+        ConfidentVotes(threshold=0.8, answered=1.0),
         SummedGradients(),
     )
     return [
@@ -343,9 +346,7 @@ def _codes(release: Tensor, base: int) -> NDArray[np.int64]:
 def _columns(release: Tensor) -> Scores:
     """Releases as rows of numbers; what was not answered is a number too."""
     flat = release.reshape(len(release), -1).double()
-    missing = flat.isnan()
-    columns = torch.cat([flat.nan_to_num(0.0), missing.double()], 1) if missing.any() else flat
-    return columns.numpy()
+    return torch.cat([flat.nan_to_num(0.0), flat.isnan().double()], 1).numpy()
 
 
 def _thresholds(scores: list[Scores]) -> Scores:

@@ -17,6 +17,7 @@ from dpsd.cli.privacy import show_privacy
 from dpsd.cli.progress import ProgressObserver, QuietObserver
 from dpsd.config import ENSEMBLE_DEFAULTS, ENSEMBLE_STUDENT, TranscriptionConfig, read_toml, to_toml
 from dpsd.errors import AnswerError, ConfigError, WriteError
+from dpsd.privacy.accounting import Budget
 from dpsd.privacy.certificate import NOT_PRIVATE
 from dpsd.runs import Run, RunDirectory
 from dpsd.teachers.loading import is_ensemble
@@ -114,7 +115,15 @@ def _transcribe(
         return
     if settings.reproducible_noise is not None:
         warn(NOT_PRIVATE)
-    run = _played(settings, directory, is_new=resume is None, quiet=quiet, tensorboard=tensorboard)
+    run = _played(
+        settings,
+        directory,
+        is_new=resume is None,
+        # A cap that was given at the start is a limit; given now, it also lets the run go on.
+        allowance=settings.limit() if "cap" in chosen else None,
+        quiet=quiet,
+        tensorboard=tensorboard,
+    )
     if not quiet:
         _show_summary(run)
 
@@ -134,7 +143,13 @@ def _resumed_settings(
 
 
 def _played(
-    settings: TranscriptionConfig, path: Path, *, is_new: bool, quiet: bool, tensorboard: bool
+    settings: TranscriptionConfig,
+    path: Path,
+    *,
+    is_new: bool,
+    allowance: Budget | None,
+    quiet: bool,
+    tensorboard: bool,
 ) -> Run:
     """The run from here to its end; what stops it on the way is told with how to go on."""
     done = 0 if is_new else len(RunDirectory.open(path).metrics())
@@ -144,6 +159,7 @@ def _played(
         update={
             "teacher": loaded.location or settings.teacher,
             "teacher_weights": loaded.weights_location,
+            "budget_file": settings.budget_file and str(Path(settings.budget_file).absolute()),
         }
     )
     try:
@@ -163,7 +179,7 @@ def _played(
             return transcription.resume(
                 path,
                 loaded,
-                cap=settings.limit(),
+                cap=allowance,
                 budget_file=settings.budget_file,
                 observer=observer,
             )

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -39,6 +40,8 @@ from dpsd.privacy.mechanisms import Mechanism
 
 #: Randomised responses whose losses are composed on a grid; it has twice as many points.
 _MOST_COMPOSED = 20_000_000
+#: Below it, what the Fourier transform leaves of rounding is as large as δ.
+_LEAST_DELTA = 1e-8
 
 MechanismT = TypeVar("MechanismT", bound=Mechanism)
 
@@ -74,17 +77,18 @@ class Exposure:
         asked = [count for count in answers if count]
         return cls(response=min(1, len(asked)), round=len(asked), teacher=sum(asked))
 
-    def followed_by(self, answers: Sequence[int]) -> Exposure:
-        """These, and then rounds that are each answered once.
+    @classmethod
+    def of_asked(cls, asked: Sequence[tuple[int, int]]) -> Exposure:
+        """Rounds, by number, with so many answers each time that they were asked.
 
-        >>> Exposure(response=2, round=2, teacher=80).followed_by([40, 40])
-        Exposure(response=2, round=4, teacher=160)
+        >>> Exposure.of_asked([(1, 40), (2, 40), (2, 40)])  # the second was lost, and asked again
+        Exposure(response=2, round=3, teacher=120)
         """
-        more = Exposure.of_rounds(answers)
-        return Exposure(
-            response=max(self.response, more.response),
-            round=self.round + more.round,
-            teacher=self.teacher + more.teacher,
+        attempts = Counter(number for number, _ in asked)
+        return cls(
+            response=max(attempts.values(), default=0),
+            round=sum(attempts.values()),
+            teacher=sum(answers for _, answers in asked),
         )
 
     def under(self, adjacency: Adjacency) -> int:
@@ -146,7 +150,8 @@ class Budget:
         return cls(**numbers, **dict(zip(("adjacency",), parts[2:], strict=False)))  # type: ignore[arg-type]
 
     def __str__(self) -> str:
-        return f"{self.epsilon:g},{self.delta:g},{self.adjacency.value}"
+        # In full: a cap that is rounded up is another cap.
+        return f"{self.epsilon!r},{self.delta!r},{self.adjacency.value}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,7 +195,7 @@ def pld_epsilon(event: dp_accounting.DpEvent, *, count: int, delta: float) -> fl
         per_answer = _response_epsilon(event)
         if delta == 0:
             return per_answer * count
-        if count > _MOST_COMPOSED:
+        if count > _MOST_COMPOSED or delta < _LEAST_DELTA:
             return min(rdp_epsilon(event, count=count, delta=delta), per_answer * count)
         composed = privacy_loss_distribution.from_randomized_response(
             event.noise_parameter,

@@ -30,7 +30,8 @@ ONE_TEACHER_LIMITS = (
     "queries costs no epsilon under them, so neither bounds what the student as a whole reveals. "
     "One person's record can move every answer a little; only `teacher` covers that, and for one "
     "teacher its epsilon is either far too large to promise anything, or so small that the student "
-    "cannot have learned much."
+    "cannot have learned much. The teacher's hash is published with the run and no epsilon covers "
+    "it: whoever holds two candidates can tell which one was asked."
 )
 
 ENSEMBLE_MEANINGS = {
@@ -45,8 +46,9 @@ ENSEMBLE_LIMITS = (
     "trained on its own data alone, independently of the others; and the assignment of records to "
     "teachers, the architecture and all hyperparameters were chosen without looking at the data. "
     "Neighbouring data sets have as many records at the same positions, none of them twice, and "
-    "differ in one: a person who has several records is covered for each, and for all of them only "
-    "at as many times this epsilon. It covers what the mechanism released and all that was made of "
+    "differ in one: a person who has several records is covered for each, and for all g of them "
+    "only at g epsilon and a delta (e^(g epsilon) - 1) / (e^epsilon - 1) times as large. It "
+    "covers what the mechanism released and all that was made of "
     "it: the student, the generator, the pictures and figures. It does not cover the teachers, "
     "which stay as private as their data, nor the fact that a run stopped because one of them "
     "failed to answer."
@@ -251,7 +253,7 @@ def certify(ledger: Ledger, *, student: str) -> Certificate:
             events=asdict(spending.exposure),
             mechanism=reservations[0]["mechanism"],
             noise=", ".join(sorted(noises)),
-            private=not any("NOT PRIVATE" in noise for noise in noises),
+            private=all(entry["private"] for entry in reservations),
             teacher=str(reservations[0]["teacher"]),
             student=student,
             ledger=ledger.head,

@@ -60,6 +60,8 @@ class Chain:
                     # A boolean is a whole number to Python, and to nobody else.
                     if type(entry[field]) is not kind:
                         raise TypeError(f"{field} is no {kind.__name__}")
+                if entry.get("answers", 1) < 1:
+                    raise ValueError("answers is below 1")
                 follows = entry["previous"] == previous
             except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise RunError(f"{self.line(number)}: no {self.name} entry ({error})") from None

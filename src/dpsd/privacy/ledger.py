@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -42,6 +41,7 @@ RESERVATION: dict[str, type] = {
     "mechanism": dict,
     "event": dict,
     "mean_event": dict,
+    "private": bool,
 }
 
 
@@ -99,6 +99,7 @@ class Ledger(Chain):
                 "event": described_event(mechanism.event()),
                 "mean_event": described_event(mechanism.mean_event()),
                 "noise": mechanism.noise.description,
+                "private": mechanism.noise.is_private,
             }
         )
 
@@ -106,11 +107,14 @@ class Ledger(Chain):
         """Record that a round's releases are stored, with the hash of their file."""
         self._append({"entry": "commit", "round": round_index, "sha256": sha256})
 
-    def is_committed(self, round_index: int) -> bool:
-        """Whether a round's releases are recorded as stored."""
-        return any(
-            entry["entry"] == "commit" and entry["round"] == round_index for entry in self.entries()
+    def committed(self, round_index: int) -> str | None:
+        """The hash of a round's releases, if they are recorded as stored."""
+        hashes = (
+            entry["sha256"]
+            for entry in self.entries()
+            if entry["entry"] == "commit" and entry["round"] == round_index
         )
+        return next(hashes, None)
 
     def finish(self, *, student: str, generator: str) -> None:
         """Record which models came of it, by their files' hashes; saying so again adds nothing."""
@@ -145,12 +149,7 @@ class Ledger(Chain):
 
 def exposure_of(reservations: list[dict[str, Any]]) -> Exposure:
     """How often two worlds can differ, for the reservations of one run."""
-    attempts = Counter(entry["round"] for entry in reservations)
-    return Exposure(
-        response=max(attempts.values(), default=0),
-        round=sum(attempts.values()),
-        teacher=sum(entry["answers"] for entry in reservations),
-    )
+    return Exposure.of_asked([(entry["round"], entry["answers"]) for entry in reservations])
 
 
 def spending_of(reservations: list[dict[str, Any]]) -> Spending:

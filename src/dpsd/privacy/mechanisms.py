@@ -28,6 +28,7 @@ from __future__ import annotations
 import math
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import ClassVar, Literal
@@ -87,6 +88,10 @@ class Mechanism(ABC):
     @abstractmethod
     def with_strength(self, strength: float) -> Mechanism:
         """A copy with another noise level: ``strength`` rises as privacy gets *weaker*."""
+
+    @abstractmethod
+    def with_level(self, parameters: Mapping[str, object]) -> Mechanism:
+        """A copy with the noise level that :meth:`parameters` stated, to the last bit."""
 
     @property
     @abstractmethod
@@ -164,8 +169,8 @@ class RandomizedResponse(Mechanism):
     """
 
     protects: ClassVar[str] = "labels"
-    # At 30 it lies once in ten trillion answers; much beyond, 52 random bits could not lie at all.
-    strengths: ClassVar[tuple[float, float]] = (1e-6, 30.0)
+    # At 25 it lies once in seventy billion answers; much beyond, 52 random bits are too few.
+    strengths: ClassVar[tuple[float, float]] = (1e-6, 25.0)
 
     epsilon: float | None = None
     candidates: Literal["per-query", "all"] | int = "per-query"
@@ -188,6 +193,9 @@ class RandomizedResponse(Mechanism):
 
     def with_strength(self, strength: float) -> RandomizedResponse:
         return replace(self, epsilon=strength)
+
+    def with_level(self, parameters: Mapping[str, object]) -> RandomizedResponse:
+        return replace(self, epsilon=float(str(parameters["epsilon_per_answer"])))
 
     def parameters(self) -> dict[str, object]:
         return {
@@ -303,6 +311,9 @@ class GaussianNoise(Mechanism):
 
     def with_strength(self, strength: float) -> GaussianNoise:
         return replace(self, noise_multiplier=1 / strength)
+
+    def with_level(self, parameters: Mapping[str, object]) -> GaussianNoise:
+        return replace(self, noise_multiplier=float(str(parameters["noise_multiplier"])))
 
     @property
     def _noise_multiplier(self) -> float:
@@ -582,7 +593,7 @@ class NoisyVotes(NoisySum):
     # Votes are whole numbers, and stay so: cut towards zero, one vote could count for more.
     _coarsest_step: ClassVar[float] = 1.0
     # The table of a discrete Gaussian grows with its scale in steps.
-    strengths: ClassVar[tuple[float, float]] = (1e-5, 1e5)
+    strengths: ClassVar[tuple[float, float]] = (1e-4, 1e5)
 
     def _summed(self, votes: Tensor, prior: Tensor) -> Tensor:
         return votes
@@ -605,7 +616,7 @@ class ConfidentVotes(NoisyVotes):
 
     Args:
         threshold: share of the teachers that must seem to agree, in (0, 1).
-        test_noise: standard deviation of the test's noise, in that of the votes'.
+        test_noise: standard deviation of the test's noise, in that of the votes', in (0, 10].
         answered: the largest share of a batch that is answered, in (0, 1].
 
     Source: Papernot et al., "Scalable Private Learning with PATE", ICLR 2018, Confident-GNMax
@@ -618,7 +629,7 @@ class ConfidentVotes(NoisyVotes):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, most in (("threshold", 1.0), ("answered", 1.0), ("test_noise", math.inf)):
+        for name, most in (("threshold", 1.0), ("answered", 1.0), ("test_noise", 10.0)):
             if not (0 < getattr(self, name) <= most):
                 raise ValueError(
                     f"{name} must be positive and at most {most:g}, not {getattr(self, name)}"

@@ -75,6 +75,8 @@ class NoiseSource(ABC):
         NeurIPS 2020; its theorems hold for this distribution however it is sampled.
         """
         boundaries = _boundaries(scale)
+        if not boundaries.exact:  # at a scale this small, nothing but zero has a chance
+            return torch.zeros(shape, dtype=torch.int64)
         words = self.bits(math.prod(shape))
         drawn = np.asarray(np.searchsorted(boundaries.high, words, side="right"))
         undecided = np.flatnonzero((drawn > 0) & (boundaries.high[drawn - 1] == words))

@@ -67,7 +67,7 @@ class TeacherBudget(Chain):
 
     name: ClassVar[str] = "budget"
     kinds: ClassVar[Mapping[str, Mapping[str, type]]] = {
-        "reserve": {**RESERVATION, "run": str, "directory": str, "private": bool},
+        "reserve": {**RESERVATION, "run": str, "directory": str},
         "cap": {"teacher": str},
     }
 
@@ -108,7 +108,7 @@ class TeacherBudget(Chain):
 
     def cap(self) -> Budget | None:
         """What all runs together may spend at most, if that was set."""
-        caps = [entry.get("cap") for entry in self._own() if entry["entry"] == "cap"]
+        caps = [entry["cap"] for entry in self._own() if entry["entry"] == "cap"]
         if not caps or caps[-1] is None:
             return None
         try:
@@ -134,19 +134,32 @@ class TeacherBudget(Chain):
             for run, entries in by_run.items()
         ]
 
+    def asked(self, run: str) -> list[tuple[int, int]]:
+        """Rounds that a run asked, by number, and the answers of each."""
+        return [
+            (entry["round"], entry["answers"])
+            for entry in self._own()
+            if entry["entry"] == "reserve" and entry["run"] == run
+        ]
+
     def spent(self, *, delta: float) -> PrivacySpent:
         """ε of all runs together at ``delta``, under each adjacency."""
         return spent_together([run.spending for run in self.runs()], delta=delta)
 
     def admit(
-        self, *, run: str, mechanism: Mechanism, answers: Sequence[int], cap: Budget | None = None
+        self,
+        *,
+        run: str,
+        mechanism: Mechanism,
+        planned: Sequence[tuple[int, int]],
+        cap: Budget | None = None,
     ) -> None:
         """Refuse a run, or the rest of one, that would exceed a cap.
 
         Args:
             run: its identifier.
             mechanism: calibrated.
-            answers: queries of each round that is still to be asked.
+            planned: rounds that are still to be asked, by number, and the queries of each.
             cap: of the run's own choice, beside the one on record.
 
         Raises:
@@ -159,9 +172,10 @@ class TeacherBudget(Chain):
         others = [earlier.spending for earlier in runs if earlier.run != run]
         own = next((earlier.spending for earlier in runs if earlier.run == run), None)
         before = [*others, own] if own else others
-        planned = own.exposure.followed_by(answers) if own else Exposure.of_rounds(answers)
         whole = Spending(
-            event=mechanism.event(), mean_event=mechanism.mean_event(), exposure=planned
+            event=mechanism.event(),
+            mean_event=mechanism.mean_event(),
+            exposure=Exposure.of_asked([*self.asked(run), *planned]),
         )
         for limit in caps:
             needed = spent_together([*others, whole], delta=limit.delta).under(limit.adjacency)
@@ -188,6 +202,8 @@ class TeacherBudget(Chain):
         """
         entries = self.entries() if self.path.exists() else []
         for number, entry in enumerate(entries, start=1):
+            if entry["entry"] == "cap" and "cap" not in entry:
+                raise RunError(f"{self.line(number)}: a cap that says nothing")
             if entry.get("version") != _VERSION:
                 raise RunError(
                     f"{self.line(number)}: of version {entry.get('version')}; this dpsd reads "

@@ -114,7 +114,7 @@ def load_teacher(
             device=device,
             precision=precision,
         )
-        loaded.location = str(Path(made).absolute())
+        loaded.location = str(Path(made).resolve())
         return loaded
     if isinstance(made, Teacher):
         agree("input_shape", shape, made.input_shape, where=made.description)
