@@ -1,9 +1,9 @@
 """Append-only files of which every line vouches for the one before.
 
 One JSON object a line, appended, flushed and synced to disk before anything relies on it. Every
-line holds the hash of its predecessor, so a line that is changed or taken out breaks the chain; who
-rewrites all of them together is not stopped. A line without its newline was cut off by a crash, and
-counts as never written.
+line holds the hash of its predecessor, so a line that is changed, or taken out before the last,
+breaks the chain; who cuts off the last, or rewrites all of them together, is not stopped by that. A
+line without its newline was cut off by a crash, and counts as never written.
 
 >>> import tempfile
 >>> class Notes(Chain):
