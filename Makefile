@@ -34,6 +34,8 @@ docs: $(STAMP) ## check that every example in the documentation runs
 bench: $(STAMP) ## the measured figures of benchmarks/RESULTS.md (hours; needs DPSD_DATA)
 	$(BIN)/python benchmarks/transcriptions.py --all
 	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/noise.py
+	$(BIN)/python benchmarks/convergence.py
 
 crash: $(STAMP) ## kill runs at 200 random moments, and fail every write call in turn
 	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python tests/durability/crashes.py --kills 200 --faults all
