@@ -134,7 +134,7 @@ def mechanisms_with_priors(draw: st.DrawFn) -> tuple[RandomizedResponse, Tensor]
     prior = draw(priors())
     counts = st.integers(2, len(prior))
     candidates = draw(st.sampled_from(["per-query", "all"]) | counts)
-    epsilon = draw(st.floats(1e-3, 30))
+    epsilon = draw(st.floats(1e-3, 25))
     return RandomizedResponse(epsilon=epsilon, candidates=candidates), prior
 
 

@@ -17,6 +17,7 @@ RawAnswers(shape=(2, 4))
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
@@ -226,6 +227,10 @@ class Teacher(ABC):
         )
 
 
+#: Numbers in an image; what a forged description declares beyond would only take memory.
+_LARGEST_IMAGE = 1 << 28
+
+
 def checked_shape(shape: Sequence[int]) -> Shape:
     """``shape`` as three positive integers.
 
@@ -233,9 +238,10 @@ def checked_shape(shape: Sequence[int]) -> Shape:
     (1, 28, 28)
     """
     sizes = tuple(int(size) for size in shape)
-    if len(sizes) != 3 or min(sizes) < 1:
+    if len(sizes) != 3 or min(sizes) < 1 or math.prod(sizes) > _LARGEST_IMAGE:
         raise TeacherError(
-            f"input_shape must be (channels, height, width), all positive, not {tuple(shape)}"
+            "input_shape must be (channels, height, width), all positive and at most "
+            f"{_LARGEST_IMAGE:,} numbers in all, not {tuple(shape)}"
         )
     return sizes
 

@@ -40,6 +40,10 @@ WEIGHTS_FILE = "teacher.safetensors"
 _FORMAT, _VERSION = "dpsd-teacher", 1
 
 
+#: Beyond it, a description is forged.
+_MOST_CLASSES = 10_000_000
+
+
 @dataclass(frozen=True, kw_only=True)
 class TeacherRecord:
     """What ``teacher.json`` says about a trained teacher.
@@ -230,7 +234,7 @@ def _read_description(directory: Path) -> tuple[TeacherRecord, dict[str, str]]:
             **{name: value for name, value in content.items() if name in known}
             | {
                 "input_shape": checked_shape(content["input_shape"]),
-                "num_classes": int(content["num_classes"]),
+                "num_classes": _checked_count(content["num_classes"]),
                 "members": int(content.get("members", 1)),
                 "class_names": tuple(content.get("class_names", ())),
             }
@@ -245,6 +249,12 @@ def _read_description(directory: Path) -> tuple[TeacherRecord, dict[str, str]]:
             f"{path} is damaged ({type(error).__name__}: {error}): copy the directory again, "
             "or train the teacher anew"
         ) from None
+
+
+def _checked_count(classes: Any) -> int:
+    if not 2 <= int(classes) <= _MOST_CLASSES:
+        raise ValueError(f"num_classes is {classes}")
+    return int(classes)
 
 
 def _file_hash(path: Path) -> str:
