@@ -242,7 +242,7 @@ def _read_description(directory: Path) -> tuple[TeacherRecord, dict[str, str]]:
         hashes = {"weights_sha256": str(content["weights_sha256"])}
         hashes["shards_sha256"] = str(content.get("shards_sha256"))
         return record, hashes
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         if isinstance(error, TeacherError):
             raise
         raise TeacherError(
