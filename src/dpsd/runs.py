@@ -145,7 +145,9 @@ class RunDirectory:
         return str(self.facts()["run"])
 
     def open_ledger(self, teacher: Teacher, *, budget: TeacherBudget | None) -> None:
-        """Record what run this is, and what its teacher spent before it."""
+        """Record what run this is, and what its teacher spent before it, the first time."""
+        if self.ledger.is_begun():
+            return
         config = self.config()
         earlier = None
         if budget is not None:
@@ -155,7 +157,7 @@ class RunDirectory:
         self.ledger.open(
             {
                 "run": self.identity,
-                "target": _target(config),
+                "target": config.budget().to_dict(),
                 "rounds": config.rounds,
                 "sources": list(config.sources),
                 "teacher": teacher.fingerprint,
@@ -336,7 +338,7 @@ class RunDirectory:
         """Hold what the ledger says of the run against its settings, and costs to mechanisms."""
         opening, config, facts = self.ledger.opening(), self.config(), self.facts()
         for name, said, settings in (
-            ("target", opening["target"], _target(config)),
+            ("target", opening["target"], config.budget().to_dict()),
             ("rounds", opening["rounds"], config.rounds),
             ("sources", opening["sources"], list(config.sources)),
             ("run", opening.get("run"), facts["run"]),
@@ -395,8 +397,7 @@ class RunDirectory:
 
     def is_finished(self) -> bool:
         """Whether the ledger says that the run came to its end."""
-        entries = self.ledger.entries() if self.ledger.path.exists() else []
-        return bool(entries) and entries[-1]["entry"] == "finish"
+        return self.ledger.is_begun() and self.ledger.entries()[-1]["entry"] == "finish"
 
     def _check_model(self, model: str) -> None:
         """Refuse a model that is not the one that a finished run's ledger names."""
@@ -475,15 +476,6 @@ def file_hash(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return f"sha256:{digest.hexdigest()}"
-
-
-def _target(config: TranscriptionConfig) -> dict[str, object]:
-    """What a run was calibrated to."""
-    return {
-        "epsilon": config.epsilon,
-        "delta": config.delta,
-        "adjacency": config.adjacency.value,
-    }
 
 
 def _shape(facts: Mapping[str, Any]) -> Shape:

@@ -170,6 +170,8 @@ class Transcription:
         if self.budget is not None and len(self.budget.asked(self.directory.identity)) > len(asked):
             # A crash between the two: the budget has it, the ledger does not.
             asked = self.budget.asked(self.directory.identity)
+        if not asked:
+            return
         target = self.allowance or self.directory.config().budget()
         whole = Spending(
             event=self.mechanism.event(),
@@ -177,7 +179,7 @@ class Transcription:
             exposure=Exposure.of_asked([*asked, *left]),
         )
         needed = spent_together([whole], delta=target.delta).under(target.adjacency)
-        if asked and needed > target.epsilon * (1 + 1e-6):
+        if needed > target.epsilon * (1 + 1e-6):
             path, kind = self.directory.path, target.adjacency.value
             limit = "cap" if self.allowance else "target"
             allowing = f"{math.ceil(needed * 1e4) / 1e4:g},{target.delta:g},{kind}"

@@ -81,7 +81,7 @@ def _as_json(budget: TeacherBudget, delta: float) -> dict[str, Any]:
     return {
         "teacher": budget.teacher,
         "file": str(budget.path),
-        "cap": None if cap is None else {**asdict(cap), "adjacency": cap.adjacency.value},
+        "cap": None if cap is None else cap.to_dict(),
         "runs": [
             {
                 "run": run.run,

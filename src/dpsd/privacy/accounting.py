@@ -74,8 +74,7 @@ class Exposure:
     @classmethod
     def of_rounds(cls, answers: Sequence[int]) -> Exposure:
         """Rounds that were each answered once, with so many answers."""
-        asked = [count for count in answers if count]
-        return cls(response=min(1, len(asked)), round=len(asked), teacher=sum(asked))
+        return cls.of_asked([(number, count) for number, count in enumerate(answers) if count])
 
     @classmethod
     def of_asked(cls, asked: Sequence[tuple[int, int]]) -> Exposure:
@@ -148,6 +147,14 @@ class Budget:
                 f"{text!r} is no privacy target; write EPSILON,DELTA,ADJACENCY, as in 8,1e-5,round"
             )
         return cls(**numbers, **dict(zip(("adjacency",), parts[2:], strict=False)))  # type: ignore[arg-type]
+
+    def to_dict(self) -> dict[str, object]:
+        """The target as JSON types; its keywords make it again."""
+        return {
+            "epsilon": self.epsilon,
+            "delta": self.delta,
+            "adjacency": self.adjacency.value,
+        }
 
     def __str__(self) -> str:
         # In full: a cap that is rounded up is another cap.

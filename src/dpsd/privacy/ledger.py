@@ -92,14 +92,10 @@ class Ledger(Chain):
         self._append(
             {
                 "entry": "reserve",
-                "round": round_index,
-                "answers": answers,
-                "teacher": teacher,
-                "mechanism": mechanism.parameters(),
-                "event": described_event(mechanism.event()),
-                "mean_event": described_event(mechanism.mean_event()),
+                **reservation(
+                    round_index=round_index, answers=answers, mechanism=mechanism, teacher=teacher
+                ),
                 "noise": mechanism.noise.description,
-                "private": mechanism.noise.is_private,
             }
         )
 
@@ -145,6 +141,21 @@ class Ledger(Chain):
                     f"ledger {self.path}: {len(events)} different events where a run has one"
                 )
         return spending_of(reservations)
+
+
+def reservation(
+    *, round_index: int, answers: int, mechanism: Mechanism, teacher: str
+) -> dict[str, object]:
+    """What is written down before a round is asked: the fields of :data:`RESERVATION`."""
+    return {
+        "teacher": teacher,
+        "round": round_index,
+        "answers": answers,
+        "mechanism": mechanism.parameters(),
+        "event": described_event(mechanism.event()),
+        "mean_event": described_event(mechanism.mean_event()),
+        "private": mechanism.noise.is_private,
+    }
 
 
 def exposure_of(reservations: list[dict[str, Any]]) -> Exposure:

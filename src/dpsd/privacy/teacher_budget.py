@@ -30,7 +30,7 @@ from typing import Any, ClassVar
 from dpsd.errors import BudgetError, RunError
 from dpsd.privacy.accounting import Budget, Exposure, PrivacySpent, Spending, spent_together
 from dpsd.privacy.chain import Chain
-from dpsd.privacy.ledger import RESERVATION, described_event, spending_of
+from dpsd.privacy.ledger import RESERVATION, reservation, spending_of
 from dpsd.privacy.mechanisms import Mechanism
 
 _VERSION = 1
@@ -83,27 +83,20 @@ class TeacherBudget(Chain):
             {
                 "entry": "reserve",
                 "version": _VERSION,
-                "teacher": self.teacher,
                 "run": run,
                 "directory": directory,
-                "round": round_index,
-                "answers": answers,
-                "mechanism": mechanism.parameters(),
-                "event": described_event(mechanism.event()),
-                "mean_event": described_event(mechanism.mean_event()),
-                "private": mechanism.noise.is_private,
+                **reservation(
+                    round_index=round_index,
+                    answers=answers,
+                    mechanism=mechanism,
+                    teacher=self.teacher,
+                ),
             }
         )
 
     def set_cap(self, cap: Budget | None) -> None:
         """Record what all runs together may spend at most; ``None`` lifts the cap."""
-        limit = None
-        if cap is not None:
-            limit = {
-                "epsilon": cap.epsilon,
-                "delta": cap.delta,
-                "adjacency": cap.adjacency.value,
-            }
+        limit = None if cap is None else cap.to_dict()
         self._append({"entry": "cap", "version": _VERSION, "teacher": self.teacher, "cap": limit})
 
     def cap(self) -> Budget | None:
