@@ -5,9 +5,9 @@
 Honest files of every kind are made once, then changed: bits flipped, bytes cut out, repeated and
 overwritten, and pieces spliced in that attackers use (pickles that run code, huge numbers, paths
 that climb out, NaN). Every input has to be read, or refused with one of dpsd's own errors; nothing
-may run, be written outside, or take memory beyond a bound. Inputs are tried in forked children, so
-that a reader that dies or hangs is told apart from one that refuses. Prints a JSON object of
-counts.
+may run, be written outside or to standard output, or take memory beyond a bound. Inputs are tried
+in forked children, so that a reader that dies or hangs is told apart from one that refuses. Prints
+a JSON object of counts.
 """
 
 from __future__ import annotations
@@ -302,6 +302,10 @@ def attempt(kind: Kind, seed: int, scratch: Path, mark: Path) -> str:
         shutil.rmtree(copy)
     if mark.exists():
         raise AssertionError("code was run")
+    sys.stdout.flush()
+    if os.fstat(1).st_size:
+        os.ftruncate(1, 0)
+        raise AssertionError("a line was printed among the results")
     return outcome
 
 
@@ -314,8 +318,9 @@ def try_batch(inputs: list[tuple[Kind, int]], scratch: Path, mark: Path) -> Coun
     if number == 0:
         torch.set_num_threads(1)
         warnings.simplefilter("ignore")
-        with Path(os.devnull).open("w") as nowhere:
+        with Path(os.devnull).open("w") as nowhere, (scratch / "printed").open("a") as printed:
             os.dup2(nowhere.fileno(), 2)
+            os.dup2(printed.fileno(), 1)
         held = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
         resource.setrlimit(resource.RLIMIT_AS, (held + MEMORY, held + MEMORY))
         with report.open("a", buffering=1) as lines:

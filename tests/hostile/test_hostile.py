@@ -15,14 +15,15 @@ FUZZER = Path(__file__).parent / "fuzz.py"
 @pytest.mark.skipif(sys.platform == "win32", reason="inputs are tried in forked children")
 @pytest.mark.parametrize("part", range(2))
 def test_every_input_is_read_or_refused(part: int) -> None:
+    # The seed is fixed, that a change which passed once goes on passing; `make fuzz` draws others.
     done = subprocess.run(
-        [sys.executable, str(FUZZER), "--inputs", "1050"],
+        [sys.executable, str(FUZZER), "--inputs", "1050", "--seed", str(part)],
         capture_output=True,
         text=True,
         timeout=600,
     )
     assert done.stdout, done.stderr
     found = json.loads(done.stdout)
-    assert found["findings"] == [], f"seed {found['seed']}"
+    assert found["findings"] == []
     assert found["inputs"] >= 1_000
     assert found["refused"] > found["read"] > 0

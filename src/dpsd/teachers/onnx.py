@@ -160,7 +160,10 @@ def _open_session(path: Path) -> Any:
     options.log_severity_level = 4  # errors come as exceptions; a log line could quote a value
     try:
         return onnxruntime.InferenceSession(
-            str(path), sess_options=options, providers=["CPUExecutionProvider"]
+            str(path),
+            sess_options=options,
+            providers=["CPUExecutionProvider"],
+            enable_fallback=0,  # it would try the same provider again, and print that it does
         )
     except Exception as error:  # noqa: BLE001 - the runtime has a dozen kinds of its own
         reason = " ".join(str(error).split())
