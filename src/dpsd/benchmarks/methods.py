@@ -1,0 +1,101 @@
+"""What is measured: a method on a task, at a privacy target.
+
+A :class:`Task` is a data set with a trained teacher. A :class:`Method` makes a student for it, and
+says what it was given and whom its ε protects; a table without that compares what cannot be
+compared.
+
+>>> Unit.RECORD.value
+'a training record'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import nn
+
+from dpsd.datasets import LabelledImages, load_dataset
+from dpsd.execution import Execution
+from dpsd.privacy.accounting import Budget
+
+
+class Unit(str, Enum):
+    """What two worlds that an ε makes alike differ in."""
+
+    NOTHING = "nothing: not private"
+    ANSWER = "an answer"
+    ANSWERS = "an answer in every round"
+    LABEL = "a training record's label"
+    RECORD = "a training record"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A data set, and where its teachers are kept.
+
+    Args:
+        data: a data set's name, as ``dpsd data list`` shows it.
+        teachers: the directory that trained teachers are kept in.
+        model: the single teacher's and the students' architecture.
+    """
+
+    data: str
+    teachers: Path
+    model: str = "cnn"
+
+    @cached_property
+    def train(self) -> LabelledImages:
+        """The private data: for teachers, and for baselines that are given them."""
+        return load_dataset(self.data, "train")
+
+    @cached_property
+    def test(self) -> LabelledImages:
+        """What students are measured on, and nothing else."""
+        return load_dataset(self.data, "test")
+
+    def accuracy(self, student: nn.Module) -> float:
+        """Of a student, on all of the test split."""
+        execution = Execution.of()
+        logits = execution.predict(execution.place(student), self.test.images)
+        return float((logits.argmax(-1).cpu() == self.test.labels).double().mean())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What came of one run of a method.
+
+    Args:
+        accuracy: of the student on the test split, in [0, 1].
+        seconds: that making it took, the teacher's training and measuring apart.
+        epsilon: under each adjacency or relation that was accounted for, by its name.
+        details: anything else worth keeping, as JSON can hold it.
+    """
+
+    accuracy: float
+    seconds: float
+    epsilon: Mapping[str, float] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Method(Protocol):
+    """Makes a student for a task."""
+
+    @property
+    def name(self) -> str:
+        """As tables show it."""
+
+    @property
+    def unit(self) -> Unit:
+        """What its ε is about."""
+
+    @property
+    def given(self) -> str:
+        """What it is given, in a few words: ``the teacher``, ``the private data``."""
+
+    def measure(self, task: Task, *, target: Budget | None, seed: int) -> Outcome:
+        """Make a student and measure it; ``target`` is ``None`` for what is not private."""
