@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from dpsd.augmentation import Augmentation
 from dpsd.distillation.objectives import (
     DKD,
+    FaceValue,
     GeneratorWeights,
     Marginal,
     Objective,
@@ -73,7 +74,8 @@ class Recipe(Settings):
     sources: tuple[str, ...] = Field(
         ("noise", "silhouettes"),
         min_length=1,
-        description="Public sources of queries: noise, silhouettes, crops, folder:PATH.",
+        description="Public sources of queries: noise, silhouettes, crops, folder:PATH; or none: "
+        "the generator alone, as published, which collapses from a cold start.",
     )
     adaptive: bool = Field(
         True, description="Let the public sources' shares follow what the releases say."
@@ -99,10 +101,11 @@ class Recipe(Settings):
         description="Let the student favour no class, however rare it was among the answers; for "
         "the marginal objective, whose likelihood the shares of the classes enter.",
     )
-    objective: Literal["auto", "marginal", "dkd", "shares"] = Field(
+    objective: Literal["auto", "marginal", "dkd", "shares", "noisy", "noisy-dkd"] = Field(
         "auto",
         description="The student's loss: marginal or dkd; shares learns how many of several "
-        "teachers say each class. auto: marginal for one teacher, shares for several.",
+        "teachers say each class; noisy and noisy-dkd take answers at face value, for comparison. "
+        "auto: marginal for one teacher, shares for several.",
     )
     alpha: float = Field(1.0, ge=0, description="Weight of DKD's target-class part.")
     beta: float = Field(2.0, ge=0, description="Weight of DKD's non-target-class part.")
@@ -162,8 +165,11 @@ class Recipe(Settings):
 
     def objective_function(self, *, members: int = 1) -> Objective:
         """The student's objective towards so many teachers."""
+        dkd = DKD(alpha=self.alpha, beta=self.beta, temperature=self.temperature)
         if self.objective == "dkd":
-            return DKD(alpha=self.alpha, beta=self.beta, temperature=self.temperature)
+            return dkd
+        if self.objective in ("noisy", "noisy-dkd"):
+            return FaceValue(decoupled=dkd if self.objective == "noisy-dkd" else None)
         if self.objective == "shares" and members == 1:
             raise ConfigError(
                 "objective 'shares' learns how many of several teachers say each class, and this "

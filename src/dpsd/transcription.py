@@ -404,19 +404,25 @@ class Transcription:
         self, count: int, *, generator_share: float, random: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """Queries from the public sources and the generator; its source number is the last."""
-        generated = round(count * generator_share)
-        queries, source = self.sources.sample(count - generated, generator=random)
-        if not generated:
-            return queries, source
-        made = sample_images(
-            self.generator,
-            generated,
-            shape=self.teacher.input_shape,
-            execution=self.execution,
-            random=random,
-        )
-        own = torch.full((generated,), len(self.sources.sources), dtype=torch.uint8)
-        return torch.cat([queries, made]), torch.cat([source, own])
+        generated = round(count * generator_share) if self.sources.sources else count
+        parts = []
+        if count > generated:
+            parts.append(self.sources.sample(count - generated, generator=random))
+        if generated:
+            made = sample_images(
+                self.generator,
+                generated,
+                shape=self.teacher.input_shape,
+                execution=self.execution,
+                random=random,
+            )
+            own = torch.full((generated,), len(self.sources.sources), dtype=torch.uint8)
+            parts.append((made, own))
+        # One part alone is handed on as it is: a million queries would be copied for nothing.
+        if len(parts) == 1:
+            return parts[0]
+        queries, source = zip(*parts, strict=True)
+        return torch.cat(queries), torch.cat(source)
 
     def _samples(self) -> Tensor:
         """Some of the generator's images, from the same noise in every round."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from torch import Tensor
 from dpsd.distillation.objectives import (
     DKD,
     Evidence,
+    FaceValue,
     GeneratorWeights,
     Marginal,
     VoteShares,
@@ -147,11 +149,11 @@ def test_marginal_loss_bears_impossible_classes(logits: Tensor, evidence: Tensor
 
 
 def said(log_likelihood: Tensor, prior: Tensor) -> Evidence:
-    return Evidence(log_likelihood=log_likelihood, prior=prior)
+    return Evidence(log_likelihood=log_likelihood, prior=prior, face_value=prior)
 
 
 def test_vote_shares_are_fitted_by_squared_error(logits: Tensor, target: Tensor) -> None:
-    evidence = Evidence(log_likelihood=target.log(), prior=target, shares=target)
+    evidence = replace(said(target.log(), target), shares=target)
     assert float(VoteShares()(target.log(), evidence)) == pytest.approx(0, abs=1e-9)
     wrong = float(VoteShares()(logits, evidence))
     assert wrong == pytest.approx(
@@ -201,6 +203,27 @@ def test_objectives_are_their_losses(logits: Tensor, evidence: Tensor, target: T
     weights = {"alpha": 0.5, "beta": 3.0, "temperature": 2.0}
     expected = dkd_loss(logits, posterior(target, evidence), **weights)
     assert DKD(**weights)(logits, said(evidence, target)).equal(expected)
+
+
+def test_face_value_follows_the_noisy_gradient(logits: Tensor, target: Tensor) -> None:
+    """At the student that asked, the loss's gradient is the noisy gradient (DPDFD)."""
+    logits = logits.clone().requires_grad_()
+    prior = logits.detach().softmax(-1)
+    # No gradient moves the sum of probabilities; noise might, and softmax takes it out again.
+    noisy = target - target.mean(-1, keepdim=True)
+    evidence = replace(said(target.log(), prior), face_value=prior - noisy)
+    FaceValue()(logits, evidence).backward()
+    torch.testing.assert_close(logits.grad, noisy / len(logits))
+
+
+def test_decoupled_face_value_is_dkd_to_the_label(logits: Tensor, target: Tensor) -> None:
+    dkd = DKD(alpha=0.5, beta=3.0, temperature=2.0)
+    evidence = replace(said(target.log(), target), face_value=3 * target)
+    expected = dkd_loss(logits, target, alpha=0.5, beta=3.0, temperature=2.0)
+    torch.testing.assert_close(FaceValue(decoupled=dkd)(logits, evidence), expected)
+    # A release that says no class at all is no label, and no NaN either.
+    nothing = replace(evidence, face_value=-target)
+    assert FaceValue(decoupled=dkd)(logits, nothing).isfinite()
 
 
 def only(**weight: float) -> GeneratorWeights:

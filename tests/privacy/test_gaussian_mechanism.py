@@ -192,6 +192,17 @@ def test_soft_answers_are_released_as_they_are_and_hard_ones_as_classes() -> Non
 
 
 @CHANNELS
+def test_face_value_is_the_prior_less_the_release(scaling: Scaling, top_k: int | None) -> None:
+    mechanism = Gaussian(noise_multiplier=1.0, scaling=scaling, top_k=top_k)
+    prior = PRIOR.unsqueeze(0)
+    likeliest = PRIOR.argsort(descending=True, stable=True)[:top_k]
+    release = torch.arange(1.0, len(likeliest) + 1).unsqueeze(0)
+    expected = PRIOR.clone().float()
+    expected[likeliest] -= release[0]
+    torch.testing.assert_close(mechanism.face_value(release, prior)[0], expected)
+
+
+@CHANNELS
 def test_log_likelihood_is_the_density(scaling: Scaling, top_k: int | None) -> None:
     mechanism = Gaussian(noise_multiplier=0.9, bound=1.7, top_k=top_k, scaling=scaling)
     dimensions = top_k or CLASSES

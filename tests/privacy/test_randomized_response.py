@@ -260,3 +260,9 @@ def test_meaningless_candidates_are_refused(candidates: object) -> None:
 def test_an_uncalibrated_mechanism_does_not_answer() -> None:
     with pytest.raises(ValueError, match="calibrate"):
         RandomizedResponse().privatize(answers_of(torch.tensor([0]), 5), FLAT.unsqueeze(0))
+
+
+def test_face_value_is_the_reported_class() -> None:
+    prior = torch.full((2, 3), 1 / 3)
+    label = RandomizedResponse(epsilon=1.0).face_value(torch.tensor([2, 0]), prior)
+    assert label.tolist() == [[0, 0, 1], [1, 0, 0]]

@@ -240,9 +240,10 @@ def test_shares_sum_to_one() -> None:
     assert Mixture(sources, [3, 1]).shares == [0.75, 0.25]
 
 
-def test_a_mixture_of_nothing_is_refused() -> None:
-    with pytest.raises(ConfigError, match="at least one"):
-        Mixture([])
+def test_no_source_stands_alone() -> None:
+    assert build_mixture(["none"], (1, 8, 8)).sources == []
+    with pytest.raises(ConfigError, match="'none' stands alone, not in noise,none"):
+        build_mixture(["noise", "none"], (1, 8, 8))
 
 
 def test_shares_follow_surprise_and_spread() -> None:

@@ -81,11 +81,12 @@ def fetch_data(
 def models() -> None:
     """List the names of models, generators and public sources of queries."""
     from dpsd.models import generator_names, model_names
+    from dpsd.synthesis.mixture import NO_SOURCE
     from dpsd.synthesis.sources import SOURCES, Folder
 
     table = grid("kind", "used as", "names")
     table.add_row("models", "--model, --student", ", ".join(model_names()))
     table.add_row("generators", "--generator", ", ".join(generator_names()))
-    table.add_row("sources", "--sources", ", ".join([*SOURCES, f"{Folder.name}:PATH"]))
+    table.add_row("sources", "--sources", ", ".join([*SOURCES, f"{Folder.name}:PATH", NO_SOURCE]))
     show(table)
     say("\nA model or generator of your own is package.module:factory.")

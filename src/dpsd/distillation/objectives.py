@@ -106,10 +106,12 @@ class Evidence:
         prior: that the releases were made with, ``(N, K)``.
         shares: unbiased estimates of the share of teachers that say each class, ``(N, K)``;
             ``None`` for one teacher.
+        face_value: the label each release is if nobody minds the noise, ``(N, K)``.
     """
 
     log_likelihood: Tensor
     prior: Tensor
+    face_value: Tensor
     shares: Tensor | None = None
 
 
@@ -140,6 +142,31 @@ class DKD:
         target = posterior(evidence.prior, evidence.log_likelihood)
         return dkd_loss(
             logits, target, alpha=self.alpha, beta=self.beta, temperature=self.temperature
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaceValue:
+    """The noisy label as published methods take it, for comparison: the noise is learned too.
+
+    Without ``decoupled``, cross entropy towards it, whose gradient at the student's output is, at
+    the student that asked, the noisy gradient itself (DPDFD, arXiv 2304.12528). With it, DKD
+    towards it as a distribution (DPSD, arXiv 2601.19090).
+    """
+
+    decoupled: DKD | None = None
+
+    def __call__(self, logits: Tensor, evidence: Evidence) -> Tensor:
+        label = evidence.face_value
+        if self.decoupled is None:
+            return -(label * logits.log_softmax(-1)).sum(-1).mean()
+        label = label.clamp_min(0)
+        return dkd_loss(
+            logits,
+            label / label.sum(-1, keepdim=True).clamp_min(1e-6),
+            alpha=self.decoupled.alpha,
+            beta=self.decoupled.beta,
+            temperature=self.decoupled.temperature,
         )
 
 

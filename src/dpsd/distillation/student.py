@@ -101,6 +101,7 @@ def fit_student(
         evidence = Evidence(
             log_likelihood=mechanism.log_likelihood(release, prior),
             prior=prior,
+            face_value=mechanism.face_value(release, prior),
             shares=mechanism.shares(release, prior),
         )
         queries = augment_images(batch.queries, training.augment, generator=random)

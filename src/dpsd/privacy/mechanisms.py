@@ -35,6 +35,7 @@ from typing import ClassVar, Literal
 
 import dp_accounting
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dpsd.errors import ConfigError
@@ -118,6 +119,13 @@ class Mechanism(ABC):
         ``None`` for one teacher, whose class :meth:`log_likelihood` describes completely.
         """
         return None
+
+    @abstractmethod
+    def face_value(self, release: Tensor, prior: Tensor) -> Tensor:
+        """The label that a release is if nobody minds the noise, ``(N, K)``; no distribution.
+
+        What methods learn from that do not know the channel. For comparison with them.
+        """
 
     def for_members(self, members: int) -> Mechanism:
         """The mechanism for so many teachers.
@@ -220,6 +228,10 @@ class RandomizedResponse(Mechanism):
         lie = lie + (inside & (lie >= rank)).long()
         reported = torch.where(truthful, rank, lie)
         return order.expand(*labels.shape, -1).gather(-1, reported.unsqueeze(-1)).squeeze(-1)
+
+    def face_value(self, release: Tensor, prior: Tensor) -> Tensor:
+        """One-hot at the reported class."""
+        return F.one_hot(release, prior.shape[-1]).float()
 
     def log_likelihood(self, release: Tensor, prior: Tensor) -> Tensor:
         order, count = self._candidates(prior)
@@ -396,6 +408,11 @@ class Gaussian(GaussianNoise):
         scale = self._scale(gradient.square().sum(-1, keepdim=True))
         return self._noisy(gradient * scale, self._deviation).float()
 
+    def face_value(self, release: Tensor, prior: Tensor) -> Tensor:
+        """The prior less the noisy gradient: the label whose gradient it would be."""
+        coordinates, _ = self._coordinates(prior)
+        return prior.float().scatter_add(-1, coordinates, -release.float())
+
     def log_likelihood(self, release: Tensor, prior: Tensor) -> Tensor:
         coordinates, likely = self._coordinates(prior)
         seen = release.double()
@@ -547,6 +564,9 @@ class NoisySum(GaussianNoise):
 
     @abstractmethod
     def shares(self, release: Tensor, prior: Tensor) -> Tensor: ...
+
+    def face_value(self, release: Tensor, prior: Tensor) -> Tensor:
+        return self.shares(release, prior)
 
     def event(self) -> dp_accounting.DpEvent:
         """A Gaussian whose noise is measured against the sensitivity."""

@@ -19,6 +19,9 @@ from dpsd.distillation.generator import to_pixels
 from dpsd.errors import ConfigError, UnknownNameError
 from dpsd.synthesis.sources import CHUNK, SOURCES, Folder, Shape, Source
 
+#: Instead of sources: the generator makes all queries, from the first on.
+NO_SOURCE = "none"
+
 #: Images held as floats at once: as bytes they take a quarter of the memory.
 _BLOCK = 16 * CHUNK
 
@@ -27,13 +30,11 @@ class Mixture:
     """Public sources and their shares.
 
     Args:
-        sources: at least one.
+        sources: none, where the generator makes all queries.
         shares: one a source, positive; equal by default.
     """
 
     def __init__(self, sources: Sequence[Source], shares: Sequence[float] | None = None) -> None:
-        if not sources:
-            raise ConfigError("sources: at least one public source is needed")
         self.sources = list(sources)
         total = sum(shares) if shares else len(sources)
         self.shares = [share / total for share in shares or [1.0] * len(sources)]
@@ -73,15 +74,20 @@ class Mixture:
 
 
 def build_mixture(names: Sequence[str], shape: Shape) -> Mixture:
-    """Sources by name; ``folder:PATH`` is a folder of public images.
+    """Sources by name; ``folder:PATH`` is a folder of public images, ``none`` alone is no source.
 
     Raises:
         UnknownNameError: no such source.
+        ConfigError: ``none`` among others.
 
     >>> build_mixture(["noise", "crops"], (1, 8, 8)).shares
     [0.5, 0.5]
     """
     sources: list[Source] = []
+    if NO_SOURCE in names:
+        if len(names) > 1:
+            raise ConfigError(f"sources: {NO_SOURCE!r} stands alone, not in {','.join(names)}")
+        return Mixture(sources)
     for name in names:
         kind, _, path = name.partition(":")
         if kind == Folder.name and path:
@@ -91,7 +97,7 @@ def build_mixture(names: Sequence[str], shape: Shape) -> Mixture:
         elif kind in SOURCES and not path:
             sources.append(SOURCES[kind](shape))
         else:
-            raise UnknownNameError("source", name, [*SOURCES, f"{Folder.name}:PATH"])
+            raise UnknownNameError("source", name, [*SOURCES, f"{Folder.name}:PATH", NO_SOURCE])
     return Mixture(sources)
 
 
