@@ -15,7 +15,6 @@ import argparse
 import json
 import platform
 import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -28,12 +27,13 @@ import torch
 from safetensors.torch import load_file
 
 import dpsd
+from dpsd.benchmarks.teachers import trained_teacher
 from dpsd.datasets import LabelledImages, load_dataset
 from dpsd.execution import Execution
 from dpsd.models import build_classifier
-from dpsd.teachers.directory import TeacherRecord, save_teacher
-from dpsd.teachers.training import evaluate_accuracy, train_teacher
 from dpsd.transcription import Transcription
+
+TEACHERS = Path("runs") / "teachers"
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,7 @@ def main() -> None:
 def run(name: str, case: Case, *, seed: int, overrides: dict[str, Any]) -> dict[str, Any]:
     """Transcribe one case and measure it."""
     test = load_dataset(case.data, "test")
-    teacher_path = trained_teacher(case.data, case.shards, model=case.teacher)
+    teacher_path = trained_teacher(case.data, TEACHERS, model=case.teacher, shards=case.shards)
     teacher = dpsd.load_teacher(teacher_path, precision=Execution.of().precision)
     makers = {
         ("labels", False): dpsd.RandomizedResponse,
@@ -309,28 +309,6 @@ class AccuracyByRound(dpsd.Observer):
             flush=True,
         )
         self.seconds += time.perf_counter() - start
-
-
-def trained_teacher(data: str, shards: int | None = None, *, model: str = "cnn") -> Path:
-    """The teacher of a data set, or many on its shards; trained if not there yet."""
-    path = Path("runs") / "teachers" / (data if shards is None else f"{data}-{shards}")
-    if shards is not None and not (path / "teacher.json").exists():
-        command = [sys.executable, "-m", "dpsd", "train-teacher", "--data", data]
-        command += ["--shards", str(shards), "--drop-duplicates", "--out", str(path)]
-        subprocess.run(command, check=True, stdout=sys.stderr)
-    elif not (path / "teacher.json").exists():
-        train, test = load_dataset(data, "train"), load_dataset(data, "test")
-        module = train_teacher(train, model=model, seed=0, precision=Execution.of().precision)
-        record = TeacherRecord(
-            model=model,
-            input_shape=train.input_shape,
-            num_classes=train.num_classes,
-            class_names=train.class_names,
-            data=data,
-            accuracy=evaluate_accuracy(module, test),
-        )
-        save_teacher(path, module, record)
-    return path
 
 
 if __name__ == "__main__":

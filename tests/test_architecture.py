@@ -113,6 +113,7 @@ def test_lower_floors_do_not_import_upper_ones(inside: str) -> None:
         "dpsd.reporting",
         "dpsd.evaluation",
         "dpsd.attacks",
+        "dpsd.benchmarks",
         "dpsd.federated",
     ]
     for name, tree in modules_in(f"dpsd.{inside}"):
@@ -158,7 +159,7 @@ def test_only_the_loop_asks_teachers() -> None:
 
 
 def test_predictions_around_the_mechanism_are_for_evaluation_only() -> None:
-    allowed = ["teachers.training", "evaluation", "cli", "attacks"]
+    allowed = ["teachers.training", "evaluation", "cli", "attacks", "benchmarks"]
     users = {name for name, tree in MODULES.items() if "predict_classes" in names(tree)}
     assert "dpsd.teachers.training" in users
     assert not [

@@ -19,9 +19,11 @@ from typing import Any, Protocol
 
 from torch import nn
 
+from dpsd.benchmarks.teachers import open_module, trained_teacher
 from dpsd.datasets import LabelledImages, load_dataset
 from dpsd.execution import Execution
 from dpsd.privacy.accounting import Budget
+from dpsd.teachers import Teacher, load_teacher
 
 
 class Unit(str, Enum):
@@ -57,6 +59,18 @@ class Task:
     def test(self) -> LabelledImages:
         """What students are measured on, and nothing else."""
         return load_dataset(self.data, "test")
+
+    def teacher_path(self, shards: int | None = None) -> Path:
+        """Where the teacher is kept, or the ensemble of so many; trained if not there yet."""
+        return trained_teacher(self.data, self.teachers, model=self.model, shards=shards)
+
+    def teacher(self, shards: int | None = None) -> Teacher:
+        """The data's one teacher, or the ensemble of so many on disjoint shards, to be asked."""
+        return load_teacher(self.teacher_path(shards), precision=Execution.of().precision)
+
+    def white_box(self) -> nn.Module:
+        """The one teacher's module itself: for references without privacy alone."""
+        return Execution.of().place(open_module(self.teacher_path()))
 
     def accuracy(self, student: nn.Module) -> float:
         """Of a student, on all of the test split."""

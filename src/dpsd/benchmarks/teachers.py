@@ -1,0 +1,95 @@
+"""The teachers that benchmarks share: trained once, then kept.
+
+Every method on a task starts from the same teacher, so a folder of them is part of the task: a
+single teacher lies in ``DATA``, an ensemble in ``DATA-SHARDS``.
+
+>>> from tempfile import TemporaryDirectory
+>>> with TemporaryDirectory() as folder:
+...     path = trained_teacher("digits", Path(folder), model="scattering", shards=20)
+...     path.name, read_record(path).members
+('digits-20', 20)
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from torch import nn
+
+from dpsd.datasets import LabelledImages, load_dataset
+from dpsd.errors import ConfigError
+from dpsd.execution import Execution
+from dpsd.models import build_classifier
+from dpsd.teachers import TeacherRecord, load_teacher, read_record, save_teacher
+from dpsd.teachers.directory import DESCRIPTION_FILE, WEIGHTS_FILE
+from dpsd.teachers.ensemble_training import train_ensemble
+from dpsd.teachers.sharding import Shards, distinct_rows
+from dpsd.teachers.training import evaluate_accuracy, train_teacher
+from dpsd.teachers.weights import fill_module, read_weights
+
+
+def trained_teacher(data: str, folder: Path, *, model: str, shards: int | None = None) -> Path:
+    """The directory of a data set's teacher, or of many on its shards; trained if not there yet.
+
+    Args:
+        data: the data set's name.
+        folder: where teachers are kept.
+        model: the single teacher's architecture; members of an ensemble are ``scattering``.
+        shards: so many teachers, each on a shard of its own; ``None`` for one on all of the data.
+
+    Raises:
+        DataError: the data set is not there, or has too few records for so many shards.
+        TeacherError: training diverged, or the directory cannot be written.
+    """
+    path = folder / (data if shards is None else f"{data}-{shards}")
+    if (path / DESCRIPTION_FILE).exists():
+        return path
+    train, test = load_dataset(data, "train"), load_dataset(data, "test")
+    record = TeacherRecord(
+        model=model,
+        input_shape=train.input_shape,
+        num_classes=train.num_classes,
+        class_names=train.class_names,
+        data=data,
+        seed=0,
+    )
+    if shards is None:
+        module = train_teacher(train, model=model, seed=0, precision=Execution.of().precision)
+        return save_teacher(path, module, replace(record, accuracy=evaluate_accuracy(module, test)))
+    # Equal records in two shards would reach two teachers, and no ε would protect them.
+    kept = distinct_rows(train.images)
+    train = replace(train, images=train.images[kept], labels=train.labels[kept])
+    dealt = Shards.assign(train.images, teachers=shards, seed=0)
+    stacked = train_ensemble(train, dealt, seed=0)
+    path.mkdir(parents=True, exist_ok=True)
+    dealt.save(path)
+    record = replace(record, model="scattering", members=shards)
+    save_teacher(path, stacked, record)
+    accuracy = _majority_accuracy(path, test)
+    return save_teacher(path, stacked, replace(record, accuracy=accuracy))
+
+
+def open_module(path: Path) -> nn.Module:
+    """A single teacher's module, frozen but with its gradients within reach.
+
+    For the references without privacy that the field distils from a white box. Whatever promises
+    an ε asks a :class:`~dpsd.teachers.Teacher` instead, whose answers are sealed.
+
+    Raises:
+        ConfigError: an ensemble, which has no such module.
+        TeacherError: a directory that is incomplete or damaged.
+    """
+    record = read_record(path)
+    if record.members > 1:
+        raise ConfigError(f"{path} holds {record.members} teachers; a white box is one")
+    module = build_classifier(
+        record.model, input_shape=record.input_shape, num_classes=record.num_classes, seed=0
+    )
+    fill_module(module, read_weights(path / WEIGHTS_FILE), where=str(path))
+    return module.eval().requires_grad_(False)
+
+
+def _majority_accuracy(path: Path, test: LabelledImages) -> float:
+    found = load_teacher(path).predict_classes(test.images)
+    return float((found == test.labels).double().mean())
