@@ -50,6 +50,10 @@ class Task:
     teachers: Path
     model: str = "cnn"
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What names it; another process reads the data for itself."""
+        return {"data": self.data, "teachers": self.teachers, "model": self.model}
+
     @cached_property
     def train(self) -> LabelledImages:
         """The private data: for teachers, and for baselines that are given them."""
@@ -84,14 +88,14 @@ class Outcome:
     """What came of one run of a method.
 
     Args:
-        accuracy: of the student on the test split, in [0, 1].
         seconds: that making it took, the teacher's training and measuring apart.
+        accuracy: of the student on the test split, in [0, 1]; ``None`` where time is what counts.
         epsilon: under each adjacency or relation that was accounted for, by its name.
         details: anything else worth keeping, as JSON can hold it.
     """
 
-    accuracy: float
     seconds: float
+    accuracy: float | None = None
     epsilon: Mapping[str, float] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
 

@@ -9,7 +9,7 @@ import click
 import typer
 from typer.core import TyperCommand
 
-from dpsd.cli import audit, budget, data, results, train
+from dpsd.cli import audit, bench, budget, data, results, train
 from dpsd.cli.errors import CommandGroup
 
 # A paragraph is one line: it is wrapped to the terminal where it is shown.
@@ -89,6 +89,7 @@ for _command in (results.evaluate, results.sample, results.export, results.certi
     app.command()(_command)
 app.command()(budget.budget)
 app.command()(audit.audit)
+app.command()(bench.bench)
 app.command()(data.models)
 app.add_typer(data.app, name="data")
 # In the order in which a user meets them.

@@ -1,0 +1,140 @@
+"""Measured rows as figures: a dot a row, or a panel for each thing that varies.
+
+Colours are one for what is measured and one for what is only quoted, told apart by their shape too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from dpsd.benchmarks.tables import Summary
+
+_BLUE, _GREY, _ORANGE = "#2457a8", "#555555", "#c2571a"
+_QUOTED = {"color": _ORANGE, "marker": "D", "fillstyle": "none", "linestyle": ""}
+_PANELS_A_ROW = 4
+
+
+def draw(kind: str, title: str, summaries: Sequence[Summary], path: Path) -> None:
+    """Save a figure as PNG; ``kind`` is ``dots`` or ``panels``."""
+    import matplotlib
+
+    with matplotlib.rc_context({"font.size": 8, "figure.dpi": 110}):
+        figure = {"dots": _dots, "panels": _panels}[kind](summaries)
+        figure.suptitle(title, x=0.01, ha="left", fontsize=10)
+        figure.savefig(path, metadata={"Software": None})
+
+
+def _dots(summaries: Sequence[Summary]) -> Any:
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import PercentFormatter
+
+    figure = Figure(figsize=(8, 1.2 + 0.24 * len(summaries)), layout="constrained")
+    axes = figure.subplots()
+    for place, summary in enumerate(summaries):
+        if summary.mean is not None:
+            spread = summary.spread or 0.0
+            axes.errorbar(
+                summary.mean, place, xerr=spread, color=_BLUE, marker="o", markersize=5, capsize=2
+            )
+        if summary.row.published is not None:
+            axes.plot(
+                summary.row.published,
+                place,
+                color=_ORANGE,
+                marker="D",
+                markersize=5,
+                fillstyle="none",
+            )
+    axes.plot([], [], color=_BLUE, marker="o", linestyle="", label="measured here")
+    axes.plot(
+        [], [], color=_ORANGE, marker="D", fillstyle="none", linestyle="", label="as published"
+    )
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
+    axes.set_yticks(range(len(summaries)), [_label(summary) for summary in summaries])
+    axes.invert_yaxis()
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.set_xlabel("test accuracy")
+    _plain(axes, grid="x")
+    return figure
+
+
+def _label(summary: Summary) -> str:
+    row = summary.row
+    if row.target is None:
+        return f"{row.task.data} · {row.method.name} · not private"
+    about = row.method.unit.value
+    return f"{row.task.data} · {row.method.name} · ε = {row.target.epsilon:g}, {about}"
+
+
+def _panels(summaries: Sequence[Summary]) -> Any:
+    from matplotlib.figure import Figure
+
+    has_accuracy = any(summary.mean is not None for summary in summaries)
+    drawn: list[tuple[str, list[Summary], Callable[[Axes, list[Summary]], None]]] = []
+    for panel, group in groupby(summaries, key=lambda summary: summary.row.panel):
+        parts = list(group)
+        if has_accuracy:
+            drawn.append((panel, parts, _accuracy_curve))
+        else:
+            drawn.append((f"{panel}: seconds", parts, _seconds_curve))
+            drawn.append((f"{panel}: peak memory (MB)", parts, _memory_curve))
+    columns = min(_PANELS_A_ROW, len(drawn))
+    rows = -(-len(drawn) // columns)
+    figure = Figure(figsize=(2.3 * columns, 0.5 + 1.9 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=has_accuracy)
+    for axes, (name, parts, curve) in zip(grid.flat, drawn, strict=False):
+        curve(axes, parts)
+        axes.set_title(name, loc="left", fontsize=8)
+        _plain(axes, grid="y")
+    for axes in grid.flat[len(drawn) :]:
+        axes.set_visible(False)
+    return figure
+
+
+Axes = Any
+
+
+def _accuracy_curve(axes: Axes, parts: list[Summary]) -> None:
+    from matplotlib.ticker import PercentFormatter
+
+    known = [part for part in parts if part.mean is not None]
+    axes.errorbar(
+        range(len(known)),
+        [part.mean for part in known],
+        yerr=[part.spread or 0.0 for part in known],
+        color=_BLUE,
+        marker="o",
+        markersize=3,
+        capsize=2,
+        linewidth=1.2,
+    )
+    axes.set_xticks(range(len(known)), [_value(part) for part in known])
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+
+
+def _seconds_curve(axes: Axes, parts: list[Summary]) -> None:
+    _bars(axes, [(_value(part), part.seconds) for part in parts if part.seconds is not None])
+
+
+def _memory_curve(axes: Axes, parts: list[Summary]) -> None:
+    known = [(_value(part), part.peak_memory) for part in parts]
+    _bars(axes, [(value, peak / 1e6) for value, peak in known if peak is not None])
+
+
+def _bars(axes: Axes, bars: list[tuple[str, float]]) -> None:
+    axes.bar(range(len(bars)), [height for _, height in bars], color=_BLUE, width=0.6)
+    axes.set_xticks(range(len(bars)), [name for name, _ in bars])
+
+
+def _value(part: Summary) -> str:
+    value = part.row.value
+    return value if isinstance(value, str) else f"{value:,g}"
+
+
+def _plain(axes: Axes, *, grid: str) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(colors=_GREY)
+    axes.grid(axis=grid, alpha=0.25)

@@ -1,0 +1,76 @@
+"""How time and memory grow, on untrained teachers, which are as slow as trained ones.
+
+>>> Untrained(name="small", input_shape=(1, 8, 8), queries=100).unit.value
+'an answer'
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from dpsd.benchmarks.methods import Outcome, Task, Unit
+from dpsd.config import Recipe
+from dpsd.execution import Execution
+from dpsd.models import build_classifier
+from dpsd.privacy.accounting import Adjacency, Budget
+from dpsd.privacy.mechanisms import RandomizedResponse
+from dpsd.teachers import TeacherRecord, load_teacher, save_teacher
+from dpsd.transcription import Observer, transcribe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Untrained:
+    """One round of a transcription whose teacher was never trained, to time it.
+
+    Args:
+        name: as tables show it.
+        queries: in the round.
+        input_shape: channels, height, width.
+        num_classes: of teacher and student.
+        student: its architecture, and the teacher's.
+        devices: processes that share the work.
+    """
+
+    name: str
+    queries: int = 8_000
+    input_shape: tuple[int, int, int] = (1, 28, 28)
+    num_classes: int = 10
+    student: str = "cnn"
+    devices: int = 1
+
+    unit = Unit.ANSWER
+    given = "the teacher"
+
+    def measure(self, task: Task, *, target: Budget | None, seed: int) -> Outcome:
+        """Transcribe and time it; there is no accuracy to speak of."""
+        module = build_classifier(
+            self.student, input_shape=self.input_shape, num_classes=self.num_classes, seed=seed
+        )
+        with tempfile.TemporaryDirectory() as folder:
+            record = TeacherRecord(
+                model=self.student, input_shape=self.input_shape, num_classes=self.num_classes
+            )
+            path = save_teacher(Path(folder) / "teacher", module, record)
+            recipe = Recipe(rounds=1, queries=self.queries, first_epochs=1.0, seed=seed)
+            start = time.perf_counter()
+            run = transcribe(
+                load_teacher(path, precision=Execution.of().precision),
+                student=self.student,
+                mechanism=RandomizedResponse(),
+                budget=target or Budget(epsilon=1.0, adjacency=Adjacency.RESPONSE),
+                out=Path(folder) / "run",
+                recipe=recipe,
+                observer=_Silent(),
+            )
+            seconds = time.perf_counter() - start
+        return Outcome(seconds=seconds, details={"seconds_by_part": run.metrics[0]["seconds"]})
+
+
+class _Silent(Observer):
+    """An untrained teacher's labels are lopsided, and a warning would be about nothing."""
+
+    def warn(self, message: str) -> None:
+        """Say nothing."""

@@ -1,0 +1,368 @@
+"""The suites of ``dpsd bench``: what each table measures.
+
+>>> from pathlib import Path
+>>> rows = SUITES["label-sensitive"].rows([Task(data="mnist", teachers=Path("teachers"))], 1.0)
+>>> [row.method.name for row in rows if row.key.startswith("mnist/1/dpsd")]
+['dpsd, many rounds', 'dpsd, one round']
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dpsd.benchmarks.baselines import (
+    DataFreeLearning,
+    Distillation,
+    Pate,
+    PriorLabels,
+    PrivateSGD,
+    RandomizedLabels,
+)
+from dpsd.benchmarks.methods import Task, Unit
+from dpsd.benchmarks.rows import Quoted, Row
+from dpsd.benchmarks.scaling import Untrained
+from dpsd.benchmarks.transcribing import Transcribing
+from dpsd.privacy.accounting import Adjacency, Budget
+
+Settings = Mapping[str, Any]
+
+DELTA = 1e-5
+EPSILONS = (1.0, 10.0)
+
+#: Sources of queries that suit what is in a data set's images; others get :data:`PUBLIC`.
+SOURCES = {"mnist": ("noise",), "fashion-mnist": ("silhouettes",), "digits": ("noise",)}
+PUBLIC = {1: ("noise", "silhouettes"), 3: ("crops", "silhouettes")}
+
+#: What papers report, by data set, ε and method; accuracy in [0, 1].
+PUBLISHED: Mapping[tuple[str, float, str], tuple[float, str]] = {
+    ("mnist", 1.0, "DPSD"): (0.9603, "arXiv 2601.19090"),
+    ("mnist", 1.0, "DPDFD"): (0.9512, "arXiv 2601.19090"),
+    ("mnist", 1.0, "DataLens"): (0.7123, "arXiv 2601.19090"),
+}
+
+#: DPDFD: noisy normalised gradients as they are, of all classes, and no prior to take them from.
+DPDFD: Settings = {
+    "sources": ("none",),
+    "objective": "noisy",
+    "balance": False,
+    "exploration": 1.0,
+}
+#: DPSD to the letter: no public source of queries, and DKD towards the noisy label.
+LITERAL: Settings = {
+    "sources": ("none",),
+    "objective": "noisy-dkd",
+    "balance": False,
+    "exploration": 0.0,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite:
+    """A table and its figure.
+
+    Args:
+        title: of both.
+        data: data sets that it is about, if none are named.
+        figure: ``dots`` (a row each) or ``panels`` (one for each thing that varies).
+        rows: of the given tasks, with that share of the queries.
+    """
+
+    title: str
+    data: Sequence[str]
+    figure: str
+    rows: Callable[[Sequence[Task], float], list[Row]]
+
+
+def data_sensitive(tasks: Sequence[Task], share: float) -> list[Row]:
+    """Gaussian noise on gradients, against ε, beside what else makes a private model."""
+    rows = []
+    for task in tasks:
+        rows += _references(task)
+        for epsilon in EPSILONS:
+            rounds = _few_rounds(epsilon, share) | {"sources": sources_for(task)}
+            own = Transcribing(
+                name="dpsd", protect="data", adjacency=Adjacency.ROUND, recipe=rounds
+            )
+            rows += _published_methods(task, "data", epsilon, share)
+            rows += [
+                _row(task, epsilon, "dpsd", own),
+                _row(task, epsilon, "dpsd-many", _many_teachers(task, epsilon)),
+                _row(task, epsilon, "pate", Pate(queries=1_000 if epsilon < 3 else 4_000)),
+                _row(task, epsilon, "dp-sgd", PrivateSGD()),
+            ]
+            if quoted := PUBLISHED.get((task.data, epsilon, "DataLens")):
+                data_lens = Quoted(name="DataLens", unit=Unit.RECORD, given="the training data")
+                rows.append(_row(task, epsilon, "datalens", data_lens, *quoted))
+    return rows
+
+
+def label_sensitive(tasks: Sequence[Task], share: float) -> list[Row]:
+    """Randomised response, against ε, beside label privacy on the original images."""
+    rows = []
+    for task in tasks:
+        rows += _references(task)
+        for epsilon in EPSILONS:
+            rows += _published_methods(task, "labels", epsilon, share)
+            many = Transcribing(
+                name="dpsd, many rounds",
+                protect="labels",
+                adjacency=Adjacency.RESPONSE,
+                recipe=many_rounds(task, share),
+            )
+            one = Transcribing(
+                name="dpsd, one round",
+                protect="labels",
+                adjacency=Adjacency.ROUND,
+                recipe={
+                    "rounds": 1,
+                    "queries": round(1_200_000 * share),
+                    "first_epochs": 2.5,
+                    "sources": sources_for(task),
+                },
+            )
+            rows += [
+                _row(task, epsilon, "dpsd-many-rounds", many),
+                _row(task, epsilon, "dpsd-one-round", one),
+                _row(task, epsilon, "randomized-labels", RandomizedLabels()),
+                _row(task, epsilon, "prior-labels", PriorLabels()),
+            ]
+    return rows
+
+
+#: What short runs share: long enough to tell good from bad, short enough to be run by the dozen.
+SHORT: Settings = {
+    "rounds": 3,
+    "queries": 12_000,
+    "first_queries": 24_000,
+    "first_epochs": 4.0,
+    "generator_steps": 40,
+}
+
+
+def sensitivity(tasks: Sequence[Task], share: float) -> list[Row]:
+    """One setting varied at a time in short runs: the paper's parameter study."""
+    return [row for task in tasks for row in _sensitivity(task, share)]
+
+
+def _sensitivity(task: Task, share: float) -> Iterator[Row]:
+    short = _shortened({**SHORT, "sources": sources_for(task)}, share)
+
+    def row(
+        panel: str,
+        value: float | str,
+        *,
+        protect: str = "labels",
+        epsilon: float = 3.0,
+        recipe: Settings | None = None,
+        mechanism: Settings | None = None,
+    ) -> Row:
+        method = Transcribing(
+            name=f"{panel} {value}",
+            protect=protect,
+            adjacency=Adjacency.RESPONSE,
+            recipe={**short, **(recipe or {})},
+            mechanism=mechanism or {},
+        )
+        return _row(task, epsilon, f"{panel}/{value}", method, panel=panel, value=value)
+
+    for scaling in ("normalize", "clip"):
+        for epsilon in (1.0, 3.0, 10.0, 30.0):
+            yield row(
+                f"ε, {scaling}",
+                epsilon,
+                protect="data",
+                epsilon=epsilon,
+                mechanism={"scaling": scaling},
+            )
+    whole = short["first_queries"] + 2 * short["queries"]
+    for count in (1, 2, 5, 10, 25, 50):  # the same answers, in so many rounds
+        shared = {"rounds": count, "queries": whole // count, "first_queries": None}
+        steps = {"generator_steps": max(1, 120 // count)}
+        yield row("rounds", count, recipe=shared | steps)
+    for count in (3_000, 6_000, 12_000, 24_000):
+        queries = round(count * share)
+        yield row(
+            "queries a round", queries, recipe={"queries": queries, "first_queries": 2 * queries}
+        )
+    for kept in (2, 3, 5, 10):
+        yield row("top k", kept, protect="data", epsilon=10.0, mechanism={"top_k": kept})
+    for bound in (0.1, 1.0, 10.0):
+        yield row("bound C", bound, protect="data", epsilon=10.0, mechanism={"bound": bound})
+    for name, label, values in (
+        ("alpha", "DKD α", (0.5, 1.0, 2.0)),
+        ("beta", "DKD β", (1.0, 2.0, 8.0)),
+        ("temperature", "DKD temperature", (1.0, 2.0, 4.0)),
+    ):
+        for value in values:
+            yield row(label, value, recipe={"objective": "dkd", name: value})
+
+
+#: Each part of the method, taken out: what differs in the recipe and in the mechanism.
+ABLATIONS: Mapping[str, tuple[Settings, Settings]] = {
+    "as it is": ({}, {}),
+    "no public source": ({"sources": ("none",)}, {}),
+    "no generator": ({"generator_share": 0.0, "generator_steps": 0}, {}),
+    "no exploration": ({"exploration": 0.0}, {}),
+    "no class balance": ({"balance": False}, {}),
+    "no replay": ({"replay": 0.0, "consolidate": False}, {}),
+    "no last look at all": ({"consolidate": False}, {}),
+    "no prior": ({"exploration": 1.0}, {}),
+    "no choice of candidates": ({}, {"candidates": "all"}),
+    "no likelihood: DKD to the posterior": ({"objective": "dkd"}, {}),
+    "no likelihood: the noisy label": ({"objective": "noisy", "balance": False}, {}),
+}
+
+
+def ablation(tasks: Sequence[Task], share: float) -> list[Row]:
+    """One part taken out at a time, in runs long enough for each to matter."""
+    rows = []
+    for task in tasks:
+        whole = _shortened(
+            {**SHORT, "rounds": 5, "generator_steps": 80, "sources": sources_for(task)}, share
+        )
+        for name, (recipe, mechanism) in ABLATIONS.items():
+            method = Transcribing(
+                name=name,
+                protect="labels",
+                adjacency=Adjacency.RESPONSE,
+                recipe={**whole, **recipe},
+                mechanism=mechanism,
+            )
+            rows.append(_row(task, 1.0, name.replace(" ", "-"), method))
+    return rows
+
+
+def scale(tasks: Sequence[Task], share: float) -> list[Row]:
+    """Seconds and memory as one size grows; untrained teachers are as slow as trained ones."""
+
+    def row(panel: str, value: float | str, **sizes: Any) -> Row:
+        method = Untrained(name=f"{panel} {value}", **{"queries": round(8_000 * share), **sizes})
+        return _row(tasks[0], 1.0, f"{panel}/{value}", method, panel=panel, value=value)
+
+    rows = [
+        row("queries", round(count * share), queries=round(count * share))
+        for count in (8_000, 32_000, 128_000, 512_000)
+    ]
+    rows += [row("classes", count, num_classes=count) for count in (10, 100, 1_000)]
+    rows += [
+        row("pixels a side", side, input_shape=(3, side, side), queries=round(1_000 * share))
+        for side in (32, 64, 128, 224)
+    ]
+    rows += [row("student", name, student=name) for name in ("lenet5", "cnn", "resnet8")]
+    rows += [row("processes", count, devices=count) for count in (1, 2)]
+    return rows
+
+
+SUITES: Mapping[str, Suite] = {
+    "data-sensitive": Suite(
+        title="Data-sensitive protection: Gaussian noise on gradients",
+        data=("mnist", "fashion-mnist", "cifar10-jpeg"),
+        figure="dots",
+        rows=data_sensitive,
+    ),
+    "label-sensitive": Suite(
+        title="Label-sensitive protection: randomised response",
+        data=("mnist", "fashion-mnist", "cifar10-jpeg"),
+        figure="dots",
+        rows=label_sensitive,
+    ),
+    "sensitivity": Suite(
+        title="One setting at a time", data=("mnist",), figure="panels", rows=sensitivity
+    ),
+    "ablation": Suite(
+        title="One part taken out at a time", data=("mnist",), figure="dots", rows=ablation
+    ),
+    "scale": Suite(title="Time and memory", data=("digits",), figure="panels", rows=scale),
+}
+
+
+def sources_for(task: Task) -> tuple[str, ...]:
+    """Public sources that suit a task's images."""
+    return SOURCES.get(task.data) or PUBLIC[task.train.input_shape[0]]
+
+
+def many_rounds(task: Task, share: float = 1.0) -> dict[str, Any]:
+    """Under ``response`` rounds cost nothing, so there are many."""
+    if task.data == "mnist":
+        sizes = {"rounds": 24, "queries": 30_000, "first_queries": 60_000}
+        learning: dict[str, Any] = {"first_epochs": 4.0}
+    else:
+        sizes = {"rounds": 14, "queries": 60_000, "first_queries": 150_000}
+        learning = {"first_epochs": 4.0, "replay": 0.5, "generator_share": 0.3}
+    return _shortened(sizes | learning | {"sources": sources_for(task)}, share)
+
+
+def _few_rounds(epsilon: float, share: float) -> dict[str, Any]:
+    """Under ``round`` they cost, so there are few, and at ε = 1 one, in which queries are free."""
+    if epsilon < 3:
+        return _shortened({"rounds": 1, "queries": 5_000_000, "first_epochs": 1.0}, share)
+    return _shortened({"rounds": 6, "queries": 80_000, "epochs": 2.0}, share)
+
+
+def _shortened(recipe: Settings, share: float) -> dict[str, Any]:
+    sizes = {
+        name: max(1, round(recipe[name] * share))
+        for name in ("queries", "first_queries")
+        if recipe.get(name)
+    }
+    return {**recipe, **sizes}
+
+
+def _many_teachers(task: Task, epsilon: float) -> Transcribing:
+    return Transcribing(
+        name="dpsd, many teachers",
+        protect="labels",
+        adjacency=Adjacency.TEACHER,
+        recipe={"sources": sources_for(task)},
+        # Of few records, a teacher gets seven at least.
+        shards=min(3_000 if epsilon < 3 else 500, len(task.train) // 7),
+    )
+
+
+def _published_methods(task: Task, protect: str, epsilon: float, share: float) -> Iterator[Row]:
+    sizes = _shortened({"rounds": 6, "queries": 20_000, "generator_steps": 60}, share)
+    for name, recipe in (("DPSD", LITERAL), ("DPDFD", DPDFD)):
+        if protect == "labels" and name == "DPDFD":
+            continue  # has no such protection
+        method = Transcribing(
+            name=f"{name}, to the letter",
+            protect=protect,
+            adjacency=Adjacency.ROUND,
+            recipe={**sizes, **recipe},
+        )
+        key = (task.data, epsilon, name)
+        quoted = PUBLISHED.get(key, (None, "")) if protect == "data" else (None, "")
+        yield _row(task, epsilon, f"published-{name.lower()}", method, *quoted)
+
+
+def _references(task: Task) -> list[Row]:
+    """What there is without privacy: with the data, and with the teacher's gradients."""
+    return [
+        Row(key=f"{task.data}/{key}", task=task, method=method)
+        for key, method in (("distillation", Distillation()), ("dafl", DataFreeLearning()))
+    ]
+
+
+def _row(
+    task: Task,
+    epsilon: float,
+    key: str,
+    method: Any,
+    published: float | None = None,
+    source: str = "",
+    panel: str = "",
+    value: float | str = "",
+) -> Row:
+    adjacency = getattr(method, "adjacency", Adjacency.TEACHER)
+    return Row(
+        key=f"{task.data}/{epsilon:g}/{key}",
+        task=task,
+        method=method,
+        target=Budget(epsilon=epsilon, delta=DELTA, adjacency=adjacency),
+        published=published,
+        source=source,
+        panel=panel,
+        value=value,
+    )

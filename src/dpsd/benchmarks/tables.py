@@ -1,0 +1,155 @@
+"""Measured rows as tables: Markdown to read, CSV to work with.
+
+What was measured and what was published stand in columns of their own, and so does what each ε is
+about: a table that mixes either compares what cannot be compared.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dpsd.benchmarks.methods import Unit
+from dpsd.benchmarks.rows import Row
+from dpsd.benchmarks.running import Measured
+
+MISSING = "-"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A row with all that was measured of it.
+
+    Args:
+        row: of the suite.
+        runs: one a seed; none if it is only quoted, or its data are not here.
+    """
+
+    row: Row
+    runs: Sequence[Measured]
+
+    @property
+    def accuracies(self) -> list[float]:
+        """One a seed, in [0, 1]."""
+        return [one.outcome.accuracy for one in self.runs if one.outcome.accuracy is not None]
+
+    @property
+    def seconds(self) -> float | None:
+        """The median over seeds."""
+        return statistics.median(one.outcome.seconds for one in self.runs) if self.runs else None
+
+    @property
+    def peak_memory(self) -> int | None:
+        """The most over seeds, in bytes."""
+        return max((one.peak_memory for one in self.runs), default=None)
+
+    @property
+    def mean(self) -> float | None:
+        """Of the accuracies."""
+        return statistics.mean(self.accuracies) if self.accuracies else None
+
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation over seeds, of two runs or more."""
+        return statistics.stdev(self.accuracies) if len(self.accuracies) > 1 else None
+
+
+def summarise(rows: Sequence[Row], measured: Sequence[Measured]) -> list[Summary]:
+    """Every row with its runs, in the suite's order."""
+    return [Summary(row, [one for one in measured if one.row == row.key]) for row in rows]
+
+
+COLUMNS = (
+    "data",
+    "method",
+    "given",
+    "ε",
+    "ε is about",
+    "accuracy (%)",
+    "± (seeds)",
+    "published (%)",
+    "seconds",
+    "peak MB",
+)
+
+
+def cells(summary: Summary) -> tuple[str, ...]:
+    """A row of the table, a cell a column.
+
+    >>> from pathlib import Path
+    >>> from dpsd.benchmarks.methods import Task
+    >>> from dpsd.benchmarks.rows import Quoted
+    >>> quoted = Quoted(name="DataLens", unit=Unit.RECORD, given="the training data")
+    >>> row = Row(key="datalens", task=Task(data="mnist", teachers=Path()), method=quoted,
+    ...           published=0.7123, source="CCS 2021")
+    >>> cells(Summary(row, []))[5:8]
+    ('-', '-', '71.23 (CCS 2021)')
+    """
+    row = summary.row
+    is_private = row.target is not None and row.method.unit is not Unit.NOTHING
+    spread = f"{100 * summary.spread:.2f}" if summary.spread is not None else MISSING
+    published = MISSING if row.published is None else f"{100 * row.published:.2f} ({row.source})"
+    return (
+        row.task.data,
+        row.method.name,
+        row.method.given,
+        f"{row.target.epsilon:g}" if row.target and is_private else MISSING,
+        row.method.unit.value,
+        MISSING if summary.mean is None else f"{100 * summary.mean:.2f}",
+        f"{spread} ({len(summary.runs)})" if summary.runs else MISSING,
+        published,
+        MISSING if summary.seconds is None else f"{summary.seconds:,.0f}",
+        MISSING if summary.peak_memory is None else f"{summary.peak_memory / 1e6:,.0f}",
+    )
+
+
+def markdown(title: str, summaries: Sequence[Summary], *, command: str) -> str:
+    """The table as Markdown, with what it takes to make it again."""
+    lines = [f"# {title}", ""]
+    lines += [f"| {' | '.join(COLUMNS)} |", f"|{' --- |' * len(COLUMNS)}"]
+    lines += [f"| {' | '.join(cells(summary))} |" for summary in summaries]
+    deltas = {summary.row.target.delta for summary in summaries if summary.row.target}
+    said = ", ".join(f"{delta:g}" for delta in sorted(deltas))
+    places = sorted({one.hardware for summary in summaries for one in summary.runs})
+    days = sorted({one.day for summary in summaries for one in summary.runs})
+    lines += [
+        "",
+        f"`{command}`. δ = {said or MISSING}. Accuracy is on the test split, the mean over seeds "
+        "with its standard deviation and their number. Published figures are their authors', in "
+        "their setting. Where ε is about an answer, it bounds what is learned about an answer of "
+        "the one teacher, not about a person.",
+        "",
+        f"Hardware: {'; '.join(places) or MISSING}. {', '.join(days)}",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def comma_separated(summaries: Sequence[Summary]) -> str:
+    """The table as CSV: a line a run, numbers unrounded."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(
+        [
+            *("data", "method", "given", "target_epsilon", "target_delta", "target_adjacency"),
+            *("unit", "seed", "accuracy", "published", "source", "seconds", "peak_bytes"),
+            *("epsilon_response", "epsilon_round", "epsilon_teacher", "hardware", "day"),
+        ]
+    )
+    for summary in summaries:
+        row, target = summary.row, summary.row.target
+        head: list[object] = [row.task.data, row.method.name, row.method.given]
+        head += [target.epsilon, target.delta, target.adjacency.value] if target else [""] * 3
+        quoted: list[object] = [row.published or "", row.source]
+        for one in summary.runs:
+            found = one.outcome
+            spent = [found.epsilon.get(name, "") for name in ("response", "round", "teacher")]
+            accuracy = "" if found.accuracy is None else found.accuracy
+            numbers = [one.seed, accuracy, *quoted, found.seconds, one.peak_memory, *spent]
+            writer.writerow([*head, row.method.unit.value, *numbers, one.hardware, one.day])
+        if not summary.runs:
+            writer.writerow([*head, row.method.unit.value, "", "", *quoted, *[""] * 7])
+    return text.getvalue()

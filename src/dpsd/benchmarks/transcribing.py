@@ -1,0 +1,167 @@
+"""Transcriptions as a benchmark's methods: dpsd's own, and published ones that its parts make up.
+
+>>> dpsd_method = Transcribing(name="dpsd", protect="labels", adjacency="response")
+>>> dpsd_method.unit.value, dpsd_method.given
+('an answer', 'the teacher')
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+
+from dpsd.benchmarks.methods import Outcome, Task, Unit
+from dpsd.config import Recipe
+from dpsd.errors import ConfigError
+from dpsd.models import build_classifier
+from dpsd.privacy.accounting import Adjacency, Budget
+from dpsd.privacy.mechanisms import (
+    ConfidentVotes,
+    Gaussian,
+    Mechanism,
+    NoisyVotes,
+    RandomizedResponse,
+    SummedGradients,
+)
+from dpsd.transcription import Observer, transcribe
+
+_UNITS = {
+    Adjacency.RESPONSE: Unit.ANSWER,
+    Adjacency.ROUND: Unit.ANSWERS,
+    Adjacency.TEACHER: Unit.RECORD,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transcribing:
+    """A teacher, or many, transcribed.
+
+    Args:
+        name: as tables show it.
+        protect: ``labels`` or ``data``.
+        adjacency: what the target's ε is about.
+        recipe: fields of :class:`~dpsd.config.Recipe` that differ from its defaults.
+        mechanism: arguments of the mechanism.
+        shards: so many teachers, each on a shard of its own; one teacher if not given.
+        student: the student's architecture, if not the task's (or the ensemble's own).
+    """
+
+    name: str
+    protect: str
+    adjacency: Adjacency
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    mechanism: Mapping[str, Any] = field(default_factory=dict)
+    shards: int | None = None
+    student: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "adjacency", Adjacency(self.adjacency))
+        if self.adjacency is Adjacency.TEACHER and self.shards is None:
+            raise ConfigError(
+                f"{self.name}: adjacency 'teacher' is about a training record where there are "
+                "many teachers; give shards"
+            )
+
+    @property
+    def unit(self) -> Unit:
+        """What its ε is about."""
+        return _UNITS[self.adjacency]
+
+    @property
+    def given(self) -> str:
+        """What it is given."""
+        return "the teacher" if self.shards is None else f"{self.shards:,} teachers on shards"
+
+    def measure(self, task: Task, *, target: Budget | None, seed: int) -> Outcome:
+        """Transcribe, and measure the student after every round, for the table only."""
+        if target is None:
+            raise ConfigError(f"{self.name} needs a privacy target")
+        teacher = task.teacher(self.shards)
+        recipe = Recipe.suited_to(teacher, **{**self.recipe, "seed": seed})
+        alone = task.model if self.shards is None else None
+        with tempfile.TemporaryDirectory() as folder:
+            watcher = AccuracyByRound(Path(folder) / "run", task)
+            start = time.perf_counter()
+            run = transcribe(
+                teacher,
+                mechanism=self._mechanism(),
+                budget=target,
+                out=watcher.directory,
+                student=self.student or alone,
+                budget_file=Path(folder) / "budget.jsonl",
+                recipe=recipe,
+                observer=watcher,
+            )
+            seconds = time.perf_counter() - start - watcher.seconds
+        spent = run.certificate.spent
+        return Outcome(
+            accuracy=watcher.accuracy[-1],
+            seconds=seconds,
+            epsilon={kind.value: spent.under(kind) for kind in Adjacency},
+            details={
+                "student": watcher.student,
+                "queries": run.certificate.events["teacher"],
+                "by_round": watcher.accuracy,
+                "student_loss": [metrics["student_loss"] for metrics in run.metrics],
+                "agreement": watcher.agreement,
+                "seconds_by_part": watcher.by_part,
+            },
+        )
+
+    def _mechanism(self) -> Mechanism:
+        arguments = dict(self.mechanism)
+        if self.protect == "data":
+            return Gaussian(**arguments) if self.shards is None else SummedGradients(**arguments)
+        if self.shards is None:
+            return RandomizedResponse(**arguments)
+        return ConfidentVotes(**arguments) if "threshold" in arguments else NoisyVotes(**arguments)
+
+
+class AccuracyByRound(Observer):
+    """Measures the student on the test split after every round, from its checkpoint.
+
+    The transcription never sees what it finds; its clock is kept apart.
+    """
+
+    def __init__(self, directory: Path, task: Task) -> None:
+        self.directory = directory
+        self.task = task
+        self.accuracy: list[float] = []
+        self.agreement: list[str] = []
+        self.by_part: dict[str, float] = {}
+        self.student = ""
+        self.seconds = 0.0
+
+    def round_finished(self, metrics: dict[str, Any]) -> None:
+        """Load the checkpoint and measure."""
+        start = time.perf_counter()
+        self.student = json.loads((self.directory / "student.json").read_text())["student"]
+        student = build_classifier(
+            self.student,
+            input_shape=self.task.test.input_shape,
+            num_classes=self.task.test.num_classes,
+        )
+        tensors = load_file(self.directory / "checkpoint.safetensors")
+        student.load_state_dict(
+            {
+                name.removeprefix("student."): tensor
+                for name, tensor in tensors.items()
+                if name.startswith("student.")
+            }
+        )
+        self.accuracy.append(self.task.accuracy(student))
+        if found := metrics["agreement"]:
+            self.agreement.append(f"{found['mean']:.3f}±{found['standard_error']:.3f}")
+        for part, seconds in metrics["seconds"].items():
+            self.by_part[part] = round(self.by_part.get(part, 0.0) + seconds, 1)
+        self.seconds += time.perf_counter() - start
+
+    def warn(self, message: str) -> None:
+        """Known where published methods are measured; the figures say it."""

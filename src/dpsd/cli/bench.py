@@ -1,0 +1,110 @@
+"""``dpsd bench``: the field's tables, measured on this machine."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dpsd.cli.console import STATUS, grid, hint, say, show, warn
+from dpsd.errors import ConfigError, DataError, UnknownNameError
+
+
+def bench(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="SUITE",
+            help="data-sensitive, label-sensitive, sensitivity, ablation or scale.",
+        ),
+    ],
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="A,B,…", help="Data sets instead of the suite's own."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each row, with seeds 0, 1, ….")] = 1,
+    share: Annotated[
+        float, typer.Option(min=0.001, max=100.0, help="Share of the suite's queries, for a look.")
+    ] = 1.0,
+    only: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Only rows whose name contains this.")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="Where results, table and figure go, in a folder of the suite's.")
+    ] = Path("bench"),
+    teachers: Annotated[
+        Path | None,
+        typer.Option(help="Where trained teachers are kept; under --out if not given."),
+    ] = None,
+    model: Annotated[str, typer.Option(help="The teacher's and students' architecture.")] = "cnn",
+    show_rows: Annotated[
+        bool, typer.Option("--list", help="Name the suite's rows and stop.")
+    ] = False,
+) -> None:
+    """Measure one of the field's tables: methods and baselines side by side.
+
+    Each row is a method on the same data and teacher, at a privacy target, and says what its ε is
+    about. Rows run one after the other, each in a process of its own, and each result is kept as
+    soon as it is there: after Ctrl-C the same command goes on where it was. A whole suite takes
+    hours on two cores; --share 0.1 and --only give a look. Baselines with DP-SGD need Opacus.
+    """
+    from dpsd.benchmarks.figures import draw
+    from dpsd.benchmarks.methods import Task
+    from dpsd.benchmarks.rows import Row
+    from dpsd.benchmarks.running import measure_all
+    from dpsd.benchmarks.suites import SUITES
+    from dpsd.benchmarks.tables import cells, comma_separated, markdown, summarise
+
+    if name not in SUITES:
+        raise UnknownNameError("suite", name, list(SUITES))
+    suite = SUITES[name]
+    wanted = [part.strip() for part in data.split(",")] if data else list(suite.data)
+    folder = out / name
+    tasks = [Task(data=one, teachers=teachers or out / "teachers", model=model) for one in wanted]
+    present = [task for task in tasks if _is_here(task)]
+    if not present:
+        raise DataError(f"none of the data sets {', '.join(wanted)} is here, so there are no rows")
+    rows = [row for row in suite.rows(present, share) if only is None or only in row.key]
+    if not rows:
+        raise ConfigError(f"--only {only!r}: no row's name contains it; --list names them")
+    if show_rows:
+        for row in rows:
+            say(row.key)
+        return
+
+    def began(row: Row, seed: int) -> None:
+        status.update(f"{row.key}, seed {seed}")
+
+    with STATUS.status("") as status:
+        measured = measure_all(rows, seeds=seeds, results=folder / "results.jsonl", began=began)
+    summaries = summarise(rows, measured)
+    options = [f"--data {','.join(wanted)}"] if data else []
+    options += [f"--seeds {seeds}"] + ([f"--share {share:g}"] if share != 1 else [])
+    options += [f"--only {shlex.quote(only)}"] if only else []
+    command = f"dpsd bench {name} {' '.join(options)}"
+    (folder / f"{name}.md").write_text(
+        markdown(suite.title, summaries, command=command), encoding="utf-8"
+    )
+    (folder / f"{name}.csv").write_text(comma_separated(summaries), encoding="utf-8")
+    draw(suite.figure, suite.title, summaries, folder / f"{name}.png")
+    columns = ("data", "method", "ε", "ε is about", "accuracy (%)", "published (%)", "seconds")
+    table = grid(*columns, right=columns[-3:])
+    for summary in summaries:
+        about, method, _, epsilon, unit, accuracy, _, published, seconds, _ = cells(summary)
+        table.add_row(about, method, epsilon, unit, accuracy, published, seconds)
+    show(table)
+    hint(f"{folder / name}.md, .csv and .png hold all of it")
+
+
+def _is_here(task: object) -> bool:
+    from dpsd.benchmarks.methods import Task
+
+    assert isinstance(task, Task)
+    try:
+        task.test  # noqa: B018 - is it here?
+    except DataError as error:
+        warn(f"skipped: {error}")
+        return False
+    return True
