@@ -86,6 +86,22 @@ def test_a_place_that_cannot_be_written_is_left_alone(
     assert own_data_directory in found.path.parents
 
 
+def test_a_budget_is_gone_on_with_wherever_it_is(
+    tmp_path: Path, own_data_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher = stored_teacher(tmp_path / "teacher")
+    with monkeypatch.context() as patched:
+        patched.setattr("dpsd.budgets.os.access", lambda path, mode: False)
+        run(teacher, tmp_path / "run")
+    found = budget_of(teacher)
+    assert found is not None
+    assert own_data_directory in found.path.parents
+    assert len(found.runs()) == 1
+    (tmp_path / "teacher" / "budget.jsonl").touch()
+    with pytest.raises(BudgetError, match="has two budgets"):
+        budget_of(teacher)
+
+
 def test_a_callable_has_a_budget_where_one_says_so(tmp_path: Path) -> None:
     teacher = dpsd.load_teacher(Thirds().forward, input_shape=SHAPE, scores="logits", name="thirds")
     assert budget_of(teacher) is None
@@ -112,7 +128,10 @@ def test_a_cap_refuses_the_second_run_before_the_first_answer(
 def test_a_certificate_tells_of_earlier_runs(teacher: Teacher, tmp_path: Path) -> None:
     first = run(teacher, tmp_path / "one").certificate
     second = run(teacher, tmp_path / "other").certificate
-    assert first.earlier == {"runs": 0, "response": 0, "round": 0, "teacher": 0}
+    nothing = {"runs": 0, "response": 0, "round": 0, "teacher": 0}
+    assert first.earlier is not None
+    assert first.earlier.items() >= nothing.items()
+    assert first.earlier["file"].endswith("budget.jsonl")
     assert second.earlier is not None
     assert second.earlier["runs"] == 1
     assert second.earlier["round"] == pytest.approx(2.0)

@@ -282,7 +282,8 @@ class TranscriptionConfig(Recipe):
     cap: str | None = Field(
         None,
         description="EPSILON,DELTA,ADJACENCY that all runs of this teacher together may spend; a "
-        "run that would exceed it is refused before it asks anything.",
+        "run that would exceed it is refused before it asks anything. For this run; dpsd budget "
+        "--cap keeps one for all.",
     )
     budget_file: str | None = Field(
         None, description="Where the teacher's budget is kept; beside the teacher if not given."

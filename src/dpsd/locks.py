@@ -51,7 +51,10 @@ def exclusively(path: Path) -> Iterator[None]:
             f"{path} is in use by {_holder(holder_file)}; wait until it ends, or stop it"
         ) from None
     except OSError as error:
-        raise RunError(f"{path} cannot be locked: {error}") from None
+        raise RunError(
+            f"{path} cannot be locked ({error.strerror}), and what runs write down goes there: "
+            "make it writable"
+        ) from None
     try:
         holder = {"host": platform.node(), "pid": os.getpid()}
         write_text(holder_file, json.dumps(holder) + "\n")

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from dpsd.config import TranscriptionConfig, read_toml, to_toml
 from dpsd.errors import RunError
 from dpsd.files import save_tensors, write_text
+from dpsd.locks import LOCK_FILE
 from dpsd.models import build_classifier, build_generator
 from dpsd.privacy.accounting import Adjacency
 from dpsd.privacy.certificate import Certificate, certify
@@ -89,12 +90,15 @@ class RunDirectory:
             write_text(path / "student.json", json.dumps(dict(facts), indent=2) + "\n")
             write_text(path / "config.toml", to_toml(config))
         except RunError:
-            # Half a run can neither be continued nor started again: leave nothing.
-            for name in _SETTINGS:
-                (path / name).unlink(missing_ok=True)
-            (path / "releases").rmdir()
+            cls(path).discard()
             raise
         return cls(path)
+
+    def discard(self) -> None:
+        """Take back a run that nothing was asked in, or that is half made: leave nothing of it."""
+        for name in (*_SETTINGS, LOCK_FILE):
+            (self.path / name).unlink(missing_ok=True)
+        (self.path / "releases").rmdir()
 
     @classmethod
     def open(cls, path: Path) -> RunDirectory:
@@ -105,11 +109,11 @@ class RunDirectory:
         """
         if not (path / "config.toml").is_file():
             raise RunError(f"{path} is not a run directory: it has no config.toml")
-        # What a run writes goes into it, and nowhere that a link may lead.
-        if link := next((part for part in path.rglob("*") if part.is_symlink()), None):
-            raise RunError(
-                f"{link} is a symbolic link, and a run has none: put back the file itself"
-            )
+        # What a run writes goes into it, and nowhere that a link may lead; a pipe never ends.
+        for part in path.rglob("*"):
+            if part.is_symlink() or not (part.is_file() or part.is_dir()):
+                kind = "symbolic link" if part.is_symlink() else "special file"
+                raise RunError(f"{part} is a {kind}, and a run has none: put back the file itself")
         run = cls(path)
         # Before anything is built from settings that somebody may have changed.
         if run.ledger.is_begun():
@@ -152,8 +156,11 @@ class RunDirectory:
         earlier = None
         if budget is not None:
             before = budget.spent(delta=config.delta)
-            earlier = {kind.value: before.under(kind) for kind in Adjacency}
-            earlier["runs"] = len(budget.runs())
+            earlier = {
+                **{kind.value: before.under(kind) for kind in Adjacency},
+                "runs": len(budget.runs()),
+                "file": budget.path.name,
+            }
         self.ledger.open(
             {
                 "run": self.identity,
@@ -229,7 +236,7 @@ class RunDirectory:
         tensors = {f"student.{name}": tensor for name, tensor in student.state_dict().items()}
         tensors |= {f"generator.{name}": tensor for name, tensor in generator.state_dict().items()}
         save_tensors(
-            self.path / "checkpoint.safetensors",
+            self._checkpoint,
             tensors,
             # One entry: safetensors writes several in an order that differs from run to run.
             metadata={"progress": json.dumps({"round": round_index, "shares": shares})},
@@ -239,25 +246,30 @@ class RunDirectory:
         self, *, student: nn.Module, generator: nn.Module
     ) -> tuple[int, list[float] | None]:
         """Restore both models; returns the finished rounds and the sources' shares."""
-        path = self.path / "checkpoint.safetensors"
+        path = self._checkpoint
         if not path.exists():
             return 0, None
         try:
-            tensors = load_file(path)
             with safe_open(path, framework="pt") as file:
-                metadata = file.metadata()
-            for prefix, module in (("student.", student), ("generator.", generator)):
-                module.load_state_dict(
-                    {
-                        name.removeprefix(prefix): tensor
-                        for name, tensor in tensors.items()
-                        if name.startswith(prefix)
-                    }
-                )
-            progress = json.loads(metadata["progress"])
+                progress = json.loads(file.metadata()["progress"])
+            self._fill_from_checkpoint(student=student, generator=generator)
             return int(progress["round"]), progress["shares"]
         except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise RunError(f"checkpoint {path} cannot be read: {_first_line(error)}") from None
+
+    @property
+    def _checkpoint(self) -> Path:
+        return self.path / "checkpoint.safetensors"
+
+    def _fill_from_checkpoint(self, **modules: nn.Module) -> None:
+        tensors = load_file(self._checkpoint)
+        for prefix, module in modules.items():
+            own = {
+                name.removeprefix(f"{prefix}."): tensor
+                for name, tensor in tensors.items()
+                if name.startswith(f"{prefix}.")
+            }
+            module.load_state_dict(own)
 
     def save_samples(self, round_index: int, images: Tensor) -> None:
         """Store some of the generator's images after a round, uint8 ``(n, C, H, W)``."""
@@ -420,31 +432,43 @@ class RunDirectory:
             raise RunError(f"{where}: {path} holds more releases than were reserved")
 
     def student(self, module: nn.Module | None = None) -> nn.Module:
-        """The trained student; give the module if it was no named model."""
+        """The trained student, of the last finished round while the run is not finished.
+
+        Args:
+            module: to fill, if it was no named model.
+
+        Raises:
+            RunError: no round is finished, or the file is damaged.
+        """
         facts = self.facts()
         built = module or build_classifier(
             facts["student"],
             input_shape=_shape(facts),
             num_classes=int(facts["num_classes"]),
         )
-        return self._filled(built, "student.safetensors")
+        return self._filled(built, "student")
 
     def generator(self, module: nn.Module | None = None) -> nn.Module:
-        """The trained generator; give the module if it was no named model."""
+        """The trained generator; likewise."""
         facts = self.facts()
         built = module or build_generator(facts["generator"], input_shape=_shape(facts))
-        return self._filled(built, "generator.safetensors")
+        return self._filled(built, "generator")
 
     def _filled(self, module: nn.Module, name: str) -> nn.Module:
-        path = self.path / name
+        self._check_model(name)
+        path = self.path / f"{name}.safetensors"
+        if not path.exists():
+            path = self._checkpoint
         if not path.exists():
             raise RunError(
-                f"{self.path} has no {name} yet: the run is not finished. Continue it with "
-                f"dpsd transcribe --resume {self.path}"
+                f"{self.path} has no {name} yet: no round is finished. Continue it with dpsd "
+                f"transcribe --resume {self.path}"
             )
-        self._check_model(path.stem)
         try:
-            module.load_state_dict(load_file(path))
+            if path == self._checkpoint:
+                self._fill_from_checkpoint(**{name: module})
+            else:
+                module.load_state_dict(load_file(path))
         except (SafetensorError, OSError, RuntimeError) as error:
             raise RunError(f"{path} does not fit the model: {_first_line(error)}") from None
         return module.eval()

@@ -52,6 +52,7 @@ from dpsd.privacy.accounting import (
     Exposure,
     Spending,
     calibrate,
+    format_epsilon,
     spent_together,
 )
 from dpsd.privacy.mechanisms import (
@@ -179,16 +180,23 @@ class Transcription:
             exposure=Exposure.of_asked([*asked, *left]),
         )
         needed = spent_together([whole], delta=target.delta).under(target.adjacency)
-        if needed > target.epsilon * (1 + 1e-6):
+        if target.is_exceeded_by(needed):
             path, kind = self.directory.path, target.adjacency.value
             limit = "cap" if self.allowance else "target"
-            allowing = f"{math.ceil(needed * 1e4) / 1e4:g},{target.delta:g},{kind}"
+            # A cap is about all runs of the teacher, so what allows this one must allow for others.
+            runs = [whole]
+            if self.budget is not None:
+                runs = self.budget.with_run(
+                    self.directory.identity, mechanism=self.mechanism, planned=left
+                )
+            total = spent_together(runs, delta=target.delta).under(target.adjacency)
+            allowing = f"{math.ceil(max(needed, total) * 1e4) / 1e4:g},{target.delta:g},{kind}"
             raise BudgetError(
                 f"{path}: answers were paid for and lost in an interruption; asked again, the run "
-                f"would spend ε = {needed:.4g} under {kind!r} at δ = {target.delta:g}, above its "
-                f"{limit} {target.epsilon:g}. To allow that: dpsd transcribe --resume {path} --cap "
-                f"{allowing}. Or leave the run as it is: what it released stays valid, and the "
-                "student of its last round is in its checkpoint"
+                f"would spend ε = {format_epsilon(needed)} under {kind!r} at δ = "
+                f"{target.delta:g}, above its {limit} {target.epsilon:g}. To allow that: dpsd "
+                f"transcribe --resume {path} --cap {allowing}. Or leave the run as it is: dpsd "
+                f"evaluate {path} and dpsd export {path} take the student of its last round"
             )
 
     def play(self, round_index: int) -> None:
@@ -583,7 +591,7 @@ def start(
     }
     sources = build_mixture(config.sources, teacher.input_shape)
     directory = RunDirectory.create(out, config, facts)
-    return Transcription(
+    transcription = Transcription(
         teacher=teacher,
         student=players[0],
         generator=players[1],
@@ -595,7 +603,13 @@ def start(
         budget=spending,
         allowance=None,
         observer=observer,
-    ).run()
+    )
+    try:
+        return transcription.run()
+    except RunError:
+        if not directory.ledger.is_begun():
+            directory.discard()  # else the same command would find its place taken
+        raise
 
 
 def _warnings(config: TranscriptionConfig, teacher: Teacher, mechanism: Mechanism) -> Iterator[str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -264,6 +266,15 @@ def test_a_link_in_a_run_is_refused(
     (run_copy / name).symlink_to(outside)
     for command in (("certify", run_copy), ("transcribe", "--resume", run_copy)):
         assert_error(invoke(*command), 5, "is a symbolic link")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such files")
+def test_a_pipe_in_a_run_is_refused(
+    invoke: Invoke, run_copy: Path, assert_error: Callable[[Result, int, str], None]
+) -> None:
+    (run_copy / "certificate.json").unlink()
+    os.mkfifo(run_copy / "certificate.json")
+    assert_error(invoke("certify", run_copy), 5, "is a special file")
 
 
 def test_certify_notices_a_round_that_was_changed_or_lost(

@@ -190,6 +190,14 @@ def test_calibration_meets_the_budget_from_below(
     assert strongest or cost == pytest.approx(epsilon, rel=1e-3)
 
 
+@pytest.mark.parametrize("epsilon", [0.1, 1.0, 4.0])
+def test_one_response_gets_its_epsilon_exactly(epsilon: float) -> None:
+    """What δ would add is not worth a parameter that looks like more than what was asked for."""
+    budget = Budget(epsilon=epsilon, delta=1e-5, adjacency="response")
+    calibrated = calibrate(RandomizedResponse(), budget, Exposure.of_rounds([100] * 3))
+    assert calibrated.epsilon == epsilon
+
+
 def test_calibration_keeps_everything_but_the_noise_level() -> None:
     mechanism = Gaussian(bound=3.0, top_k=4, harden=False)
     calibrated = calibrate(mechanism, Budget(epsilon=1.0), Exposure.of_rounds([100]))

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dpsd.cli.console import STATUS, grid, say, show
 from dpsd.errors import DpsdError
+
+if TYPE_CHECKING:
+    from dpsd.attacks.audit import Audit
+
+#: The least share of a claim that its lower bound must reach to say anything for it.
+_TELLING = 0.3
+
+
+def _verdict(one: Audit) -> str:
+    if not one.holds:
+        return "FALSE"
+    return "holds" if one.lower_bound >= _TELLING * one.claimed else "too few games to tell"
 
 
 def audit(
@@ -51,12 +63,13 @@ def audit(
                 f"{one.claimed:.3f}",
                 f"{one.lower_bound:.3f}",
                 f"{one.lower_bound / one.claimed:.0%}",
-                "holds" if one.holds else "FALSE",
+                _verdict(one),
             )
         show(table)
         say(
-            f"\n{draws:,} games in each world, δ = {delta:g}, replace-one. A bound far below its "
-            "claim is a claim that is not tight, not a failure."
+            f"\n{draws:,} games in each world, δ = {delta:g}, replace-one. A bound well below its "
+            "claim does not make it false: it is not tight, or the games were too few to tell (a "
+            "million tell)."
         )
     if false := [one for one in found if not one.holds]:
         raise DpsdError(

@@ -51,6 +51,7 @@ def budget(
     from dpsd.privacy.accounting import Budget
     from dpsd.teachers import load_teacher
 
+    Budget(epsilon=1.0, delta=delta)  # is it a δ?
     shape: Any = None
     if input_shape is not None:
         try:
@@ -98,11 +99,12 @@ def _as_json(budget: TeacherBudget, delta: float) -> dict[str, Any]:
 
 
 def _show(budget: TeacherBudget, delta: float) -> None:
-    from dpsd.privacy.accounting import Adjacency, spent_together
-    from dpsd.privacy.certificate import NOT_PRIVATE, format_epsilon
+    from dpsd.privacy.accounting import Adjacency, format_epsilon, spent_together
+    from dpsd.privacy.certificate import NOT_PRIVATE
 
     say(f"teacher {budget.teacher}")
-    say(f"budget  {budget.path}")
+    is_there = "" if budget.path.exists() else " (no such file yet: nothing is on record)"
+    say(f"budget  {budget.path}{is_there}")
     runs = budget.runs()
     kinds = [f"ε {kind.value}" for kind in Adjacency]
     table = grid("started", "run", "answers", *kinds, right=("answers", *kinds))
@@ -110,7 +112,7 @@ def _show(budget: TeacherBudget, delta: float) -> None:
         alone = spent_together([run.spending], delta=delta)
         table.add_row(
             run.started[:10],
-            Path(run.directory).name,
+            Path(run.directory).name + ("" if run.private else " (not private)"),
             f"{run.spending.exposure.teacher:,}",
             *(format_epsilon(alone.under(kind)) for kind in Adjacency),
         )
@@ -133,6 +135,7 @@ def _show(budget: TeacherBudget, delta: float) -> None:
         say(
             f"Cap: ε = {cap.epsilon:g} at δ = {cap.delta:g} under {cap.adjacency.value}, of which "
             f"{format_epsilon(at_cap)} is spent."
+            + (" It is exceeded: no further run is let in." if at_cap > cap.epsilon else "")
         )
     if not all(run.private for run in runs):
         warn(NOT_PRIVATE)

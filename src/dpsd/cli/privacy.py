@@ -17,8 +17,8 @@ ONE_TEACHER = (
 
 def show_privacy(certificate: Certificate) -> None:
     """ε under all three adjacencies, with their meaning and limits."""
-    from dpsd.privacy.accounting import Adjacency
-    from dpsd.privacy.certificate import NOT_PRIVATE, format_epsilon
+    from dpsd.privacy.accounting import Adjacency, Budget, format_epsilon
+    from dpsd.privacy.certificate import NOT_PRIVATE
 
     table = grid("adjacency", "two worlds differ in", "events", "ε", right=("events", "ε"))
     for adjacency, meaning in certificate.meanings.items():
@@ -29,7 +29,7 @@ def show_privacy(certificate: Certificate) -> None:
     say(ONE_TEACHER if certificate.members == 1 else certificate.headline)
     target = Adjacency(str(certificate.target["adjacency"]))
     wanted = float(str(certificate.target["epsilon"]))
-    if certificate.spent.under(target) > wanted * (1 + 1e-6):
+    if Budget(epsilon=wanted).is_exceeded_by(certificate.spent.under(target)):
         warn(
             f"ε under `{target.value}` is {format_epsilon(certificate.spent.under(target))}, above "
             f"the target {wanted:g}: a round that was interrupted while the teacher answered was "

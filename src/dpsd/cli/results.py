@@ -48,9 +48,8 @@ def evaluate(
     """Measure teacher and student on labelled data, as the data's owner."""
     from dpsd.datasets import load_dataset
     from dpsd.evaluation import evaluate as measure
-    from dpsd.runs import RunDirectory
 
-    directory = RunDirectory.open(run)
+    directory = _opened(run)
     labelled = load_dataset(data, split, root=data_root, size=size)  # type: ignore[arg-type]
     loaded = _teacher_of(directory, teacher, device)
     measured = measure(directory, labelled, teacher=loaded, device=device)
@@ -58,6 +57,19 @@ def evaluate(
         say(json.dumps(measured.to_dict(), indent=2, ensure_ascii=False))
     else:
         _show_evaluation(measured)
+
+
+def _opened(run: Path) -> RunDirectory:
+    """A run; one whose noise anybody can draw again comes with a warning."""
+    from dpsd.privacy.certificate import NOT_PRIVATE
+    from dpsd.runs import RunDirectory
+
+    directory = RunDirectory.open(run)
+    if directory.config().reproducible_noise is not None:
+        warn(NOT_PRIVATE)
+    if not directory.is_finished():
+        warn("the run is not finished: this is its student after the last finished round")
+    return directory
 
 
 def _teacher_of(directory: RunDirectory, given: str | None, device: str | None) -> Teacher | None:
@@ -115,14 +127,13 @@ def sample(
     force: Force = False,
 ) -> None:
     """Make synthetic images with the student's labels; it costs no privacy."""
-    from dpsd.runs import RunDirectory
     from dpsd.synthetic import CONTACT_SHEET_FILE, DATA_FILE, synthesise, write_synthetic
 
     for name in (DATA_FILE, CONTACT_SHEET_FILE):
         _refuse_inside_a_run(out / name)
         if not force:
             _refuse_existing(out / name)
-    data = synthesise(RunDirectory.open(run), count, seed=seed, device=device)
+    data = synthesise(_opened(run), count, seed=seed, device=device)
     for path in write_synthetic(data, out):
         say(f"wrote {path}")
     shares = data.class_counts().tolist()
@@ -138,13 +149,12 @@ def export(
 ) -> None:
     """Write the student for use elsewhere: .onnx, .pt2 or .safetensors."""
     from dpsd.export import export_student, exported_paths
-    from dpsd.runs import RunDirectory
 
     for path in exported_paths(to):
         _refuse_inside_a_run(path)
         if not force:
             _refuse_existing(path)
-    export_student(RunDirectory.open(run), to)
+    export_student(_opened(run), to)
     for path in exported_paths(to):
         say(f"wrote {path}")
 
@@ -217,7 +227,7 @@ def _compare_with_stored(directory: RunDirectory, certificate: Certificate) -> N
     from dpsd.runs import read_json
 
     path = directory.path / "certificate.json"
-    if not path.exists():
+    if not path.is_file():
         if directory.is_finished():
             raise DpsdError(f"{path} is lost; what is printed here takes its place")
         warn("the run is not finished: this is what it has spent so far")
@@ -231,7 +241,8 @@ def _compare_with_stored(directory: RunDirectory, certificate: Certificate) -> N
         )
     STATUS.print(
         "checked: every line of the ledger, the releases, the student, the generator, the settings "
-        "and the stored certificate belong together",
+        "and the stored certificate belong together; report.html, metrics.jsonl and the images "
+        "were not checked",
         style="dim",
         soft_wrap=True,
     )

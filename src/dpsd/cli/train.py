@@ -70,6 +70,7 @@ def train_teacher(
     ] = False,
 ) -> None:
     """Train a teacher, or many on disjoint shards, on private data, without any protection."""
+    from dpsd.budgets import BUDGET_FILE
     from dpsd.datasets import load_dataset
     from dpsd.execution import Execution
     from dpsd.teachers import TeacherRecord, save_teacher
@@ -79,6 +80,13 @@ def train_teacher(
 
     if (out / DESCRIPTION_FILE).exists() and not force:
         raise ConfigError(f"{out} already holds a teacher: give another --out, or --force")
+    if (out / BUDGET_FILE).exists():
+        # The new teacher's budget would begin at nothing, though its data have been asked about.
+        raise ConfigError(
+            f"{out} has a budget, {out / BUDGET_FILE}, of what its teacher's data have spent; "
+            "another teacher of the same data would not know of it. Give another --out, or move "
+            "that file away if the data are others"
+        )
     if out.exists() and not out.is_dir():
         raise ConfigError(f"{out} is not a directory: give another --out")
     execution = Execution.of(device, precision)  # type: ignore[arg-type]

@@ -130,6 +130,10 @@ class Budget:
             known = ", ".join(adjacency.value for adjacency in Adjacency)
             raise BudgetError(f"adjacency must be one of {known}, not {self.adjacency!r}") from None
 
+    def is_exceeded_by(self, epsilon: float) -> bool:
+        """Whether that much at δ is more than ε, rounding apart."""
+        return epsilon > self.epsilon * (1 + 1e-6)
+
     @classmethod
     def parse(cls, text: str) -> Budget:
         """A budget from ``EPSILON[,DELTA[,ADJACENCY]]``, as the command line takes it.
@@ -382,6 +386,9 @@ def calibrate(mechanism: MechanismT, budget: Budget, exposure: Exposure) -> Mech
             f"delta {budget.delta:g} under {budget.adjacency.value!r} over {count} events; raise "
             "epsilon or delta, or ask for fewer rounds or queries"
         )
+    if budget.epsilon <= strength <= budget.epsilon * (1 + 1e-3):
+        # One randomised response: what δ adds to its own ε is not worth an odd number.
+        strength = budget.epsilon
     calibrated = mechanism.with_strength(strength)
     is_pure = math.isfinite(pld_epsilon(calibrated.event(), count=1, delta=0))
     if not is_pure and budget.delta > 1 / exposure.teacher:
@@ -420,3 +427,16 @@ def _strongest(excess: Callable[[float], float], least: float, most: float) -> f
     while excess(strength(root)) > 0:
         root -= 1e-6
     return strength(root)
+
+
+def format_epsilon(epsilon: float) -> str:
+    """ε for people, rounded up: a rounded-down ε would be a false claim.
+
+    >>> format_epsilon(0.99999999), format_epsilon(1.00001), format_epsilon(150018.05)
+    ('1', '1.001', '150,019')
+    """
+    if epsilon == float("inf"):
+        return "∞"
+    steps = 1 if epsilon >= 1000 else 1000
+    shown = math.ceil(round(epsilon * steps, 6)) / steps
+    return f"{shown:,.0f}" if steps == 1 else f"{shown:,.3f}".rstrip("0").rstrip(".")

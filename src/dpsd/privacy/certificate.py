@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 from dpsd.errors import RunError
 from dpsd.files import write_text
-from dpsd.privacy.accounting import Adjacency, PrivacySpent, spent_together
+from dpsd.privacy.accounting import Adjacency, PrivacySpent, format_epsilon, spent_together
 from dpsd.privacy.ledger import Ledger
 
 ADJACENCY_MEANINGS = {
@@ -102,7 +103,7 @@ class Certificate:
     ledger: str
     sources: Sequence[str]
     software: dict[str, str] = field(default_factory=dict)
-    earlier: dict[str, float] | None = None
+    earlier: dict[str, Any] | None = None
     members: int = 1
     is_disjoint: bool = False
     relation: str = "replace-one"
@@ -117,15 +118,16 @@ class Certificate:
         """What the teacher had spent before, in a sentence."""
         if self.earlier is None:
             return "What other runs asked this teacher is not on record."
-        runs = int(self.earlier["runs"])
+        runs, file = int(self.earlier["runs"]), self.earlier["file"]
+        later = f"Costs add up with those of any other run: see `dpsd budget` ({file})."
         if not runs:
-            return "On record, no other run had asked this teacher before."
+            return f"On record, no other run had asked this teacher before. {later}"
         epsilons = ", ".join(
             f"{format_epsilon(self.earlier[kind.value])} under `{kind.value}`" for kind in Adjacency
         )
         return (
             f"Before it, {runs} other run{'s' * (runs > 1)} had asked this teacher and spent, at "
-            f"δ = {self.spent.delta:g}, ε = {epsilons}. Costs add up: see `dpsd budget`."
+            f"δ = {self.spent.delta:g}, ε = {epsilons}. {later}"
         )
 
     @property
@@ -278,16 +280,3 @@ def _says_the_same(line: str, other: str) -> bool:
 
 def _shown(line: str | None) -> str:
     return "nothing" if line is None else line.strip().rstrip(",")[:200]
-
-
-def format_epsilon(epsilon: float) -> str:
-    """ε for people, rounded up: a rounded-down ε would be a false claim.
-
-    >>> format_epsilon(0.99999999), format_epsilon(1.00001), format_epsilon(150018.05)
-    ('1', '1.001', '150,019')
-    """
-    if epsilon == float("inf"):
-        return "∞"
-    steps = 1 if epsilon >= 1000 else 1000
-    shown = math.ceil(round(epsilon * steps, 6)) / steps
-    return f"{shown:,.0f}" if steps == 1 else f"{shown:,.3f}".rstrip("0").rstrip(".")

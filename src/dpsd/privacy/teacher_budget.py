@@ -28,7 +28,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from dpsd.errors import BudgetError, RunError
-from dpsd.privacy.accounting import Budget, Exposure, PrivacySpent, Spending, spent_together
+from dpsd.privacy.accounting import (
+    Budget,
+    Exposure,
+    PrivacySpent,
+    Spending,
+    format_epsilon,
+    spent_together,
+)
 from dpsd.privacy.chain import Chain
 from dpsd.privacy.ledger import RESERVATION, reservation, spending_of
 from dpsd.privacy.mechanisms import Mechanism
@@ -139,6 +146,17 @@ class TeacherBudget(Chain):
         """ε of all runs together at ``delta``, under each adjacency."""
         return spent_together([run.spending for run in self.runs()], delta=delta)
 
+    def with_run(
+        self, run: str, *, mechanism: Mechanism, planned: Sequence[tuple[int, int]]
+    ) -> list[Spending]:
+        """What all runs spend once this one has asked what is ``planned``, too."""
+        whole = Spending(
+            event=mechanism.event(),
+            mean_event=mechanism.mean_event(),
+            exposure=Exposure.of_asked([*self.asked(run), *planned]),
+        )
+        return [*(other.spending for other in self.runs() if other.run != run), whole]
+
     def admit(
         self,
         *,
@@ -161,27 +179,18 @@ class TeacherBudget(Chain):
         caps = [limit for limit in (self.cap(), cap) if limit is not None]
         if not caps:
             return
-        runs = self.runs()
-        others = [earlier.spending for earlier in runs if earlier.run != run]
-        own = next((earlier.spending for earlier in runs if earlier.run == run), None)
-        before = [*others, own] if own else others
-        whole = Spending(
-            event=mechanism.event(),
-            mean_event=mechanism.mean_event(),
-            exposure=Exposure.of_asked([*self.asked(run), *planned]),
-        )
+        together = self.with_run(run, mechanism=mechanism, planned=planned)
         for limit in caps:
-            needed = spent_together([*others, whole], delta=limit.delta).under(limit.adjacency)
-            if needed > limit.epsilon * (1 + 1e-6):
-                spent = spent_together(before, delta=limit.delta).under(limit.adjacency)
+            needed = spent_together(together, delta=limit.delta).under(limit.adjacency)
+            if limit.is_exceeded_by(needed):
+                spent = self.spent(delta=limit.delta).under(limit.adjacency)
                 raise BudgetError(
-                    f"with this run the teacher would have spent ε = {needed:.4g} under "
-                    f"{limit.adjacency.value!r} at δ = {limit.delta:g}; the cap is "
-                    f"{limit.epsilon:g}, and ε = {spent:.4g} is spent ({self.path}). "
+                    f"with this run the teacher would have spent ε = {format_epsilon(needed)} "
+                    f"under {limit.adjacency.value!r} at δ = {limit.delta:g}; the cap is "
+                    f"{limit.epsilon:g}, and ε = {format_epsilon(spent)} is spent ({self.path}). "
                     + (
-                        "Raise the cap, or leave this run as it is: what it released stays valid, "
-                        "and the student of its last round is in its checkpoint"
-                        if own
+                        "Raise the cap, or leave this run as it is: what it released stays valid"
+                        if self.asked(run)
                         else "Ask for a lower epsilon, for fewer rounds or queries, or raise the "
                         "cap"
                     )

@@ -12,7 +12,8 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined, Template
 
 from dpsd.files import write_text
-from dpsd.privacy.certificate import NOT_PRIVATE, TRUST, Certificate, format_epsilon
+from dpsd.privacy.accounting import format_epsilon
+from dpsd.privacy.certificate import NOT_PRIVATE, TRUST, Certificate
 from dpsd.reporting.curves import progress_curves
 from dpsd.runs import RunDirectory
 
