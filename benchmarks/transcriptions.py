@@ -31,6 +31,7 @@ import dpsd
 from dpsd.datasets import LabelledImages, load_dataset
 from dpsd.execution import Execution
 from dpsd.models import build_classifier
+from dpsd.queries import Spool
 from dpsd.teachers.directory import TeacherRecord, save_teacher
 from dpsd.teachers.training import evaluate_accuracy, train_teacher
 from dpsd.transcription import Transcription
@@ -263,10 +264,15 @@ _draw = Transcription._draw
 
 
 def _draw_from_the_generator_alone(
-    self: Transcription, count: int, *, generator_share: float, random: torch.Generator
-) -> tuple[torch.Tensor, torch.Tensor]:
+    self: Transcription,
+    count: int,
+    *,
+    generator_share: float,
+    random: torch.Generator,
+    spool: Spool,
+) -> torch.Tensor:
     """What a run would ask without any public source: the cold start that collapses."""
-    return _draw(self, count, generator_share=1.0, random=random)
+    return _draw(self, count, generator_share=1.0, random=random, spool=spool)
 
 
 class AccuracyByRound(dpsd.Observer):

@@ -4,7 +4,8 @@ A round's queries, the prior they were asked with, and the mechanism's releases 
 queries come from public sources and the generator, the releases from the mechanism. Queries are
 held as bytes and priors in half precision, and both are fixed *before* the mechanism sees them, so
 what is stored is exactly what was used. Stored rounds are memory-mapped, and mapped anew now and
-then as they are read, so a long history costs address space and hardly any memory.
+then as they are read, so a long history costs address space and hardly any memory. Nor is a round
+ever in memory as it is written: :func:`save_releases` takes the queries a block at a time.
 
 >>> import torch
 >>> pixels = torch.zeros((6, 1, 8, 8), dtype=torch.uint8)
@@ -19,7 +20,7 @@ then as they are read, so a long history costs address space and hardly any memo
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -28,10 +29,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from dpsd.errors import RunError
-from dpsd.files import save_tensors
+from dpsd.files import Column, stream_tensors
 
-#: Batches after which what was read is let go of, by mapping the files anew.
-_BATCHES_HELD = 200
+#: Bytes of files that are held in memory; then they are let go of, by mapping the files anew.
+_BYTES_HELD = 1 << 27
+
+#: Bytes that reading one row maps, at the least: the system maps neighbours of a page with it.
+_BYTES_MAPPED = 1 << 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,15 +63,6 @@ class RoundReleases:
     def __len__(self) -> int:
         return len(self.queries)
 
-    def save(self, path: Path) -> None:
-        """Write to a safetensors file, whole or not at all."""
-        tensors = {
-            field.name: getattr(self, field.name)
-            for field in fields(self)
-            if field.name not in ("index", "path")
-        }
-        save_tensors(path, tensors, metadata={"round": str(self.index)})
-
     @classmethod
     def load(cls, path: Path, *, index: int) -> RoundReleases:
         """Map a saved round into memory.
@@ -79,6 +74,35 @@ class RoundReleases:
             return cls(index=index, path=path, **load_file(path))
         except (SafetensorError, TypeError, OSError) as error:
             raise RunError(f"releases {path} cannot be read: {error}") from None
+
+
+def save_releases(
+    path: Path,
+    *,
+    index: int,
+    queries: Column,
+    prior: Tensor,
+    predicted: Tensor,
+    source: Tensor,
+    release: Tensor,
+) -> None:
+    """Write a round to a safetensors file, whole or not at all.
+
+    Args:
+        path: of the file.
+        index: of the round, from 1.
+        queries: uint8 ``(N, C, H, W)``, in blocks.
+        prior: as in :class:`RoundReleases`, as are those that follow.
+        predicted: ``(N,)``.
+        source: ``(N,)``.
+        release: ``(N, …)``.
+
+    Raises:
+        WriteError: the disk is full, or the place cannot be written to.
+    """
+    small = {"prior": prior, "predicted": predicted, "source": source, "release": release}
+    columns = {name: Column.of(tensor) for name, tensor in small.items()}
+    stream_tensors(path, {"queries": queries, **columns}, metadata={"round": str(index)})
 
 
 @dataclass(frozen=True)
@@ -119,9 +143,12 @@ class Replay:
     def batches(self, rows: Tensor, *, batch_size: int) -> Iterator[Batch]:
         """The given rows, in batches of that order."""
         ends = torch.tensor([len(part) for part in self.rounds]).cumsum(0)
-        for count, chosen in enumerate(torch.split(rows, batch_size), start=1):
-            if count % _BATCHES_HELD == 0:
+        held = 0
+        for chosen in torch.split(rows, batch_size):
+            if held > _BYTES_HELD:
                 self._map_anew()
+                held = 0
+            held += len(chosen) * max(_BYTES_MAPPED, self.rounds[0].queries[:1].numel())
             which = torch.bucketize(chosen, ends, right=True)
             parts = []
             for number, part in enumerate(self.rounds):
