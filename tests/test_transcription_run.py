@@ -487,6 +487,29 @@ def test_all_queries_are_made_and_counted_before_the_first_is_asked(
     assert happened == ["made", "made", "reserved", *["asked"] * 10]
 
 
+def test_batches_that_nobody_chose_suit_the_images(answering: Answering, tmp_path: Path) -> None:
+    large = CallableTeacher(
+        lambda images: images.mean((2, 3)), input_shape=(3, 72, 96), scores="logits", name="large"
+    )
+    few = {"rounds": 1, "queries": 8, "student_steps": 1, "generator_steps": 0}
+    for name, chosen in (("open", {}), ("chosen", {"batch_size": 30})):
+        dpsd.transcribe(
+            large,
+            mechanism=RandomizedResponse(noise=NOISE),
+            budget=BUDGET,
+            out=tmp_path / name,
+            student="lenet5",
+            recipe=Recipe(**few, **chosen),
+            observer=Listens(),
+        )
+    # 256 images of 64x64 pixels have as many as 151 of these.
+    recorded = [dpsd.RunDirectory.open(tmp_path / name).config() for name in ("open", "chosen")]
+    assert [config.batch_size for config in recorded] == [151, 30]
+    assert [config.generator_batch_size for config in recorded] == [151, 151]
+    assert Recipe.suited_to(large).batch_size == 151
+    assert Recipe.suited_to(teacher_of(answering)).batch_size == 256
+
+
 def test_resuming_where_there_is_no_run_is_refused(teacher: Teacher, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="is not a run directory"):
         dpsd.resume(tmp_path, teacher)

@@ -507,6 +507,7 @@ def transcribe(
         rounds: overrides the recipe's.
         queries: in a round; overrides the recipe's.
         recipe: everything else; by default what suits the teacher, see :meth:`Recipe.suited_to`.
+            Batch sizes that it leaves open suit the images, see :meth:`Recipe.for_images`.
         cap: what all runs of this teacher together may spend.
         budget_file: where the teacher's budget is kept; see :mod:`dpsd.budgets`.
         observer: is told how it goes.
@@ -528,7 +529,7 @@ def transcribe(
         if not isinstance(value, kind):
             hint = "; load it with dpsd.load_teacher" if kind is Teacher else ""
             raise ConfigError(f"{name} must be a dpsd.{kind.__name__}, not {value!r}{hint}")
-    recipe = recipe or Recipe.suited_to(teacher)
+    recipe = (recipe or Recipe.suited_to(teacher)).for_images(teacher.input_shape)
     changed = {"rounds": rounds, "queries": queries}
     changed = {name: value for name, value in changed.items() if value is not None}
     recipe = Recipe(**{**recipe.model_dump(), **changed})
@@ -561,6 +562,7 @@ def start(
     observer: Observer | None = None,
 ) -> Run:
     """Start a run from a configuration; :func:`transcribe` is the friendlier way in."""
+    config = config.for_images(teacher.input_shape)
     mechanism = mechanism or config.mechanism(members=teacher.members)
     calibrated = _calibrated(mechanism, config, teacher)
     # What makes no sense is refused before anything is written or spent.
