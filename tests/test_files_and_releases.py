@@ -264,10 +264,18 @@ def test_rounds_given_at_once_have_equal_shares() -> None:
     torch.testing.assert_close(batch.shares, torch.full((4, 3), 1 / 3))
 
 
-def test_what_is_stored_is_read_the_same_when_it_is_mapped_anew(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("dpsd.releases._BYTES_HELD", 200 << 16)  # a hundred batches of two rows
+def test_a_file_that_was_cut_off_while_it_is_learned_from_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "round-0001.safetensors"
+    save(round_of(50), path)
+    loaded = RoundReleases.load(path, index=1)
+    assert loaded.images(torch.tensor([3, 49, 7])).equal(loaded.queries[[3, 49, 7]])
+    with path.open("rb+") as file:
+        file.truncate(path.stat().st_size - 51)  # all sources, and a pixel of the last query
+    with pytest.raises(RunError, match=r"releases .* cannot be read: it was cut off"):
+        list(Replay([loaded]).batches(torch.arange(50), batch_size=50))
+
+
+def test_what_is_stored_is_read_the_same_when_it_is_mapped_anew(tmp_path: Path) -> None:
     stored, in_memory = [], []
     for index, (count, start) in enumerate(((300, 0), (500, 300)), start=1):
         part = round_of(count, index=index, start=start)
@@ -284,4 +292,4 @@ def test_what_is_stored_is_read_the_same_when_it_is_mapped_anew(
     for one, other in pairs:
         assert one.release.equal(other.release)
         assert one.queries.equal(other.queries)
-    assert replay.rounds[0] is not stored[0]  # 650 batches: mapped anew six times
+    assert replay.rounds[0] is not stored[0]  # 650 batches: mapped anew three times

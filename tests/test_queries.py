@@ -63,7 +63,7 @@ def test_a_spool_that_was_cut_off_is_refused(tmp_path: Path) -> None:
         spool.append(images(5))
         os.truncate(spool._file.fileno(), 5 * 6 - 1)
         assert spool[torch.arange(4)].equal(images(4))
-        with pytest.raises(RunError, match="cannot be read: their file was cut off"):
+        with pytest.raises(RunError, match="cannot be read: it was cut off"):
             spool[torch.arange(5)]
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +36,9 @@ _TYPE_NAMES = {
     torch.float32: "F32",
     torch.float64: "F64",
 }
+
+#: Bytes of a header that the format allows.
+_LONGEST_HEADER = 100_000_000
 
 #: What a file is called until it is whole.
 UNFINISHED = ".part"
@@ -143,6 +146,61 @@ def stream_tensors(
 def write_block(file: BinaryIO, block: Tensor) -> None:
     """Write a tensor's numbers, without a copy if they are contiguous."""
     file.write(block.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+
+
+def read_rows(file: BinaryIO, rows: Tensor, *, shape: Sequence[int], offset: int = 0) -> Tensor:
+    """Some rows of bytes that a file holds one after the other.
+
+    Args:
+        file: open for reading in binary.
+        rows: their numbers, int64 ``(n,)`` from 0, in any order.
+        shape: of a row.
+        offset: where in the file the first row begins, in bytes.
+
+    Returns:
+        uint8 ``(n, *shape)``.
+
+    Raises:
+        OSError: the file cannot be read, or ends before such a row does.
+
+    >>> import io
+    >>> read_rows(io.BytesIO(bytes(range(8))), torch.tensor([2, 0]), shape=(2,)).tolist()
+    [[4, 5], [0, 1]]
+    """
+    found = torch.empty((len(rows), *shape), dtype=torch.uint8)
+    if len(rows) == 0:
+        return found
+    size = torch.Size(shape).numel()
+    target = found.flatten().numpy().data
+    # Neighbours are read at once: while a round is asked, that is all.
+    starts = [0, *((rows.diff() != 1).nonzero().flatten() + 1).tolist()]
+    ends = [*starts[1:], len(rows)]
+    for row, start, end in zip(rows[starts].tolist(), starts, ends, strict=True):
+        file.seek(offset + row * size)
+        part = target[start * size : end * size]
+        # A single read may stop early: at a signal, or at two gigabytes.
+        while part:
+            read = file.readinto(part)  # type: ignore[attr-defined]
+            if not read:
+                raise OSError("it was cut off")
+            part = part[read:]
+    return found
+
+
+def column_offset(path: Path, name: str) -> int:
+    """Where in a safetensors file the numbers of a tensor begin, in bytes.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is no such file.
+        KeyError: it holds no tensor of that name.
+    """
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > _LONGEST_HEADER:
+            raise ValueError("its header is too long")
+        header = json.loads(file.read(length))
+    return 8 + length + int(header[name]["data_offsets"][0])
 
 
 def _umask() -> int:

@@ -13,7 +13,6 @@ that vanishes with the process, and only small columns are held in memory.
 
 from __future__ import annotations
 
-import itertools
 import math
 import os
 import tempfile
@@ -27,7 +26,7 @@ import torch
 from torch import Tensor
 
 from dpsd.errors import RunError
-from dpsd.files import UNFINISHED, write_block, writing
+from dpsd.files import UNFINISHED, read_rows, write_block, writing
 
 #: Bytes of images that are read at once.
 _BLOCK = 1 << 24
@@ -87,26 +86,10 @@ class Spool:
         Raises:
             RunError: the file is shorter than what was written to it, or cannot be read.
         """
-        found = torch.empty((len(rows), *self.shape), dtype=torch.uint8)
-        if len(rows) == 0:
-            return found
-        size = math.prod(self.shape)
-        target = found.flatten().numpy().data
-        # Neighbours are read at once: usually that is all.
-        starts = [0, *((rows.diff() != 1).nonzero().flatten() + 1).tolist()]
-        firsts = rows[starts].tolist()
-        for first, (start, end) in zip(
-            firsts, itertools.pairwise([*starts, len(rows)]), strict=True
-        ):
-            part = target[start * size : end * size]
-            try:
-                self._file.seek(first * size)
-                read = self._file.readinto(part)
-            except OSError as error:
-                raise RunError(f"queries in {self._folder} cannot be read: {error}") from None
-            if read != len(part):
-                raise RunError(f"queries in {self._folder} cannot be read: their file was cut off")
-        return found
+        try:
+            return read_rows(self._file, rows, shape=self.shape)
+        except OSError as error:
+            raise RunError(f"queries in {self._folder} cannot be read: {error}") from None
 
 
 @dataclass(frozen=True, kw_only=True)

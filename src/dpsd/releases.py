@@ -4,8 +4,9 @@ A round's queries, the prior they were asked with, and the mechanism's releases 
 queries come from public sources and the generator, the releases from the mechanism. Queries are
 held as bytes and priors in half precision, and both are fixed *before* the mechanism sees them, so
 what is stored is exactly what was used. Stored rounds are memory-mapped, and mapped anew now and
-then as they are read, so a long history costs address space and hardly any memory. Nor is a round
-ever in memory as it is written: :func:`save_releases` takes the queries a block at a time.
+then as they are read, and queries are read as they are needed, so a long history costs address
+space and hardly any memory. Nor is a round ever in memory as it is written: :func:`save_releases`
+takes the queries a block at a time.
 
 >>> import torch
 >>> pixels = torch.zeros((6, 1, 8, 8), dtype=torch.uint8)
@@ -29,13 +30,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from dpsd.errors import RunError
-from dpsd.files import Column, stream_tensors
+from dpsd.files import Column, column_offset, read_rows, stream_tensors
 
-#: Bytes of files that are held in memory; then they are let go of, by mapping the files anew.
-_BYTES_HELD = 1 << 27
-
-#: Bytes that reading one row maps, at the least: the system maps neighbours of a page with it.
-_BYTES_MAPPED = 1 << 16
+#: Batches after which what was read is let go of, by mapping the files anew.
+_BATCHES_HELD = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +48,7 @@ class RoundReleases:
         source: which source made each query, ``(N,)``; an index into the run's sources.
         release: the mechanism's, ``(N, …)``.
         path: the file that all this is mapped from, if it is.
+        offset: where in the file the queries begin, in bytes.
     """
 
     index: int
@@ -59,9 +58,27 @@ class RoundReleases:
     source: Tensor
     release: Tensor
     path: Path | None = None
+    offset: int = 0
 
     def __len__(self) -> int:
         return len(self.queries)
+
+    def images(self, rows: Tensor) -> Tensor:
+        """Some of the queries, by their row numbers int64 ``(n,)``; uint8 ``(n, C, H, W)``.
+
+        Raises:
+            RunError: the file was cut off or cannot be read.
+        """
+        if self.path is None:
+            return self.queries[rows]
+        # Read, not mapped: scattered through a mapping, a few rows of each block of the file would
+        # count all of it as this process's memory.
+        shape = self.queries.shape[1:]
+        try:
+            with self.path.open("rb", buffering=0) as file:
+                return read_rows(file, rows, shape=shape, offset=self.offset)
+        except OSError as error:
+            raise RunError(f"releases {self.path} cannot be read: {error}") from None
 
     @classmethod
     def load(cls, path: Path, *, index: int) -> RoundReleases:
@@ -71,8 +88,9 @@ class RoundReleases:
             RunError: the file is damaged.
         """
         try:
-            return cls(index=index, path=path, **load_file(path))
-        except (SafetensorError, TypeError, OSError) as error:
+            offset = column_offset(path, "queries")
+            return cls(index=index, path=path, offset=offset, **load_file(path))
+        except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
             raise RunError(f"releases {path} cannot be read: {error}") from None
 
 
@@ -143,20 +161,17 @@ class Replay:
     def batches(self, rows: Tensor, *, batch_size: int) -> Iterator[Batch]:
         """The given rows, in batches of that order."""
         ends = torch.tensor([len(part) for part in self.rounds]).cumsum(0)
-        held = 0
-        for chosen in torch.split(rows, batch_size):
-            if held > _BYTES_HELD:
+        for count, chosen in enumerate(torch.split(rows, batch_size), start=1):
+            if count % _BATCHES_HELD == 0:
                 self._map_anew()
-                held = 0
-            held += len(chosen) * max(_BYTES_MAPPED, self.rounds[0].queries[:1].numel())
             which = torch.bucketize(chosen, ends, right=True)
             parts = []
             for number, part in enumerate(self.rounds):
                 inside = chosen[which == number] - (ends[number] - len(part))
                 if len(inside):
                     shares = self._shares[number].expand(len(inside), -1)
-                    columns = (part.queries, part.prior, part.release)
-                    parts.append((*(column[inside] for column in columns), shares))
+                    columns = (part.prior[inside], part.release[inside], shares)
+                    parts.append((part.images(inside), *columns))
             yield Batch(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
     def _map_anew(self) -> None:
