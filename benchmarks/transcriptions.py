@@ -263,10 +263,15 @@ _draw = Transcription._draw
 
 
 def _draw_from_the_generator_alone(
-    self: Transcription, count: int, *, generator_share: float, random: torch.Generator
-) -> tuple[torch.Tensor, torch.Tensor]:
+    self: Transcription,
+    count: int,
+    *,
+    generator_share: float,
+    random: torch.Generator,
+    spool: Spool,
+) -> torch.Tensor:
     """What a run would ask without any public source: the cold start that collapses."""
-    return _draw(self, count, generator_share=1.0, random=random)
+    return _draw(self, count, generator_share=1.0, random=random, spool=spool)
 
 
 class AccuracyByRound(dpsd.Observer):

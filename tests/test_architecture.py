@@ -94,6 +94,7 @@ def test_the_whole_package_is_looked_at() -> None:
         ("dpsd.models", ["dpsd.models", "dpsd.errors"]),
         ("dpsd.execution", ["dpsd.errors"]),
         ("dpsd.releases", ["dpsd.errors", "dpsd.files"]),
+        ("dpsd.queries", ["dpsd.errors", "dpsd.files"]),
     ],
 )
 def test_foundations_import_little_of_ours(inside: str, allowed: list[str]) -> None:

@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from dpsd.errors import RunError
-from dpsd.files import replacing, save_tensors, write_text
-from dpsd.releases import Replay, RoundReleases
+from dpsd.files import Column, replacing, save_tensors, stream_tensors, write_text
+from dpsd.releases import Replay, RoundReleases, save_releases
 
 
 def round_of(count: int, *, index: int = 1, start: int = 0) -> RoundReleases:
@@ -27,6 +27,20 @@ def round_of(count: int, *, index: int = 1, start: int = 0) -> RoundReleases:
         predicted=rows.to(torch.int32),
         source=(rows % 2).to(torch.uint8),
         release=rows,
+    )
+
+
+def save(releases: RoundReleases, path: Path, *, block: int = 7) -> None:
+    """Write a round, its queries in blocks."""
+    blocks = torch.split(releases.queries, block)
+    save_releases(
+        path,
+        index=releases.index,
+        queries=Column(torch.uint8, tuple(releases.queries.shape), blocks),
+        prior=releases.prior,
+        predicted=releases.predicted,
+        source=releases.source,
+        release=releases.release,
     )
 
 
@@ -73,6 +87,75 @@ def test_the_file_is_synced_before_it_takes_its_place(
     assert contents == ["old", "new"]  # the file, then the folder
 
 
+TYPES = [torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64]
+TYPES += [torch.float16, torch.bfloat16, torch.float32, torch.float64]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=st.integers(0, 9),
+    block=st.integers(1, 10),
+    types=st.lists(st.sampled_from(TYPES), min_size=1, max_size=5),
+)
+def test_what_is_streamed_is_what_safetensors_would_have_written(
+    tmp_path_factory: pytest.TempPathFactory, rows: int, block: int, types: list[torch.dtype]
+) -> None:
+    folder = tmp_path_factory.mktemp("streamed")
+    tensors = {
+        f"column-{number}": (torch.arange(rows * 3) % 2).to(dtype).view(rows, 3)
+        for number, dtype in enumerate(types)
+    }
+    columns = {
+        name: Column(tensor.dtype, tuple(tensor.shape), torch.split(tensor, block))
+        for name, tensor in tensors.items()
+    }
+    stream_tensors(folder / "streamed", columns, metadata={"round": "1"})
+    loaded = load_file(folder / "streamed")
+    assert loaded.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        assert loaded[name].dtype == tensor.dtype
+        assert loaded[name].equal(tensor)
+    whole = {name: Column.of(tensor) for name, tensor in tensors.items()}
+    stream_tensors(folder / "at once", dict(reversed(whole.items())), metadata={"round": "1"})
+    assert (folder / "streamed").read_bytes() == (folder / "at once").read_bytes()
+
+
+def test_a_round_has_the_bytes_that_safetensors_would_write(tmp_path: Path) -> None:
+    releases = round_of(23)
+    names = ("queries", "prior", "predicted", "source", "release")
+    tensors = {name: getattr(releases, name) for name in names}
+    save(releases, tmp_path / "streamed")
+    save_tensors(tmp_path / "whole", tensors, metadata={"round": "1"})
+    assert (tmp_path / "streamed").read_bytes() == (tmp_path / "whole").read_bytes()
+
+
+@pytest.mark.parametrize("given", [3, 5])
+def test_blocks_that_do_not_add_up_leave_no_file(tmp_path: Path, given: int) -> None:
+    with pytest.raises(ValueError, match=rf"{8 * given + 72} bytes were given, not 104"):
+        stream_tensors(
+            tmp_path / "counts", {"counts": Column(torch.int64, (4,), [torch.arange(given)])}
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_fills_up_while_streaming_is_one_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "round-0001.safetensors"
+    save(round_of(20), path)
+    before, blocks = path.read_bytes(), iter(range(3))
+
+    def full(*_: object) -> None:
+        if next(blocks, None) is None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("dpsd.files.write_block", full)
+    with pytest.raises(RunError, match=r"No space left.*free some space.*intact"):
+        save(round_of(20, start=1), path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
 @pytest.mark.parametrize("when", ["writing", "syncing"])
 def test_a_full_disk_is_one_clear_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
@@ -104,7 +187,7 @@ def test_a_place_that_is_no_folder_is_one_clear_error(tmp_path: Path) -> None:
 def test_releases_survive_the_file(tmp_path: Path) -> None:
     path = tmp_path / "round-0003.safetensors"
     stored = round_of(11, index=3)
-    stored.save(path)
+    save(stored, path)
     loaded = RoundReleases.load(path, index=3)
     assert loaded.index == 3
     assert len(loaded) == 11
@@ -117,7 +200,7 @@ def test_releases_survive_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kept", [0.0, 0.2, 0.99])
 def test_truncated_releases_are_refused(tmp_path: Path, kept: float) -> None:
     path = tmp_path / "round-0001.safetensors"
-    round_of(50).save(path)
+    save(round_of(50), path)
     content = path.read_bytes()
     path.write_bytes(content[: int(kept * len(content))])
     with pytest.raises(RunError, match=r"releases .*round-0001\.safetensors cannot be read"):
@@ -181,11 +264,22 @@ def test_rounds_given_at_once_have_equal_shares() -> None:
     torch.testing.assert_close(batch.shares, torch.full((4, 3), 1 / 3))
 
 
+def test_a_file_that_was_cut_off_while_it_is_learned_from_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "round-0001.safetensors"
+    save(round_of(50), path)
+    loaded = RoundReleases.load(path, index=1)
+    assert loaded.images(torch.tensor([3, 49, 7])).equal(loaded.queries[[3, 49, 7]])
+    with path.open("rb+") as file:
+        file.truncate(path.stat().st_size - 51)  # all sources, and a pixel of the last query
+    with pytest.raises(RunError, match=r"releases .* cannot be read: it was cut off"):
+        list(Replay([loaded]).batches(torch.arange(50), batch_size=50))
+
+
 def test_what_is_stored_is_read_the_same_when_it_is_mapped_anew(tmp_path: Path) -> None:
     stored, in_memory = [], []
     for index, (count, start) in enumerate(((300, 0), (500, 300)), start=1):
         part = round_of(count, index=index, start=start)
-        part.save(tmp_path / f"{index}.safetensors")
+        save(part, tmp_path / f"{index}.safetensors")
         stored.append(RoundReleases.load(tmp_path / f"{index}.safetensors", index=index))
         in_memory.append(part)
     rows = torch.randint(800, (1_300,), generator=torch.Generator().manual_seed(0))

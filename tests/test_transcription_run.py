@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import pickletools
 import warnings
@@ -30,10 +31,13 @@ from dpsd import (
     Run,
     RunError,
     Teacher,
+    queries,
 )
+from dpsd.errors import WriteError
 from dpsd.locks import LOCK_FILE
 from dpsd.privacy.accounting import Exposure
 from dpsd.privacy.ledger import Ledger
+from dpsd.queries import Spool
 from dpsd.releases import Replay, RoundReleases
 from dpsd.runs import file_hash
 from dpsd.teachers import CallableTeacher
@@ -428,6 +432,90 @@ def test_a_place_that_holds_something_is_refused(
     with pytest.raises(RunError, match="is a file" if content == "file" else "already holds"):
         transcribe(teacher, out)
     assert answering.shown == []
+
+
+def test_a_disk_that_fills_up_while_queries_are_made_costs_nothing(
+    teacher: Teacher, answering: Answering, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transcribe(teacher, tmp_path / "peace")
+    answering.forget()
+    blocks = iter(range(3))  # two sources fill the first round; the third block is of the second
+    write_block = queries.write_block
+
+    def write(*arguments: Any) -> None:
+        if next(blocks, None) is None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write_block(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(queries, "write_block", write)
+        with pytest.raises(WriteError, match="No space left"):
+            transcribe(teacher, tmp_path / "full")
+    assert len(answering.shown) == 96
+    assert Ledger(tmp_path / "full" / "ledger.jsonl").exposure().round == 1
+    run = dpsd.resume(tmp_path / "full", teacher)
+    assert run.certificate.events["teacher"] == 3 * 96
+    assert_same_bits(tmp_path / "peace", tmp_path / "full")
+
+
+def test_what_a_crash_left_half_written_is_removed_and_troubles_nobody(
+    teacher: Teacher, tmp_path: Path
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        transcribe(teacher, tmp_path, observer=FailsIn("synthesis", 2))
+    left = [
+        tmp_path / "releases" / ".round-0002.safetensors.part",
+        tmp_path / "releases" / ".spool1234.part",
+        tmp_path / ".checkpoint.safetensors.part",
+    ]
+    for path in left:
+        path.write_bytes(b"cut off")
+    assert dpsd.RunDirectory.open(tmp_path).certify().events["round"] == 1
+    assert all(path.exists() for path in left)
+    run = dpsd.resume(tmp_path, teacher)
+    assert run.directory.certify() == run.certificate
+    assert not any(path.exists() for path in left)
+
+
+def test_all_queries_are_made_and_counted_before_the_first_is_asked(
+    teacher: Teacher, answering: Answering, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However small the pieces that they are made, read and asked in."""
+    happened: list[str] = []
+    append, reserve = Spool.append, Ledger.reserve
+    monkeypatch.setattr(
+        Spool, "append", lambda *a: (happened.append("made"), append(*a))[-1], raising=True
+    )
+    monkeypatch.setattr(
+        Ledger, "reserve", lambda *a, **k: (happened.append("reserved"), reserve(*a, **k))[-1]
+    )
+    monkeypatch.setattr("dpsd.teachers.base._MOST_SCORES", 10 * CLASSES)  # ten at a time
+    answering.misbehave = lambda number, scores: happened.append("asked")
+    transcribe(teacher, tmp_path, rounds=1)
+    assert happened == ["made", "made", "reserved", *["asked"] * 10]
+
+
+def test_batches_that_nobody_chose_suit_the_images(answering: Answering, tmp_path: Path) -> None:
+    large = CallableTeacher(
+        lambda images: images.mean((2, 3)), input_shape=(3, 72, 96), scores="logits", name="large"
+    )
+    few = {"rounds": 1, "queries": 8, "student_steps": 1, "generator_steps": 0}
+    for name, chosen in (("open", {}), ("chosen", {"batch_size": 30})):
+        dpsd.transcribe(
+            large,
+            mechanism=RandomizedResponse(noise=NOISE),
+            budget=BUDGET,
+            out=tmp_path / name,
+            student="lenet5",
+            recipe=Recipe(**few, **chosen),
+            observer=Listens(),
+        )
+    # 256 images of 64x64 pixels have as many as 151 of these.
+    recorded = [dpsd.RunDirectory.open(tmp_path / name).config() for name in ("open", "chosen")]
+    assert [config.batch_size for config in recorded] == [151, 30]
+    assert [config.generator_batch_size for config in recorded] == [151, 151]
+    assert Recipe.suited_to(large).batch_size == 151
+    assert Recipe.suited_to(teacher_of(answering)).batch_size == 256
 
 
 def test_resuming_where_there_is_no_run_is_refused(teacher: Teacher, tmp_path: Path) -> None:

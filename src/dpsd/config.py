@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -47,6 +48,13 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+RecipeT = TypeVar("RecipeT", bound="Recipe")
+
+
+#: Settings that suit images of up to this many pixels; of larger ones, a step sees fewer.
+_SIZED = ("batch_size", "generator_batch_size")
+_SMALL_IMAGE = 64 * 64
 
 
 class Settings(BaseModel):
@@ -143,10 +151,17 @@ class Recipe(Settings):
     augment: Augmentation = Field(
         "none", description="Moves of the queries as the student learns: none, shift, shift-flip."
     )
-    batch_size: int = Field(256, ge=2, description="Images in a training step of the student.")
+    batch_size: int = Field(
+        256,
+        ge=2,
+        description="Images in a training step of the student; if not given, fewer where images "
+        "have more than 64x64 pixels, and as many pixels.",
+    )
     learning_rate: float = Field(5e-3, gt=0, description="Peak learning rate of the student.")
     generator_steps: int = Field(120, ge=0, description="Training steps of the generator a round.")
-    generator_batch_size: int = Field(256, ge=2, description="Images in such a step.")
+    generator_batch_size: int = Field(
+        256, ge=2, description="Images in such a step; if not given, likewise."
+    )
     generator_learning_rate: float = Field(3e-3, gt=0, description="Its learning rate.")
     classification_weight: float = Field(1.0, ge=0, description="Generator: clear classes.")
     balance_weight: float = Field(5.0, ge=0, description="Generator: classes evenly covered.")
@@ -159,9 +174,35 @@ class Recipe(Settings):
     def suited_to(cls, teacher: Teacher, **chosen: Any) -> Recipe:
         """The recipe for one teacher, or for many, with what is ``chosen`` instead of its defaults.
 
-        Answers of an ensemble cost privacy each: few are asked, and read often.
+        Answers of an ensemble cost privacy each: few are asked, and read often. Large images are
+        learned from fewer at a time, see :meth:`for_images`.
         """
-        return cls(**(ENSEMBLE_DEFAULTS | chosen if teacher.members > 1 else chosen))
+        suited = cls(**(ENSEMBLE_DEFAULTS | chosen if teacher.members > 1 else chosen))
+        return suited.for_images(teacher.input_shape)
+
+    def for_images(self: RecipeT, shape: Sequence[int]) -> RecipeT:
+        """The same for images ``(C, H, W)``, in batches that take no more memory than 64x64 ones.
+
+        Batch sizes that were chosen stay as they are.
+
+        >>> Recipe().for_images((3, 224, 224)).batch_size
+        20
+        >>> Recipe(batch_size=64).for_images((3, 224, 224)).batch_size
+        64
+        """
+        pixels = shape[-2] * shape[-1]
+        if pixels <= _SMALL_IMAGE:
+            return self
+        return self.model_copy(
+            update={
+                name: max(2, getattr(self, name) * _SMALL_IMAGE // pixels)
+                for name in self.left_open()
+            }
+        )
+
+    def left_open(self) -> set[str]:
+        """Settings that nobody chose and that the size of the images decides."""
+        return set(_SIZED) - self.model_fields_set
 
     def objective_function(self, *, members: int = 1) -> Objective:
         """The student's objective towards so many teachers."""
@@ -365,13 +406,13 @@ class TranscriptionConfig(Recipe):
         return Recipe(**{name: getattr(self, name) for name in Recipe.model_fields})
 
 
-def to_toml(settings: Settings) -> str:
-    """Settings as TOML; unset ones are left out.
+def to_toml(settings: Settings, *, without: Collection[str] = ()) -> str:
+    """Settings as TOML; unset ones are left out, and those that are to go ``without`` saying.
 
     >>> print(to_toml(Recipe()).splitlines()[0])
     rounds = 8
     """
-    return tomli_w.dumps(settings.model_dump(mode="json", exclude_none=True))
+    return tomli_w.dumps(settings.model_dump(mode="json", exclude_none=True, exclude=set(without)))
 
 
 def read_toml(path: Path) -> dict[str, Any]:

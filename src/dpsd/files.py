@@ -9,15 +9,39 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
+import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
 from dpsd.errors import WriteError
+
+#: How safetensors names the types of numbers.
+_TYPE_NAMES = {
+    torch.bool: "BOOL",
+    torch.uint8: "U8",
+    torch.int8: "I8",
+    torch.int16: "I16",
+    torch.int32: "I32",
+    torch.int64: "I64",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.float32: "F32",
+    torch.float64: "F64",
+}
+
+#: Bytes of a header that the format allows.
+_LONGEST_HEADER = 100_000_000
+
+#: What a file is called until it is whole.
+UNFINISHED = ".part"
 
 
 def write_text(path: Path, text: str) -> None:
@@ -45,6 +69,140 @@ def save_tensors(
         temporary.chmod(0o666 & ~_umask())
 
 
+@dataclass(frozen=True)
+class Column:
+    """A tensor that is written a block of rows at a time, so that it never has to be in memory.
+
+    Args:
+        dtype: of its numbers.
+        shape: of all of it.
+        blocks: its rows, in order.
+    """
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    blocks: Iterable[Tensor]
+
+    @classmethod
+    def of(cls, tensor: Tensor) -> Column:
+        """A tensor that is in memory.
+
+        >>> Column.of(torch.zeros(3, 2)).shape
+        (3, 2)
+        """
+        return cls(tensor.dtype, tuple(tensor.shape), [tensor])
+
+
+def stream_tensors(
+    path: Path, columns: Mapping[str, Column], *, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Replace a safetensors file durably, holding one block of one column in memory at a time.
+
+    The same columns make the same bytes, whatever their blocks.
+
+    Args:
+        path: of the file.
+        columns: by name; at least one.
+        metadata: text that goes with them.
+
+    Raises:
+        WriteError: the disk is full, or the place cannot be written to.
+        ValueError: blocks that do not add up to what their column says.
+
+    >>> import tempfile
+    >>> from safetensors.torch import load_file
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "counts.safetensors"
+    ...     blocks = (torch.arange(start, start + 2) for start in (0, 2))
+    ...     stream_tensors(path, {"counts": Column(torch.int64, (4,), blocks)})
+    ...     load_file(path)["counts"].tolist()
+    [0, 1, 2, 3]
+    """
+    # safetensors' own writer takes whole tensors. They could be mapped from a file, but what is
+    # read through a mapping counts as this process's memory, and older versions copy it besides.
+    # Its format is a length, a header and the numbers; wide ones come first, so all are aligned.
+    names = sorted(columns, key=lambda name: (-columns[name].dtype.itemsize, name))
+    header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
+    end = 0
+    for name in names:
+        column, start = columns[name], end
+        end += column.dtype.itemsize * torch.Size(column.shape).numel()
+        header[name] = {
+            "dtype": _TYPE_NAMES[column.dtype],
+            "shape": column.shape,
+            "data_offsets": [start, end],
+        }
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in names:
+            for block in columns[name].blocks:
+                write_block(file, block.to(columns[name].dtype))
+        if file.tell() != 8 + len(text) + end:
+            raise ValueError(f"{path}: {file.tell()} bytes were given, not {8 + len(text) + end}")
+
+
+def write_block(file: BinaryIO, block: Tensor) -> None:
+    """Write a tensor's numbers, without a copy if they are contiguous."""
+    file.write(block.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+
+
+def read_rows(file: BinaryIO, rows: Tensor, *, shape: Sequence[int], offset: int = 0) -> Tensor:
+    """Some rows of bytes that a file holds one after the other.
+
+    Args:
+        file: open for reading in binary.
+        rows: their numbers, int64 ``(n,)`` from 0, in any order.
+        shape: of a row.
+        offset: where in the file the first row begins, in bytes.
+
+    Returns:
+        uint8 ``(n, *shape)``.
+
+    Raises:
+        OSError: the file cannot be read, or ends before such a row does.
+
+    >>> import io
+    >>> read_rows(io.BytesIO(bytes(range(8))), torch.tensor([2, 0]), shape=(2,)).tolist()
+    [[4, 5], [0, 1]]
+    """
+    found = torch.empty((len(rows), *shape), dtype=torch.uint8)
+    if len(rows) == 0:
+        return found
+    size = torch.Size(shape).numel()
+    target = found.flatten().numpy().data
+    # Neighbours are read at once: while a round is asked, that is all.
+    starts = [0, *((rows.diff() != 1).nonzero().flatten() + 1).tolist()]
+    ends = [*starts[1:], len(rows)]
+    for row, start, end in zip(rows[starts].tolist(), starts, ends, strict=True):
+        file.seek(offset + row * size)
+        part = target[start * size : end * size]
+        # A single read may stop early: at a signal, or at two gigabytes.
+        while part:
+            read = file.readinto(part)  # type: ignore[attr-defined]
+            if not read:
+                raise OSError("it was cut off")
+            part = part[read:]
+    return found
+
+
+def column_offset(path: Path, name: str) -> int:
+    """Where in a safetensors file the numbers of a tensor begin, in bytes.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is no such file.
+        KeyError: it holds no tensor of that name.
+    """
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > _LONGEST_HEADER:
+            raise ValueError("its header is too long")
+        header = json.loads(file.read(length))
+    return 8 + length + int(header[name]["data_offsets"][0])
+
+
 def _umask() -> int:
     current = os.umask(0)
     os.umask(current)
@@ -54,17 +212,31 @@ def _umask() -> int:
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its place once written and flushed to disk."""
-    temporary = path.with_name(f".{path.name}.part")
+    temporary = path.with_name(f".{path.name}{UNFINISHED}")
+    with writing(path):
+        try:
+            temporary.unlink(missing_ok=True)  # what a crash left, or a link to somewhere else
+            yield temporary
+            with temporary.open("rb+") as written:
+                os.fsync(written.fileno())
+            temporary.replace(path)
+            sync_folder(path.parent)
+        except BaseException:  # an interrupted round would leave gigabytes
+            with suppress(OSError):
+                temporary.unlink()
+            raise
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Make one clear error of what a disk may say while ``path`` is written to.
+
+    Raises:
+        WriteError: the disk is full, or the place cannot be written to.
+    """
     try:
-        temporary.unlink(missing_ok=True)  # what a crash left, or a link to somewhere else
-        yield temporary
-        with temporary.open("rb+") as written:
-            os.fsync(written.fileno())
-        temporary.replace(path)
-        sync_folder(path.parent)
+        yield
     except Exception as error:
-        with suppress(OSError):
-            temporary.unlink()
         if isinstance(error, OSError) or type(error).__name__ == "SafetensorError":
             raise WriteError(
                 f"{path} could not be written ({error}); free some space or mend the permissions. "

@@ -20,6 +20,12 @@ from dpsd.distillation.objectives import posterior
 from dpsd.privacy.mechanisms import Mechanism
 from dpsd.releases import RoundReleases
 
+#: Numbers of the double-precision work on priors and likelihoods that are held at once.
+_MOST_NUMBERS = 1 << 20
+
+#: The same where sums are formed, which a partition changes in the last bit.
+_MOST_SUMMED = 1 << 22
+
 
 @dataclass(frozen=True)
 class Agreement:
@@ -62,13 +68,21 @@ class RoundQuality:
 
 
 def assess(releases: RoundReleases, mechanism: Mechanism) -> RoundQuality:
-    """Everything the releases of a round say about how the run is going."""
-    prior = releases.prior.float()
-    classes = prior.shape[-1]
-    evidence = mechanism.log_likelihood(releases.release, prior)
-    scores = mechanism.agreement(releases.release, prior, releases.predicted)
-    denoised = posterior(prior, evidence)
-    right = denoised.gather(-1, releases.predicted.long().unsqueeze(-1)).squeeze(-1)
+    """Everything the releases of a round say about how the run is going.
+
+    The queries themselves are not looked at, and the work is done on some rows at a time.
+    """
+    classes = releases.prior.shape[-1]
+    rows = max(1, _MOST_NUMBERS // classes)
+    columns = (releases.prior, releases.release, releases.predicted)
+    parts = []
+    for half, release, said in zip(*(torch.split(c, rows) for c in columns), strict=True):
+        prior = half.float()
+        likelihood = mechanism.log_likelihood(release, prior)
+        denoised = posterior(prior, likelihood)
+        chance = denoised.gather(-1, said.long().unsqueeze(-1)).squeeze(-1)
+        parts.append((likelihood, mechanism.agreement(release, prior, said), chance))
+    evidence, scores, right = (torch.cat(column) for column in zip(*parts, strict=True))
     surprise, spread = {}, {}
     for source in sorted(set(releases.source.tolist())):
         of_source = releases.source == source
@@ -93,9 +107,12 @@ def class_shares(log_likelihood: Tensor, *, iterations: int = 50) -> Tensor:
     >>> class_shares(torch.tensor([[0.0, -9.0], [-9.0, 0.0], [0.0, -9.0]])).round(decimals=2)
     tensor([0.6700, 0.3300])
     """
-    shares = torch.full((log_likelihood.shape[-1],), 1 / log_likelihood.shape[-1])
+    classes = log_likelihood.shape[-1]
+    shares = torch.full((classes,), 1 / classes)
+    parts = torch.split(log_likelihood, max(1, _MOST_SUMMED // classes))
     for _ in range(iterations):
-        shares = posterior(shares, log_likelihood.float()).mean(0)
+        sums = [posterior(shares, part.float()).sum(0) for part in parts]
+        shares = torch.stack(sums).sum(0) / len(log_likelihood)
     return shares
 
 

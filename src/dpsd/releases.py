@@ -4,7 +4,9 @@ A round's queries, the prior they were asked with, and the mechanism's releases 
 queries come from public sources and the generator, the releases from the mechanism. Queries are
 held as bytes and priors in half precision, and both are fixed *before* the mechanism sees them, so
 what is stored is exactly what was used. Stored rounds are memory-mapped, and mapped anew now and
-then as they are read, so a long history costs address space and hardly any memory.
+then as they are read, and queries are read as they are needed, so a long history costs address
+space and hardly any memory. Nor is a round ever in memory as it is written: :func:`save_releases`
+takes the queries a block at a time.
 
 >>> import torch
 >>> pixels = torch.zeros((6, 1, 8, 8), dtype=torch.uint8)
@@ -19,7 +21,7 @@ then as they are read, so a long history costs address space and hardly any memo
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -28,7 +30,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from dpsd.errors import RunError
-from dpsd.files import save_tensors
+from dpsd.files import Column, column_offset, read_rows, stream_tensors
 
 #: Batches after which what was read is let go of, by mapping the files anew.
 _BATCHES_HELD = 200
@@ -46,6 +48,7 @@ class RoundReleases:
         source: which source made each query, ``(N,)``; an index into the run's sources.
         release: the mechanism's, ``(N, …)``.
         path: the file that all this is mapped from, if it is.
+        offset: where in the file the queries begin, in bytes.
     """
 
     index: int
@@ -55,18 +58,27 @@ class RoundReleases:
     source: Tensor
     release: Tensor
     path: Path | None = None
+    offset: int = 0
 
     def __len__(self) -> int:
         return len(self.queries)
 
-    def save(self, path: Path) -> None:
-        """Write to a safetensors file, whole or not at all."""
-        tensors = {
-            field.name: getattr(self, field.name)
-            for field in fields(self)
-            if field.name not in ("index", "path")
-        }
-        save_tensors(path, tensors, metadata={"round": str(self.index)})
+    def images(self, rows: Tensor) -> Tensor:
+        """Some of the queries, by their row numbers int64 ``(n,)``; uint8 ``(n, C, H, W)``.
+
+        Raises:
+            RunError: the file was cut off or cannot be read.
+        """
+        if self.path is None:
+            return self.queries[rows]
+        # Read, not mapped: scattered through a mapping, a few rows of each block of the file would
+        # count all of it as this process's memory.
+        shape = self.queries.shape[1:]
+        try:
+            with self.path.open("rb", buffering=0) as file:
+                return read_rows(file, rows, shape=shape, offset=self.offset)
+        except OSError as error:
+            raise RunError(f"releases {self.path} cannot be read: {error}") from None
 
     @classmethod
     def load(cls, path: Path, *, index: int) -> RoundReleases:
@@ -76,9 +88,39 @@ class RoundReleases:
             RunError: the file is damaged.
         """
         try:
-            return cls(index=index, path=path, **load_file(path))
-        except (SafetensorError, TypeError, OSError) as error:
+            offset = column_offset(path, "queries")
+            return cls(index=index, path=path, offset=offset, **load_file(path))
+        except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
             raise RunError(f"releases {path} cannot be read: {error}") from None
+
+
+def save_releases(
+    path: Path,
+    *,
+    index: int,
+    queries: Column,
+    prior: Tensor,
+    predicted: Tensor,
+    source: Tensor,
+    release: Tensor,
+) -> None:
+    """Write a round to a safetensors file, whole or not at all.
+
+    Args:
+        path: of the file.
+        index: of the round, from 1.
+        queries: uint8 ``(N, C, H, W)``, in blocks.
+        prior: as in :class:`RoundReleases`, as are those that follow.
+        predicted: ``(N,)``.
+        source: ``(N,)``.
+        release: ``(N, …)``.
+
+    Raises:
+        WriteError: the disk is full, or the place cannot be written to.
+    """
+    small = {"prior": prior, "predicted": predicted, "source": source, "release": release}
+    columns = {name: Column.of(tensor) for name, tensor in small.items()}
+    stream_tensors(path, {"queries": queries, **columns}, metadata={"round": str(index)})
 
 
 @dataclass(frozen=True)
@@ -128,8 +170,8 @@ class Replay:
                 inside = chosen[which == number] - (ends[number] - len(part))
                 if len(inside):
                     shares = self._shares[number].expand(len(inside), -1)
-                    columns = (part.queries, part.prior, part.release)
-                    parts.append((*(column[inside] for column in columns), shares))
+                    columns = (part.prior[inside], part.release[inside], shares)
+                    parts.append((part.images(inside), *columns))
             yield Batch(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
     def _map_anew(self) -> None:

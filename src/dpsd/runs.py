@@ -17,12 +17,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
@@ -30,7 +31,7 @@ from torch import Tensor, nn
 
 from dpsd.config import TranscriptionConfig, read_toml, to_toml
 from dpsd.errors import RunError
-from dpsd.files import save_tensors, write_text
+from dpsd.files import UNFINISHED, Column, save_tensors, write_text
 from dpsd.locks import LOCK_FILE
 from dpsd.models import build_classifier, build_generator
 from dpsd.privacy.accounting import Adjacency
@@ -38,7 +39,8 @@ from dpsd.privacy.certificate import Certificate, certify
 from dpsd.privacy.ledger import Ledger
 from dpsd.privacy.mechanisms import Mechanism
 from dpsd.privacy.teacher_budget import TeacherBudget
-from dpsd.releases import RoundReleases
+from dpsd.queries import Queries, Spool
+from dpsd.releases import RoundReleases, save_releases
 from dpsd.reporting.contact_sheet import image_row, save_image, stack_rows
 from dpsd.teachers import Teacher
 
@@ -222,12 +224,39 @@ class RunDirectory:
             raise RunError(f"{path} is not what the run's ledger names; it was changed or damaged")
         return RoundReleases.load(path, index=round_index)
 
-    def store_releases(self, releases: RoundReleases) -> RoundReleases:
-        """Store a round, commit it in the ledger, and return it as mapped from disk."""
-        path = self.releases_path(releases.index)
-        releases.save(path)
-        self.ledger.commit(round_index=releases.index, sha256=file_hash(path))
-        return RoundReleases.load(path, index=releases.index)
+    def store_releases(self, round_index: int, queries: Queries, release: Tensor) -> RoundReleases:
+        """Store a round, commit it in the ledger, and return it as mapped from disk.
+
+        Args:
+            round_index: from 1.
+            queries: those that were answered.
+            release: the mechanism's, ``(N, …)``.
+
+        Raises:
+            WriteError: the disk is full, or the place cannot be written to.
+        """
+        path = self.releases_path(round_index)
+        shape = (len(queries), *queries.spool.shape)
+        save_releases(
+            path,
+            index=round_index,
+            queries=Column(torch.uint8, shape, queries.blocks()),
+            prior=queries.prior,
+            predicted=queries.predicted,
+            source=queries.source,
+            release=release,
+        )
+        self.ledger.commit(round_index=round_index, sha256=file_hash(path))
+        return RoundReleases.load(path, index=round_index)
+
+    def spool(self, shape: Sequence[int]) -> Spool:
+        """A place on the run's disk for images of a shape ``(C, H, W)`` until they are stored."""
+        return Spool(self.path / "releases", shape)
+
+    def remove_unfinished(self) -> None:
+        """Remove what a crash left of files that were being written; for who plays the run."""
+        for path in self.path.rglob(f".*{UNFINISHED}"):
+            path.unlink()
 
     def save_checkpoint(
         self, round_index: int, *, student: nn.Module, generator: nn.Module, shares: list[float]

@@ -30,6 +30,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +39,17 @@ from torch import Tensor, nn
 
 from dpsd.budgets import budget_of
 from dpsd.config import ENSEMBLE_STUDENT, Recipe, TranscriptionConfig
-from dpsd.distillation.generator import GeneratorTraining, fit_generator, sample_images
+from dpsd.distillation.generator import (
+    GeneratorTraining,
+    fit_generator,
+    image_batches,
+    sample_images,
+)
 from dpsd.distillation.objectives import Marginal
 from dpsd.distillation.polish import agreed, fit_to_agreed, restarted
 from dpsd.distillation.student import StudentTraining, fit_student
 from dpsd.errors import BudgetError, ConfigError, RunError
-from dpsd.execution import Execution
+from dpsd.execution import Execution, inference_batch
 from dpsd.locks import exclusively
 from dpsd.models import build_classifier, build_generator
 from dpsd.privacy.accounting import (
@@ -65,6 +71,7 @@ from dpsd.privacy.mechanisms import (
 from dpsd.privacy.randomness import ReproducibleNoise
 from dpsd.privacy.teacher_budget import TeacherBudget
 from dpsd.quality import RoundQuality, assess, collapse_warning, noise_warning
+from dpsd.queries import Queries, Spool
 from dpsd.releases import Replay, RoundReleases
 from dpsd.reporting.html import write_report
 from dpsd.runs import Run, RunDirectory
@@ -124,6 +131,7 @@ class Transcription:
             return self._run()
 
     def _run(self) -> Run:
+        self.directory.remove_unfinished()
         self._admit()
         finished, shares = self.directory.load_checkpoint(
             student=self.student, generator=self.generator
@@ -204,8 +212,10 @@ class Transcription:
         self.seconds = {}
         releases = self.directory.stored_releases(round_index)
         if releases is None:
-            queries = self.synthesise(round_index)
-            releases = self.directory.store_releases(self.ask(round_index, *queries))
+            with self.directory.spool(self.teacher.input_shape) as spool:
+                queries = self.synthesise(round_index, spool)
+                answered, release = self.ask(round_index, queries)
+                releases = self.directory.store_releases(round_index, answered, release)
         quality = self.remember(releases)
         if warning := collapse_warning(quality, round_index=round_index):
             self.observer.warn(warning)
@@ -232,7 +242,7 @@ class Transcription:
 
     def remember(self, releases: RoundReleases) -> RoundQuality:
         """Add a round's releases to what the student learns from, and say what they tell."""
-        self.mechanism = self.mechanism.informed(releases.release, releases.prior.float())
+        self.mechanism = self.mechanism.informed(releases.release, releases.prior)
         quality = assess(releases, self.mechanism)
         # The other objectives' targets are no likelihood: classes are as far apart in them as the
         # noise leaves them, and an adjustment by the shares would drown them.
@@ -241,8 +251,8 @@ class Transcription:
         self.replay.append(releases, shares=quality.label_shares if is_balanced else None)
         return quality
 
-    def synthesise(self, round_index: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Queries worth asking, the prior to ask with, the student's predictions, and sources."""
+    def synthesise(self, round_index: int, spool: Spool) -> Queries:
+        """Queries worth asking; all that are made go to the spool."""
         asked = self.recipe.queries_in(round_index)
         # Of the first round nothing is known yet, so there is nothing to select by.
         wanted = asked if round_index == 1 else round(asked * self.recipe.selection)
@@ -250,39 +260,45 @@ class Transcription:
         # Nothing is known before the first round: the prior is flat, and the generator is blind.
         exploration = 1.0 if round_index == 1 else self.recipe.exploration
         share = 0.0 if round_index == 1 else self.recipe.generator_share
-        parts: list[tuple[Tensor, ...]] = []
-        found, drawn = 0, 0
+        # Made once: small pieces among large ones that come and go would keep memory from going.
+        queries = Queries.empty(spool, wanted, classes=self.teacher.num_classes)
+        doubt = torch.empty(wanted)
+        found = 0
+        batch = inference_batch(spool.shape)
         with self._phase("synthesis", total=wanted, round_index=round_index) as advance:
-            while found < wanted and drawn < _PATIENCE * wanted:
-                count = wanted - found
-                queries, source = self._draw(count, generator_share=share, random=random)
-                logits = self.execution.predict(self.student, queries).cpu()
-                prior = (logits / self.recipe.prior_temperature).softmax(-1)
-                doubt = torch.special.entr(prior).sum(-1)
+            while found < wanted and len(spool) < _PATIENCE * wanted:
+                first, count = len(spool), wanted - found
+                source = self._draw(count, generator_share=share, random=random, spool=spool)
                 explored = torch.rand((count, 1), generator=random) < exploration
-                prior = torch.where(explored, _flat(prior, random), prior).half()
-                worth = self.mechanism.needs_answer(prior.float())
-                part = (queries, prior, logits.argmax(-1).to(torch.int32), source, doubt)
-                parts.append(tuple(column[worth] for column in part))
-                drawn += count
-                found += int(worth.sum())
-                advance(int(worth.sum()))
-        *columns, doubt = (torch.cat(column) for column in zip(*parts, strict=True))
-        if len(doubt) > asked:
-            chosen = _doubtful(doubt, asked, random)
-            columns = [column[chosen] for column in columns]
-        queries, prior, predicted, source = columns
+                for some in torch.split(torch.arange(count), batch):
+                    logits = self.execution.predict(self.student, spool[first + some]).cpu()
+                    prior = (logits / self.recipe.prior_temperature).softmax(-1)
+                    unsure = torch.special.entr(prior).sum(-1)
+                    prior = torch.where(explored[some], _flat(prior, random), prior).half()
+                    worth = self.mechanism.needs_answer(prior.float())
+                    kept = slice(found, found + int(worth.sum()))
+                    queries.rows[kept] = (first + some)[worth]
+                    queries.prior[kept] = prior[worth]
+                    queries.predicted[kept] = logits.argmax(-1).to(torch.int32)[worth]
+                    queries.source[kept] = source[some][worth]
+                    doubt[kept] = unsure[worth]
+                    advance(kept.stop - found)
+                    found = kept.stop
+        queries = queries.only(slice(found))
+        if len(queries) > asked:
+            queries = queries.only(_doubtful(doubt[:found], asked, random))
         if len(queries) == 0:
             raise RunError(
                 f"round {round_index}: no query needs an answer, as the student is sure of all; "
                 "raise exploration or prior_temperature, or ask for fewer rounds"
             )
-        return queries, prior, predicted, source
+        return queries
 
-    def ask(
-        self, round_index: int, queries: Tensor, prior: Tensor, predicted: Tensor, source: Tensor
-    ) -> RoundReleases:
-        """The teacher answers every query once; only what the mechanism releases goes on."""
+    def ask(self, round_index: int, queries: Queries) -> tuple[Queries, Tensor]:
+        """The teacher answers every query once; only what the mechanism releases goes on.
+
+        Returns the queries that were answered, and the releases.
+        """
         mechanism = self.mechanism.with_noise(self.mechanism.noise.for_round(round_index))
         if self.budget is not None:
             self.budget.reserve(
@@ -301,11 +317,13 @@ class Transcription:
         released: list[Tensor] = []
         size = self.teacher.query_batch
         with self._phase("teacher", total=len(queries), round_index=round_index) as advance:
-            for number, start in enumerate(range(0, len(queries), size)):
-                batch = slice(start, start + size)
-                images = self.execution.images(queries[batch])
+            batches = zip(
+                torch.split(queries.rows, size), torch.split(queries.prior, size), strict=True
+            )
+            for number, (rows, prior) in enumerate(batches):
+                images = self.execution.images(queries.spool[rows])
                 answers = self.teacher.ask(images, query_batch=number)
-                known = prior[batch].to(images.device).float()
+                known = prior.to(images.device).float()
                 released.append(mechanism.privatize(answers, known).cpu())
                 advance(len(images))
         release = torch.cat(released)
@@ -317,17 +335,7 @@ class Transcription:
                 "asked at once for a share of them to be one; start a new run with a lower "
                 "consensus, more queries, or without the test"
             )
-        columns = (queries, prior, predicted, source, release)
-        if not answered.all():  # else a million queries would be copied for nothing
-            queries, prior, predicted, source, release = (column[answered] for column in columns)
-        return RoundReleases(
-            index=round_index,
-            queries=queries,
-            prior=prior,
-            predicted=predicted,
-            source=source,
-            release=release,
-        )
+        return queries.only(answered), release[answered]
 
     def teach_student(self, student: nn.Module, round_index: int, *, attempt: int = 0) -> float:
         """A student learns from the new releases and from earlier ones again."""
@@ -372,9 +380,12 @@ class Transcription:
             self.teach_student(students[-1], round_index, attempt=attempt)
         random = stream(recipe.seed, round_index, "polish")
         share = recipe.generator_share if round_index > 1 else 0.0  # it has learned nothing before
-        images, _ = self._draw(_UNLABELLED, generator_share=share, random=random)
         steps = recipe.polish_steps
-        with self._phase("polish", total=steps, round_index=round_index) as advance:
+        with (
+            self.directory.spool(self.teacher.input_shape) as images,
+            self._phase("polish", total=steps, round_index=round_index) as advance,
+        ):
+            self._draw(_UNLABELLED, generator_share=share, random=random, spool=images)
             fit_to_agreed(
                 self.student,
                 images,
@@ -409,28 +420,29 @@ class Transcription:
             )
 
     def _draw(
-        self, count: int, *, generator_share: float, random: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """Queries from the public sources and the generator; its source number is the last."""
+        self, count: int, *, generator_share: float, random: torch.Generator, spool: Spool
+    ) -> Tensor:
+        """Spool queries from the public sources and the generator, whose number is the last.
+
+        Returns the number of each one's source, uint8 ``(count,)``.
+        """
         generated = round(count * generator_share) if self.sources.sources else count
-        parts = []
-        if count > generated:
-            parts.append(self.sources.sample(count - generated, generator=random))
-        if generated:
-            made = sample_images(
-                self.generator,
-                generated,
-                shape=self.teacher.input_shape,
-                execution=self.execution,
-                random=random,
-            )
-            own = torch.full((generated,), len(self.sources.sources), dtype=torch.uint8)
-            parts.append((made, own))
-        # One part alone is handed on as it is: a million queries would be copied for nothing.
-        if len(parts) == 1:
-            return parts[0]
-        queries, source = zip(*parts, strict=True)
-        return torch.cat(queries), torch.cat(source)
+        made = image_batches(
+            self.generator,
+            generated,
+            shape=self.teacher.input_shape,
+            execution=self.execution,
+            random=random,
+        )
+        own = len(self.sources.sources)
+        source = []
+        for images, number in chain(
+            self.sources.blocks(count - generated, generator=random),
+            ((images, own) for images in made),
+        ):
+            spool.append(images)
+            source.append(torch.full((len(images),), number, dtype=torch.uint8))
+        return torch.cat(source)
 
     def _samples(self) -> Tensor:
         """Some of the generator's images, from the same noise in every round."""
@@ -503,6 +515,7 @@ def transcribe(
         rounds: overrides the recipe's.
         queries: in a round; overrides the recipe's.
         recipe: everything else; by default what suits the teacher, see :meth:`Recipe.suited_to`.
+            Batch sizes that it leaves open suit the images, see :meth:`Recipe.for_images`.
         cap: what all runs of this teacher together may spend.
         budget_file: where the teacher's budget is kept; see :mod:`dpsd.budgets`.
         observer: is told how it goes.
@@ -524,7 +537,7 @@ def transcribe(
         if not isinstance(value, kind):
             hint = "; load it with dpsd.load_teacher" if kind is Teacher else ""
             raise ConfigError(f"{name} must be a dpsd.{kind.__name__}, not {value!r}{hint}")
-    recipe = recipe or Recipe.suited_to(teacher)
+    recipe = (recipe or Recipe.suited_to(teacher)).for_images(teacher.input_shape)
     changed = {"rounds": rounds, "queries": queries}
     changed = {name: value for name, value in changed.items() if value is not None}
     recipe = Recipe(**{**recipe.model_dump(), **changed})
@@ -557,6 +570,7 @@ def start(
     observer: Observer | None = None,
 ) -> Run:
     """Start a run from a configuration; :func:`transcribe` is the friendlier way in."""
+    config = config.for_images(teacher.input_shape)
     mechanism = mechanism or config.mechanism(members=teacher.members)
     calibrated = _calibrated(mechanism, config, teacher)
     # What makes no sense is refused before anything is written or spent.

@@ -64,6 +64,12 @@ def test_printed_configuration_reads_back_the_same(invoke: Invoke, tmp_path: Pat
     assert config.candidates == 3
 
 
+def test_what_the_images_decide_is_printed_only_if_it_was_chosen(invoke: Invoke) -> None:
+    printed = invoke("transcribe", "teacher", "--epsilon", 1, "--batch-size", 64, "--print-config")
+    assert "\nbatch_size = 64\n" in printed.stdout
+    assert "generator_batch_size" not in printed.stdout
+
+
 def test_flags_override_the_file_and_defaults_do_not(invoke: Invoke, tmp_path: Path) -> None:
     path = tmp_path / "settings.toml"
     path.write_text('teacher = "there"\nepsilon = 3.0\nrounds = 5\nqueries = 70\n')

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 import dpsd
-from dpsd import files
+from dpsd import files, queries
 from dpsd.errors import DpsdError
 from dpsd.privacy.ledger import Ledger
 from dpsd.privacy.teacher_budget import TeacherBudget
@@ -102,6 +102,8 @@ class Place:
     def check_finished(self, expected: bytes) -> None:
         self.check()
         assert self.student() == expected, "another student than without the interruption"
+        left = [path.name for path in self.run.rglob("*.part")]
+        assert not left, f"{left} left behind"
         stored = json.loads((self.run / "certificate.json").read_text())
         computed = dpsd.RunDirectory.open(self.run).certify()
         assert computed.difference(json.dumps(stored, indent=2)) is None, "another certificate"
@@ -166,6 +168,9 @@ class Faults:
         os.fsync = guarded(fsync)  # type: ignore[assignment]
         os.replace = guarded(replace)  # type: ignore[assignment]
         files.save_file = guarded(save_file)  # type: ignore[assignment]
+        # A round's file, and the queries that wait for their answers.
+        files.write_block = guarded(files.write_block)  # type: ignore[assignment]
+        queries.write_block = guarded(queries.write_block)  # type: ignore[assignment]
         sys.addaudithook(self.hear)
 
     def hear(self, event: str, arguments: tuple[object, ...]) -> None:

@@ -55,6 +55,19 @@ def test_large_images(name: str) -> None:
     build_classifier(name, input_shape=(3, 224, 224), num_classes=3, seed=0)
 
 
+@pytest.mark.parametrize(
+    ("name", "weights"),
+    [("resnet18", 11_689_512), ("resnet34", 21_797_672), ("resnet50", 25_557_032)],
+)
+def test_large_residual_networks_have_the_structure_of_torchvision(name: str, weights: int) -> None:
+    """By its documented numbers of weights, and a map of seven by seven at the end."""
+    model = build_classifier(name, input_shape=(3, 224, 224), num_classes=1000, seed=0)
+    assert sum(weight.numel() for weight in model.parameters()) == weights
+    features = torch.nn.Sequential(*list(model.children())[:2]).eval()
+    with torch.no_grad():
+        assert features(torch.rand(1, 3, 224, 224)).shape[2:] == (7, 7)
+
+
 @pytest.mark.parametrize("shape", [(1, 9, 13), (2, 65, 31), (3, 100, 70)])
 @pytest.mark.parametrize("name", ["cnn", "lenet5", "mobilenetv2", "resnet8", "vgg11"])
 def test_odd_and_oblong_images(name: str, shape: Shape) -> None:

@@ -159,6 +159,23 @@ def test_likelihood_is_the_definition(kind: type[NoisySum], seal_classes: Seal) 
 
 
 @SUMS
+def test_disagreement_is_the_same_from_parts(
+    kind: type[NoisySum], seal_classes: Seal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mechanism = kind(noise_multiplier=2.0, teachers=TEACHERS, noise=ReproducibleNoise(seed=3))
+    said = torch.randint(0, CLASSES, (TEACHERS, 41), generator=torch.Generator().manual_seed(0))
+    prior = PRIOR.expand(41, -1).half()
+    release = mechanism.privatize(seal_classes(said, CLASSES), prior.float())
+    whole = mechanism.informed(release, prior).disagreement
+    monkeypatch.setattr("dpsd.privacy.mechanisms._MOST_RELEASED", 6 * CLASSES)
+    parts = mechanism.informed(release, prior).disagreement
+    assert whole is not None
+    assert parts is not None
+    torch.testing.assert_close(parts.agreement, whole.agreement)
+    assert parts.spread == pytest.approx(whole.spread)
+
+
+@SUMS
 def test_disagreement_is_estimated_from_releases(kind: type[NoisySum], seal_classes: Seal) -> None:
     """Teachers that agree by 80 % on one class and by 50 % on another are told apart."""
     random = torch.Generator().manual_seed(0)

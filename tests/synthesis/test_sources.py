@@ -213,6 +213,33 @@ def test_apportioned_numbers_are_fair(count: int, weights: list[float]) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("shape", "size"), [((1, 28, 28), 256), ((3, 64, 64), 256), ((3, 224, 224), 20)]
+)
+def test_large_images_are_made_fewer_at_a_time(shape: tuple[int, int, int], size: int) -> None:
+    class Counted(Plain):
+        def _chunk(self, count: int, generator: torch.Generator) -> torch.Tensor:
+            counts.append(count)
+            return super()._chunk(count, generator)
+
+    counts: list[int] = []
+    source = Counted(0.5)
+    source.shape = shape
+    assert len(source.pixels(2 * size + 1, generator=seeded())) == 2 * size + 1
+    assert counts == [size, size, 1]
+
+
+@pytest.mark.parametrize("count", [0, 1, 5000, 9000])
+def test_blocks_are_the_sample_in_pieces(count: int) -> None:
+    mixture = build_mixture(["noise", "crops"], (1, 8, 8))
+    images, source = mixture.sample(count, generator=seeded())
+    blocks = list(mixture.blocks(count, generator=seeded()))
+    assert all(0 < len(block) <= 16 * CHUNK for block, _ in blocks)
+    assert torch.cat([images[:0], *(block for block, _ in blocks)]).equal(images)
+    numbers = [number for block, number in blocks for _ in range(len(block))]
+    assert source.tolist() == numbers
+
+
 class Plain(Source):
     """Images of one grey."""
 

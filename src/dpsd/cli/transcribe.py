@@ -111,7 +111,8 @@ def _transcribe(
             raise ConfigError("say where to write the run with --out, or --resume a run")
         directory = out or Path()
     if print_config:
-        say(to_toml(settings).rstrip())
+        # What the images decide is left open: the teacher, which knows their size, is not loaded.
+        say(to_toml(settings, without=settings.left_open()).rstrip())
         return
     if settings.reproducible_noise is not None:
         warn(NOT_PRIVATE)
@@ -154,6 +155,7 @@ def _played(
     """The run from here to its end; what stops it on the way is told with how to go on."""
     done = 0 if is_new else len(RunDirectory.open(path).metrics())
     loaded = settings.load_teacher()
+    settings = settings.for_images(loaded.input_shape) if is_new else settings
     # A run may be evaluated and continued from another folder: paths must hold there too.
     settings = settings.model_copy(
         update={

@@ -77,22 +77,40 @@ def sample_images(
     execution: Execution,
     random: torch.Generator,
 ) -> Tensor:
-    """``count`` generated images of that shape, as uint8 ``(count, C, H, W)`` on the CPU.
+    """``count`` generated images of that shape, as uint8 ``(count, C, H, W)`` on the CPU."""
+    made = torch.empty((count, *shape), dtype=torch.uint8)
+    batches = image_batches(generator, count, shape=shape, execution=execution, random=random)
+    for part, batch in zip(torch.split(made, inference_batch(shape)), batches, strict=False):
+        part.copy_(batch)
+    return made
+
+
+def image_batches(
+    generator: nn.Module,
+    count: int,
+    *,
+    shape: Sequence[int],
+    execution: Execution,
+    random: torch.Generator,
+) -> Iterator[Tensor]:
+    """``count`` generated images, a batch of uint8 ``(n, C, H, W)`` at a time, on the CPU.
 
     The generator stays in train mode: its BatchNorm then sees each batch as it did in training,
     which is what it was fitted to. Its running statistics are left alone, so that a generator is
     the same whether or not it was sampled from.
     """
-    generator.train()
-    made = torch.empty((count, *shape), dtype=torch.uint8)
-    with torch.inference_mode(), _kept_buffers(generator):
-        for part in torch.split(made, inference_batch(shape)):
+    size = inference_batch(shape)
+    for start in range(0, count, size):
+        wanted = min(size, count - start)
+        generator.train()
+        # Left before each batch is handed out: what the receiver does is no inference of ours.
+        with torch.inference_mode(), _kept_buffers(generator):
             # A batch of one has no statistics; two are made and one is kept.
-            noise = latent(generator, max(2, len(part)), random).to(execution.device)
+            noise = latent(generator, max(2, wanted), random).to(execution.device)
             with execution.autocast():
-                images = generator(noise)[: len(part)]
-            part.copy_(to_pixels(images.float()))
-    return made
+                images = generator(noise)[:wanted]
+            made = to_pixels(images.float()).cpu()
+        yield made
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +21,19 @@ from torch import Tensor, nn
 
 from dpsd.augmentation import Augmentation, augment_images
 from dpsd.distillation.student import one_cycle
-from dpsd.execution import Execution
+from dpsd.execution import Execution, inference_batch
+
+
+class Images(Protocol):
+    """Rows of images, wherever they are: a tensor, or a spool on disk."""
+
+    @property
+    def shape(self) -> Sequence[int]:
+        """Of an image, or of all."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Tensor, /) -> Tensor: ...
 
 
 def restarted(student: nn.Module, *, seed: int) -> nn.Module:
@@ -39,16 +52,19 @@ def restarted(student: nn.Module, *, seed: int) -> nn.Module:
     return fresh
 
 
-def agreed(students: Sequence[nn.Module], images: Tensor, execution: Execution) -> Tensor:
+def agreed(students: Sequence[nn.Module], images: Images, execution: Execution) -> Tensor:
     """The mean of the students' predictions, ``(N, K)`` probabilities on the CPU."""
-    total = sum(execution.predict(student, images).softmax(-1).cpu() for student in students)
-    assert isinstance(total, Tensor)
-    return total / len(students)
+    means = []
+    for rows in torch.split(torch.arange(len(images)), inference_batch(images.shape)):
+        batch = images[rows]
+        each = [execution.predict(student, batch).softmax(-1).cpu() for student in students]
+        means.append(torch.stack(each).mean(0))
+    return torch.cat(means)
 
 
 def fit_to_agreed(
     student: nn.Module,
-    images: Tensor,
+    images: Images,
     target: Tensor,
     *,
     steps: int,
@@ -63,7 +79,7 @@ def fit_to_agreed(
 
     Args:
         student: trained in place.
-        images: uint8 ``(N, C, H, W)``.
+        images: uint8 ``(N, C, H, W)``, in memory or in a spool.
         target: ``(N, K)`` probabilities.
         steps: training steps.
         batch_size: images in each.

@@ -16,6 +16,7 @@ post-processing, free of privacy.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -82,27 +83,47 @@ class Disagreement:
         constant = 0.5 * seen.dimensions * math.log(2 * math.pi * variance)
         return -self._distance(seen) / (2 * variance) - constant
 
-    def fitted(self, seen: Projections, *, iterations: int = 20) -> Disagreement:
-        """The estimate from these releases, by expectation-maximisation from this one."""
+    def fitted(
+        self, parts: Callable[[], Iterable[Projections]], *, iterations: int = 20
+    ) -> Disagreement:
+        """The estimate from releases, by expectation-maximisation from this one.
+
+        Args:
+            parts: makes the releases' projections, some rows at a time; called again and again, as
+                all of them may be more than memory holds.
+            iterations: of expectation and maximisation.
+        """
         current = self
         classes = len(self.agreement)
         shares = torch.full((classes,), 1 / classes, dtype=torch.float64)
-        # One teacher of class c adds `u`, one that disagrees adds `v` on average.
-        others = classes - 1
-        u_v = (seen.cross - seen.own) / others
-        v_v = (seen.total - 2 * seen.cross + seen.own) / others**2
-        r_v = (seen.seen.sum(-1, keepdim=True) - seen.seen) / others
         for _ in range(iterations):
-            belief = (shares.log() + current.log_likelihood(seen)).softmax(-1)
-            shares = belief.mean(0).clamp_min(1e-6)
-            along = (belief * (seen.seen - r_v - u_v + v_v)).sum(0)
-            length = (belief * (seen.own - 2 * u_v + v_v)).sum(0)
+            believed, along, length = torch.zeros((3, classes), dtype=torch.float64)
+            rows = 0
+            for seen in parts():
+                belief = current._belief(seen, shares)
+                # One teacher of class c adds `u`, one that disagrees adds `v` on average.
+                others = classes - 1
+                u_v = (seen.cross - seen.own) / others
+                v_v = (seen.total - 2 * seen.cross + seen.own) / others**2
+                r_v = (seen.seen.sum(-1, keepdim=True) - seen.seen) / others
+                believed += belief.sum(0)
+                along += (belief * (seen.seen - r_v - u_v + v_v)).sum(0)
+                length += (belief * (seen.own - 2 * u_v + v_v)).sum(0)
+                rows += len(belief)
             agreement = (along / length.clamp_min(1e-12)).clamp(1.05 / classes, 1.0)
-            current = Disagreement(agreement=agreement, spread=current.spread)
-            left = (belief * current._distance(seen)).sum(-1).mean() / seen.dimensions
-            spread = math.sqrt(max(float(left) - seen.variance, 1e-6))
+            moved = Disagreement(agreement=agreement, spread=current.spread)
+            left = 0.0
+            for seen in parts():
+                belief = current._belief(seen, shares)
+                left += float((belief * moved._distance(seen)).sum(-1).sum())
+            shares = (believed / rows).clamp_min(1e-6)
+            spread = math.sqrt(max(left / rows / seen.dimensions - seen.variance, 1e-6))
             current = Disagreement(agreement=agreement, spread=spread)
         return current
+
+    def _belief(self, seen: Projections, shares: Tensor) -> Tensor:
+        """The chance that most teachers say each class, ``(N, K)``, if ``shares`` of all do."""
+        return (shares.log() + self.log_likelihood(seen)).softmax(-1)
 
     def _distance(self, seen: Projections) -> Tensor:
         """Squared distance of each release from the mean under each class, ``(N, K)``."""

@@ -49,6 +49,9 @@ _GRID_BITS = 12
 #: Numbers in the gradients of all classes that are held at once.
 _MOST_GRADIENTS = 1 << 23
 
+#: Numbers of releases in double precision that are held at once.
+_MOST_RELEASED = 1 << 22
+
 
 class Scaling(str, Enum):
     """How a gradient is brought to a bounded norm before noise is added."""
@@ -141,7 +144,10 @@ class Mechanism(ABC):
         return self
 
     def informed(self, release: Tensor, prior: Tensor) -> Mechanism:
-        """A copy that knows what these releases say about how much teachers disagree."""
+        """A copy that knows what these releases say about how much teachers disagree.
+
+        ``prior`` comes as it is stored, in half precision.
+        """
         return self
 
     def needs_answer(self, prior: Tensor) -> Tensor:
@@ -555,7 +561,10 @@ class NoisySum(GaussianNoise):
 
     def informed(self, release: Tensor, prior: Tensor) -> NoisySum:
         start = Disagreement.assumed(prior.shape[-1])
-        return replace(self, disagreement=start.fitted(self._projections(release, prior)))
+        rows = max(1, _MOST_RELEASED // prior.shape[-1])
+        parts = list(zip(torch.split(release, rows), torch.split(prior, rows), strict=True))
+        fitted = start.fitted(lambda: (self._projections(*part) for part in parts))
+        return replace(self, disagreement=fitted)
 
     def agreement(self, release: Tensor, prior: Tensor, predicted: Tensor) -> Tensor:
         """The share of teachers that say the predicted class, estimated without bias."""

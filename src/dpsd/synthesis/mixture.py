@@ -9,21 +9,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from dpsd.distillation.generator import to_pixels
 from dpsd.errors import ConfigError, UnknownNameError
-from dpsd.synthesis.sources import CHUNK, SOURCES, Folder, Shape, Source
+from dpsd.synthesis.sources import SOURCES, Folder, Shape, Source, chunk_size
 
 #: Instead of sources: the generator makes all queries, from the first on.
 NO_SOURCE = "none"
 
-#: Images held as floats at once: as bytes they take a quarter of the memory.
-_BLOCK = 16 * CHUNK
+#: Chunks of images that are shuffled together, as many as are in memory at once.
+_CHUNKS = 16
 
 
 class Mixture:
@@ -41,15 +40,21 @@ class Mixture:
 
     def sample(self, count: int, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Queries as bytes ``(count, C, H, W)``, and the source of each, uint8 ``(count,)``."""
-        counts = apportion(count, self.shares)
-        images = [
-            to_pixels(source.sample(min(_BLOCK, part - start), generator=generator))
-            for source, part in zip(self.sources, counts, strict=True)
-            for start in range(0, max(1, part), _BLOCK)
-        ]
-        return torch.cat(images), torch.repeat_interleave(
-            torch.arange(len(counts), dtype=torch.uint8), torch.tensor(counts)
+        made = list(self.blocks(count, generator=generator))
+        images = [torch.empty((0, *self.sources[0].shape), dtype=torch.uint8)]
+        source = torch.tensor([number for _, number in made], dtype=torch.uint8)
+        return torch.cat(images + [block for block, _ in made]), torch.repeat_interleave(
+            source, torch.tensor([len(block) for block, _ in made], dtype=torch.long)
         )
+
+    def blocks(self, count: int, *, generator: torch.Generator) -> Iterator[tuple[Tensor, int]]:
+        """The same queries, bytes ``(n, C, H, W)``, a block at a time with its source's number."""
+        for number, (source, part) in enumerate(
+            zip(self.sources, apportion(count, self.shares), strict=True)
+        ):
+            size = _CHUNKS * chunk_size(source.shape)
+            for start in range(0, part, size):
+                yield source.pixels(min(size, part - start), generator=generator), number
 
     def adapted(
         self, surprise: Mapping[int, float], spread: Mapping[int, float], *, floor: float = 0.1
@@ -108,5 +113,6 @@ def apportion(count: int, shares: Sequence[float]) -> list[int]:
     [5, 3, 2]
     """
     ends = [round(count * sum(shares[: index + 1])) for index in range(len(shares))]
-    ends[-1] = count
+    if ends:
+        ends[-1] = count
     return [end - start for start, end in zip([0, *ends], ends, strict=False)]

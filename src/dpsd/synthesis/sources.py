@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from dpsd.distillation.generator import to_pixels
 from dpsd.errors import ConfigError, DataError
 
 Shape = tuple[int, int, int]
@@ -31,6 +32,9 @@ Shape = tuple[int, int, int]
 #: Images made in one vectorised step; what a step draws once (cells a side, a photograph) varies
 #: from one to the next.
 CHUNK = 256
+
+#: Numbers in such a step, at most: of large images fewer are made at once.
+_MOST_NUMBERS = CHUNK * 3 * 64 * 64
 
 _IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff"}
 
@@ -50,13 +54,23 @@ class Source(ABC):
 
     def sample(self, count: int, *, generator: torch.Generator) -> Tensor:
         """``count`` images, float32 ``(count, channels, height, width)`` in [0, 1]."""
-        chunks = [
-            self._chunk(min(CHUNK, count - start), generator) for start in range(0, count, CHUNK)
-        ]
-        if not chunks:
-            return torch.zeros((0, *self.shape))
-        # Shuffled, because what a chunk shares must not become what a training batch shares.
-        return torch.cat(chunks)[torch.randperm(count, generator=generator)]
+        return self._shuffled(list(self._chunks(count, generator)), generator)
+
+    def pixels(self, count: int, *, generator: torch.Generator) -> Tensor:
+        """The same images as bytes, uint8, which take a quarter of the memory."""
+        return self._shuffled([to_pixels(c) for c in self._chunks(count, generator)], generator)
+
+    def _chunks(self, count: int, generator: torch.Generator) -> Iterator[Tensor]:
+        yield torch.zeros((0, *self.shape))
+        size = chunk_size(self.shape)
+        for start in range(0, count, size):
+            yield self._chunk(min(size, count - start), generator)
+
+    @staticmethod
+    def _shuffled(chunks: list[Tensor], generator: torch.Generator) -> Tensor:
+        """What a chunk shares must not become what a training batch shares."""
+        images = torch.cat(chunks)
+        return images[torch.randperm(len(images), generator=generator)]
 
     @abstractmethod
     def _chunk(self, count: int, generator: torch.Generator) -> Tensor: ...
@@ -282,6 +296,15 @@ class Folder(Source):
 SOURCES: dict[str, Callable[[Shape], Source]] = {
     source.name: source for source in (StructuredNoise, Silhouettes, Crops)
 }
+
+
+def chunk_size(shape: Sequence[int]) -> int:
+    """How many images of a shape ``(C, H, W)`` to make in one step.
+
+    >>> chunk_size((1, 28, 28)), chunk_size((3, 224, 224))
+    (256, 20)
+    """
+    return max(1, min(CHUNK, _MOST_NUMBERS // math.prod(shape)))
 
 
 def smooth_field(
