@@ -29,7 +29,8 @@ def bench(
         float, typer.Option(min=0.001, max=100.0, help="Share of the suite's queries, for a look.")
     ] = 1.0,
     only: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="Only rows whose name contains this.")
+        str | None,
+        typer.Option(metavar="TEXT", help="Only the row of this name, or all that contain it."),
     ] = None,
     out: Annotated[
         Path, typer.Option(help="Where results, table and figure go, in a folder of the suite's.")
@@ -66,7 +67,9 @@ def bench(
     present = [task for task in tasks if _is_here(task)]
     if not present:
         raise DataError(f"none of the data sets {', '.join(wanted)} is here, so there are no rows")
-    rows = [row for row in suite.rows(present, share) if only is None or only in row.key]
+    rows = suite.rows(present, share)
+    if only is not None:
+        rows = [row for row in rows if row.key == only] or [row for row in rows if only in row.key]
     if not rows:
         raise ConfigError(f"--only {only!r}: no row's name contains it; --list names them")
     if show_rows:
