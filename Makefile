@@ -7,6 +7,8 @@ STAMP := $(VENV)/.stamp
 # One thread pool: pytest's workers share the cores, so each computes on one thread.
 TEST_THREADS := 1
 
+SUITES := data-sensitive label-sensitive sensitivity ablation scale
+
 .PHONY: help demo test lint docs bench crash fuzz clean
 
 help: ## list the targets
@@ -32,10 +34,11 @@ docs: $(STAMP) ## check that every example in the documentation runs
 	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest -q --doctest-glob='*.md' docs README.md
 
 bench: $(STAMP) ## the measured figures of benchmarks/RESULTS.md (hours; needs DPSD_DATA)
-	$(BIN)/python benchmarks/transcriptions.py --all
+	for suite in $(SUITES); do $(BIN)/dpsd bench $$suite --seeds 3 --teachers runs/teachers || exit 1; done
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/noise.py
 	$(BIN)/python benchmarks/convergence.py
+	$(BIN)/python benchmarks/imagenet_size.py
 
 crash: $(STAMP) ## kill runs at 200 random moments, and fail every write call in turn
 	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python tests/durability/crashes.py --kills 200 --faults all

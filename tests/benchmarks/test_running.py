@@ -1,0 +1,159 @@
+"""Suites are run row by row, kept, and gone on with; tables say what each ε is about."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from dpsd.benchmarks.figures import draw
+from dpsd.benchmarks.methods import Outcome, Task, Unit
+from dpsd.benchmarks.rows import Quoted, Row
+from dpsd.benchmarks.running import Measured, measure_all, read_results, settings_of
+from dpsd.benchmarks.suites import SUITES
+from dpsd.benchmarks.tables import COLUMNS, cells, comma_separated, markdown, summarise
+from dpsd.errors import RunError
+from dpsd.privacy.accounting import Adjacency, Budget
+
+TARGET = Budget(epsilon=1.0, adjacency=Adjacency.RESPONSE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noted:
+    """Writes down that it was measured, and by which process."""
+
+    folder: Path
+    accuracy: float = 0.5
+    name: str = "noted"
+    unit: Unit = Unit.ANSWER
+    given: str = "a folder"
+
+    def measure(self, task: Task, *, target: Budget | None, seed: int) -> Outcome:
+        """Leave a file behind."""
+        self.folder.joinpath(f"{self.accuracy}-{seed}-{os.getpid()}").touch()
+        accuracy = self.accuracy + seed / 100
+        return Outcome(accuracy=accuracy, seconds=2.0, epsilon={"response": 1.0})
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> Path:
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def rows(notes: Path) -> list[Row]:
+    task = Task(data="digits", teachers=notes)
+    quoted = Quoted(name="quoted", unit=Unit.RECORD, given="the data")
+    return [
+        Row(key="one", task=task, method=Noted(folder=notes), target=TARGET),
+        Row(key="other", task=task, method=Noted(folder=notes, accuracy=0.7), target=TARGET),
+        Row(key="quoted", task=task, method=quoted, target=TARGET, published=0.7, source="paper"),
+    ]
+
+
+def test_every_row_is_measured_once_in_a_process_of_its_own(
+    rows: list[Row], notes: Path, tmp_path: Path
+) -> None:
+    results = tmp_path / "results.jsonl"
+    rows = [rows[0], rows[2]]  # what is only quoted is not measured
+    measured = measure_all(rows, seeds=2, results=results)
+    assert [(one.row, one.seed) for one in measured] == [("one", 0), ("one", 1)]
+    made = sorted(path.name for path in notes.iterdir())
+    assert len(made) == 2
+    assert len({name.split("-")[2] for name in made} | {str(os.getpid())}) == 3
+    assert all(one.peak_memory > 50e6 for one in measured)
+    # Again: nothing is measured twice, and the same comes back.
+    assert measure_all(rows, seeds=2, results=results) == measured
+    assert sorted(path.name for path in notes.iterdir()) == made
+
+
+def test_a_row_that_changed_is_measured_anew(rows: list[Row], notes: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results.jsonl"
+    results.write_text(run_of(rows[0], 0.5).to_line())
+    changed = replace(rows[0], method=Noted(folder=notes, accuracy=0.9))
+    assert settings_of(changed) != settings_of(rows[0])
+    (found,) = measure_all([changed], seeds=1, results=results)
+    assert found.outcome.accuracy == 0.9
+    elsewhere = replace(rows[0], task=replace(rows[0].task, teachers=tmp_path))
+    assert settings_of(elsewhere) == settings_of(rows[0])
+
+
+def test_half_a_line_is_passed_over_and_does_not_spoil_the_next(
+    rows: list[Row], tmp_path: Path
+) -> None:
+    results = tmp_path / "results.jsonl"
+    first = [run_of(rows[0], 0.5)]
+    results.write_text(first[0].to_line())
+    with results.open("a") as lines:
+        lines.write('{"row": "oth')
+    assert read_results(results) == first
+    assert len(measure_all(rows[:2], seeds=1, results=results)) == 2
+    assert len(read_results(results)) == 2
+
+
+def test_results_that_are_none_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "results.jsonl").write_text('{"row": 1}\n')
+    with pytest.raises(RunError, match="cannot be read"):
+        read_results(tmp_path / "results.jsonl")
+
+
+def run_of(row: Row, accuracy: float | None, seed: int = 0) -> Measured:
+    return Measured(
+        row=row.key,
+        settings=settings_of(row),
+        seed=seed,
+        outcome=Outcome(accuracy=accuracy, seconds=10.0, epsilon={"response": 1.0}),
+        peak_memory=10**9,
+        hardware="a machine",
+        day="2026-01-02",
+    )
+
+
+def test_tables_keep_measured_and_published_apart(rows: list[Row]) -> None:
+    measured = [run_of(rows[0], 0.5), run_of(rows[0], 0.6, seed=1), run_of(rows[1], 0.25)]
+    summaries = summarise(rows, measured)
+    table = [dict(zip(COLUMNS, cells(summary), strict=True)) for summary in summaries]
+    assert [row["accuracy (%)"] for row in table] == ["55.00", "25.00", "-"]
+    assert [row["± (seeds)"] for row in table] == ["7.07 (2)", "- (1)", "-"]
+    assert [row["published (%)"] for row in table] == ["-", "-", "70.00 (paper)"]
+    assert [row["ε is about"] for row in table] == ["an answer", "an answer", "a training record"]
+    text = markdown("Title", summaries, command="dpsd bench suite")
+    assert text.startswith("# Title\n")
+    assert "δ = 1e-05" in text
+    assert "Hardware: a machine. 2026-01-02" in text
+    lines = list(csv.DictReader(io.StringIO(comma_separated(summaries))))
+    assert [line["accuracy"] for line in lines] == ["0.5", "0.6", "0.25", ""]
+    assert [line["published"] for line in lines] == ["", "", "", "0.7"]
+
+
+def test_what_is_not_private_has_no_epsilon(rows: list[Row], notes: Path) -> None:
+    method = Noted(folder=notes, unit=Unit.NOTHING)
+    (summary,) = summarise([replace(rows[0], method=method, target=None)], [])
+    row = dict(zip(COLUMNS, cells(summary), strict=True))
+    assert (row["ε"], row["ε is about"]) == ("-", "nothing: not private")
+
+
+@pytest.mark.parametrize(("kind", "accuracy"), [("dots", 0.5), ("panels", 0.5), ("panels", None)])
+def test_figures_are_drawn(
+    rows: list[Row], tmp_path: Path, kind: str, accuracy: float | None
+) -> None:
+    rows = [replace(row, panel="size", value=number) for number, row in enumerate(rows)]
+    summaries = summarise(rows, [run_of(row, accuracy) for row in rows[:2]])
+    draw(kind, "Title", summaries, tmp_path / "figure.png")
+    assert Image.open(tmp_path / "figure.png").width > 200
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_suites_have_rows_of_their_own(name: str, tmp_path: Path) -> None:
+    rows = SUITES[name].rows([Task(data="digits", teachers=tmp_path)], 0.01)
+    assert len({row.key for row in rows}) == len(rows) > 5
+    assert len({settings_of(row) for row in rows}) >= len(rows) - 2  # panels share their middles
+    for row in rows:
+        assert (row.target is None) == (row.method.unit is Unit.NOTHING)
