@@ -92,7 +92,8 @@ def test_the_whole_package_is_looked_at() -> None:
         ("dpsd.files", ["dpsd.errors"]),
         ("dpsd.streams", []),
         ("dpsd.models", ["dpsd.models", "dpsd.errors"]),
-        ("dpsd.execution", ["dpsd.errors"]),
+        ("dpsd.processes", ["dpsd.errors"]),
+        ("dpsd.execution", ["dpsd.errors", "dpsd.processes"]),
         ("dpsd.releases", ["dpsd.errors", "dpsd.files"]),
         ("dpsd.queries", ["dpsd.errors", "dpsd.files"]),
     ],
@@ -113,6 +114,8 @@ def test_lower_floors_do_not_import_upper_ones(inside: str) -> None:
         "dpsd.config",
         "dpsd.reporting",
         "dpsd.evaluation",
+        "dpsd.launching",
+        "dpsd.follower",
         "dpsd.attacks",
         "dpsd.benchmarks",
         "dpsd.federated",
@@ -120,6 +123,18 @@ def test_lower_floors_do_not_import_upper_ones(inside: str) -> None:
     for name, tree in modules_in(f"dpsd.{inside}"):
         upwards = {found for found in imports(tree) if is_within(found, *upper)}
         assert not upwards, f"{name} imports {upwards}"
+
+
+def test_lightning_fabric_is_imported_by_several_processes_only() -> None:
+    for name, tree in MODULES.items():
+        needing = [
+            node
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Import | ast.ImportFrom)
+            and {found for found in imports(node) if is_within(found, "lightning_fabric")}
+        ]
+        assert not needing or name == "dpsd.processes"
+        assert not [node for node in needing if node in tree.body]
 
 
 def test_the_command_line_is_imported_by_nobody() -> None:

@@ -168,6 +168,13 @@ class Recipe(Settings):
     activation_weight: float = Field(0.1, ge=0, description="Generator: strong features.")
     seed: int = Field(0, ge=0, description="Seeds queries and training, never the privacy noise.")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps.")
+    devices: int = Field(
+        1,
+        ge=1,
+        le=4096,
+        description="Processes that share the work, each with a device of its own; may change when "
+        "a run is resumed. Several need the extra 'devices'.",
+    )
     precision: Precision = Field("auto", description="auto, float32 or bfloat16 (autocast).")
 
     @classmethod
@@ -389,7 +396,8 @@ class TranscriptionConfig(Recipe):
         """
         if (self.mean is None) != (self.deviation is None):
             raise ConfigError("mean and deviation belong together: give both or neither")
-        execution = Execution.of(device or self.device, self.precision)
+        several = 1 if device else self.devices
+        execution = Execution.of(device or self.device, self.precision, devices=several)
         return load_teacher(
             self.teacher,
             input_shape=self.input_shape,

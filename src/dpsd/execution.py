@@ -1,4 +1,4 @@
-"""Where and in which precision models run.
+"""Where, in which precision and by how many processes models run.
 
 >>> execution = Execution.of("cpu", "float32")
 >>> model = execution.place(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2)))
@@ -8,6 +8,7 @@ torch.Size([3, 2])
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, TypeVar
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from dpsd.errors import ConfigError
+from dpsd.processes import ALONE, Processes
 
 Precision: TypeAlias = Literal["auto", "float32", "bfloat16"]
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
@@ -27,18 +29,38 @@ _INFERENCE_PIXELS = INFERENCE_BATCH * 32 * 32
 
 @dataclass(frozen=True)
 class Execution:
-    """A device, a precision, and the memory layout that convolutions like best."""
+    """A device, a precision, and the memory layout that convolutions like best.
+
+    Args:
+        device: of this process.
+        precision: of forward passes.
+        processes: that train together; each has a device of its own.
+    """
 
     device: torch.device
     precision: Literal["float32", "bfloat16"]
+    processes: Processes = ALONE
 
     @classmethod
-    def of(cls, device: str = "auto", precision: Precision = "auto") -> Execution:
+    def of(
+        cls,
+        device: str = "auto",
+        precision: Precision = "auto",
+        *,
+        devices: int = 1,
+    ) -> Execution:
         """Resolve ``auto``: an accelerator where there is one, bfloat16 where it is native.
 
+        Args:
+            device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+            precision: ``auto``, ``float32`` or ``bfloat16``.
+            devices: of several, this process's own is taken.
+
         Raises:
-            ConfigError: a device that does not exist here.
+            ConfigError: a device that does not exist here, or one where several are asked for.
         """
+        if devices > 1:
+            device = _own_device(device, devices)
         if device == "auto":
             found = torch.accelerator.current_accelerator(check_available=True)
             chosen = found or torch.device("cpu")
@@ -97,6 +119,26 @@ def inference_batch(shape: Sequence[int]) -> int:
     (2048, 41)
     """
     return max(1, min(INFERENCE_BATCH, _INFERENCE_PIXELS // (shape[-1] * shape[-2])))
+
+
+def _own_device(device: str, devices: int) -> str:
+    """The one of several devices that is this process's.
+
+    >>> _own_device("cpu", 2)
+    'cpu'
+    """
+    if device == "auto":
+        found = torch.accelerator.current_accelerator(check_available=True)
+        device = "cpu" if found is None else found.type
+    if device == "cpu":
+        return device  # of which every process takes an equal part
+    if device != "cuda":
+        raise ConfigError(
+            f"device {device!r} is a single one, and devices is {devices}: say cuda or cpu"
+        )
+    # So do torchrun, Lightning and SLURM number the processes of a machine.
+    own = int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")))
+    return f"cuda:{own}"
 
 
 def _has_bfloat16(device: torch.device) -> bool:

@@ -23,13 +23,14 @@ Everything downstream of the mechanism is post-processing and costs no privacy.
 
 from __future__ import annotations
 
+import json
 import math
 import secrets
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ from dpsd.distillation.polish import agreed, fit_to_agreed, restarted
 from dpsd.distillation.student import StudentTraining, fit_student
 from dpsd.errors import BudgetError, ConfigError, RunError
 from dpsd.execution import Execution, inference_batch
+from dpsd.launching import processes_for
 from dpsd.locks import exclusively
 from dpsd.models import build_classifier, build_generator
 from dpsd.privacy.accounting import (
@@ -61,6 +63,7 @@ from dpsd.privacy.accounting import (
     format_epsilon,
     spent_together,
 )
+from dpsd.privacy.certificate import Certificate
 from dpsd.privacy.mechanisms import (
     ConfidentVotes,
     Gaussian,
@@ -70,6 +73,7 @@ from dpsd.privacy.mechanisms import (
 )
 from dpsd.privacy.randomness import ReproducibleNoise
 from dpsd.privacy.teacher_budget import TeacherBudget
+from dpsd.processes import Processes
 from dpsd.quality import RoundQuality, assess, collapse_warning, noise_warning
 from dpsd.queries import Queries, Spool
 from dpsd.releases import Replay, RoundReleases
@@ -104,6 +108,13 @@ class Observer:
         warnings.warn(message, stacklevel=2)
 
 
+class _Unheard(Observer):
+    """Of a process that is not the first, which says everything."""
+
+    def warn(self, message: str) -> None:
+        pass
+
+
 @dataclass(kw_only=True)
 class Transcription:
     """The players and the parts of a run. :func:`transcribe` makes one; :meth:`run` plays it."""
@@ -122,17 +133,26 @@ class Transcription:
     replay: Replay = field(default_factory=Replay)
     seconds: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def processes(self) -> Processes:
+        """Who plays the run together; process 0 alone writes."""
+        return self.execution.processes
+
     def run(self) -> Run:
         """All rounds that are left, then the certificate; no other process may do so meanwhile."""
         with ExitStack() as stack:
-            stack.enter_context(exclusively(self.directory.path))
-            if self.budget is not None:
-                stack.enter_context(exclusively(self.budget.path))
+            if self.processes.leads:
+                stack.enter_context(exclusively(self.directory.path))
+                if self.budget is not None:
+                    stack.enter_context(exclusively(self.budget.path))
+                stack.enter_context(self.processes)  # the others have joined before: see follow
             return self._run()
 
     def _run(self) -> Run:
-        self.directory.remove_unfinished()
-        self._admit()
+        if self.processes.leads:
+            self.directory.remove_unfinished()
+            self._admit()
+        self._agree()
         finished, shares = self.directory.load_checkpoint(
             student=self.student, generator=self.generator
         )
@@ -145,8 +165,7 @@ class Transcription:
             self.remember(stored)
         for round_index in range(finished + 1, self.recipe.rounds + 1):
             self.play(round_index)
-        certificate = self.directory.finish(student=self.student, generator=self.generator)
-        write_report(self.directory, certificate)
+        certificate = self._concluded()
         return Run(
             directory=self.directory,
             student=self.student.eval(),
@@ -154,6 +173,24 @@ class Transcription:
             certificate=certificate,
             metrics=self.directory.metrics(),
         )
+
+    def _agree(self) -> None:
+        """Refuse processes that do not play the same run; what one alone costs would be another."""
+        mechanism = self.mechanism
+        described = [type(mechanism).__qualname__, mechanism.parameters()]
+        self.processes.agree("mechanism", json.dumps(described))
+        self.processes.agree("noise", mechanism.noise.description)
+        recipe = self.recipe.model_dump(mode="json", exclude={"device", "devices"})
+        self.processes.agree("recipe", json.dumps(recipe))
+
+    def _concluded(self) -> Certificate:
+        if not self.processes.leads:
+            self.processes.barrier()
+            return self.directory.certify()
+        certificate = self.directory.finish(student=self.student, generator=self.generator)
+        write_report(self.directory, certificate)
+        self.processes.barrier()
+        return certificate
 
     def _admit(self) -> None:
         """Ask for leave to spend what is left of the run, and say in the ledger what it is."""
@@ -210,12 +247,7 @@ class Transcription:
     def play(self, round_index: int) -> None:
         """One round of Algorithm 1."""
         self.seconds = {}
-        releases = self.directory.stored_releases(round_index)
-        if releases is None:
-            with self.directory.spool(self.teacher.input_shape) as spool:
-                queries = self.synthesise(round_index, spool)
-                answered, release = self.ask(round_index, queries)
-                releases = self.directory.store_releases(round_index, answered, release)
+        releases = self.released(round_index) if self.processes.leads else self.help(round_index)
         quality = self.remember(releases)
         if warning := collapse_warning(quality, round_index=round_index):
             self.observer.warn(warning)
@@ -228,6 +260,8 @@ class Transcription:
         generator_loss = self.teach_generator(round_index)
         if self.recipe.adaptive:
             self.sources = self.sources.adapted(quality.surprise, quality.spread)
+        if not self.processes.leads:
+            return
         metrics = self._metrics(releases, quality, student_loss, generator_loss)
         self.directory.append_metrics(metrics)
         self.directory.save_samples(round_index, self._samples())
@@ -239,6 +273,31 @@ class Transcription:
             shares=self.sources.shares,
         )
         self.observer.round_finished(metrics)
+
+    def released(self, round_index: int) -> RoundReleases:
+        """What was released in a round, before or now."""
+        releases = self.directory.stored_releases(round_index)
+        if releases is None:
+            with self.directory.spool(self.teacher.input_shape) as spool:
+                queries = self.synthesise(round_index, spool)
+                answered, release = self.ask(round_index, queries)
+                releases = self.directory.store_releases(round_index, answered, release)
+        self.processes.end_deal()
+        return releases
+
+    def help(self, round_index: int) -> RoundReleases:
+        """Answer what process 0 deals of a round, then read what it stored."""
+        mechanism = self._mechanism_in(round_index)
+        for number, batch in enumerate(self.processes.dealt()):
+            answered = None if batch is None else self._privatised(mechanism, number, *batch)
+            self.processes.gather(answered)
+        releases = self.directory.stored_releases(round_index)
+        if releases is None:
+            raise RunError(
+                f"{self.directory.releases_path(round_index)} cannot be seen by process "
+                f"{self.processes.rank}: all processes need the run on a file system they share"
+            )
+        return releases
 
     def remember(self, releases: RoundReleases) -> RoundQuality:
         """Add a round's releases to what the student learns from, and say what they tell."""
@@ -299,7 +358,7 @@ class Transcription:
 
         Returns the queries that were answered, and the releases.
         """
-        mechanism = self.mechanism.with_noise(self.mechanism.noise.for_round(round_index))
+        mechanism = self._mechanism_in(round_index)
         if self.budget is not None:
             self.budget.reserve(
                 run=self.directory.identity,
@@ -315,17 +374,15 @@ class Transcription:
             teacher=self.teacher.fingerprint,
         )
         released: list[Tensor] = []
-        size = self.teacher.query_batch
+        size = self.teacher.query_batch * self.processes.count
         with self._phase("teacher", total=len(queries), round_index=round_index) as advance:
             batches = zip(
                 torch.split(queries.rows, size), torch.split(queries.prior, size), strict=True
             )
             for number, (rows, prior) in enumerate(batches):
-                images = self.execution.images(queries.spool[rows])
-                answers = self.teacher.ask(images, query_batch=number)
-                known = prior.to(images.device).float()
-                released.append(mechanism.privatize(answers, known).cpu())
-                advance(len(images))
+                own = self.processes.deal(queries.spool[rows], prior)
+                released.append(self.processes.gather(self._privatised(mechanism, number, *own)))
+                advance(len(rows))
         release = torch.cat(released)
         # A mechanism may decline to answer; which queries it answered is part of what it releases.
         answered = release.isfinite().reshape(len(release), -1).all(-1)
@@ -336,6 +393,18 @@ class Transcription:
                 "consensus, more queries, or without the test"
             )
         return queries.only(answered), release[answered]
+
+    def _mechanism_in(self, round_index: int) -> Mechanism:
+        noise = self.mechanism.noise.for_round(round_index).for_process(self.processes.rank)
+        return self.mechanism.with_noise(noise)
+
+    def _privatised(
+        self, mechanism: Mechanism, number: int, queries: Tensor, prior: Tensor
+    ) -> Tensor:
+        """The teacher of this process answers a batch; only what the mechanism releases goes on."""
+        images = self.execution.images(queries)
+        answers = self.teacher.ask(images, query_batch=number)
+        return mechanism.privatize(answers, prior.to(images.device).float()).cpu()
 
     def teach_student(self, student: nn.Module, round_index: int, *, attempt: int = 0) -> float:
         """A student learns from the new releases and from earlier ones again."""
@@ -409,15 +478,20 @@ class Transcription:
         )
         if training.steps == 0:
             return None
-        with self._phase("generator", total=training.steps, round_index=round_index) as advance:
-            return fit_generator(
-                self.generator,
-                self.student,
-                training=training,
-                execution=self.execution,
-                random=stream(self.recipe.seed, round_index, "generator"),
-                advance=lambda: advance(1),
-            )
+        loss = None
+        # By one process, as its loss and its BatchNorm are about the whole batch together.
+        if self.processes.leads:
+            with self._phase("generator", total=training.steps, round_index=round_index) as advance:
+                loss = fit_generator(
+                    self.generator,
+                    self.student,
+                    training=training,
+                    execution=self.execution,
+                    random=stream(self.recipe.seed, round_index, "generator"),
+                    advance=lambda: advance(1),
+                )
+        self.processes.copy(self.generator)
+        return loss
 
     def _draw(
         self, count: int, *, generator_share: float, random: torch.Generator, spool: Spool
@@ -571,6 +645,17 @@ def start(
 ) -> Run:
     """Start a run from a configuration; :func:`transcribe` is the friendlier way in."""
     config = config.for_images(teacher.input_shape)
+    processes = processes_for(config, teacher, run=out, student=student, generator=generator)
+    if not processes.leads:
+        return follow(
+            out,
+            teacher,
+            config=config,
+            mechanism=mechanism,
+            student=student,
+            generator=generator,
+            processes=processes,
+        )
     mechanism = mechanism or config.mechanism(members=teacher.members)
     calibrated = _calibrated(mechanism, config, teacher)
     # What makes no sense is refused before anything is written or spent.
@@ -590,7 +675,7 @@ def start(
     observer = observer or Observer()
     for warning in _warnings(config, teacher, calibrated):
         observer.warn(warning)
-    players = _players(config, teacher, student, generator)
+    players = _players(config, teacher, student, generator, processes)
     facts = {
         "format": "dpsd-student",
         "version": 1,
@@ -651,6 +736,7 @@ def resume(
     generator: str | nn.Module | None = None,
     cap: Budget | None = None,
     budget_file: str | Path | None = None,
+    devices: int | None = None,
     observer: Observer | None = None,
 ) -> Run:
     """Continue a run where it stopped; what was released before is read again for free.
@@ -663,35 +749,107 @@ def resume(
         cap: lets the run go over its target, up to this, where answers were lost; and what all
             runs of this teacher together may spend, instead of what the run was given.
         budget_file: where the teacher's budget is, likewise.
+        devices: how many processes go on with it; as many as it was started with if not given.
         observer: is told how it goes.
 
     Raises:
         BudgetError: what is left of the run would exceed a cap.
         RunError: no run there, a damaged one, or one that belongs to another teacher.
     """
-    directory = RunDirectory.open(Path(path))
-    config, facts = directory.config(), directory.facts()
+    path = Path(path)
+    directory = RunDirectory.open(path)
+    config = directory.config()
+    if devices is not None:
+        config = TranscriptionConfig(**config.model_dump() | {"devices": devices})
+    processes = processes_for(config, teacher, run=path, student=student, generator=generator)
+    if not processes.leads:
+        return follow(
+            path,
+            teacher,
+            config=config,
+            student=student,
+            generator=generator,
+            processes=processes,
+        )
+    transcription = _continued(
+        directory, teacher, config=config, student=student, generator=generator, processes=processes
+    )
+    transcription.budget = budget_of(teacher, budget_file or config.budget_file)
+    transcription.allowance = cap
+    transcription.observer = observer or Observer()
+    return transcription.run()
+
+
+def follow(
+    path: Path,
+    teacher: Teacher,
+    *,
+    config: TranscriptionConfig,
+    processes: Processes,
+    mechanism: Mechanism | None = None,
+    student: str | nn.Module | None = None,
+    generator: str | nn.Module | None = None,
+) -> Run:
+    """Help process 0 to play a run, in another process; this one writes nothing.
+
+    Args:
+        path: of the run directory.
+        teacher: this process's own.
+        config: the run's.
+        processes: all of them; joined here.
+        mechanism: not calibrated, if it was given as an object.
+        student: likewise.
+        generator: likewise.
+
+    Raises:
+        StoppedError: process 0 ended the run.
+        DpsdError: what went wrong here, which process 0 is told.
+    """
+    with processes:  # process 0 joins once the directory is there
+        directory = RunDirectory.open(path)
+        return _continued(
+            directory,
+            teacher,
+            config=config,
+            mechanism=mechanism,
+            student=student,
+            generator=generator,
+            processes=processes,
+        ).run()
+
+
+def _continued(
+    directory: RunDirectory,
+    teacher: Teacher,
+    *,
+    config: TranscriptionConfig,
+    processes: Processes,
+    mechanism: Mechanism | None = None,
+    student: str | nn.Module | None = None,
+    generator: str | nn.Module | None = None,
+) -> Transcription:
+    """A run as its directory has it, without a budget, and with nobody to tell of it."""
+    facts = directory.facts()
     if facts.get("teacher") != teacher.fingerprint:
         raise RunError(
-            f"{path} was started with another teacher ({facts.get('teacher')}, not "
+            f"{directory.path} was started with another teacher ({facts.get('teacher')}, not "
             f"{teacher.fingerprint}); give that one, or start a new run"
         )
-    built_student, built_generator, execution = _players(config, teacher, student, generator)
+    players = _players(config, teacher, student, generator, processes)
+    mechanism = mechanism or config.mechanism(members=teacher.members)
     return Transcription(
         teacher=teacher,
-        student=built_student,
-        generator=built_generator,
-        mechanism=directory.as_recorded(
-            _calibrated(config.mechanism(members=teacher.members), config, teacher)
-        ),
+        student=players[0],
+        generator=players[1],
+        mechanism=directory.as_recorded(_calibrated(mechanism, config, teacher)),
         sources=build_mixture(config.sources, teacher.input_shape),
         recipe=config.recipe(),
-        execution=execution,
+        execution=players[2],
         directory=directory,
-        budget=budget_of(teacher, budget_file or config.budget_file),
-        allowance=cap,
-        observer=observer or Observer(),
-    ).run()
+        budget=None,
+        allowance=None,
+        observer=_Unheard(),
+    )
 
 
 def _calibrated(mechanism: Mechanism, config: TranscriptionConfig, teacher: Teacher) -> Mechanism:
@@ -710,8 +868,10 @@ def _players(
     teacher: Teacher,
     student: str | nn.Module | None,
     generator: str | nn.Module | None,
+    processes: Processes,
 ) -> tuple[nn.Module, nn.Module, Execution]:
-    execution = Execution.of(config.device, config.precision)
+    execution = Execution.of(config.device, config.precision, devices=processes.count)
+    execution = replace(execution, processes=processes)
     built_student = build_classifier(
         student or config.student,
         input_shape=teacher.input_shape,

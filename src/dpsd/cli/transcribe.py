@@ -10,22 +10,23 @@ import click
 import typer
 
 from dpsd import transcription
-from dpsd.cli.console import STATUS, hint, say, shown_warnings, warn
+from dpsd.cli.console import RESULTS, STATUS, hint, say, shown_warnings, warn
 from dpsd.cli.errors import INTERRUPTED
 from dpsd.cli.options import RUN_PANEL, flag_name, given, with_config_flags
 from dpsd.cli.privacy import show_privacy
 from dpsd.cli.progress import ProgressObserver, QuietObserver
 from dpsd.config import ENSEMBLE_DEFAULTS, ENSEMBLE_STUDENT, TranscriptionConfig, read_toml, to_toml
 from dpsd.errors import AnswerError, ConfigError, WriteError
+from dpsd.launching import is_follower
 from dpsd.privacy.accounting import Budget
 from dpsd.privacy.certificate import NOT_PRIVATE
 from dpsd.runs import Run, RunDirectory
 from dpsd.teachers.loading import is_ensemble
 from dpsd.transcription import Observer
 
-#: All that may be said anew when a run continues: where the same teacher is found, and what it may
-#: spend.
-_CHANGEABLE = {"teacher_weights", "cap", "budget_file"}
+#: All that may be said anew when a run continues: where the same teacher is found, what it may
+#: spend, and how many processes share the work.
+_CHANGEABLE = {"teacher_weights", "cap", "budget_file", "devices"}
 
 
 #: Asked for nothing else, an ensemble protects records.
@@ -114,6 +115,10 @@ def _transcribe(
         # What the images decide is left open: the teacher, which knows their size, is not loaded.
         say(to_toml(settings, without=settings.left_open()).rstrip())
         return
+    if is_follower(settings.devices):
+        # Process 0 says everything.
+        quiet, tensorboard = True, False
+        STATUS.quiet = RESULTS.quiet = True
     if settings.reproducible_noise is not None:
         warn(NOT_PRIVATE)
     run = _played(
@@ -183,6 +188,7 @@ def _played(
                 loaded,
                 cap=allowance,
                 budget_file=settings.budget_file,
+                devices=settings.devices,
                 observer=observer,
             )
     except KeyboardInterrupt:

@@ -85,21 +85,26 @@ def fit_to_agreed(
         batch_size: images in each.
         learning_rate: the peak of the one-cycle schedule.
         augment: how images are moved.
-        execution: device and precision.
+        execution: device, precision, and the processes that share every batch; all must call.
         random: of the order and the moves.
         advance: called after every step.
     """
+    processes = execution.processes
     optimizer = torch.optim.Adam(student.parameters(), lr=learning_rate, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: one_cycle(step / steps))
     student.train()
     for _ in range(steps):
         rows = torch.randint(0, len(images), (batch_size,), generator=random)
         moved = augment_images(images[rows], augment, generator=random)
-        logits = execution.logits(student, execution.images(moved))
-        loss = F.cross_entropy(logits, target[rows].to(logits.device))
+        share = processes.share(batch_size)
+        own = share.rows
+        logits = execution.logits(student, execution.images(moved[own]))
+        loss = F.cross_entropy(logits, target[rows[own]].to(logits.device))
         optimizer.zero_grad()
         torch.autograd.backward(loss)
+        processes.combine_gradients(student, share)
         optimizer.step()
         schedule.step()
         advance()
+    processes.settle(student)
     student.eval()

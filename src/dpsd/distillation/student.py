@@ -85,19 +85,23 @@ def fit_student(
         mechanism: that made them; its likelihoods are what the objective sees.
         objective: the loss.
         training: sizes and rates.
-        execution: device and precision.
+        execution: device, precision, and the processes that share every batch; all must call.
         rows: which releases, in which order, from :meth:`StudentTraining.rows`.
         random: moves the queries.
         advance: called after every step.
     """
+    processes = execution.processes
+    processes.copy(student)
     steps = math.ceil(len(rows) / training.batch_size)
     optimizer = torch.optim.Adam(student.parameters(), lr=training.learning_rate, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: one_cycle(step / steps))
     total = torch.zeros((), device=execution.device)
     student.train()
     for batch in replay.batches(rows, batch_size=training.batch_size):
-        prior = batch.prior.to(execution.device).float()
-        release = batch.release.to(execution.device)
+        share = processes.share(len(batch.queries))
+        own = share.rows
+        prior = batch.prior[own].to(execution.device).float()
+        release = batch.release[own].to(execution.device)
         evidence = Evidence(
             log_likelihood=mechanism.log_likelihood(release, prior),
             prior=prior,
@@ -105,20 +109,22 @@ def fit_student(
             shares=mechanism.shares(release, prior),
         )
         queries = augment_images(batch.queries, training.augment, generator=random)
-        logits = execution.logits(student, execution.images(queries))
+        logits = execution.logits(student, execution.images(queries[own]))
         # The student explains the answers together with how common each class was among them, so
         # what it learns itself favours no class (logit adjustment: Menon et al., ICLR 2021).
         # Else a class that early queries rarely show is never predicted, asked about, or made.
-        common = batch.shares.to(execution.device).clamp_min(_RAREST / prior.shape[-1]).log()
+        common = batch.shares[own].to(execution.device).clamp_min(_RAREST / prior.shape[-1]).log()
         loss = objective(logits + common, evidence)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
+        processes.combine_gradients(student, share)
         optimizer.step()
         schedule.step()
-        total += loss.detach()
+        total += loss.detach() * share.weight
         advance()
+    processes.settle(student)
     student.eval()
-    return float(total) / steps
+    return float(processes.combine(total)) / steps
 
 
 def one_cycle(progress: float, *, warm_up: float = 0.25) -> float:

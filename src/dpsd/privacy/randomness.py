@@ -54,6 +54,14 @@ class NoiseSource(ABC):
         """The source to use for one round; rounds never share a stream."""
         return self
 
+    def for_process(self, rank: int) -> NoiseSource:
+        """The source to use in one of several processes; processes never share a stream.
+
+        Args:
+            rank: of the process, from 0.
+        """
+        return self
+
     def uniform(self, shape: tuple[int, ...]) -> Tensor:
         """Independent float64 numbers, uniform on the open interval (0, 1)."""
         # 52 bits and a half fit a float64 exactly; with 53, the largest would be rounded to 1.
@@ -127,18 +135,28 @@ class ReproducibleNoise(NoiseSource):
     """Noise that repeats itself for a seed. NOT PRIVATE; for tests and benchmarks.
 
     Args:
-        seed: non-negative; the same seed gives the same noise in the same round.
+        seed: non-negative; the same seed gives the same noise in the same round and process.
+
+    >>> noise = ReproducibleNoise(seed=7).for_round(1)
+    >>> bool((noise.uniform((3,)) == noise.for_process(1).uniform((3,))).any())
+    False
     """
 
     is_private = False
     description = "NOT PRIVATE: reproducible noise"
 
-    def __init__(self, *, seed: int, round_index: int = 0) -> None:
+    def __init__(self, *, seed: int, round_index: int = 0, rank: int = 0) -> None:
         self.seed = seed
-        self._generator = np.random.Generator(np.random.Philox(seed=[seed, round_index]))
+        self._round_index = round_index
+        # Process 0 draws what one alone would draw.
+        entropy = [seed, round_index, *([rank] if rank else [])]
+        self._generator = np.random.Generator(np.random.Philox(seed=entropy))
 
     def bits(self, count: int) -> NDArray[np.uint64]:
         return self._generator.integers(0, 2**64, size=count, dtype=np.uint64)
 
     def for_round(self, round_index: int) -> NoiseSource:
         return ReproducibleNoise(seed=self.seed, round_index=round_index)
+
+    def for_process(self, rank: int) -> NoiseSource:
+        return ReproducibleNoise(seed=self.seed, round_index=self._round_index, rank=rank)
