@@ -34,6 +34,7 @@ docs: $(STAMP) ## check that every example in the documentation runs
 bench: $(STAMP) ## the measured figures of benchmarks/RESULTS.md (hours; needs DPSD_DATA)
 	$(BIN)/python benchmarks/transcriptions.py --all
 	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/imagenet_size.py
 	$(BIN)/python benchmarks/noise.py
 	$(BIN)/python benchmarks/convergence.py
 
