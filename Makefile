@@ -36,6 +36,7 @@ docs: $(STAMP) ## check that every example in the documentation runs
 bench: $(STAMP) ## the measured figures of benchmarks/RESULTS.md (hours; needs DPSD_DATA)
 	for suite in $(SUITES); do $(BIN)/dpsd bench $$suite --seeds 3 --teachers runs/teachers || exit 1; done
 	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/imagenet_size.py
 	$(BIN)/python benchmarks/noise.py
 	$(BIN)/python benchmarks/convergence.py
 	$(BIN)/python benchmarks/imagenet_size.py

@@ -5,7 +5,7 @@ measured is speed and memory, not what is learned. Each number of queries has a 
 whose peak memory must not depend on that number: queries wait on disk. Prints one JSON object:
 images a second of synthesis, teacher (privatisation included), student and generator, and the peak
 memory in MB for each number of queries, beside that of a process which has loaded the models alone.
-Needs no data; about ten minutes on one core.
+Needs no data; about five minutes on one idle core.
 
     python benchmarks/imagenet_size.py
 """
@@ -35,8 +35,8 @@ def main() -> None:
     """Measure each number of queries in a fresh process, and print what was found."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--queries", type=int, nargs="+", default=[64, 512])
-    parser.add_argument("--student-steps", type=int, default=8)
-    parser.add_argument("--generator-steps", type=int, default=8)
+    parser.add_argument("--student-steps", type=int, default=2)
+    parser.add_argument("--generator-steps", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     fresh = multiprocessing.get_context("spawn")

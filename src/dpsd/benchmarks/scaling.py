@@ -54,7 +54,9 @@ class Untrained:
                 model=self.student, input_shape=self.input_shape, num_classes=self.num_classes
             )
             path = save_teacher(Path(folder) / "teacher", module, record)
-            recipe = Recipe(rounds=1, queries=self.queries, first_epochs=1.0, seed=seed)
+            recipe = Recipe(
+                rounds=1, queries=self.queries, first_epochs=1.0, seed=seed, devices=self.devices
+            )
             start = time.perf_counter()
             run = transcribe(
                 load_teacher(path, precision=Execution.of().precision),
