@@ -40,18 +40,10 @@ def _dots(summaries: Sequence[Summary]) -> Any:
                 summary.mean, place, xerr=spread, color=_BLUE, marker="o", markersize=5, capsize=2
             )
         if summary.row.published is not None:
-            axes.plot(
-                summary.row.published,
-                place,
-                color=_ORANGE,
-                marker="D",
-                markersize=5,
-                fillstyle="none",
-            )
+            axes.plot(summary.row.published, place, **_QUOTED)
     axes.plot([], [], color=_BLUE, marker="o", linestyle="", label="measured here")
-    axes.plot(
-        [], [], color=_ORANGE, marker="D", fillstyle="none", linestyle="", label="as published"
-    )
+    if any(summary.row.published is not None for summary in summaries):
+        axes.plot([], [], **_QUOTED, label="as published")
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
     axes.set_yticks(range(len(summaries)), [_label(summary) for summary in summaries])
     axes.invert_yaxis()

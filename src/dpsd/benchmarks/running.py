@@ -13,6 +13,7 @@ import os
 import platform
 import resource
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -65,6 +66,7 @@ def measure_all(
     seeds: int,
     results: Path,
     began: Callable[[Row, int], None] = lambda row, seed: None,
+    ended: Callable[[Measured], None] = lambda measured: None,
 ) -> list[Measured]:
     """Measure what was not yet, and return all that belongs to the rows.
 
@@ -73,6 +75,7 @@ def measure_all(
         seeds: each row is run with seeds 0 to ``seeds - 1``.
         results: ``results.jsonl``; made if it is not there.
         began: told before each run.
+        ended: told after each, of those of an earlier session too.
 
     Raises:
         RunError: the results cannot be read.
@@ -89,6 +92,7 @@ def measure_all(
             with results.open("a", encoding="utf-8") as lines:
                 lines.write(measured.to_line())
         found.append(measured)
+        ended(measured)
     return found
 
 
@@ -143,6 +147,8 @@ def _in_a_process(row: Row, settings: str, seed: int) -> Measured:
 def _measure(row: Row, seed: int) -> tuple[Outcome, int]:
     assert not isinstance(row.method, Quoted)
     torch.manual_seed(seed)
+    # What an unwise setting costs is what is being measured.
+    warnings.simplefilter("ignore", UserWarning)
     outcome = row.method.measure(row.task, target=row.target, seed=seed)
     # Kilobytes on Linux, bytes on a Mac.
     unit = 1 if sys.platform == "darwin" else 1024

@@ -18,7 +18,7 @@ from dpsd.models import build_classifier
 from dpsd.privacy.accounting import Adjacency, Budget
 from dpsd.privacy.mechanisms import RandomizedResponse
 from dpsd.teachers import TeacherRecord, load_teacher, save_teacher
-from dpsd.transcription import Observer, transcribe
+from dpsd.transcription import transcribe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,25 +54,24 @@ class Untrained:
                 model=self.student, input_shape=self.input_shape, num_classes=self.num_classes
             )
             path = save_teacher(Path(folder) / "teacher", module, record)
-            recipe = Recipe(
-                rounds=1, queries=self.queries, first_epochs=1.0, seed=seed, devices=self.devices
+            teacher = load_teacher(path, precision=Execution.of().precision)
+            recipe = Recipe.suited_to(
+                teacher,
+                rounds=1,
+                queries=self.queries,
+                first_epochs=1.0,
+                generator_steps=20,
+                devices=self.devices,
+                seed=seed,
             )
             start = time.perf_counter()
             run = transcribe(
-                load_teacher(path, precision=Execution.of().precision),
+                teacher,
                 student=self.student,
                 mechanism=RandomizedResponse(),
                 budget=target or Budget(epsilon=1.0, adjacency=Adjacency.RESPONSE),
                 out=Path(folder) / "run",
                 recipe=recipe,
-                observer=_Silent(),
             )
             seconds = time.perf_counter() - start
         return Outcome(seconds=seconds, details={"seconds_by_part": run.metrics[0]["seconds"]})
-
-
-class _Silent(Observer):
-    """An untrained teacher's labels are lopsided, and a warning would be about nothing."""
-
-    def warn(self, message: str) -> None:
-        """Say nothing."""

@@ -162,6 +162,3 @@ class AccuracyByRound(Observer):
         for part, seconds in metrics["seconds"].items():
             self.by_part[part] = round(self.by_part.get(part, 0.0) + seconds, 1)
         self.seconds += time.perf_counter() - start
-
-    def warn(self, message: str) -> None:
-        """Known where published methods are measured; the figures say it."""

@@ -54,7 +54,7 @@ def bench(
     from dpsd.benchmarks.figures import draw
     from dpsd.benchmarks.methods import Task
     from dpsd.benchmarks.rows import Row
-    from dpsd.benchmarks.running import measure_all
+    from dpsd.benchmarks.running import Measured, measure_all
     from dpsd.benchmarks.suites import SUITES
     from dpsd.benchmarks.tables import cells, comma_separated, markdown, summarise
 
@@ -78,10 +78,19 @@ def bench(
         return
 
     def began(row: Row, seed: int) -> None:
-        status.update(f"{row.key}, seed {seed}")
+        status.update(f"measuring {row.key}, seed {seed}")
+
+    def ended(measured: Measured) -> None:
+        accuracy = measured.outcome.accuracy
+        found = "" if accuracy is None else f"{accuracy:.2%}, "
+        STATUS.print(
+            f"{measured.row}, seed {measured.seed}: {found}{measured.outcome.seconds:.0f} s"
+        )
 
     with STATUS.status("") as status:
-        measured = measure_all(rows, seeds=seeds, results=folder / "results.jsonl", began=began)
+        measured = measure_all(
+            rows, seeds=seeds, results=folder / "results.jsonl", began=began, ended=ended
+        )
     summaries = summarise(rows, measured)
     options = [f"--data {','.join(wanted)}"] if data else []
     options += [f"--seeds {seeds}"] + ([f"--share {share:g}"] if share != 1 else [])
