@@ -13,7 +13,7 @@ from typing import Any
 from dpsd.benchmarks.tables import Summary
 
 _BLUE, _GREY, _ORANGE = "#2457a8", "#555555", "#c2571a"
-_QUOTED = {"color": _ORANGE, "marker": "D", "fillstyle": "none", "linestyle": ""}
+_QUOTED: dict[str, Any] = {"color": _ORANGE, "marker": "D", "fillstyle": "none", "linestyle": ""}
 _PANELS_A_ROW = 4
 
 
