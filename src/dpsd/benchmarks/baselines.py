@@ -45,7 +45,7 @@ from dpsd.augmentation import augment_images, default_augmentation
 from dpsd.benchmarks.methods import Outcome, Task, Unit
 from dpsd.datasets import LabelledImages
 from dpsd.distillation.generator import PenultimateFeatures, latent
-from dpsd.distillation.objectives import GeneratorWeights, generator_loss, marginal_loss, posterior
+from dpsd.distillation.objectives import GeneratorWeights, generator_loss, marginal_loss
 from dpsd.distillation.student import one_cycle
 from dpsd.errors import ConfigError
 from dpsd.execution import Execution
@@ -60,7 +60,7 @@ from dpsd.teachers.training import to_unit_range
 #: Of a student's logits, the images they are of, and those images' rows in the data.
 Loss: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
 
-LabelObjective: TypeAlias = Literal["marginal", "posterior", "cross-entropy"]
+LabelObjective: TypeAlias = Literal["marginal", "cross-entropy"]
 
 #: Of every student that is fitted to images here.
 _LARGEST_BATCH = 256
@@ -120,8 +120,8 @@ class Distillation:
 class DataFreeLearning:
     """DAFL: the generator learns through the teacher's gradients; no data, and no privacy.
 
-    In every step the generator makes images on which the *teacher* is sure, balanced over the
-    classes and excites its last features, and the student imitates the teacher on them.
+    In every step the generator learns to make images that the *teacher* is sure about, that cover
+    the classes evenly and excite its last features, and the student imitates the teacher on them.
 
     Args:
         steps: training steps, at least 1.
@@ -135,8 +135,8 @@ class DataFreeLearning:
     Algorithm 1.
     """
 
-    steps: int = 2_000
-    batch_size: int = 256
+    steps: int = 4_000
+    batch_size: int = 128
     learning_rate: float = 2e-3
     generator_rate: float = 1e-3
     temperature: float = 1.0
@@ -446,9 +446,10 @@ class Pate:
             ]
         )
         labelled = replace(test, images=test.images[asked], labels=labels, split="public")
+        taught = labels.to(Execution.of().device)
         student = fit(
             labelled,
-            lambda logits, _, rows: F.cross_entropy(logits, labels[rows].to(logits.device)),
+            lambda logits, _, rows: F.cross_entropy(logits, taught[rows]),
             model=task.model,
             epochs=40,
             seed=seed,
@@ -494,6 +495,7 @@ class RandomizedLabels:
 
     def __post_init__(self) -> None:
         _require_positive(self, "epochs")
+        _require_objective(self.objective)
 
     def measure(self, task: Task, *, target: Budget | None, seed: int) -> Outcome:
         """Make a student and measure it.
@@ -530,8 +532,8 @@ class PriorLabels:
     Args:
         epochs: passes over the training images in each stage, at least 1.
         objective: ``"marginal"`` as in :class:`RandomizedLabels`, of the exact channel with each
-            record's own candidates; ``"posterior"``, towards what prior and report say together;
-            or ``"cross-entropy"`` with the reports as if they were true, as in the paper.
+            record's own candidates; or ``"cross-entropy"`` with the reports as if they were true,
+            as in the paper.
 
     Source: Ghazi et al., "Deep Learning with Label Differential Privacy", NeurIPS 2021, Algorithms
     2 and 3 (LP-MST with T = 2).
@@ -546,6 +548,7 @@ class PriorLabels:
 
     def __post_init__(self) -> None:
         _require_positive(self, "epochs")
+        _require_objective(self.objective)
 
     def measure(self, task: Task, *, target: Budget | None, seed: int) -> Outcome:
         """Make a student and measure it.
@@ -597,13 +600,11 @@ class ReportedLabels:
     Args:
         labels: the reports, int64 ``(N,)``.
         log_likelihood: of each report under each class, ``(N, K)``.
-        prior: that they were made with, ``(N, K)``.
         epsilon: of one report.
     """
 
     labels: Tensor
     log_likelihood: Tensor
-    prior: Tensor
     epsilon: float
 
     @classmethod
@@ -653,7 +654,6 @@ class ReportedLabels:
         return cls(
             labels=reported,
             log_likelihood=mechanism.log_likelihood(reported, prior),
-            prior=prior,
             epsilon=pld_epsilon(mechanism.event(), count=1, delta=0),
         )
 
@@ -662,7 +662,6 @@ class ReportedLabels:
         return ReportedLabels(
             labels=torch.cat([self.labels, others.labels]),
             log_likelihood=torch.cat([self.log_likelihood, others.log_likelihood]),
-            prior=torch.cat([self.prior, others.prior]),
             epsilon=max(self.epsilon, others.epsilon),
         )
 
@@ -672,9 +671,6 @@ class ReportedLabels:
         if objective == "cross-entropy":
             labels = self.labels.to(place)
             return lambda logits, _, rows: F.cross_entropy(logits, labels[rows])
-        if objective == "posterior":
-            target = posterior(self.prior, self.log_likelihood).to(place)
-            return lambda logits, _, rows: F.cross_entropy(logits, target[rows])
         evidence = self.log_likelihood.to(place)
         return lambda logits, _, rows: marginal_loss(logits, evidence[rows])
 
@@ -827,6 +823,11 @@ def _require_positive(method: object, *names: str) -> None:
     for name in names:
         if not 0 < getattr(method, name) < math.inf:
             raise ConfigError(f"{name} must be positive, not {getattr(method, name)}")
+
+
+def _require_objective(objective: str) -> None:
+    if objective not in ("marginal", "cross-entropy"):
+        raise ConfigError(f"objective must be marginal or cross-entropy, not {objective!r}")
 
 
 def _refuse_target(name: str, target: Budget | None) -> None:
