@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import dp_accounting
 import pytest
 import torch
+import torch.nn.functional as F
 from dp_accounting.pld import PLDAccountant
 from torch import Tensor, nn
 
@@ -22,15 +24,15 @@ from dpsd.benchmarks.baselines import (
     RandomizedLabels,
     ReportedLabels,
     softened_divergence,
-    tempered_network,
 )
 from dpsd.benchmarks.methods import Method, Outcome, Task, Unit
 from dpsd.datasets import LabelledImages
 from dpsd.errors import ConfigError
-from dpsd.models import build_classifier
 from dpsd.privacy.accounting import Budget
 from dpsd.privacy.answers import RawAnswers
 from dpsd.privacy.mechanisms import RandomizedResponse
+
+pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook")
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +81,7 @@ def test_distillation_learns_from_the_teacher_and_not_from_labels(
 def test_data_free_learning_sees_no_training_image(task: Task) -> None:
     blind = WithoutTrainingData(data="digits", teachers=task.teachers)
     outcome = measured(DataFreeLearning(steps=150, batch_size=128), blind)
-    assert outcome.accuracy > 0.7
+    assert outcome.accuracy > 0.6
     with pytest.raises(AssertionError, match="looked at"):
         measured(Distillation(epochs=1), blind)
 
@@ -94,9 +96,17 @@ def test_data_free_learning_leaves_the_teacher_as_it_was(
     assert all(torch.equal(part, before[name]) for name, part in module.state_dict().items())
 
 
-def test_private_sgd_learns_within_its_budget(task: Task) -> None:
-    outcome = measured(PrivateSGD(epochs=12, batch_size=128), task, epsilon=8.0)
-    assert outcome.accuracy > 0.7
+@pytest.mark.parametrize(
+    "method",
+    [
+        PrivateSGD(epochs=12, batch_size=128, learning_rate=2.0),
+        PrivateSGD(network="tempered", epochs=12, batch_size=128, learning_rate=2.0),
+    ],
+    ids=lambda method: method.network,
+)
+def test_private_sgd_learns_within_its_budget(task: Task, method: PrivateSGD) -> None:
+    outcome = measured(method, task, epsilon=8.0)
+    assert outcome.accuracy > 0.75
     assert 7.5 < outcome.epsilon["add-or-remove"] <= 8.0
     seconds = [second for second, _ in outcome.details["by_epoch"]]
     assert seconds == sorted(seconds)
@@ -106,6 +116,8 @@ def test_private_sgd_learns_within_its_budget(task: Task) -> None:
 def test_private_sgd_is_accounted_for_as_dp_accounting_would(task: Task) -> None:
     outcome = measured(PrivateSGD(epochs=1, batch_size=128), task, epsilon=2.0)
     details = outcome.details
+    # Replacing is removing and adding: at most twice the ε at nearly the same δ.
+    assert 2.0 < outcome.epsilon["replace-one"] < 4.5
     accountant = PLDAccountant(dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE)
     noisy = dp_accounting.GaussianDpEvent(details["noise_multiplier"])
     sampled = dp_accounting.PoissonSampledDpEvent(details["sample_rate"], noisy)
@@ -121,57 +133,63 @@ def test_private_sgd_needs_its_noise_less_at_a_larger_epsilon(task: Task) -> Non
 
 
 def test_private_sgd_stops_at_a_target_and_pays_for_what_it_did(task: Task) -> None:
-    outcome = measured(PrivateSGD(epochs=12, batch_size=128, stop_at=0.3), task, epsilon=8.0)
+    outcome = measured(
+        PrivateSGD(epochs=12, batch_size=128, learning_rate=2.0, stop_at=0.6), task, epsilon=8.0
+    )
     accuracies = [accuracy for _, accuracy in outcome.details["by_epoch"]]
-    assert accuracies[-1] >= 0.3 > max(accuracies[:-1], default=0.0)
+    assert accuracies[-1] >= 0.6 > max(accuracies[:-1], default=0.0)
     assert len(accuracies) < 12
     assert outcome.epsilon["add-or-remove"] < 7.0
 
 
-def private_step(method: PrivateSGD, data: LabelledImages, *, noise: float = 1e-9) -> Tensor:
-    """All weights after one step, and the step."""
-    model = next(method._models(data, noise_multiplier=noise, rate=1.0, seed=0))
-    network = build_classifier(
-        tempered_network, input_shape=data.input_shape, num_classes=data.num_classes, seed=0
-    )
-    pairs = zip(model.parameters(), network.parameters(), strict=True)
+def private_step(method: PrivateSGD, data: LabelledImages) -> Tensor:
+    """What one step without noise changes in all weights, when every record is drawn."""
+    model = next(method._models(data, noise_multiplier=1e-9, rate=1.0, seed=0))
+    body, head = method._network(data, seed=0)
+    pairs = zip(model.parameters(), nn.Sequential(body, head).parameters(), strict=True)
     return torch.cat([(after - before).flatten() for after, before in pairs]).detach()
 
 
-@pytest.mark.parametrize("augmentations", [1, 4])
-def test_no_record_moves_a_private_step_by_more_than_its_bound(
-    task: Task, augmentations: int
+def private_step_by_hand(method: PrivateSGD, data: LabelledImages) -> Tensor:
+    """The same, a record at a time, without Opacus."""
+    model = nn.Sequential(*method._network(data, seed=0))
+    total = torch.zeros(())
+    for image, label in zip(data.images, data.labels, strict=True):
+        model.zero_grad()
+        loss = F.cross_entropy(model(image[None] / 255), label[None])
+        loss.backward()  # type: ignore[no-untyped-call]
+        parts = [part.grad.flatten() for part in model.parameters() if part.grad is not None]
+        gradient = torch.cat(parts)
+        total = total + gradient * (method.max_grad_norm / gradient.norm()).clamp_max(1.0)
+    return -method.learning_rate * total / len(data)
+
+
+PLAIN_STEP = {"learning_rate": 1.0, "momentum": 0.0, "averaging": 0.0}
+
+
+@pytest.mark.parametrize("network", ["scattering", "tempered"])
+@pytest.mark.parametrize("bound", [0.1, 1e3])
+def test_a_private_step_is_the_mean_of_clipped_gradients(
+    task: Task, network: Any, bound: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = task.train
-    some = LabelledImages(
-        images=data.images[:100],
-        labels=data.labels[:100],
-        class_names=data.class_names,
-        name="some",
-        split="train",
-    )
-    method = PrivateSGD(learning_rate=1.0, momentum=0.0, averaging=0.0, augmentations=augmentations)
-    # All records are drawn, each gives a gradient of at most the bound, and the mean is taken.
+    # Opacus confuses the gradients of weights that lie channels last, and says nothing.
+    monkeypatch.setattr(baselines, "_GRADIENTS_AT_ONCE", 32)
+    some = replace(task.train, images=task.train.images[:70], labels=task.train.labels[:70])
+    method = PrivateSGD(network=network, max_grad_norm=bound, **PLAIN_STEP)
     step = private_step(method, some)
-    assert 0 < step.norm() <= method.max_grad_norm * (1 + 1e-4)
-    # With a tiny bound every gradient is clipped: halving the bound halves the step.
-    tight = PrivateSGD(
-        learning_rate=1.0,
-        momentum=0.0,
-        averaging=0.0,
-        augmentations=augmentations,
-        max_grad_norm=method.max_grad_norm / 2,
-    )
-    assert torch.allclose(private_step(tight, some), step / 2, atol=1e-6)
+    assert torch.allclose(step, private_step_by_hand(method, some), atol=1e-5)
+    assert 0 < step.norm() <= bound
 
 
 def test_moved_copies_are_averaged_before_clipping(
     task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(baselines, "augment_images", lambda images, _, generator: images)
-    one = private_step(PrivateSGD(averaging=0.0), task.train)
-    four = private_step(PrivateSGD(averaging=0.0, augmentations=4), task.train)
-    assert torch.allclose(one, four, atol=1e-4)
+    some = replace(task.train, images=task.train.images[:70], labels=task.train.labels[:70])
+    four = PrivateSGD(network="tempered", augmentations=4, **PLAIN_STEP)
+    assert private_step(four, some).norm() <= four.max_grad_norm
+    monkeypatch.setattr(baselines, "augment_images", lambda images, *_, **__: images)
+    one = PrivateSGD(network="tempered", **PLAIN_STEP)
+    assert torch.allclose(private_step(one, some), private_step(four, some), atol=1e-5)
 
 
 def test_pate_keeps_its_budget_and_its_held_out_images_apart(task: Task) -> None:
@@ -305,14 +323,17 @@ def test_gaussian_noise_needs_a_delta(method: Method, task: Task) -> None:
         lambda: Distillation(temperature=0.0),
         lambda: DataFreeLearning(batch_size=1),
         lambda: PrivateSGD(batch_size=63),
+        lambda: PrivateSGD(network="lenet5"),  # type: ignore[arg-type]
+        lambda: PrivateSGD(augmentations=2),
         lambda: PrivateSGD(momentum=1.0),
         lambda: PrivateSGD(averaging=-0.1),
-        lambda: PrivateSGD(augmentations=0),
+        lambda: PrivateSGD(network="tempered", augmentations=0),
         lambda: PrivateSGD(stop_at=95.0),
         lambda: PrivateSGD(learning_rate=float("nan")),
         lambda: Pate(shards=1),
         lambda: RandomizedLabels(epochs=0),
         lambda: PriorLabels(epochs=-1),
+        lambda: PriorLabels(objective="dkd"),  # type: ignore[arg-type]
     ],
 )
 def test_settings_out_of_range(broken: Any) -> None:

@@ -34,8 +34,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
+import dp_accounting
 import torch
 import torch.nn.functional as F
+from dp_accounting.pld import PLDAccountant
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -43,21 +45,22 @@ from dpsd.augmentation import augment_images, default_augmentation
 from dpsd.benchmarks.methods import Outcome, Task, Unit
 from dpsd.datasets import LabelledImages
 from dpsd.distillation.generator import PenultimateFeatures, latent
-from dpsd.distillation.objectives import GeneratorWeights, generator_loss, marginal_loss, posterior
+from dpsd.distillation.objectives import GeneratorWeights, generator_loss, marginal_loss
 from dpsd.distillation.student import one_cycle
 from dpsd.errors import ConfigError
 from dpsd.execution import Execution
-from dpsd.models import PixelNormalize, Shape, build_classifier, build_generator
+from dpsd.models import Shape, build_classifier, build_generator
 from dpsd.privacy.accounting import Adjacency, Budget, Exposure, calibrate, pld_epsilon, spent
 from dpsd.privacy.answers import RawAnswers
 from dpsd.privacy.mechanisms import NoisyVotes, RandomizedResponse
 from dpsd.privacy.randomness import ReproducibleNoise
 from dpsd.teachers import read_record
+from dpsd.teachers.training import to_unit_range
 
 #: Of a student's logits, the images they are of, and those images' rows in the data.
 Loss: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
 
-LabelObjective: TypeAlias = Literal["marginal", "posterior", "cross-entropy"]
+LabelObjective: TypeAlias = Literal["marginal", "cross-entropy"]
 
 #: Of every student that is fitted to images here.
 _LARGEST_BATCH = 256
@@ -65,6 +68,9 @@ _LEARNING_RATE = 5e-3
 
 #: Records whose gradients are held at once; more no longer fit a processor's cache.
 _GRADIENTS_AT_ONCE = 256
+
+#: In which an image's wavelet features are normalised together, where that many fit.
+_GROUPS = 9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,8 +120,8 @@ class Distillation:
 class DataFreeLearning:
     """DAFL: the generator learns through the teacher's gradients; no data, and no privacy.
 
-    In every step the generator makes images on which the *teacher* is sure, balanced over the
-    classes and excites its last features, and the student imitates the teacher on them.
+    In every step the generator learns to make images that the *teacher* is sure about, that cover
+    the classes evenly and excite its last features, and the student imitates the teacher on them.
 
     Args:
         steps: training steps, at least 1.
@@ -129,8 +135,8 @@ class DataFreeLearning:
     Algorithm 1.
     """
 
-    steps: int = 2_000
-    batch_size: int = 256
+    steps: int = 4_000
+    batch_size: int = 128
     learning_rate: float = 2e-3
     generator_rate: float = 1e-3
     temperature: float = 1.0
@@ -203,12 +209,15 @@ class DataFreeLearning:
 class PrivateSGD:
     """DP-SGD on the original training data, with Opacus and its PRV accountant.
 
-    A small network with tempered sigmoids (:func:`tempered_network`), Poisson sampling, large
-    batches, momentum, and an exponential average of the iterates, which is post-processing. ε is
-    per training record under add-or-remove, the relation of Opacus: half of the change that
-    replace-one means elsewhere here, roughly, which flatters it.
+    Poisson sampling, large batches, momentum, and an exponential average of the iterates, which is
+    post-processing. The target is met under add-or-remove of a training record, as the field and
+    Opacus have it. That flatters it beside replace-one, which is meant elsewhere here and under
+    which the same noise costs up to twice the ε; both are reported.
 
     Args:
+        network: ``"scattering"`` is a linear layer on fixed wavelet features, normalised image by
+            image: the better one by far wherever there is little time or a small ε; ``"tempered"``
+            is a small convolutional network with tempered sigmoids, :func:`tempered_network`.
         epochs: expected passes over the data, at least 1.
         batch_size: expected records a step, at least 64 (a step without any must not happen).
         learning_rate: of SGD on the mean of clipped gradients, > 0.
@@ -216,22 +225,24 @@ class PrivateSGD:
         max_grad_norm: the bound that each record's gradient is clipped to, > 0.
         averaging: decay of the average of the iterates, in [0, 1); 0 takes the last one.
         augmentations: moved copies of a record whose gradients are averaged *before* clipping, so
-            that they cost no privacy; 1 takes the record as it is.
+            that they cost no privacy; 1 takes the record as it is. For ``"tempered"`` alone.
         stop_at: a test accuracy in (0, 1] at which to stop early, for timing how long it takes.
             Choosing the moment by the test split is no part of a private training.
 
     Source: Abadi et al., "Deep Learning with Differential Privacy", CCS 2016, Algorithm 1; Papernot
     et al., "Tempered Sigmoid Activations for Deep Learning with Differential Privacy", AAAI 2021;
-    De et al., "Unlocking High-Accuracy Differentially Private Image Classification through Scale",
+    Tramèr & Boneh, "Differentially Private Learning Needs Better Features", ICLR 2021; De
+    et al., "Unlocking High-Accuracy Differentially Private Image Classification through Scale",
     2022 (averaging, augmentation multiplicity).
     """
 
+    network: Literal["scattering", "tempered"] = "scattering"
     epochs: int = 20
-    batch_size: int = 2048
-    learning_rate: float = 4.0
+    batch_size: int = 4096
+    learning_rate: float = 16.0
     momentum: float = 0.9
     max_grad_norm: float = 0.1
-    averaging: float = 0.9
+    averaging: float = 0.98
     augmentations: int = 1
     stop_at: float | None = None
 
@@ -241,6 +252,10 @@ class PrivateSGD:
 
     def __post_init__(self) -> None:
         _require_positive(self, "epochs", "learning_rate", "max_grad_norm", "augmentations")
+        if self.network not in ("scattering", "tempered"):
+            raise ConfigError(f"network must be scattering or tempered, not {self.network!r}")
+        if self.augmentations > 1 and self.network == "scattering":
+            raise ConfigError("augmentations needs network='tempered': fixed features are kept")
         if self.batch_size < 64:
             raise ConfigError(f"batch_size must be at least 64, not {self.batch_size}")
         for name in ("momentum", "averaging"):
@@ -253,8 +268,8 @@ class PrivateSGD:
         """Make a student and measure it, after every epoch too.
 
         Returns:
-            ε under ``add-or-remove``, of the steps that were made; ``by_epoch`` among the details
-            holds seconds of training so far and test accuracy.
+            ε of the steps that were made, under ``add-or-remove`` by Opacus and ``replace-one`` by
+            ``dp_accounting``; ``by_epoch`` among the details holds seconds so far and accuracy.
 
         Raises:
             ConfigError: no target or one without δ, or Opacus is not installed.
@@ -264,39 +279,43 @@ class PrivateSGD:
         data = task.train
         rate = min(1.0, self.batch_size / len(data))
         steps_an_epoch = max(1, round(1 / rate))
-        start = time.perf_counter()
+        steps = steps_an_epoch * self.epochs
+        by_epoch: list[tuple[float, float]] = []
+        seconds, start = 0.0, time.perf_counter()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of accountants, about orders and discretisation
+            # Opacus warns of the hooks that it sets itself, and of what its accountant tries first.
+            warnings.simplefilter("ignore")
             noise_multiplier = opacus.accountants.utils.get_noise_multiplier(
                 target_epsilon=target.epsilon,
                 target_delta=target.delta,
                 sample_rate=rate,
-                steps=self.epochs * steps_an_epoch,
+                steps=steps,
                 accountant="prv",
                 epsilon_tolerance=min(0.01, target.epsilon / 100),
             )
-        by_epoch: list[tuple[float, float]] = []
-        seconds = 0.0
-        models = self._models(data, noise_multiplier=noise_multiplier, rate=rate, seed=seed)
-        for model in itertools.islice(models, steps_an_epoch - 1, None, steps_an_epoch):
-            seconds += time.perf_counter() - start
-            by_epoch.append((round(seconds, 1), task.accuracy(model)))
-            reached = self.stop_at is not None and by_epoch[-1][1] >= self.stop_at
-            if reached or len(by_epoch) == self.epochs:
-                break
-            start = time.perf_counter()
-        accountant = opacus.accountants.PRVAccountant()
-        accountant.history = [(noise_multiplier, rate, len(by_epoch) * steps_an_epoch)]
+            models = self._models(data, noise_multiplier=noise_multiplier, rate=rate, seed=seed)
+            for model in itertools.islice(models, steps_an_epoch - 1, steps, steps_an_epoch):
+                seconds += time.perf_counter() - start
+                by_epoch.append((round(seconds, 1), task.accuracy(model)))
+                if self.stop_at is not None and by_epoch[-1][1] >= self.stop_at:
+                    break
+                start = time.perf_counter()
+            accountant = opacus.accountants.PRVAccountant()
+            made = len(by_epoch) * steps_an_epoch
+            accountant.history = [(noise_multiplier, rate, made)]
+            epsilon = float(accountant.get_epsilon(target.delta))
         return Outcome(
             accuracy=by_epoch[-1][1],
             seconds=seconds,
-            epsilon={"add-or-remove": float(accountant.get_epsilon(target.delta))},
+            epsilon={
+                "add-or-remove": epsilon,
+                "replace-one": _replace_one(noise_multiplier, rate, made, delta=target.delta),
+            },
             details={
-                "relation": "add or remove one training record",
                 "delta": target.delta,
                 "noise_multiplier": noise_multiplier,
                 "sample_rate": rate,
-                "steps": len(by_epoch) * steps_an_epoch,
+                "steps": made,
                 "by_epoch": by_epoch,
             },
         )
@@ -306,44 +325,62 @@ class PrivateSGD:
     ) -> Iterator[nn.Module]:
         """The averaged model after every step, without end; the same module each time."""
         opacus = _opacus()
-        execution = Execution.of(precision="float32")
-        network = build_classifier(
-            tempered_network, input_shape=data.input_shape, num_classes=data.num_classes, seed=seed
-        )
-        execution.place(network).train()
-        # Over the first steps a running mean, then an exponential one.
-        averaged = AveragedModel(network, multi_avg_fn=_warm_average(self.averaging))
-        private = opacus.GradSampleModule(network)
+        device = Execution.of().device
+        body, head = self._network(data, seed=seed)
+        body, head = body.to(device), head.to(device)
+        # Features that nobody trains are the same in every step.
+        inputs = data.images if self.network == "tempered" else _features(body, data.images)
+        averaged = AveragedModel(head, multi_avg_fn=_warm_average(self.averaging))
+        model = nn.Sequential(body, averaged.module)
+        private = opacus.GradSampleModule(head.train())
         random = torch.Generator().manual_seed(seed)
         optimizer = opacus.optimizers.DPOptimizer(
             torch.optim.SGD(private.parameters(), lr=self.learning_rate, momentum=self.momentum),
             noise_multiplier=noise_multiplier,
             max_grad_norm=self.max_grad_norm,
             expected_batch_size=max(1, round(rate * len(data))),
-            generator=torch.Generator(execution.device).manual_seed(seed),
+            generator=torch.Generator(device).manual_seed(seed),
         )
-        at_once = max(1, _GRADIENTS_AT_ONCE // self.augmentations)
+        copies = self.augmentations
         while True:
             chosen = (torch.rand(len(data), generator=random) < rate).nonzero().squeeze(-1)
-            parts = torch.split(chosen, at_once)
+            parts = torch.split(chosen, max(1, _GRADIENTS_AT_ONCE // copies))
             for number, rows in enumerate(parts, start=1):
-                images, labels = data.images[rows], data.labels[rows].to(execution.device)
-                if self.augmentations > 1:
-                    images = images.repeat_interleave(self.augmentations, dim=0)
-                    labels = labels.repeat_interleave(self.augmentations)
-                    images = augment_images(
-                        images, default_augmentation(data.input_shape), generator=random
-                    )
-                logits = private(execution.images(images))
+                batch, labels = inputs[rows], data.labels[rows].to(device)
+                if copies > 1:
+                    batch = batch.repeat_interleave(copies, dim=0)
+                    labels = labels.repeat_interleave(copies)
+                    augment = default_augmentation(data.input_shape)
+                    batch = augment_images(batch, augment, generator=random)
+                logits = private(_ready(batch, device))
                 torch.autograd.backward(F.cross_entropy(logits, labels))
-                if self.augmentations > 1:
+                if copies > 1:
                     _average_copies(private, len(rows))
                 # Only the last part of a batch is followed by noise and a step.
                 optimizer.signal_skip_step(do_skip=number < len(parts))
                 optimizer.step()
                 optimizer.zero_grad()
-            averaged.update_parameters(network)
-            yield averaged.module
+            averaged.update_parameters(head)
+            yield model
+
+    def _network(self, data: LabelledImages, *, seed: int) -> tuple[nn.Module, nn.Module]:
+        """What is fixed and what is trained."""
+        model = build_classifier(
+            tempered_network if self.network == "tempered" else "scattering",
+            input_shape=data.input_shape,
+            num_classes=data.num_classes,
+            seed=seed,
+        )
+        if self.network == "tempered":
+            return nn.Identity(), model
+        *body, _, head = model.eval().children()
+        assert isinstance(head, nn.Linear)
+        # Each image is normalised by itself: statistics of the data would need noise of their own.
+        groups = math.gcd(_GROUPS, head.in_features)
+        body.append(nn.GroupNorm(groups, head.in_features, eps=1e-4, affine=False))
+        nn.init.zeros_(head.weight)
+        nn.init.zeros_(head.bias)
+        return nn.Sequential(*body), head
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -409,9 +446,10 @@ class Pate:
             ]
         )
         labelled = replace(test, images=test.images[asked], labels=labels, split="public")
+        taught = labels.to(Execution.of().device)
         student = fit(
             labelled,
-            lambda logits, _, rows: F.cross_entropy(logits, labels[rows].to(logits.device)),
+            lambda logits, _, rows: F.cross_entropy(logits, taught[rows]),
             model=task.model,
             epochs=40,
             seed=seed,
@@ -457,6 +495,7 @@ class RandomizedLabels:
 
     def __post_init__(self) -> None:
         _require_positive(self, "epochs")
+        _require_objective(self.objective)
 
     def measure(self, task: Task, *, target: Budget | None, seed: int) -> Outcome:
         """Make a student and measure it.
@@ -493,8 +532,8 @@ class PriorLabels:
     Args:
         epochs: passes over the training images in each stage, at least 1.
         objective: ``"marginal"`` as in :class:`RandomizedLabels`, of the exact channel with each
-            record's own candidates; ``"posterior"``, towards what prior and report say together;
-            or ``"cross-entropy"`` with the reports as if they were true, as in the paper.
+            record's own candidates; or ``"cross-entropy"`` with the reports as if they were true,
+            as in the paper.
 
     Source: Ghazi et al., "Deep Learning with Label Differential Privacy", NeurIPS 2021, Algorithms
     2 and 3 (LP-MST with T = 2).
@@ -509,6 +548,7 @@ class PriorLabels:
 
     def __post_init__(self) -> None:
         _require_positive(self, "epochs")
+        _require_objective(self.objective)
 
     def measure(self, task: Task, *, target: Budget | None, seed: int) -> Outcome:
         """Make a student and measure it.
@@ -560,13 +600,11 @@ class ReportedLabels:
     Args:
         labels: the reports, int64 ``(N,)``.
         log_likelihood: of each report under each class, ``(N, K)``.
-        prior: that they were made with, ``(N, K)``.
         epsilon: of one report.
     """
 
     labels: Tensor
     log_likelihood: Tensor
-    prior: Tensor
     epsilon: float
 
     @classmethod
@@ -616,7 +654,6 @@ class ReportedLabels:
         return cls(
             labels=reported,
             log_likelihood=mechanism.log_likelihood(reported, prior),
-            prior=prior,
             epsilon=pld_epsilon(mechanism.event(), count=1, delta=0),
         )
 
@@ -625,7 +662,6 @@ class ReportedLabels:
         return ReportedLabels(
             labels=torch.cat([self.labels, others.labels]),
             log_likelihood=torch.cat([self.log_likelihood, others.log_likelihood]),
-            prior=torch.cat([self.prior, others.prior]),
             epsilon=max(self.epsilon, others.epsilon),
         )
 
@@ -635,9 +671,6 @@ class ReportedLabels:
         if objective == "cross-entropy":
             labels = self.labels.to(place)
             return lambda logits, _, rows: F.cross_entropy(logits, labels[rows])
-        if objective == "posterior":
-            target = posterior(self.prior, self.log_likelihood).to(place)
-            return lambda logits, _, rows: F.cross_entropy(logits, target[rows])
         evidence = self.log_likelihood.to(place)
         return lambda logits, _, rows: marginal_loss(logits, evidence[rows])
 
@@ -715,7 +748,6 @@ def tempered_network(*, input_shape: Shape, num_classes: int) -> nn.Sequential:
     channels, *sides = input_shape
     small = min(sides) < 16
     features = nn.Sequential(
-        PixelNormalize(),
         nn.Conv2d(channels, 16, 3, padding=1)
         if small
         else nn.Conv2d(channels, 16, 8, 2, padding=2),
@@ -741,6 +773,21 @@ def _warm_average(decay: float) -> Callable[[Any, Any, Any], None]:
     return update
 
 
+def _ready(inputs: Tensor, device: torch.device) -> Tensor:
+    """Features as they are, or images in [0, 1]."""
+    inputs = to_unit_range(inputs.to(device))
+    if inputs.ndim == 4:
+        # Twice as fast; but the *weights* must not lie so, or Opacus confuses their gradients.
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
+    return inputs
+
+
+@torch.inference_mode()
+def _features(body: nn.Module, images: Tensor) -> Tensor:
+    device = Execution.of().device
+    return torch.cat([body(_ready(part, device)) for part in torch.split(images, 512)])
+
+
 def _average_copies(private: nn.Module, records: int) -> None:
     """Make each record's gradient the mean over its moved copies, which lie side by side."""
     parameter: Any  # to which Opacus adds an attribute
@@ -751,6 +798,15 @@ def _average_copies(private: nn.Module, records: int) -> None:
 def _flat(data: LabelledImages) -> Tensor:
     """The prior that favours no class, ``(N, K)``."""
     return torch.full((len(data), data.num_classes), 1 / data.num_classes)
+
+
+def _replace_one(noise_multiplier: float, rate: float, steps: int, *, delta: float) -> float:
+    """ε of Poisson-sampled Gaussian sums of which one record is replaced."""
+    step = dp_accounting.PoissonSampledDpEvent(
+        rate, dp_accounting.GaussianDpEvent(noise_multiplier)
+    )
+    accountant = PLDAccountant(dp_accounting.NeighboringRelation.REPLACE_ONE)
+    return float(accountant.compose(step, steps).get_epsilon(delta))
 
 
 def _opacus() -> Any:
@@ -767,6 +823,11 @@ def _require_positive(method: object, *names: str) -> None:
     for name in names:
         if not 0 < getattr(method, name) < math.inf:
             raise ConfigError(f"{name} must be positive, not {getattr(method, name)}")
+
+
+def _require_objective(objective: str) -> None:
+    if objective not in ("marginal", "cross-entropy"):
+        raise ConfigError(f"objective must be marginal or cross-entropy, not {objective!r}")
 
 
 def _refuse_target(name: str, target: Budget | None) -> None:
