@@ -74,7 +74,13 @@ class Settings(BaseModel):
 class Recipe(Settings):
     """How a transcription is done, the privacy apart. Every field is also a command-line flag."""
 
-    rounds: int = Field(8, ge=1, le=10_000, description="Rounds of asking and learning, T.")
+    rounds: int = Field(
+        8,
+        ge=1,
+        le=10_000,
+        description="Rounds of asking and learning, T; if neither this nor --queries is given and "
+        "rounds share ε (adjacency round), fewer where ε is below them, of as many queries in all.",
+    )
     queries: int = Field(40_000, ge=1, le=100_000_000, description="Queries asked in a round, N.")
     first_queries: int | None = Field(
         None, ge=1, description="Queries in the first round, where the student knows nothing yet."
@@ -206,6 +212,23 @@ class Recipe(Settings):
                 for name in self.left_open()
             }
         )
+
+    def for_budget(self: RecipeT, budget: Budget) -> RecipeT:
+        """The same with no more rounds than ε is worth, where rounds share it.
+
+        Under ``round``, each of T rounds has about a T-th of ε, and an answer at an ε well below 1
+        says next to nothing; queries cost none. Rounds and queries that were chosen stay.
+
+        >>> recipe = Recipe().for_budget(Budget(epsilon=2.0, adjacency="round"))
+        >>> recipe.rounds, recipe.queries
+        (2, 160000)
+        """
+        chosen = {"rounds", "queries", "first_queries"} & self.model_fields_set
+        if chosen or budget.adjacency is not Adjacency.ROUND:
+            return self
+        rounds = min(self.rounds, max(1, math.floor(budget.epsilon)))
+        shared = {"rounds": rounds, "queries": self.rounds * self.queries // rounds}
+        return self.model_copy(update=shared)
 
     def left_open(self) -> set[str]:
         """Settings that nobody chose and that the size of the images decides."""

@@ -589,7 +589,8 @@ def transcribe(
         rounds: overrides the recipe's.
         queries: in a round; overrides the recipe's.
         recipe: everything else; by default what suits the teacher, see :meth:`Recipe.suited_to`.
-            Batch sizes that it leaves open suit the images, see :meth:`Recipe.for_images`.
+            Batch sizes that it leaves open suit the images, and rounds the budget; see
+            :meth:`Recipe.for_images` and :meth:`Recipe.for_budget`.
         cap: what all runs of this teacher together may spend.
         budget_file: where the teacher's budget is kept; see :mod:`dpsd.budgets`.
         observer: is told how it goes.
@@ -611,10 +612,10 @@ def transcribe(
         if not isinstance(value, kind):
             hint = "; load it with dpsd.load_teacher" if kind is Teacher else ""
             raise ConfigError(f"{name} must be a dpsd.{kind.__name__}, not {value!r}{hint}")
-    recipe = (recipe or Recipe.suited_to(teacher)).for_images(teacher.input_shape)
     changed = {"rounds": rounds, "queries": queries}
     changed = {name: value for name, value in changed.items() if value is not None}
-    recipe = Recipe(**{**recipe.model_dump(), **changed})
+    recipe = (recipe or Recipe.suited_to(teacher)).for_images(teacher.input_shape)
+    recipe = Recipe(**{**recipe.model_dump(exclude_unset=True), **changed}).for_budget(budget)
     student = student or (ENSEMBLE_STUDENT if teacher.members > 1 else "cnn")
     config = _recorded(teacher, mechanism, budget, student, generator, recipe).model_copy(
         update={

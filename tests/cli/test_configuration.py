@@ -115,6 +115,25 @@ def test_unknown_key_in_the_file(
     assert_error(invoke("transcribe", "--config", path), 2, "epochz is not a setting")
 
 
+@pytest.mark.parametrize(
+    ("flags", "rounds", "queries"),
+    [
+        (("--epsilon", 1), 1, 320_000),
+        (("--epsilon", 5.5), 5, 64_000),
+        (("--epsilon", 100), 8, 40_000),
+        (("--epsilon", 1, "--adjacency", "response"), 8, 40_000),
+        (("--epsilon", 1, "--rounds", 3), 3, 40_000),
+        (("--epsilon", 1, "--queries", 500), 8, 500),
+    ],
+)
+def test_rounds_that_nobody_chose_suit_the_budget(
+    invoke: Invoke, flags: tuple[object, ...], rounds: int, queries: int
+) -> None:
+    printed = invoke("transcribe", "teacher", *flags, "--print-config").stdout.splitlines()
+    assert f"rounds = {rounds}" in printed
+    assert f"queries = {queries}" in printed
+
+
 def test_help_does_not_wait_for_torch() -> None:
     source = (
         "import sys\nfrom dpsd.cli import main\nsys.argv = ['dpsd', '--help']\n"

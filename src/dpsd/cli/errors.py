@@ -15,12 +15,28 @@ from dpsd.errors import DpsdError
 USAGE, NO_RESOURCES, BUG, INTERRUPTED = 2, 6, 70, 130
 
 
+def unwrapped(text: str) -> str:
+    """Text whose paragraphs are a line each.
+
+    >>> unwrapped("One\\nand the same.\\n\\nAnother.")
+    'One and the same.\\n\\nAnother.'
+    """
+    return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
+
+
 class CommandGroup(TyperGroup):
     """A group of commands that says in one line what went wrong.
 
     ``--debug``, or ``DPSD_DEBUG=1``, shows the traceback instead, without local variables: they
     may hold a teacher's answers.
     """
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, with help that is wrapped to the terminal and not as the source is."""
+        command = super().get_command(ctx, cmd_name)
+        if command is not None and command.help:
+            command.help = unwrapped(command.help)
+        return command
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; every exception but click's own ends here."""

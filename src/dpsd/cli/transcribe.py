@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +12,7 @@ import typer
 
 from dpsd import transcription
 from dpsd.cli.console import RESULTS, STATUS, hint, say, shown_warnings, warn
-from dpsd.cli.errors import INTERRUPTED
+from dpsd.cli.errors import INTERRUPTED, unwrapped
 from dpsd.cli.options import RUN_PANEL, flag_name, given, with_config_flags
 from dpsd.cli.privacy import show_privacy
 from dpsd.cli.progress import ProgressObserver, QuietObserver
@@ -40,7 +41,8 @@ def command() -> click.Command:
         rich_markup_mode="rich",
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    app.command("transcribe")(with_config_flags(_transcribe))
+    text = unwrapped(inspect.cleandoc(_transcribe.__doc__ or ""))
+    app.command("transcribe", help=text)(with_config_flags(_transcribe))
     return typer.main.get_command(app)
 
 
@@ -112,6 +114,7 @@ def _transcribe(
             raise ConfigError("say where to write the run with --out, or --resume a run")
         directory = out or Path()
     if print_config:
+        settings = settings.for_budget(settings.budget())
         # What the images decide is left open: the teacher, which knows their size, is not loaded.
         say(to_toml(settings, without=settings.left_open()).rstrip())
         return
@@ -160,7 +163,8 @@ def _played(
     """The run from here to its end; what stops it on the way is told with how to go on."""
     done = 0 if is_new else len(RunDirectory.open(path).metrics())
     loaded = settings.load_teacher()
-    settings = settings.for_images(loaded.input_shape) if is_new else settings
+    if is_new:
+        settings = settings.for_images(loaded.input_shape).for_budget(settings.budget())
     # A run may be evaluated and continued from another folder: paths must hold there too.
     settings = settings.model_copy(
         update={
