@@ -246,6 +246,22 @@ def test_torchrun_takes_any_teacher_and_keeps_students_equal(place: Path) -> Non
     assert Counter(shown["0"] + shown["1"]) == Counter(queries("run"))
 
 
+def test_processes_that_are_not_alike_stop_before_anything_is_paid(place: Path) -> None:
+    seeded = SCRIPT.replace("recipe=dpsd.Recipe(", "recipe=dpsd.Recipe(seed=rank, ")
+    (place / "script.py").write_text(seeded)
+    process = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "script.py"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert process.returncode != 0
+    assert "recipe is another than process 0's" in process.stderr
+    assert not list(place.rglob("ledger.jsonl"))
+    assert not any(asked(place).values())
+
+
 def test_control_c_ends_all_processes(place: Path) -> None:
     arguments = [
         *("transcribe", "counting_teachers:factory", "--input-shape", "1,8,8", "--out", "run"),
@@ -349,6 +365,15 @@ def test_processes_never_share_a_stream_of_noise() -> None:
     assert streams[2, 0] == drawn(noise.for_round(2))  # process 0, as one alone
     assert streams[2, 1] == drawn(noise.for_round(2).for_process(1))  # and again
     assert SystemNoise().for_process(1).is_private
+
+
+def test_a_source_of_ones_own_has_to_say_how_processes_differ() -> None:
+    class Own(SystemNoise):
+        for_process = NoiseSource.for_process
+
+    assert Own().for_process(0).is_private
+    with pytest.raises(ConfigError, match="several processes need one each"):
+        Own().for_process(1)
 
 
 def test_mechanisms_of_two_processes_do_not_repeat_each_other() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import pickletools
+import shutil
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -307,6 +308,30 @@ def test_a_run_resumed_after_its_answers_has_the_bits_of_one_that_never_stopped(
     assert len(answering.shown) == asked + 96  # the third round alone
     assert run.certificate.events == {"response": 1, "round": 3, "teacher": 288}
     assert [line["round"] for line in run.metrics] == [1, 2, 3]
+
+
+def test_a_disk_that_is_too_full_is_noticed_before_anything_is_paid(
+    teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)._replace(free=96 * 64 - 1)
+    monkeypatch.setattr("dpsd.runs.shutil.disk_usage", lambda path: usage)
+    with pytest.raises(WriteError, match="make space before the teacher is asked"):
+        transcribe(teacher, tmp_path / "run")
+    assert dpsd.RunDirectory.open(tmp_path / "run").ledger.reservations() == []
+
+
+def test_a_release_that_was_not_committed_is_there_for_who_holds_the_run_alone(
+    teacher: Teacher, tmp_path: Path
+) -> None:
+    transcribe(teacher, tmp_path)
+    ledger = tmp_path / "ledger.jsonl"
+    lines = ledger.read_bytes().splitlines(keepends=True)
+    ledger.write_bytes(b"".join(lines[:2]))  # opened, and the first round reserved
+    run = dpsd.RunDirectory.open(tmp_path)
+    assert run.stored_releases(1, may_commit=False) is None
+    assert ledger.read_bytes() == b"".join(lines[:2])
+    assert run.stored_releases(1) is not None
+    assert run.stored_releases(1, may_commit=False) is not None
 
 
 def test_a_round_that_failed_while_asking_is_spent_and_spent_again(

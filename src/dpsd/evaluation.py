@@ -84,7 +84,7 @@ def evaluate(
 
     Raises:
         ConfigError: the data is of another shape or has other classes.
-        RunError: the run is not finished.
+        RunError: no round is finished.
     """
     trained, facts = run.student(student), run.facts()
     for what, here, there in (

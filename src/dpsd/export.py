@@ -56,7 +56,7 @@ def export_student(run: RunDirectory, path: Path, *, student: nn.Module | None =
 
     Raises:
         ConfigError: an unknown suffix, or an extra that is not installed.
-        RunError: the run is not finished, the student cannot be expressed in that format, or the
+        RunError: no round is finished, the student cannot be expressed in that format, or the
             disk is full.
     """
     exported_paths(path)

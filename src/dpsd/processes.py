@@ -48,6 +48,9 @@ from dpsd.errors import (
 #: How long processes wait for each other outside training: a round may take process 0 that long.
 _PATIENCE = timedelta(days=7)
 
+#: How long they wait as they join, and for each other's gradients.
+_MEETING = timedelta(minutes=5)
+
 #: Where the process that failed first says why.
 _FAILURE = "failure"
 
@@ -443,7 +446,7 @@ def recalled(note: Mapping[str, str]) -> Exception:
     """
     if note["kind"] == "MemoryError":
         return MemoryError(note["message"])
-    return _KINDS[note["kind"]](note["message"])
+    return _KINDS.get(note["kind"], RunError)(note["message"])
 
 
 def _packed(tensors: Sequence[Tensor]) -> Tensor:
@@ -484,7 +487,7 @@ def _connected(placement: Placement, device: torch.device) -> Iterator[None]:
                 "NODE_RANK": "0",
             }
             if Path("/sys/class/net/lo").exists():
-                # All on this machine: nobody else can reach them.
+                # All on this machine: what they send does not leave it.
                 os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -510,7 +513,7 @@ def _launch(placement: Placement, device: torch.device) -> None:
             accelerator=device.type,
             devices=placement.local_count,
             num_nodes=placement.count // placement.local_count,
-            strategy=DDPStrategy(),
+            strategy=DDPStrategy(timeout=_MEETING),
             # Where a scheduler started the processes, Fabric finds out which one, and asks it.
             plugins=None if placement.address is None else [LightningEnvironment()],
         )

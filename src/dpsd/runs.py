@@ -17,7 +17,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+import stat
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -30,9 +33,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from dpsd.config import TranscriptionConfig, read_toml, to_toml
-from dpsd.errors import RunError
+from dpsd.errors import RunError, WriteError
 from dpsd.files import UNFINISHED, Column, save_tensors, write_text
-from dpsd.locks import LOCK_FILE
+from dpsd.locks import LOCK_FILE, exclusively
 from dpsd.models import build_classifier, build_generator
 from dpsd.privacy.accounting import Adjacency
 from dpsd.privacy.certificate import Certificate, certify
@@ -92,15 +95,35 @@ class RunDirectory:
             write_text(path / "student.json", json.dumps(dict(facts), indent=2) + "\n")
             write_text(path / "config.toml", to_toml(config))
         except RunError:
-            cls(path).discard()
+            cls(path)._remove_settings()
             raise
         return cls(path)
 
     def discard(self) -> None:
-        """Take back a run that nothing was asked in, or that is half made: leave nothing of it."""
-        for name in (*_SETTINGS, LOCK_FILE):
+        """Take back a run that never began; one that another process holds stays."""
+        with suppress(OSError, RunError), exclusively(self.path):
+            if not self.ledger.is_begun():
+                self._remove_settings()
+                (self.path / LOCK_FILE).unlink()
+
+    def _remove_settings(self) -> None:
+        """Half a run can neither be continued nor started again: leave nothing."""
+        for name in _SETTINGS:
             (self.path / name).unlink(missing_ok=True)
         (self.path / "releases").rmdir()
+
+    def require_space(self, needed: int) -> None:
+        """Make sure of so many bytes on the run's disk.
+
+        Raises:
+            WriteError: there are fewer.
+        """
+        free = shutil.disk_usage(self.path).free
+        if free < needed:
+            raise WriteError(
+                f"{self.path}: {needed / 1e9:.1f} GB are needed for a round's queries, and "
+                f"{free / 1e9:.1f} GB are free; make space before the teacher is asked"
+            )
 
     @classmethod
     def open(cls, path: Path) -> RunDirectory:
@@ -113,8 +136,12 @@ class RunDirectory:
             raise RunError(f"{path} is not a run directory: it has no config.toml")
         # What a run writes goes into it, and nowhere that a link may lead; a pipe never ends.
         for part in path.rglob("*"):
-            if part.is_symlink() or not (part.is_file() or part.is_dir()):
-                kind = "symbolic link" if part.is_symlink() else "special file"
+            try:
+                mode = part.lstat().st_mode
+            except FileNotFoundError:
+                continue  # of a run that goes on: written under another name, and renamed since
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                kind = "symbolic link" if stat.S_ISLNK(mode) else "special file"
                 raise RunError(f"{part} is a {kind}, and a run has none: put back the file itself")
         run = cls(path)
         # Before anything is built from settings that somebody may have changed.
@@ -211,12 +238,23 @@ class RunDirectory:
         """Where a round's releases are."""
         return self.path / "releases" / f"round-{round_index:04d}.safetensors"
 
-    def stored_releases(self, round_index: int) -> RoundReleases | None:
-        """A round's releases, if it was answered before."""
+    def stored_releases(self, round_index: int, *, may_commit: bool = True) -> RoundReleases | None:
+        """A round's releases, if it was answered before.
+
+        Args:
+            round_index: from 1.
+            may_commit: whether to make up for a commitment that a crash prevented, as who holds the
+                run may; for others, such a round is not there yet.
+
+        Raises:
+            RunError: they are not what was committed, or damaged.
+        """
         path = self.releases_path(round_index)
         if not path.exists():
             return None
         recorded = self.ledger.committed(round_index)
+        if recorded is None and not may_commit:
+            return None
         if recorded is None:
             # A crash came between the two: the file is whole, as it was renamed into place.
             self.ledger.commit(round_index=round_index, sha256=file_hash(path))

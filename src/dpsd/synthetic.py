@@ -68,7 +68,7 @@ def synthesise(
         device: where the models run; by default as in the run.
 
     Raises:
-        RunError: the run is not finished.
+        RunError: no round is finished.
     """
     config, facts = run.config(), run.facts()
     execution = Execution.of(device or config.device, config.precision)

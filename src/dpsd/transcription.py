@@ -49,7 +49,7 @@ from dpsd.distillation.generator import (
 from dpsd.distillation.objectives import Marginal
 from dpsd.distillation.polish import agreed, fit_to_agreed, restarted
 from dpsd.distillation.student import StudentTraining, fit_student
-from dpsd.errors import BudgetError, ConfigError, RunError
+from dpsd.errors import BudgetError, ConfigError, DpsdError, RunError
 from dpsd.execution import Execution, inference_batch
 from dpsd.launching import processes_for
 from dpsd.locks import exclusively
@@ -149,17 +149,17 @@ class Transcription:
             return self._run()
 
     def _run(self) -> Run:
+        self._agree()
         if self.processes.leads:
             self.directory.remove_unfinished()
             self._admit()
-        self._agree()
         finished, shares = self.directory.load_checkpoint(
             student=self.student, generator=self.generator
         )
         if shares is not None:
             self.sources = Mixture(self.sources.sources, shares)
         for round_index in range(1, finished + 1):
-            stored = self.directory.stored_releases(round_index)
+            stored = self.directory.stored_releases(round_index, may_commit=self.processes.leads)
             if stored is None:
                 raise RunError(f"{self.directory.releases_path(round_index)} is missing")
             self.remember(stored)
@@ -182,6 +182,7 @@ class Transcription:
         self.processes.agree("noise", mechanism.noise.description)
         recipe = self.recipe.model_dump(mode="json", exclude={"device", "devices"})
         self.processes.agree("recipe", json.dumps(recipe))
+        self.processes.barrier()  # where one refused, all stop, before anything is written
 
     def _concluded(self) -> Certificate:
         if not self.processes.leads:
@@ -235,7 +236,7 @@ class Transcription:
                     self.directory.identity, mechanism=self.mechanism, planned=left
                 )
             total = spent_together(runs, delta=target.delta).under(target.adjacency)
-            allowing = f"{math.ceil(max(needed, total) * 1e4) / 1e4:g},{target.delta:g},{kind}"
+            allowing = f"{math.ceil(max(needed, total) * 1e4) / 1e4!r},{target.delta:g},{kind}"
             raise BudgetError(
                 f"{path}: answers were paid for and lost in an interruption; asked again, the run "
                 f"would spend ε = {format_epsilon(needed)} under {kind!r} at δ = "
@@ -280,18 +281,22 @@ class Transcription:
         if releases is None:
             with self.directory.spool(self.teacher.input_shape) as spool:
                 queries = self.synthesise(round_index, spool)
+                self.processes.barrier()  # all are there to answer what will now be paid for
                 answered, release = self.ask(round_index, queries)
                 releases = self.directory.store_releases(round_index, answered, release)
+        else:
+            self.processes.barrier()
         self.processes.end_deal()
         return releases
 
     def help(self, round_index: int) -> RoundReleases:
         """Answer what process 0 deals of a round, then read what it stored."""
         mechanism = self._mechanism_in(round_index)
+        self.processes.barrier()
         for number, batch in enumerate(self.processes.dealt()):
             answered = None if batch is None else self._privatised(mechanism, number, *batch)
             self.processes.gather(answered)
-        releases = self.directory.stored_releases(round_index)
+        releases = self.directory.stored_releases(round_index, may_commit=False)
         if releases is None:
             raise RunError(
                 f"{self.directory.releases_path(round_index)} cannot be seen by process "
@@ -359,6 +364,8 @@ class Transcription:
         Returns the queries that were answered, and the releases.
         """
         mechanism = self._mechanism_in(round_index)
+        # Answers that find no place on the disk would be paid for and lost.
+        self.directory.require_space(len(queries) * math.prod(queries.spool.shape))
         if self.budget is not None:
             self.budget.reserve(
                 run=self.directory.identity,
@@ -706,9 +713,8 @@ def start(
     )
     try:
         return transcription.run()
-    except RunError:
-        if not directory.ledger.is_begun():
-            directory.discard()  # else the same command would find its place taken
+    except DpsdError:
+        directory.discard()  # else the same command would find its place taken
         raise
 
 

@@ -247,7 +247,7 @@ class PrivateSGD:
     stop_at: float | None = None
 
     name: str = field(default="DP-SGD", init=False)
-    unit: Unit = field(default=Unit.RECORD, init=False)
+    unit: Unit = field(default=Unit.RECORD_ADDED, init=False)
     given: str = field(default="the training data", init=False)
 
     def __post_init__(self) -> None:

@@ -34,6 +34,8 @@ class Unit(str, Enum):
     ANSWERS = "an answer in every round"
     LABEL = "a training record's label"
     RECORD = "a training record"
+    #: Half of a replacement, roughly: the same noise costs about twice as much under that.
+    RECORD_ADDED = "a training record, added or removed"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,6 +41,7 @@ class Untrained:
     student: str = "cnn"
     devices: int = 1
 
+    adjacency = Adjacency.RESPONSE
     unit = Unit.ANSWER
     given = "the teacher"
 

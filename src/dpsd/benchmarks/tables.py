@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -117,10 +118,11 @@ def markdown(title: str, summaries: Sequence[Summary], *, command: str) -> str:
     days = sorted({one.day for summary in summaries for one in summary.runs})
     lines += [
         "",
-        f"`{command}`. δ = {said or MISSING}. Accuracy is on the test split, the mean over seeds "
-        "with its standard deviation and their number. Published figures are their authors', in "
-        "their setting. Where ε is about an answer, it bounds what is learned about an answer of "
-        "the one teacher, not about a person.",
+        f"`{command}`. δ = {said or MISSING} (0 for labels). Replace-one, where nothing else is "
+        "said. Accuracy is on the test split (PATE's on the images that it did not ask about), the "
+        "mean over seeds with its standard deviation and their number. Published figures are "
+        "their authors', in their setting. Where ε is about an answer, it bounds what is learned "
+        "about an answer of the one teacher, not about a person.",
         "",
         f"Hardware: {'; '.join(places) or MISSING}. {', '.join(days)}",
         "",
@@ -136,20 +138,22 @@ def comma_separated(summaries: Sequence[Summary]) -> str:
         [
             *("data", "method", "given", "target_epsilon", "target_delta", "target_adjacency"),
             *("unit", "seed", "accuracy", "published", "source", "seconds", "peak_bytes"),
-            *("epsilon_response", "epsilon_round", "epsilon_teacher", "hardware", "day"),
+            *("epsilon", "hardware", "day"),
         ]
     )
     for summary in summaries:
         row, target = summary.row, summary.row.target
         head: list[object] = [row.task.data, row.method.name, row.method.given]
-        head += [target.epsilon, target.delta, target.adjacency.value] if target else [""] * 3
+        adjacency = getattr(row.method, "adjacency", "")  # of transcriptions alone
+        head += [target.epsilon, target.delta] if target else ["", ""]
+        head.append(getattr(adjacency, "value", ""))
         quoted: list[object] = [row.published or "", row.source]
         for one in summary.runs:
             found = one.outcome
-            spent = [found.epsilon.get(name, "") for name in ("response", "round", "teacher")]
+            spent = json.dumps(dict(found.epsilon))  # by adjacency or relation
             accuracy = "" if found.accuracy is None else found.accuracy
-            numbers = [one.seed, accuracy, *quoted, found.seconds, one.peak_memory, *spent]
+            numbers = [one.seed, accuracy, *quoted, found.seconds, one.peak_memory, spent]
             writer.writerow([*head, row.method.unit.value, *numbers, one.hardware, one.day])
         if not summary.runs:
-            writer.writerow([*head, row.method.unit.value, "", "", *quoted, *[""] * 7])
+            writer.writerow([*head, row.method.unit.value, "", "", *quoted, *[""] * 5])
     return text.getvalue()

@@ -135,7 +135,7 @@ def _show(budget: TeacherBudget, delta: float) -> None:
         say(
             f"Cap: ε = {cap.epsilon:g} at δ = {cap.delta:g} under {cap.adjacency.value}, of which "
             f"{format_epsilon(at_cap)} is spent."
-            + (" It is exceeded: no further run is let in." if at_cap > cap.epsilon else "")
+            + (" It is exceeded: no further run is let in." if cap.is_exceeded_by(at_cap) else "")
         )
     if not all(run.private for run in runs):
         warn(NOT_PRIVATE)

@@ -118,7 +118,7 @@ class Certificate:
         """What the teacher had spent before, in a sentence."""
         if self.earlier is None:
             return "What other runs asked this teacher is not on record."
-        runs, file = int(self.earlier["runs"]), self.earlier["file"]
+        runs, file = int(self.earlier["runs"]), self.earlier.get("file", "its budget")
         later = f"Costs add up with those of any other run: see `dpsd budget` ({file})."
         if not runs:
             return f"On record, no other run had asked this teacher before. {later}"

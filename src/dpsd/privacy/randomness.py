@@ -34,6 +34,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dpsd.errors import ConfigError
+
 
 class NoiseSource(ABC):
     """A stream of random bits, and the two distributions that mechanisms need."""
@@ -59,7 +61,15 @@ class NoiseSource(ABC):
 
         Args:
             rank: of the process, from 0.
+
+        Raises:
+            ConfigError: a source that does not say how its streams differ.
         """
+        if rank:
+            raise ConfigError(
+                f"{type(self).__name__} has one stream of noise, and several processes need one "
+                "each: override for_process"
+            )
         return self
 
     def uniform(self, shape: tuple[int, ...]) -> Tensor:
@@ -129,6 +139,9 @@ class SystemNoise(NoiseSource):
 
     def bits(self, count: int) -> NDArray[np.uint64]:
         return np.frombuffer(os.urandom(8 * count), dtype=np.uint64)
+
+    def for_process(self, rank: int) -> NoiseSource:
+        return self
 
 
 class ReproducibleNoise(NoiseSource):
