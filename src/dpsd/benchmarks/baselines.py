@@ -21,7 +21,7 @@ for measuring, never for release.
 
 >>> methods = [Distillation(), PrivateSGD(), RandomizedLabels()]
 >>> [method.unit.value for method in methods]
-['nothing: not private', 'a training record', "a training record's label"]
+['nothing: not private', 'a training record, added or removed', "a training record's label"]
 """
 
 from __future__ import annotations
