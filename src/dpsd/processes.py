@@ -23,7 +23,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -233,14 +233,7 @@ class Group(Processes):
         with ExitStack() as stack, ExitStack() as failed:
             if self._followers is not None:
                 stack.callback(self._followers.stop)
-                host, port = self._followers.start()
-                self._placement = Placement(
-                    rank=self.rank,
-                    local_rank=self._placement.local_rank,
-                    count=self.count,
-                    local_count=self._placement.local_count,
-                    address=(host, port),
-                )
+                self._placement = replace(self._placement, address=self._followers.start())
             stack.enter_context(_connected(self._placement, self._device))
             failed.callback(_part)
             if not _LASTING:

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from collections.abc import Mapping
@@ -15,12 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
-
 from dpsd.benchmarks.methods import Outcome, Task, Unit
 from dpsd.config import Recipe
 from dpsd.errors import ConfigError
-from dpsd.models import build_classifier
 from dpsd.privacy.accounting import Adjacency, Budget
 from dpsd.privacy.mechanisms import (
     ConfidentVotes,
@@ -30,6 +26,7 @@ from dpsd.privacy.mechanisms import (
     RandomizedResponse,
     SummedGradients,
 )
+from dpsd.runs import RunDirectory
 from dpsd.transcription import Observer, transcribe
 
 _UNITS = {
@@ -142,21 +139,9 @@ class AccuracyByRound(Observer):
     def round_finished(self, metrics: dict[str, Any]) -> None:
         """Load the checkpoint and measure."""
         start = time.perf_counter()
-        self.student = json.loads((self.directory / "student.json").read_text())["student"]
-        student = build_classifier(
-            self.student,
-            input_shape=self.task.test.input_shape,
-            num_classes=self.task.test.num_classes,
-        )
-        tensors = load_file(self.directory / "checkpoint.safetensors")
-        student.load_state_dict(
-            {
-                name.removeprefix("student."): tensor
-                for name, tensor in tensors.items()
-                if name.startswith("student.")
-            }
-        )
-        self.accuracy.append(self.task.accuracy(student))
+        run = RunDirectory(self.directory)
+        self.student = run.facts()["student"]
+        self.accuracy.append(self.task.accuracy(run.student()))
         if found := metrics["agreement"]:
             self.agreement.append(f"{found['mean']:.3f}±{found['standard_error']:.3f}")
         for part, seconds in metrics["seconds"].items():
