@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -53,10 +53,28 @@ def mean_release(mechanism: Gaussian, prior: Tensor, answer: Tensor) -> NDArray[
     likely, shown = prior.double().numpy(), answer.double().numpy()
     kept = np.argsort(-likely, kind="stable")[: mechanism.top_k]
     gradient = (likely - shown)[kept]
+    return mechanism.bound * widening(mechanism, likely) * scaled(mechanism, gradient)
+
+
+def scaled(mechanism: Gaussian, gradient: NDArray[np.float64]) -> NDArray[np.float64]:
     norm = float(np.linalg.norm(gradient))
-    if mechanism.scaling is Scaling.NORMALIZE:
-        return mechanism.bound * gradient / norm
-    return mechanism.bound * gradient * min(1.0, 1.0 / norm)
+    clips = mechanism.scaling is Scaling.CLIP
+    scaled_gradient: NDArray[np.float64] = gradient * (min(1.0, 1.0 / norm) if clips else 1 / norm)
+    return scaled_gradient
+
+
+def widening(mechanism: Gaussian, prior: NDArray[np.float64]) -> float:
+    """How much longer gradients are made, from all pairs of classes and no formula for them."""
+    if not mechanism.harden:
+        return 1.0
+    kept = np.argsort(-prior, kind="stable")[: mechanism.top_k]
+    every = [scaled(mechanism, (prior - shown)[kept]) for shown in np.eye(len(prior))]
+    apart = max(float(np.linalg.norm(one - other)) for one in every for other in every)
+    if mechanism.scaling is Scaling.CLIP:
+        assert apart <= math.sqrt(2)
+        apart = math.sqrt(2)
+    step = mechanism._step(mechanism._deviation) / mechanism.bound
+    return max(1.0, (2 - step * math.sqrt(len(kept))) / apart)
 
 
 def residuals(mechanism: Gaussian) -> NDArray[np.float64]:
@@ -101,18 +119,14 @@ def test_noise_is_independent_with_the_right_variance(noise: ReproducibleNoise) 
 @dataclass(frozen=True, kw_only=True)
 class HalfTheNoise(Gaussian):
     def privatize(self, answers: RawAnswers, prior: Tensor) -> Tensor:
-        quiet = Gaussian(
-            noise_multiplier=self._noise_multiplier / 2, top_k=self.top_k, noise=self.noise
-        )
-        return quiet.privatize(answers, prior)
+        return self._noisy(_bare(self, answers, prior), self._deviation / 2).float()
 
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseOnFewerCoordinates(Gaussian):
     def privatize(self, answers: RawAnswers, prior: Tensor) -> Tensor:
         noisy = super().privatize(answers, prior)
-        bare = Gaussian(noise_multiplier=1.0, top_k=self.top_k, noise=NoNoise())
-        noisy[..., -1] = bare.privatize(answers, prior)[..., -1]
+        noisy[..., -1] = _bare(self, answers, prior)[..., -1]
         return noisy
 
 
@@ -122,12 +136,28 @@ class CoordinatesFromTheAnswer(Gaussian):
         chosen = open_for_mechanism(answers).double() + 1e-3 * prior
         kept = chosen.argsort(-1, descending=True)[..., : self.top_k]
         gradient = (prior - open_for_mechanism(answers)).gather(-1, kept)
-        gradient = gradient / gradient.norm(dim=-1, keepdim=True)
+        _, _, wider = self._coordinates(prior)
+        gradient = wider * gradient / gradient.norm(dim=-1, keepdim=True)
         return self._noisy(gradient, self._deviation).float()
 
 
+@dataclass(frozen=True, kw_only=True)
+class WidenedOnceMore(Gaussian):
+    """Right for the flat prior of two classes alone, where answers are opposite."""
+
+    def privatize(self, answers: RawAnswers, prior: Tensor) -> Tensor:
+        return self._noisy(1.1 * _bare(self, answers, prior), self._deviation).float()
+
+
+def _bare(mechanism: Gaussian, answers: RawAnswers, prior: Tensor) -> Tensor:
+    plain = Gaussian(
+        noise_multiplier=mechanism.noise_multiplier, top_k=mechanism.top_k, noise=NoNoise()
+    )
+    return plain.privatize(answers, prior)
+
+
 @pytest.mark.parametrize(
-    "broken", [HalfTheNoise, NoiseOnFewerCoordinates, CoordinatesFromTheAnswer]
+    "broken", [HalfTheNoise, NoiseOnFewerCoordinates, CoordinatesFromTheAnswer, WidenedOnceMore]
 )
 def test_broken_mechanisms_do_not(broken: type[Gaussian], noise: ReproducibleNoise) -> None:
     mechanism = broken(noise_multiplier=0.7, top_k=3, noise=noise)
@@ -163,10 +193,29 @@ def test_two_answers_move_a_release_by_at_most_twice_the_bound(
     )
     one, other = (mechanism.privatize(sealed(answer), prior).double() for answer in answers)
     assert float((one - other).norm()) <= 2 * bound * (1 + 1e-5)
-    assert float(one.norm()) <= bound * (1 + 1e-5)
+    # Loud noise has a coarse grid: what is cut off there must not take two answers further apart.
+    coarse = replace(mechanism, noise_multiplier=2e3)
+    one, other = (coarse.privatize(sealed(answer), prior).double() for answer in answers)
+    assert float((one - other).norm()) <= 2 * bound * (1 + 1e-5)
 
 
-def test_the_sensitivity_is_reached() -> None:
+@settings(max_examples=200, deadline=None)
+@given(distributions(count=1), st.sampled_from([None, 2, 3, 5]), st.floats(1e-4, 1.0))
+def test_the_sensitivity_is_reached_under_every_prior(
+    drawn: list[Tensor], top_k: int | None, sharpness: float
+) -> None:
+    prior = (drawn[0].log() / sharpness).softmax(-1).unsqueeze(0)
+    prior = prior.clamp_min(1e-3)  # sure, but not beyond what numbers can tell
+    mechanism = Gaussian(noise_multiplier=1e-6, bound=3.0, top_k=top_k, noise=NoNoise())
+    shown = [
+        mechanism.privatize(sealed(torch.eye(CLASSES)[c : c + 1]), prior).double()
+        for c in range(CLASSES)
+    ]
+    apart = max(float((one - other).norm()) for one in shown for other in shown)
+    assert apart == pytest.approx(6.0, rel=1e-5)
+
+
+def test_probabilities_reach_it_as_they_are() -> None:
     mechanism = Gaussian(noise_multiplier=1e-6, bound=3.0, harden=False, noise=NoNoise())
     prior = torch.tensor([[0.5, 0.5]])
     one, other = (mechanism.privatize(sealed(torch.eye(2)[i : i + 1]), prior) for i in range(2))
@@ -198,7 +247,7 @@ def test_face_value_is_the_prior_less_the_release(scaling: Scaling, top_k: int |
     likeliest = PRIOR.argsort(descending=True, stable=True)[:top_k]
     release = torch.arange(1.0, len(likeliest) + 1).unsqueeze(0)
     expected = PRIOR.clone().float()
-    expected[likeliest] -= release[0]
+    expected[likeliest] -= release[0] / widening(mechanism, PRIOR.numpy())
     torch.testing.assert_close(mechanism.face_value(release, prior)[0], expected)
 
 

@@ -360,9 +360,15 @@ class Gaussian(GaussianNoise):
 
     The answer is the gradient of the distillation loss at the student's output,
     ``g = prior - f(x)``, restricted to the prior's ``top_k`` coordinates, normalised to
-    ``C g / ‖g‖`` (or clipped to ``C g min(1, 1/‖g‖)``), plus ``N(0, σ² C² I)``. Two answers move it
-    by at most ``2 C``. The coordinates are chosen from the prior, which is public, so noise is owed
-    on those alone; choosing them from the answer would leak the choice.
+    ``C g / ‖g‖`` (or clipped to ``C g min(1, 1/‖g‖)``), widened, plus ``N(0, σ² C² I)``. The
+    coordinates are chosen from the prior, which is public, so noise is owed on those alone;
+    choosing them from the answer would leak the choice.
+
+    Two normalised gradients are ``2 C`` apart at most, but those of two *classes* are nearer under
+    most priors: 1.49 C for ten classes and a flat one. How much nearer follows from the prior, so
+    where answers are hardened, a query's gradients are widened until two answers to it are up to
+    ``2 C`` apart: the signal is stronger for the same noise and ε. Clipping projects onto a ball,
+    so clipped gradients are no further apart than their classes, ``√2 C``, and widened by ``√2``.
 
     Args:
         noise_multiplier: σ, > 0; ``None`` until calibrated to a budget.
@@ -408,19 +414,20 @@ class Gaussian(GaussianNoise):
         if self.harden:
             labels = probabilities.argmax(-1, keepdim=True)
             probabilities = torch.zeros_like(probabilities).scatter_(-1, labels, 1.0)
-        coordinates, likely = self._coordinates(prior)
+        coordinates, likely, widening = self._coordinates(prior)
         shown = probabilities.double().gather(-1, coordinates.expand(*probabilities.shape[:-1], -1))
         gradient = likely - shown
-        scale = self._scale(gradient.square().sum(-1, keepdim=True))
+        scale = widening * self._scale(gradient.square().sum(-1, keepdim=True))
         return self._noisy(gradient * scale, self._deviation).float()
 
     def face_value(self, release: Tensor, prior: Tensor) -> Tensor:
         """The prior less the noisy gradient: the label whose gradient it would be."""
-        coordinates, _ = self._coordinates(prior)
-        return prior.float().scatter_add(-1, coordinates, -release.float())
+        coordinates, _, widening = self._coordinates(prior)
+        gradient = (release.double() / widening).float()
+        return prior.float().scatter_add(-1, coordinates, -gradient)
 
     def log_likelihood(self, release: Tensor, prior: Tensor) -> Tensor:
-        coordinates, likely = self._coordinates(prior)
+        coordinates, likely, widening = self._coordinates(prior)
         seen = release.double()
         # Were the answer one-hot at c, the gradient would be the prior minus e_c. Only inner
         # products with it are needed, so no (N, K, top_k) tensor is ever made.
@@ -429,7 +436,7 @@ class Gaussian(GaussianNoise):
             (*seen.shape[:-1], prior.shape[-1]), dtype=torch.float64, device=prior.device
         ).scatter_(-1, coordinates.expand(*seen.shape[:-1], -1), seen)
         squared = likely.square().sum(-1, keepdim=True) + inside * (1 - 2 * prior.double())
-        scale = self._scale(squared)
+        scale = widening * self._scale(squared)
         projection = scale * ((seen * likely).sum(-1, keepdim=True) - at_class)
         distance = seen.square().sum(-1, keepdim=True) - 2 * projection + scale.square() * squared
         variance = self._deviation**2
@@ -445,16 +452,16 @@ class Gaussian(GaussianNoise):
         one, then fixes ``b = -s_0 u``. NaN where the predicted class is not released, and
         everywhere if answers are not hardened, as the means are then unknown.
         """
-        coordinates, likely = self._coordinates(prior)
+        coordinates, likely, widening = self._coordinates(prior)
         norm = likely.square().sum(-1, keepdim=True)
-        scale = self._scale(norm + 1 - 2 * likely)
+        scale = widening * self._scale(norm + 1 - 2 * likely)
         wanted = (coordinates == predicted.long().unsqueeze(-1)).double()
         at_wanted = (wanted * likely / scale).sum(-1, keepdim=True)
         spread = (likely / scale).sum(-1, keepdim=True)
         if coordinates.shape[-1] == prior.shape[-1]:
             inner, constant = torch.zeros_like(norm), at_wanted / spread
         else:
-            outside = self._scale(norm)
+            outside = widening * self._scale(norm)
             inner = at_wanted / (likely.sum(-1, keepdim=True) - 1 - outside * spread)
             constant = -outside * inner
         direction = inner - (wanted - constant) / scale
@@ -470,11 +477,24 @@ class Gaussian(GaussianNoise):
     def _deviation(self) -> float:
         return self._noise_multiplier * self.bound
 
-    def _coordinates(self, prior: Tensor) -> tuple[Tensor, Tensor]:
-        """The released coordinates ``(N, top_k)``, likeliest first, and the prior there."""
-        likely, order = prior.double().sort(dim=-1, descending=True, stable=True)
+    def _coordinates(self, prior: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The released coordinates ``(N, top_k)``, likeliest first; the prior there; the widening.
+
+        The widening ``(N, 1)`` is how many times as long gradients may be until two answers are
+        ``2 C`` apart. It is 1 at least: no two vectors of a length of C are further apart.
+        """
+        ordered, order = prior.double().sort(dim=-1, descending=True, stable=True)
         kept = prior.shape[-1] if self.top_k is None else min(self.top_k, prior.shape[-1])
-        return order[..., :kept], likely[..., :kept]
+        likely = ordered[..., :kept]
+        if not self.harden:
+            apart = torch.full_like(likely[..., :1], 2.0)
+        elif self.scaling is Scaling.CLIP:
+            apart = torch.full_like(likely[..., :1], math.sqrt(2))
+        else:
+            apart = _farthest_apart(likely, others=kept < prior.shape[-1])
+        # Cut to the grid, two values may end up a step further apart in every coordinate.
+        grid = self._step(self._deviation) / self.bound * math.sqrt(kept)
+        return order[..., :kept], likely, ((2 - grid) / apart).clamp_min(1.0)
 
     def _scale(self, squared_norm: Tensor) -> Tensor:
         """What brings a gradient of this squared norm within the bound."""
@@ -751,6 +771,32 @@ class SummedGradients(NoisySum):
         squared = prior.square().sum(-1, keepdim=True) + 1 - 2 * prior
         # A prior sure of one class has no gradient there; a tiny one is as good as none.
         return squared.clamp_min(1e-6).sqrt()
+
+
+def _farthest_apart(likely: Tensor, *, others: bool) -> Tensor:
+    """Distance of the two classes' normalised gradients that are furthest apart, ``(N, 1)``.
+
+    Args:
+        likely: the prior ``p`` at the released coordinates, likeliest first, ``(N, k)``.
+        others: whether there are classes that are not released; their gradient is ``p`` itself.
+
+    The cosine between ``p - e_c`` and ``p - e_d`` falls as ``p_c`` or ``p_d`` rises (its
+    derivative in ``p_c`` has the sign of ``p_c - p_d - 1``), as does that between ``p`` and
+    ``p - e_c``: the likeliest classes are furthest apart. In sums of positive numbers only, as a
+    sure prior would leave nothing but rounding errors of ``‖p‖² + 1 - 2 p_c``.
+    """
+    first, second = likely[..., :1], likely[..., 1:2]
+    rest = likely[..., 2:].square().sum(-1, keepdim=True)
+    to_first = ((1 - first).square() + second.square() + rest).sqrt()
+    to_second = (first.square() + (1 - second).square() + rest).sqrt()
+    inner = rest - first * (1 - first) - second * (1 - second)
+    cosine = inner / (to_first * to_second).clamp_min(1e-24)
+    if others:
+        own = (first.square() + second.square() + rest).sqrt()
+        inner = second.square() + rest - first * (1 - first)
+        cosine = torch.minimum(cosine, inner / (to_first * own).clamp_min(1e-24))
+    # Gradients no longer than rounding errors are left short (see `_scale`), so nearer than this.
+    return (2 - 2 * cosine.clamp(-1.0, 0.0)).sqrt()
 
 
 def _is_flat(prior: Tensor) -> Tensor:
