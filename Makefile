@@ -7,7 +7,7 @@ STAMP := $(VENV)/.stamp
 # One thread pool: pytest's workers share the cores, so each computes on one thread.
 TEST_THREADS := 1
 
-SUITES := data-sensitive label-sensitive sensitivity ablation scale
+SUITES := data-sensitive label-sensitive sensitivity ablation speed scale
 
 .PHONY: help demo test lint docs bench crash fuzz clean
 

@@ -30,7 +30,7 @@ from dpsd.privacy.accounting import Adjacency
 TEACHERS = Path("runs") / "teachers"
 MNIST = Task(data="mnist", teachers=TEACHERS)
 FASHION = Task(data="fashion-mnist", teachers=TEACHERS)
-CIFAR = Task(data="cifar10-jpeg", teachers=TEACHERS, model="resnet8")
+CIFAR = Task(data="cifar10-jpeg", teachers=TEACHERS)
 
 
 @dataclass(frozen=True)

@@ -335,7 +335,12 @@ class Transcription:
                 source = self._draw(count, generator_share=share, random=random, spool=spool)
                 explored = torch.rand((count, 1), generator=random) < exploration
                 for some in torch.split(torch.arange(count), batch):
-                    logits = self.execution.predict(self.student, spool[first + some]).cpu()
+                    # Untrained, it would say one class of everything: a guess is as good, and free.
+                    logits = (
+                        torch.rand((len(some), self.teacher.num_classes), generator=random)
+                        if round_index == 1
+                        else self.execution.predict(self.student, spool[first + some]).cpu()
+                    )
                     prior = (logits / self.recipe.prior_temperature).softmax(-1)
                     unsure = torch.special.entr(prior).sum(-1)
                     prior = torch.where(explored[some], _flat(prior, random), prior).half()

@@ -108,7 +108,7 @@ def test_private_sgd_learns_within_its_budget(task: Task, method: PrivateSGD) ->
     outcome = measured(method, task, epsilon=8.0)
     assert outcome.accuracy > 0.75
     assert 7.5 < outcome.epsilon["add-or-remove"] <= 8.0
-    seconds = [second for second, _ in outcome.details["by_epoch"]]
+    seconds = [second for second, _ in outcome.details["curve"]]
     assert seconds == sorted(seconds)
     assert len(seconds) == 12
 
@@ -136,7 +136,7 @@ def test_private_sgd_stops_at_a_target_and_pays_for_what_it_did(task: Task) -> N
     outcome = measured(
         PrivateSGD(epochs=12, batch_size=128, learning_rate=2.0, stop_at=0.6), task, epsilon=8.0
     )
-    accuracies = [accuracy for _, accuracy in outcome.details["by_epoch"]]
+    accuracies = [accuracy for _, accuracy in outcome.details["curve"]]
     assert accuracies[-1] >= 0.6 > max(accuracies[:-1], default=0.0)
     assert len(accuracies) < 12
     assert outcome.epsilon["add-or-remove"] < 7.0

@@ -13,6 +13,7 @@ from PIL import Image
 
 from dpsd.benchmarks.figures import draw
 from dpsd.benchmarks.methods import Outcome, Task, Unit
+from dpsd.benchmarks.racing import Race
 from dpsd.benchmarks.rows import Quoted, Row
 from dpsd.benchmarks.running import Measured, measure_all, read_results, settings_of
 from dpsd.benchmarks.suites import SUITES
@@ -150,10 +151,38 @@ def test_figures_are_drawn(
     assert Image.open(tmp_path / "figure.png").width > 200
 
 
+CURVE = [(2.0, 0.3), (5.0, 0.8), (9.0, 0.7)]
+
+
+@dataclass(frozen=True)
+class Curved(Noted):
+    """A method whose student is as good as :data:`CURVE` says, when it says."""
+
+    def measure(self, task: Task, *, target: Budget | None, seed: int) -> Outcome:
+        return Outcome(accuracy=0.7, seconds=9.0, details={"curve": CURVE})
+
+
+@pytest.mark.parametrize(("reach", "reached"), [(0.25, (2.0, 0.3)), (0.5, (5.0, 0.8)), (0.9, None)])
+def test_a_race_ends_where_the_accuracy_is_reached(
+    rows: list[Row], notes: Path, reach: float, reached: tuple[float, float] | None
+) -> None:
+    race = Race(Curved(folder=notes), reach=reach)
+    outcome = race.measure(rows[0].task, target=rows[0].target, seed=0)
+    assert (outcome.seconds, outcome.accuracy) == (reached or CURVE[-1])
+    assert (race.unit, race.given) == (race.method.unit, race.method.given)
+
+
+def test_races_are_drawn_over_time(rows: list[Row], tmp_path: Path) -> None:
+    outcome = Outcome(accuracy=0.8, seconds=5.0, details={"curve": CURVE})
+    runs = [replace(run_of(row, 0.8), outcome=outcome) for row in rows[:1]]
+    draw("curves", "Title", summarise(rows, runs), tmp_path / "figure.png")
+    assert Image.open(tmp_path / "figure.png").width > 200
+
+
 @pytest.mark.parametrize("name", SUITES)
 def test_suites_have_rows_of_their_own(name: str, tmp_path: Path) -> None:
     rows = SUITES[name].rows([Task(data="digits", teachers=tmp_path)], 0.01)
-    assert len({row.key for row in rows}) == len(rows) > 5
+    assert len({row.key for row in rows}) == len(rows) >= 5
     assert len({settings_of(row) for row in rows}) >= len(rows) - 2  # panels share their middles
     for row in rows:
         assert (row.target is None) == (row.method.unit is Unit.NOTHING)

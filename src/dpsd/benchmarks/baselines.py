@@ -269,7 +269,7 @@ class PrivateSGD:
 
         Returns:
             ε of the steps that were made, under ``add-or-remove`` by Opacus and ``replace-one`` by
-            ``dp_accounting``; ``by_epoch`` among the details holds seconds so far and accuracy.
+            ``dp_accounting``; ``curve`` among the details holds seconds and accuracy by epoch.
 
         Raises:
             ConfigError: no target or one without δ, or Opacus is not installed.
@@ -280,7 +280,7 @@ class PrivateSGD:
         rate = min(1.0, self.batch_size / len(data))
         steps_an_epoch = max(1, round(1 / rate))
         steps = steps_an_epoch * self.epochs
-        by_epoch: list[tuple[float, float]] = []
+        curve: list[tuple[float, float]] = []
         seconds, start = 0.0, time.perf_counter()
         with warnings.catch_warnings():
             # Opacus warns of the hooks that it sets itself, and of what its accountant tries first.
@@ -296,16 +296,16 @@ class PrivateSGD:
             models = self._models(data, noise_multiplier=noise_multiplier, rate=rate, seed=seed)
             for model in itertools.islice(models, steps_an_epoch - 1, steps, steps_an_epoch):
                 seconds += time.perf_counter() - start
-                by_epoch.append((round(seconds, 1), task.accuracy(model)))
-                if self.stop_at is not None and by_epoch[-1][1] >= self.stop_at:
+                curve.append((round(seconds, 1), task.accuracy(model)))
+                if self.stop_at is not None and curve[-1][1] >= self.stop_at:
                     break
                 start = time.perf_counter()
             accountant = opacus.accountants.PRVAccountant()
-            made = len(by_epoch) * steps_an_epoch
+            made = len(curve) * steps_an_epoch
             accountant.history = [(noise_multiplier, rate, made)]
             epsilon = float(accountant.get_epsilon(target.delta))
         return Outcome(
-            accuracy=by_epoch[-1][1],
+            accuracy=curve[-1][1],
             seconds=seconds,
             epsilon={
                 "add-or-remove": epsilon,
@@ -316,7 +316,7 @@ class PrivateSGD:
                 "noise_multiplier": noise_multiplier,
                 "sample_rate": rate,
                 "steps": made,
-                "by_epoch": by_epoch,
+                "curve": curve,
             },
         )
 

@@ -1,4 +1,4 @@
-"""Measured rows as figures: a dot a row, or a panel for each thing that varies.
+"""Measured rows as figures: a dot a row, a panel for each thing that varies, or curves over time.
 
 Colours are one for what is measured and one for what is only quoted, told apart by their shape too.
 """
@@ -18,11 +18,11 @@ _PANELS_A_ROW = 4
 
 
 def draw(kind: str, title: str, summaries: Sequence[Summary], path: Path) -> None:
-    """Save a figure as PNG; ``kind`` is ``dots`` or ``panels``."""
+    """Save a figure as PNG; ``kind`` is ``dots``, ``panels`` or ``curves``."""
     import matplotlib
 
     with matplotlib.rc_context({"font.size": 8, "figure.dpi": 110}):
-        figure = {"dots": _dots, "panels": _panels}[kind](summaries)
+        figure = {"dots": _dots, "panels": _panels, "curves": _curves}[kind](summaries)
         figure.suptitle(title, x=0.01, ha="left", fontsize=10)
         figure.savefig(path, metadata={"Software": None})
 
@@ -124,6 +124,26 @@ def _bars(axes: Axes, bars: list[tuple[str, float]]) -> None:
 def _value(part: Summary) -> str:
     value = part.row.value
     return value if isinstance(value, str) else f"{value:,g}"
+
+
+def _curves(summaries: Sequence[Summary]) -> Any:
+    """Accuracy against seconds, of the first seed of each row."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import PercentFormatter
+
+    figure = Figure(figsize=(7, 3.5), layout="constrained")
+    axes = figure.subplots()
+    for summary in summaries:
+        for one in summary.runs[:1]:
+            seconds, accuracy = zip(*one.outcome.details["curve"], strict=True)
+            axes.plot(seconds, accuracy, marker="o", markersize=3, label=_label(summary))
+    axes.set_xscale("log")
+    axes.set_xlabel("seconds")
+    axes.set_ylabel("test accuracy")
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.legend(frameon=False)
+    _plain(axes, grid="both")
+    return figure
 
 
 def _plain(axes: Axes, *, grid: str) -> None:

@@ -25,6 +25,9 @@ from dpsd.execution import Execution
 from dpsd.privacy.accounting import Budget
 from dpsd.teachers import Teacher, load_teacher
 
+#: Architectures for photographs; other images make do with a ``cnn``.
+SUITED = {"cifar10-jpeg": "resnet8", "cifar10": "resnet8", "cifar100": "resnet20"}
+
 
 class Unit(str, Enum):
     """What two worlds that an ε makes alike differ in."""
@@ -45,12 +48,16 @@ class Task:
     Args:
         data: a data set's name, as ``dpsd data list`` shows it.
         teachers: the directory that trained teachers are kept in.
-        model: the single teacher's and the students' architecture.
+        model: the single teacher's and the students' architecture; one that suits the data if not
+            given.
     """
 
     data: str
     teachers: Path
-    model: str = "cnn"
+    model: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "model", self.model or SUITED.get(self.data, "cnn"))
 
     def __getstate__(self) -> dict[str, Any]:
         """What names it; another process reads the data for itself."""

@@ -34,7 +34,7 @@ def trained_teacher(data: str, folder: Path, *, model: str, shards: int | None =
 
     Args:
         data: the data set's name.
-        folder: where teachers are kept.
+        folder: where teachers are kept, under names of data set and architecture.
         model: the single teacher's architecture; members of an ensemble are ``scattering``.
         shards: so many teachers, each on a shard of its own; ``None`` for one on all of the data.
 
@@ -42,7 +42,7 @@ def trained_teacher(data: str, folder: Path, *, model: str, shards: int | None =
         DataError: the data set is not there, or has too few records for so many shards.
         TeacherError: training diverged, or the directory cannot be written.
     """
-    path = folder / (data if shards is None else f"{data}-{shards}")
+    path = folder / (f"{data}-{model}" if shards is None else f"{data}-{shards}")
     if (path / DESCRIPTION_FILE).exists():
         return path
     train, test = load_dataset(data, "train"), load_dataset(data, "test")

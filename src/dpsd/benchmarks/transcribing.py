@@ -85,7 +85,6 @@ class Transcribing:
         alone = task.model if self.shards is None else None
         with tempfile.TemporaryDirectory() as folder:
             watcher = AccuracyByRound(Path(folder) / "run", task)
-            start = time.perf_counter()
             run = transcribe(
                 teacher,
                 mechanism=self._mechanism(),
@@ -96,16 +95,16 @@ class Transcribing:
                 recipe=recipe,
                 observer=watcher,
             )
-            seconds = time.perf_counter() - start - watcher.seconds
+            seconds = watcher.elapsed()
         spent = run.certificate.spent
         return Outcome(
-            accuracy=watcher.accuracy[-1],
+            accuracy=watcher.curve[-1][1],
             seconds=seconds,
             epsilon={kind.value: spent.under(kind) for kind in Adjacency},
             details={
                 "student": watcher.student,
                 "queries": run.certificate.events["teacher"],
-                "by_round": watcher.accuracy,
+                "curve": watcher.curve,
                 "student_loss": [metrics["student_loss"] for metrics in run.metrics],
                 "agreement": watcher.agreement,
                 "seconds_by_part": watcher.by_part,
@@ -124,26 +123,32 @@ class Transcribing:
 class AccuracyByRound(Observer):
     """Measures the student on the test split after every round, from its checkpoint.
 
-    The transcription never sees what it finds; its clock is kept apart.
+    The transcription never sees what it finds; its clock starts with the observer and stands still
+    while it measures.
     """
 
     def __init__(self, directory: Path, task: Task) -> None:
         self.directory = directory
         self.task = task
-        self.accuracy: list[float] = []
+        self.curve: list[tuple[float, float]] = []
         self.agreement: list[str] = []
         self.by_part: dict[str, float] = {}
         self.student = ""
-        self.seconds = 0.0
+        self._started = time.perf_counter()
+        self._measuring = 0.0
+
+    def elapsed(self) -> float:
+        """Seconds of the transcription so far."""
+        return time.perf_counter() - self._started - self._measuring
 
     def round_finished(self, metrics: dict[str, Any]) -> None:
         """Load the checkpoint and measure."""
-        start = time.perf_counter()
+        elapsed, start = self.elapsed(), time.perf_counter()
         run = RunDirectory(self.directory)
         self.student = run.facts()["student"]
-        self.accuracy.append(self.task.accuracy(run.student()))
+        self.curve.append((round(elapsed, 1), self.task.accuracy(run.student())))
         if found := metrics["agreement"]:
             self.agreement.append(f"{found['mean']:.3f}±{found['standard_error']:.3f}")
         for part, seconds in metrics["seconds"].items():
             self.by_part[part] = round(self.by_part.get(part, 0.0) + seconds, 1)
-        self.seconds += time.perf_counter() - start
+        self._measuring += time.perf_counter() - start

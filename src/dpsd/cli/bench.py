@@ -17,7 +17,7 @@ def bench(
         str,
         typer.Argument(
             metavar="SUITE",
-            help="data-sensitive, label-sensitive, sensitivity, ablation or scale.",
+            help="data-sensitive, label-sensitive, sensitivity, ablation, speed or scale.",
         ),
     ],
     data: Annotated[
@@ -39,7 +39,10 @@ def bench(
         Path | None,
         typer.Option(help="Where trained teachers are kept; under --out if not given."),
     ] = None,
-    model: Annotated[str, typer.Option(help="The teacher's and students' architecture.")] = "cnn",
+    model: Annotated[
+        str | None,
+        typer.Option(help="The teacher's and students' architecture; suited to the data if unset."),
+    ] = None,
     show_rows: Annotated[
         bool, typer.Option("--list", help="Name the suite's rows and stop.")
     ] = False,
@@ -63,7 +66,9 @@ def bench(
     suite = SUITES[name]
     wanted = [part.strip() for part in data.split(",")] if data else list(suite.data)
     folder = out / name
-    tasks = [Task(data=one, teachers=teachers or out / "teachers", model=model) for one in wanted]
+    tasks = [
+        Task(data=one, teachers=teachers or out / "teachers", model=model or "") for one in wanted
+    ]
     present = [task for task in tasks if _is_here(task)]
     if not present:
         raise DataError(f"none of the data sets {', '.join(wanted)} is here, so there are no rows")

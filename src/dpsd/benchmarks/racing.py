@@ -1,0 +1,56 @@
+"""How soon a method's student reaches an accuracy: time, where tables otherwise have the end.
+
+>>> from dpsd.benchmarks.baselines import PrivateSGD
+>>> Race(PrivateSGD(stop_at=0.95), reach=0.95).unit.value
+'a training record, added or removed'
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from dpsd.benchmarks.methods import Method, Outcome, Task, Unit
+from dpsd.privacy.accounting import Adjacency, Budget
+
+
+@dataclass(frozen=True)
+class Race:
+    """A method, timed until its student is as good as wanted.
+
+    Measuring is not timed. The moment is chosen by the test split, which no private training could
+    do: it is the clock's, not the student's.
+
+    Args:
+        method: whose details hold a ``curve`` of seconds so far and accuracy.
+        reach: accuracy, in (0, 1].
+    """
+
+    method: Method
+    reach: float
+
+    @property
+    def name(self) -> str:
+        """The method's."""
+        return self.method.name
+
+    @property
+    def unit(self) -> Unit:
+        """What the method's ε is about."""
+        return self.method.unit
+
+    @property
+    def adjacency(self) -> Adjacency:
+        """What the target is about, for a transcription; else a record, as ``teacher`` is."""
+        return getattr(self.method, "adjacency", Adjacency.TEACHER)
+
+    @property
+    def given(self) -> str:
+        """What the method is given."""
+        return self.method.given
+
+    def measure(self, task: Task, *, target: Budget | None, seed: int) -> Outcome:
+        """The first student that is good enough, or the last one if none is."""
+        outcome = self.method.measure(task, target=target, seed=seed)
+        curve = outcome.details["curve"]
+        seconds, accuracy = next((point for point in curve if point[1] >= self.reach), curve[-1])
+        return replace(outcome, seconds=seconds, accuracy=accuracy)
