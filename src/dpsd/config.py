@@ -330,7 +330,10 @@ class TranscriptionConfig(Recipe):
         None, ge=2, description="Gradient coordinates released, the prior's likeliest; all if none."
     )
     bound: float = Field(1.0, gt=0, description="Norm C of a released gradient.")
-    scaling: Scaling = Field(Scaling.NORMALIZE, description="How gradients get that norm.")
+    scaling: Scaling = Field(
+        Scaling.NORMALIZE,
+        description="How gradients get that norm; none leaves those of hardened answers be.",
+    )
     harden: bool = Field(
         True, description="Answer with the teacher's class, not its probabilities."
     )

@@ -32,7 +32,7 @@ FEWER = 100_000
 GAMES = standard_games()
 #: Clipped gradients of class probabilities never point in opposite directions at full length, and
 #: the test of consensus is paid for as if it told more than it does.
-LOOSE = {"gaussian, clip", "confident-votes"}
+LOOSE = {"confident-votes"}
 
 
 @pytest.mark.parametrize(

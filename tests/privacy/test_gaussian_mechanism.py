@@ -58,8 +58,8 @@ def mean_release(mechanism: Gaussian, prior: Tensor, answer: Tensor) -> NDArray[
 
 def scaled(mechanism: Gaussian, gradient: NDArray[np.float64]) -> NDArray[np.float64]:
     norm = float(np.linalg.norm(gradient))
-    clips = mechanism.scaling is Scaling.CLIP
-    scaled_gradient: NDArray[np.float64] = gradient * (min(1.0, 1.0 / norm) if clips else 1 / norm)
+    factor = {Scaling.NORMALIZE: 1 / norm, Scaling.CLIP: min(1.0, 1.0 / norm), Scaling.NONE: 1.0}
+    scaled_gradient: NDArray[np.float64] = gradient * factor[mechanism.scaling]
     return scaled_gradient
 
 
@@ -70,8 +70,8 @@ def widening(mechanism: Gaussian, prior: NDArray[np.float64]) -> float:
     kept = np.argsort(-prior, kind="stable")[: mechanism.top_k]
     every = [scaled(mechanism, (prior - shown)[kept]) for shown in np.eye(len(prior))]
     apart = max(float(np.linalg.norm(one - other)) for one in every for other in every)
-    if mechanism.scaling is Scaling.CLIP:
-        assert apart <= math.sqrt(2)
+    if mechanism.scaling is not Scaling.NORMALIZE:
+        assert apart <= math.sqrt(2) + 1e-12
         apart = math.sqrt(2)
     step = mechanism._step(mechanism._deviation) / mechanism.bound
     return max(1.0, (2 - step * math.sqrt(len(kept))) / apart)
@@ -188,7 +188,7 @@ def test_two_answers_move_a_release_by_at_most_twice_the_bound(
         bound=bound,
         top_k=top_k,
         scaling=scaling,
-        harden=harden,
+        harden=harden or scaling is Scaling.NONE,
         noise=NoNoise(),
     )
     one, other = (mechanism.privatize(sealed(answer), prior).double() for answer in answers)
@@ -200,19 +200,35 @@ def test_two_answers_move_a_release_by_at_most_twice_the_bound(
 
 
 @settings(max_examples=200, deadline=None)
-@given(distributions(count=1), st.sampled_from([None, 2, 3, 5]), st.floats(1e-4, 1.0))
+@given(
+    distributions(count=1),
+    st.sampled_from([Scaling.NORMALIZE, Scaling.NONE]),
+    st.sampled_from([None, 2, 3, 5]),
+    st.floats(1e-4, 1.0),
+)
 def test_the_sensitivity_is_reached_under_every_prior(
-    drawn: list[Tensor], top_k: int | None, sharpness: float
+    drawn: list[Tensor], scaling: Scaling, top_k: int | None, sharpness: float
 ) -> None:
     prior = (drawn[0].log() / sharpness).softmax(-1).unsqueeze(0)
     prior = prior.clamp_min(1e-3)  # sure, but not beyond what numbers can tell
-    mechanism = Gaussian(noise_multiplier=1e-6, bound=3.0, top_k=top_k, noise=NoNoise())
+    mechanism = Gaussian(
+        noise_multiplier=1e-6, bound=3.0, top_k=top_k, scaling=scaling, noise=NoNoise()
+    )
     shown = [
         mechanism.privatize(sealed(torch.eye(CLASSES)[c : c + 1]), prior).double()
         for c in range(CLASSES)
     ]
     apart = max(float((one - other).norm()) for one in shown for other in shown)
     assert apart == pytest.approx(6.0, rel=1e-5)
+
+
+def test_gradients_left_as_they_are_tell_every_two_classes_apart_as_well() -> None:
+    mechanism = Gaussian(noise_multiplier=1e-6, scaling=Scaling.NONE, noise=NoNoise())
+    for prior in (PRIOR, torch.tensor([0.96, 0.01, 0.01, 0.01, 0.01])):
+        rows = prior.expand(CLASSES, -1)
+        released = mechanism.privatize(sealed(torch.eye(CLASSES)), rows).double()
+        apart = torch.cdist(released, released)[~torch.eye(CLASSES, dtype=torch.bool)]
+        torch.testing.assert_close(apart, torch.full_like(apart, 2.0), atol=1e-5, rtol=0)
 
 
 def test_probabilities_reach_it_as_they_are() -> None:
@@ -308,6 +324,7 @@ def test_float32_priors_are_good_enough() -> None:
         ({"bound": math.inf}, "bound"),
         ({"top_k": 1}, "top_k"),
         ({"scaling": "shrink"}, "shrink"),
+        ({"scaling": "none", "harden": False}, "harden"),
     ],
 )
 def test_meaningless_settings_are_refused(settings_: dict[str, object], reason: str) -> None:

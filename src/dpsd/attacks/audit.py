@@ -46,6 +46,7 @@ from dpsd.privacy.mechanisms import (
     Mechanism,
     NoisyVotes,
     RandomizedResponse,
+    Scaling,
     SummedGradients,
 )
 
@@ -250,7 +251,8 @@ def standard_games(*, epsilon: float = 1.0, delta: float = 1e-5) -> list[Game]:
         RandomizedResponse(candidates=2),
         Gaussian(),
         Gaussian(harden=False, top_k=2),
-        Gaussian(scaling="clip", bound=2.0),  # type: ignore[arg-type]
+        Gaussian(scaling=Scaling.CLIP, bound=2.0),
+        Gaussian(scaling=Scaling.NONE),
         NoisyVotes(),
         # One teacher decides whether the threshold is met. All queries may be answered: a cap on
         # their share makes those of a batch depend on each other, and games are played in batches.

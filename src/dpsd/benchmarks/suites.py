@@ -165,7 +165,7 @@ def _sensitivity(task: Task, share: float) -> Iterator[Row]:
         )
         return _row(task, epsilon, f"{panel}/{value}", method, panel=panel, value=value)
 
-    for scaling in ("normalize", "clip"):
+    for scaling in ("normalize", "clip", "none"):
         for epsilon in (1.0, 3.0, 10.0, 30.0):
             yield row(
                 f"ε, {scaling}",

@@ -54,10 +54,15 @@ _MOST_RELEASED = 1 << 22
 
 
 class Scaling(str, Enum):
-    """How a gradient is brought to a bounded norm before noise is added."""
+    """How a gradient is brought to a bounded norm before noise is added.
+
+    ``NONE`` leaves it as it is: of hardened answers, the difference of two distributions is at most
+    ``√2`` long.
+    """
 
     NORMALIZE = "normalize"
     CLIP = "clip"
+    NONE = "none"
 
 
 class Mechanism(ABC):
@@ -369,12 +374,14 @@ class Gaussian(GaussianNoise):
     where answers are hardened, a query's gradients are widened until two answers to it are up to
     ``2 C`` apart: the signal is stronger for the same noise and ε. Clipping projects onto a ball,
     so clipped gradients are no further apart than their classes, ``√2 C``, and widened by ``√2``.
+    So are those that are left as they are, of which *all* classes are ``2 C`` apart then: as far as
+    any such mechanism can bring them.
 
     Args:
         noise_multiplier: σ, > 0; ``None`` until calibrated to a budget.
         bound: C, > 0.
         top_k: coordinates released; ``None`` releases all.
-        scaling: normalise (the paper's) or clip.
+        scaling: normalise (the paper's), clip, or neither.
         harden: answer with the teacher's class instead of its probabilities. The channel from class
             to release is then exactly the one that ``log_likelihood`` describes.
         noise: source of randomness.
@@ -396,6 +403,8 @@ class Gaussian(GaussianNoise):
         if self.top_k is not None and self.top_k < 2:
             raise ValueError(f"top_k must be at least 2, not {self.top_k}")
         object.__setattr__(self, "scaling", Scaling(self.scaling))
+        if self.scaling is Scaling.NONE and not self.harden:
+            raise ValueError("scaling none needs harden: a class's gradient is bounded by itself")
 
     def parameters(self) -> dict[str, object]:
         return {
@@ -481,23 +490,28 @@ class Gaussian(GaussianNoise):
         """The released coordinates ``(N, top_k)``, likeliest first; the prior there; the widening.
 
         The widening ``(N, 1)`` is how many times as long gradients may be until two answers are
-        ``2 C`` apart. It is 1 at least: no two vectors of a length of C are further apart.
+        ``2 C`` apart; 1 at least where they are C long at most, so that no two are further apart.
         """
         ordered, order = prior.double().sort(dim=-1, descending=True, stable=True)
         kept = prior.shape[-1] if self.top_k is None else min(self.top_k, prior.shape[-1])
         likely = ordered[..., :kept]
         if not self.harden:
             apart = torch.full_like(likely[..., :1], 2.0)
-        elif self.scaling is Scaling.CLIP:
+        elif self.scaling is not Scaling.NORMALIZE:
             apart = torch.full_like(likely[..., :1], math.sqrt(2))
         else:
             apart = _farthest_apart(likely, others=kept < prior.shape[-1])
         # Cut to the grid, two values may end up a step further apart in every coordinate.
         grid = self._step(self._deviation) / self.bound * math.sqrt(kept)
-        return order[..., :kept], likely, ((2 - grid) / apart).clamp_min(1.0)
+        # Left as they are, gradients may be longer than C: they give the grid its due however
+        # coarse it is, until nothing is left of them.
+        least = 1e-9 if self.scaling is Scaling.NONE else 1.0
+        return order[..., :kept], likely, ((2 - grid) / apart).clamp_min(least)
 
     def _scale(self, squared_norm: Tensor) -> Tensor:
         """What brings a gradient of this squared norm within the bound."""
+        if self.scaling is Scaling.NONE:
+            return torch.full_like(squared_norm, self.bound)
         norm = squared_norm.clamp_min(1e-24).sqrt()
         if self.scaling is Scaling.CLIP:
             return self.bound / norm.clamp_min(1.0)
