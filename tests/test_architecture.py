@@ -109,6 +109,7 @@ def test_foundations_import_little_of_ours(inside: str, allowed: list[str]) -> N
 def test_lower_floors_do_not_import_upper_ones(inside: str) -> None:
     upper = [
         "dpsd.transcription",
+        "dpsd.starting",
         "dpsd.runs",
         "dpsd.cli",
         "dpsd.config",

@@ -22,9 +22,10 @@ from dpsd import (
     TranscriptionConfig,
 )
 from dpsd.models import build_classifier
+from dpsd.starting import start
 from dpsd.synthesis.sources import StructuredNoise
 from dpsd.teachers import Committee, Teacher, TeacherRecord, save_teacher
-from dpsd.transcription import _doubtful, start
+from dpsd.transcription import _doubtful
 
 NOISE = ReproducibleNoise(seed=5)
 BUDGET = Budget(epsilon=50.0, delta=1e-5, adjacency="teacher")

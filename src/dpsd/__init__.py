@@ -45,8 +45,8 @@ if TYPE_CHECKING:
     )
     from dpsd.privacy.randomness import ReproducibleNoise, SystemNoise
     from dpsd.runs import Run, RunDirectory
+    from dpsd.starting import resume, transcribe
     from dpsd.teachers import Teacher, load_teacher
-    from dpsd.transcription import Observer, resume, transcribe
 
 __version__ = version("dpsd")
 
@@ -75,7 +75,8 @@ _HOME = {
     "dpsd.privacy.randomness": ("ReproducibleNoise", "SystemNoise"),
     "dpsd.runs": ("Run", "RunDirectory"),
     "dpsd.teachers": ("Teacher", "load_teacher"),
-    "dpsd.transcription": ("Observer", "resume", "transcribe"),
+    "dpsd.starting": ("resume", "transcribe"),
+    "dpsd.transcription": ("Observer",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 

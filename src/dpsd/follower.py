@@ -16,7 +16,7 @@ from dpsd.config import TranscriptionConfig
 from dpsd.errors import RunError
 from dpsd.execution import Execution
 from dpsd.processes import Group, Placement, described
-from dpsd.transcription import follow
+from dpsd.starting import follow
 
 
 def main() -> None:

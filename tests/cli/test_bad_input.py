@@ -15,7 +15,7 @@ from click.testing import Result
 from onnx import TensorProto, helper
 
 import dpsd
-from dpsd import transcription
+from dpsd import starting
 from dpsd.models import build_classifier
 from dpsd.runs import RunDirectory
 from dpsd.teachers.directory import TeacherRecord, save_teacher
@@ -199,7 +199,7 @@ def test_mishaps(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(transcription, "start", fail)
+    monkeypatch.setattr(starting, "start", fail)
     result = invoke("transcribe", teacher, *TRANSCRIBE)
     assert_error(result, code, words)
     assert "secret" not in result.stdout + result.stderr

@@ -73,7 +73,7 @@ class FrozenTime(datetime):
 def frozen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything that differs from run to run for reasons of its own."""
     monkeypatch.setattr("dpsd.privacy.chain.datetime", FrozenTime)
-    monkeypatch.setattr("dpsd.transcription.secrets.token_hex", lambda size: "00" * size)
+    monkeypatch.setattr("dpsd.starting.secrets.token_hex", lambda size: "00" * size)
     for mechanism in (RandomizedResponse, Gaussian, NoisyVotes):
         monkeypatch.setattr(mechanism, "privatize", deaf(mechanism))
 

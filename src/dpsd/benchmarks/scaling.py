@@ -17,8 +17,8 @@ from dpsd.execution import Execution
 from dpsd.models import build_classifier
 from dpsd.privacy.accounting import Adjacency, Budget
 from dpsd.privacy.mechanisms import RandomizedResponse
+from dpsd.starting import transcribe
 from dpsd.teachers import TeacherRecord, load_teacher, save_teacher
-from dpsd.transcription import transcribe
 
 
 @dataclass(frozen=True, kw_only=True)

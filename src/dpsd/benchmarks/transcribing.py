@@ -27,7 +27,8 @@ from dpsd.privacy.mechanisms import (
     SummedGradients,
 )
 from dpsd.runs import RunDirectory
-from dpsd.transcription import Observer, transcribe
+from dpsd.starting import transcribe
+from dpsd.transcription import Observer
 
 _UNITS = {
     Adjacency.RESPONSE: Unit.ANSWER,

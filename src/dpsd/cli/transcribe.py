@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import click
 import typer
 
-from dpsd import transcription
+from dpsd import starting
 from dpsd.cli.console import RESULTS, STATUS, hint, say, shown_warnings, warn
 from dpsd.cli.errors import INTERRUPTED, unwrapped
 from dpsd.cli.options import RUN_PANEL, flag_name, given, with_config_flags
@@ -186,8 +186,8 @@ def _played(
 
                 observer = stack.enter_context(TensorBoardObserver(observer, path / "tensorboard"))
             if is_new:
-                return transcription.start(settings, loaded, out=path, observer=observer)
-            return transcription.resume(
+                return starting.start(settings, loaded, out=path, observer=observer)
+            return starting.resume(
                 path,
                 loaded,
                 cap=allowance,
