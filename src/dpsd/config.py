@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Collection, Sequence
+from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -55,6 +56,12 @@ RecipeT = TypeVar("RecipeT", bound="Recipe")
 #: Settings that suit images of up to this many pixels; of larger ones, a step sees fewer.
 _SIZED = ("batch_size", "generator_batch_size")
 _SMALL_IMAGE = 64 * 64
+
+
+#: Settings that only some mechanisms have.
+_OF_CLASSES = ("candidates",)
+_OF_GRADIENTS = ("top_k", "bound", "scaling", "harden")
+_OF_VOTES = ("consensus", "consensus_noise", "consensus_answered")
 
 
 class Settings(BaseModel):
@@ -371,7 +378,29 @@ class TranscriptionConfig(Recipe):
         self.budget()
         self.limit()
         self.mechanism()
+        if self.protect == "labels":
+            self._refuse(_OF_GRADIENTS, "shapes gradients, and protect 'labels' releases none")
+        else:
+            self._refuse(_OF_CLASSES, "is about classes, and protect 'data' releases gradients")
         return self
+
+    def require_for(self, *, members: int) -> None:
+        """Refuse settings that do nothing for so many teachers.
+
+        Raises:
+            ConfigError: one that is not left at its default.
+        """
+        if members == 1:
+            self._refuse(_OF_VOTES, "is of a test among several teachers, and this is one")
+        else:
+            names = (*_OF_CLASSES, *_OF_GRADIENTS)
+            self._refuse(names, f"is for one teacher's answers; those of {members} are summed")
+
+    def _refuse(self, names: Collection[str], reason: str) -> None:
+        for name in names:
+            if (value := getattr(self, name)) != type(self).model_fields[name].default:
+                said = value.value if isinstance(value, Enum) else value
+                raise ConfigError(f"{name} is {said!r}, but it {reason}: leave it out")
 
     def _votes(self) -> NoisyVotes:
         if self.consensus is None:

@@ -143,8 +143,7 @@ def start(
     calibrated = _calibrated(mechanism, config, teacher)
     # What makes no sense is refused before anything is written or spent.
     config.objective_function(members=teacher.members)
-    if config.consensus is not None and teacher.members == 1:
-        raise ConfigError("consensus is tested among several teachers, and this is one")
+    config.require_for(members=teacher.members)
     spending = budget_of(teacher, config.budget_file)
     identity = secrets.token_hex(8)
     if spending is not None:

@@ -14,11 +14,12 @@ from click.testing import Result
 from dpsd.cli.options import PANELS
 from dpsd.cli.transcribe import command
 from dpsd.config import TranscriptionConfig
+from dpsd.errors import ConfigError
 
 Invoke = Callable[..., Result]
 #: A value for each kind of flag that is not the default.
 CHANGED = (
-    *("--protect", "data", "--epsilon", "2.5", "--adjacency", "teacher", "--candidates", "3"),
+    *("--protect", "data", "--epsilon", "2.5", "--adjacency", "teacher"),
     *("--top-k", "4", "--no-harden", "--no-adaptive", "--sources", "noise,crops"),
     *("--input-shape", "3,32,32", "--mean", "0.4,0.5,0.6", "--deviation", "0.1,0.2,0.3"),
     *("--queries", "123", "--seed", "5", "--student", "resnet8", "--scores", "logits"),
@@ -39,6 +40,40 @@ def test_every_field_has_a_flag_with_its_default_and_description() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--top-k", "3"), "top_k is 3, but it shapes gradients, and protect 'labels'"),
+        (("--scaling", "clip"), "scaling is 'clip'"),
+        (("--protect", "data", "--candidates", "3"), "candidates is 3, but it is about classes"),
+    ],
+)
+def test_a_flag_that_would_do_nothing_is_refused(
+    invoke: Invoke, flags: tuple[str, ...], said: str
+) -> None:
+    refused = invoke("transcribe", "some/teacher", "--epsilon", "1", *flags, "--print-config")
+    assert refused.exit_code == 2
+    assert said in " ".join(refused.stderr.split())
+    assert "leave it out" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("members", "settings", "said"),
+    [
+        (1, {"consensus": 0.5}, "this is one"),
+        (40, {"candidates": "all"}, "those of 40 are summed"),
+        (40, {"protect": "data", "bound": 2.0}, "those of 40 are summed"),
+    ],
+)
+def test_settings_for_another_number_of_teachers_are_refused(
+    members: int, settings: dict[str, object], said: str
+) -> None:
+    config = TranscriptionConfig(teacher="some/teacher", epsilon=1.0, **settings)
+    with pytest.raises(ConfigError, match=said):
+        config.require_for(members=members)
+    TranscriptionConfig(teacher="some/teacher", epsilon=1.0).require_for(members=members)
+
+
 def test_panels_name_real_fields_once() -> None:
     names = [name for panel in PANELS.values() for name in panel]
     assert len(names) == len(set(names))
@@ -54,12 +89,12 @@ def test_printed_configuration_reads_back_the_same(invoke: Invoke, tmp_path: Pat
     assert again.stdout == printed.stdout
     config = TranscriptionConfig(
         **{"teacher": "some/teacher", "epsilon": 2.5, "protect": "data", "queries": 123},
-        **{"adjacency": "teacher", "candidates": 3, "top_k": 4, "harden": False},
+        **{"adjacency": "teacher", "top_k": 4, "harden": False},
         **{"adaptive": False, "sources": ("noise", "crops"), "input_shape": (3, 32, 32)},
         **{"mean": (0.4, 0.5, 0.6), "deviation": (0.1, 0.2, 0.3), "seed": 5},
         **{"student": "resnet8", "scores": "logits"},
     )
-    for line in ('sources = [\n    "noise",\n    "crops",\n]', "candidates = 3", "queries = 123"):
+    for line in ('sources = [\n    "noise",\n    "crops",\n]', "top_k = 4", "queries = 123"):
         assert line in printed.stdout
     assert config.candidates == 3
 
