@@ -96,7 +96,7 @@ def test_printed_configuration_reads_back_the_same(invoke: Invoke, tmp_path: Pat
     )
     for line in ('sources = [\n    "noise",\n    "crops",\n]', "top_k = 4", "queries = 123"):
         assert line in printed.stdout
-    assert config.candidates == 3
+    assert config.top_k == 4
 
 
 def test_what_the_images_decide_is_printed_only_if_it_was_chosen(invoke: Invoke) -> None:
