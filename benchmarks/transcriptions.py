@@ -59,13 +59,6 @@ CASES: dict[str, Case] = {
     "mnist-labels-1-response": case(MNIST, 1.0, "labels", "response", many_rounds(MNIST)),
     "fashion-labels-1-response": case(FASHION, 1.0, "labels", "response", many_rounds(FASHION)),
     "mnist-labels-1-round": case(MNIST, 1.0, "labels", "round", ONE_ROUND),
-    "mnist-data-1-round": case(
-        MNIST,
-        1.0,
-        "data",
-        "round",
-        {**ONE_ROUND, "queries": 1_800_000, "first_epochs": 2.0},
-    ),
     "mnist-data-10-round": case(
         MNIST,
         10.0,
@@ -80,9 +73,10 @@ CASES: dict[str, Case] = {
         "data",
         "round",
         {
-            "rounds": 3,
-            "queries": 60_000,
+            "rounds": 1,
+            "queries": 300_000,
             "first_epochs": 4.0,
+            "generator_steps": 0,
             "sources": ["crops", "silhouettes"],
             "augment": "shift-flip",
         },
