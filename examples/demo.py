@@ -35,7 +35,7 @@ ENSEMBLE_BUDGET = dpsd.Budget(epsilon=10.0, delta=1e-5, adjacency=dpsd.Adjacency
 ENSEMBLE_RECIPE = {"queries": 2_000, "student_steps": 800, "generator_steps": 60}
 
 #: Under `response` rounds cost nothing, so there are many short ones. Under `round` every round
-#: costs, so there are few of many queries, and ε has to be larger: images of 8x8 pixels say little.
+#: costs, so there are few, of many queries.
 PROTECTIONS = {
     "labels": (
         dpsd.RandomizedResponse(),
@@ -44,10 +44,10 @@ PROTECTIONS = {
     ),
     "data": (
         dpsd.Gaussian(),
-        dpsd.Budget(epsilon=20.0, delta=1e-6, adjacency=dpsd.Adjacency.ROUND),
+        dpsd.Budget(epsilon=10.0, delta=1e-6, adjacency=dpsd.Adjacency.ROUND),
         dpsd.Recipe(
-            rounds=6,
-            queries=30_000,
+            rounds=3,
+            queries=60_000,
             sources=("noise", "silhouettes", "crops"),
             generator_steps=100,
         ),
