@@ -64,7 +64,7 @@ CASES: dict[str, Case] = {
         10.0,
         "data",
         "round",
-        {"rounds": 6, "queries": 80_000, "epochs": 2.0, "sources": ["noise"]},
+        {"rounds": 3, "queries": 160_000, "first_epochs": 3.0, "sources": ["noise"]},
     ),
     # Natural images: a small residual teacher and student, crops of public photographs.
     "cifar-data-10-round": case(

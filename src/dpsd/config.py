@@ -60,7 +60,7 @@ _SMALL_IMAGE = 64 * 64
 
 #: Settings that only some mechanisms have.
 _OF_CLASSES = ("candidates",)
-_OF_GRADIENTS = ("top_k", "bound", "scaling", "harden")
+OF_GRADIENTS = ("top_k", "bound", "scaling", "harden", "widen")
 _OF_VOTES = ("consensus", "consensus_noise", "consensus_answered")
 
 
@@ -86,7 +86,7 @@ class Recipe(Settings):
         ge=1,
         le=10_000,
         description="Rounds of asking and learning, T; if neither this nor --queries is given and "
-        "rounds share ε (adjacency round), fewer where ε is below them, of as many queries in all.",
+        "rounds share ε (adjacency round), no more than a third of ε, of as many queries in all.",
     )
     queries: int = Field(40_000, ge=1, le=100_000_000, description="Queries asked in a round, N.")
     first_queries: int | None = Field(
@@ -223,17 +223,17 @@ class Recipe(Settings):
     def for_budget(self: RecipeT, budget: Budget) -> RecipeT:
         """The same with no more rounds than ε is worth, where rounds share it.
 
-        Under ``round``, each of T rounds has about a T-th of ε, and an answer at an ε well below 1
-        says next to nothing; queries cost none. Rounds and queries that were chosen stay.
+        Under ``round``, each of T rounds has about a T-th of ε, and queries cost none: one at an ε
+        of three says more than three at one. Rounds and queries that were chosen stay.
 
-        >>> recipe = Recipe().for_budget(Budget(epsilon=2.0, adjacency="round"))
+        >>> recipe = Recipe().for_budget(Budget(epsilon=6.0, adjacency="round"))
         >>> recipe.rounds, recipe.queries
         (2, 160000)
         """
         chosen = {"rounds", "queries", "first_queries"} & self.model_fields_set
         if chosen or budget.adjacency is not Adjacency.ROUND:
             return self
-        rounds = min(self.rounds, max(1, math.floor(budget.epsilon)))
+        rounds = min(self.rounds, max(1, math.floor(budget.epsilon / 3)))
         shared = {"rounds": rounds, "queries": self.rounds * self.queries // rounds}
         return self.model_copy(update=shared)
 
@@ -336,13 +336,20 @@ class TranscriptionConfig(Recipe):
     top_k: int | None = Field(
         None, ge=2, description="Gradient coordinates released, the prior's likeliest; all if none."
     )
-    bound: float = Field(1.0, gt=0, description="Norm C of a released gradient.")
+    bound: float = Field(
+        1.0, gt=0, description="C: two answers are at most 2 C apart, and noise is in its units."
+    )
     scaling: Scaling = Field(
         Scaling.NORMALIZE,
-        description="How gradients get that norm; none leaves those of hardened answers be.",
+        description="How gradients get a norm of C; none leaves those of hardened answers be.",
     )
     harden: bool = Field(
         True, description="Answer with the teacher's class, not its probabilities."
+    )
+    widen: bool = Field(
+        True,
+        description="Lengthen the gradients of hardened answers until two classes are 2 C apart; "
+        "the published mechanism does not, and tells less for the same ε.",
     )
     consensus: float | None = Field(
         None,
@@ -378,29 +385,36 @@ class TranscriptionConfig(Recipe):
         self.budget()
         self.limit()
         self.mechanism()
-        if self.protect == "labels":
-            self._refuse(_OF_GRADIENTS, "shapes gradients, and protect 'labels' releases none")
-        else:
-            self._refuse(_OF_CLASSES, "is about classes, and protect 'data' releases gradients")
         return self
 
-    def require_for(self, *, members: int) -> None:
-        """Refuse settings that do nothing for so many teachers.
+    def require_effect(self, *, members: int | None = None) -> None:
+        """Refuse settings that would do nothing, in a run that is about to begin.
+
+        Args:
+            members: how many teachers there are, if that is known.
 
         Raises:
             ConfigError: one that is not left at its default.
         """
+        if self.protect == "labels":
+            self._refuse(OF_GRADIENTS, "shapes gradients, and protect 'labels' releases none")
+        else:
+            self._refuse(_OF_CLASSES, "is about classes, and protect 'data' releases gradients")
+        if self.consensus is None:
+            self._refuse(_OF_VOTES, "is of a test that nobody asked for with consensus")
         if members == 1:
             self._refuse(_OF_VOTES, "is of a test among several teachers, and this is one")
-        else:
-            names = (*_OF_CLASSES, *_OF_GRADIENTS)
+        elif members is not None:
+            names = (*_OF_CLASSES, *OF_GRADIENTS)
             self._refuse(names, f"is for one teacher's answers; those of {members} are summed")
 
     def _refuse(self, names: Collection[str], reason: str) -> None:
         for name in names:
             if (value := getattr(self, name)) != type(self).model_fields[name].default:
                 said = value.value if isinstance(value, Enum) else value
-                raise ConfigError(f"{name} is {said!r}, but it {reason}: leave it out")
+                raise ConfigError(
+                    f"{name} is {said!r}, but it {reason}: leave it out, of a --config file too"
+                )
 
     def _votes(self) -> NoisyVotes:
         if self.consensus is None:
@@ -436,7 +450,11 @@ class TranscriptionConfig(Recipe):
             mechanism = RandomizedResponse(candidates=self.candidates)
         else:
             mechanism = Gaussian(
-                bound=self.bound, top_k=self.top_k, scaling=self.scaling, harden=self.harden
+                bound=self.bound,
+                top_k=self.top_k,
+                scaling=self.scaling,
+                harden=self.harden,
+                widen=self.widen,
             )
         if self.reproducible_noise is not None:
             mechanism = mechanism.with_noise(ReproducibleNoise(seed=self.reproducible_noise))

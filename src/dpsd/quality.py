@@ -53,7 +53,8 @@ class RoundQuality:
     """What the releases of one round say.
 
     Args:
-        agreement: of the student, before it learned from this round, with the teacher.
+        agreement: of the student, before it learned from this round, with the teacher; in the first
+            round of a guess, which still shows how loud the noise is.
         label_shares: estimated share of each class among the teacher's answers.
         predicted_shares: share of each class among the student's predictions on the queries.
         surprise: for each source, the mean posterior chance that the student was wrong.

@@ -100,7 +100,7 @@ class Queries:
         spool: holds their pixels.
         rows: where in the spool, int64 ``(N,)``, ascending.
         prior: float16 ``(N, K)``, as the mechanism will see it.
-        predicted: the student's class for each, int32 ``(N,)``.
+        predicted: the student's class for each, int32 ``(N,)``; in the first round a guess.
         source: which source made each, uint8 ``(N,)``; an index into the run's sources.
     """
 

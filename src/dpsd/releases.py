@@ -44,7 +44,8 @@ class RoundReleases:
         index: of the round, from 1.
         queries: uint8 ``(N, C, H, W)``.
         prior: float16 ``(N, K)``, as the mechanism saw it.
-        predicted: the student's class for each query before it learned from the answers, ``(N,)``.
+        predicted: the student's class for each query before it learned from the answers, ``(N,)``;
+            in the first round a guess.
         source: which source made each query, ``(N,)``; an index into the run's sources.
         release: the mechanism's, ``(N, …)``.
         path: the file that all this is mapped from, if it is.

@@ -21,7 +21,7 @@ from typing import Any, TypedDict
 from torch import nn
 
 from dpsd.budgets import budget_of
-from dpsd.config import ENSEMBLE_STUDENT, Recipe, TranscriptionConfig
+from dpsd.config import ENSEMBLE_STUDENT, OF_GRADIENTS, Recipe, TranscriptionConfig
 from dpsd.errors import ConfigError, DpsdError, RunError
 from dpsd.execution import Execution
 from dpsd.launching import processes_for
@@ -143,7 +143,7 @@ def start(
     calibrated = _calibrated(mechanism, config, teacher)
     # What makes no sense is refused before anything is written or spent.
     config.objective_function(members=teacher.members)
-    config.require_for(members=teacher.members)
+    config.require_effect(members=teacher.members)
     spending = budget_of(teacher, config.budget_file)
     identity = secrets.token_hex(8)
     if spending is not None:
@@ -320,6 +320,7 @@ def _continued(
         sources=build_mixture(config.sources, teacher.input_shape),
         recipe=config.recipe(),
         directory=directory,
+        budget=None,
         observer=Unheard(),
         **_players(config, teacher, student, generator, processes),
     )
@@ -413,9 +414,7 @@ def _recorded(
             "consensus_answered": mechanism.answered,
         }
     elif isinstance(mechanism, Gaussian):
-        settings |= {
-            name: getattr(mechanism, name) for name in ("top_k", "bound", "scaling", "harden")
-        }
+        settings |= {name: getattr(mechanism, name) for name in OF_GRADIENTS}
     if isinstance(mechanism.noise, ReproducibleNoise):
         settings["reproducible_noise"] = mechanism.noise.seed
     return TranscriptionConfig(**settings, **recipe.model_dump())

@@ -118,8 +118,8 @@ class Transcription:
     recipe: Recipe
     execution: Execution
     directory: RunDirectory
+    budget: TeacherBudget | None
     observer: Observer
-    budget: TeacherBudget | None = None
     allowance: Budget | None = None
     replay: Replay = field(default_factory=Replay)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -550,13 +550,15 @@ class Transcription:
         generator_loss: float | None,
     ) -> dict[str, Any]:
         names = [source.name for source in self.sources.sources] + ["generator"]
+        # In the first round a guess stood in for the untrained student.
+        found = quality.agreement if releases.index > 1 else None
         counts = torch.bincount(releases.source.long(), minlength=len(names)).tolist()
         return {
             "round": releases.index,
             "queries": len(releases),
             "student_loss": student_loss,
             "generator_loss": generator_loss,
-            "agreement": asdict(quality.agreement) if quality.agreement else None,
+            "agreement": asdict(found) if found else None,
             "label_shares": quality.label_shares,
             "predicted_shares": quality.predicted_shares,
             "sources": dict(zip(names, counts, strict=True)),

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dpsd.attacks.audit import Game, audit, described, standard_games, worst_case
+from dpsd.attacks.audit import Game, audit, standard_games, worst_case
 from dpsd.errors import ConfigError
 from dpsd.privacy.accounting import Adjacency
 from dpsd.privacy.answers import RawAnswers, open_for_mechanism
@@ -30,19 +30,23 @@ DRAWS = 1_000_000
 #: For what is broken, fewer are enough.
 FEWER = 100_000
 GAMES = standard_games()
-#: Clipped gradients of class probabilities never point in opposite directions at full length, and
-#: the test of consensus is paid for as if it told more than it does.
-LOOSE = {"confident-votes"}
+#: The test of consensus is paid for as if it told more than it does; and of ten classes whose
+#: priors change from round to round, the two in question are not always the furthest apart.
+LOOSE = {
+    "confident-votes": 0.4,
+    "gaussian, normalize, 10 classes": 0.7,
+    "gaussian, normalize, top 3, 10 classes": 0.7,
+}
 
 
 @pytest.mark.parametrize(
-    "game", GAMES, ids=[f"{described(game.mechanism)}-{game.adjacency.value}" for game in GAMES]
+    "game", GAMES, ids=[f"{game.name}-{game.adjacency.value}" for game in GAMES]
 )
 def test_claims_hold_and_are_tight(game: Game) -> None:
     found = audit(game, draws=DRAWS)
     assert found.claimed == pytest.approx(1.0, rel=1e-3)
     assert found.lower_bound <= found.claimed
-    assert found.lower_bound >= (0.4 if found.mechanism in LOOSE else 0.85)
+    assert found.lower_bound >= LOOSE.get(found.mechanism, 0.85)
 
 
 def is_caught(mechanism: Mechanism, adjacency: Adjacency, *, classes: int = 2) -> bool:
@@ -104,6 +108,13 @@ class HalfVotes(NoisyVotes):
 class HalfGradients(SummedGradients):
     def event(self) -> dp_accounting.DpEvent:
         return dp_accounting.GaussianDpEvent(self._noise_multiplier)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WidenedTooFar(Gaussian):
+    def _coordinates(self, prior: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        order, likely, widening = super()._coordinates(prior)
+        return order, likely, 1.5 * widening
 
 
 # What is released is chosen by the answer, for nothing.
@@ -178,6 +189,7 @@ BROKEN: dict[str, tuple[Mechanism, Adjacency, int]] = {
     "half the sensitivity of gradients": (HalfGaussian(), ROUND, 2),
     "half the sensitivity of votes": (HalfVotes(), Adjacency.TEACHER, 2),
     "half the sensitivity of summed gradients": (HalfGradients(), Adjacency.TEACHER, 2),
+    "gradients widened too far": (WidenedTooFar(), RESPONSE, 10),
     "coordinates from the answer": (CoordinatesFromTheAnswer(top_k=2), RESPONSE, 4),
     "candidates from the answer": (CandidatesFromTheAnswer(candidates=2), RESPONSE, 4),
     "the same noise in two rounds, labels": (

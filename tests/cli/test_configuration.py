@@ -62,6 +62,7 @@ def test_a_flag_that_would_do_nothing_is_refused(
     [
         (1, {"consensus": 0.5}, "this is one"),
         (40, {"candidates": "all"}, "those of 40 are summed"),
+        (40, {"consensus_noise": 1.0}, "nobody asked for with consensus"),
         (40, {"protect": "data", "bound": 2.0}, "those of 40 are summed"),
     ],
 )
@@ -70,8 +71,8 @@ def test_settings_for_another_number_of_teachers_are_refused(
 ) -> None:
     config = TranscriptionConfig(teacher="some/teacher", epsilon=1.0, **settings)
     with pytest.raises(ConfigError, match=said):
-        config.require_for(members=members)
-    TranscriptionConfig(teacher="some/teacher", epsilon=1.0).require_for(members=members)
+        config.require_effect(members=members)
+    TranscriptionConfig(teacher="some/teacher", epsilon=1.0).require_effect(members=members)
 
 
 def test_panels_name_real_fields_once() -> None:

@@ -83,6 +83,12 @@ class Game:
     priors: Tensor
     delta: float
 
+    @property
+    def name(self) -> str:
+        """The mechanism's, with the number of classes if they are many."""
+        classes = self.priors.shape[-1]
+        return described(self.mechanism) + (f", {classes} classes" if classes > 2 else "")
+
     def play(self, world: int, draws: int) -> Tensor:
         """Releases ``(draws, rounds, queries, …)`` of so many independent games."""
         answers, classes = self.worlds[world], self.priors.shape[-1]
@@ -169,7 +175,7 @@ def audit(game: Game, *, draws: int = 1_000_000) -> Audit:
     _, name, threshold = best
     tested = [scores[name](release[learning:]) for release in releases]
     return Audit(
-        mechanism=described(game.mechanism),
+        mechanism=game.name,
         adjacency=game.adjacency,
         delta=game.delta,
         claimed=pld_epsilon(event, count=count, delta=game.delta),
@@ -187,6 +193,7 @@ def described(mechanism: Mechanism) -> str:
     """
     parameters = mechanism.parameters()
     kinds = [str(parameters[name]) for name in ("candidates", "scaling") if name in parameters]
+    kinds += [f"top {parameters['top_k']}"] if parameters.get("top_k") else []
     kinds += ["soft"] * (parameters.get("harden") is False)
     return ", ".join([str(parameters["name"]), *kinds])
 
@@ -206,8 +213,9 @@ def worst_case(
 
     The teacher, or one of several, is sure of one class in one world and of another in the other,
     in one answer (``response``), in one a round (``round``), or in all (``teacher``). Priors differ
-    from round to round, so that noise that is used twice shows. Two classes are the worst: a lie is
-    then likeliest to be the other world's truth, and normalised gradients are opposite.
+    from round to round, so that noise that is used twice shows. Two classes are the worst for
+    randomised response: a lie is then likeliest to be the other world's truth. It takes more for
+    gradients to be widened.
 
     >>> game = worst_case(NoisyVotes(), Adjacency.TEACHER, epsilon=1.0)
     >>> game.worlds[0].shape, game.priors.shape
@@ -259,9 +267,11 @@ def standard_games(*, epsilon: float = 1.0, delta: float = 1e-5) -> list[Game]:
         ConfidentVotes(threshold=0.8, answered=1.0),
         SummedGradients(),
     )
+    games = [(mechanism, 2) for mechanism in mechanisms]
+    games += [(Gaussian(), 10), (Gaussian(top_k=3), 10)]
     return [
-        worst_case(mechanism, adjacency, epsilon=epsilon, delta=delta)
-        for mechanism in mechanisms
+        worst_case(mechanism, adjacency, epsilon=epsilon, delta=delta, classes=classes)
+        for mechanism, classes in games
         for adjacency in Adjacency
     ]
 

@@ -332,7 +332,7 @@ def _few_rounds(epsilon: float, share: float) -> dict[str, Any]:
         # So noisy are single answers that large batches pay.
         noisy = {"first_epochs": 1.0, "batch_size": 1024, "learning_rate": 0.01}
         return _shortened({"rounds": 1, "queries": 5_000_000, **noisy}, share)
-    return _shortened({"rounds": 6, "queries": 80_000, "epochs": 2.0}, share)
+    return _shortened({"rounds": 3, "queries": 160_000, "first_epochs": 3.0}, share)
 
 
 def _shortened(recipe: Settings, share: float) -> dict[str, Any]:
@@ -365,6 +365,7 @@ def _published_methods(task: Task, protect: str, epsilon: float, share: float) -
             protect=protect,
             adjacency=Adjacency.ROUND,
             recipe={**sizes, **recipe},
+            mechanism={"widen": False} if protect == "data" else {},
         )
         key = (task.data, epsilon, name)
         quoted = PUBLISHED.get(key, (None, "")) if protect == "data" else (None, "")

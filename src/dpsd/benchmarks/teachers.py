@@ -1,7 +1,7 @@
 """The teachers that benchmarks share: trained once, then kept.
 
 Every method on a task starts from the same teacher, so a folder of them is part of the task: a
-single teacher lies in ``DATA``, an ensemble in ``DATA-SHARDS``.
+single teacher lies in ``DATA-MODEL``, an ensemble in ``DATA-SHARDS``.
 
 >>> from tempfile import TemporaryDirectory
 >>> with TemporaryDirectory() as folder:

@@ -27,6 +27,7 @@ PANELS = {
         "bound",
         "scaling",
         "harden",
+        "widen",
         "consensus",
         "consensus_noise",
         "consensus_answered",

@@ -110,6 +110,7 @@ def _transcribe(
         values |= chosen | ({} if teacher is None else {"teacher": teacher})
         defaults = _ENSEMBLE if is_ensemble(values.get("teacher")) else {}
         settings = TranscriptionConfig(**defaults | values)
+        settings.require_effect()
         if out is None and not print_config:
             raise ConfigError("say where to write the run with --out, or --resume a run")
         directory = out or Path()

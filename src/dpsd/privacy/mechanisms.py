@@ -374,8 +374,8 @@ class Gaussian(GaussianNoise):
     where answers are hardened, a query's gradients are widened until two answers to it are up to
     ``2 C`` apart: the signal is stronger for the same noise and ε. Clipping projects onto a ball,
     so clipped gradients are no further apart than their classes, ``√2 C``, and widened by ``√2``.
-    So are those that are left as they are, of which *all* classes are ``2 C`` apart then: as far as
-    any such mechanism can bring them.
+    So are those that are left as they are, of which *all* classes are ``2 C`` apart then, if all
+    are released: as far as any such mechanism can bring them.
 
     Args:
         noise_multiplier: σ, > 0; ``None`` until calibrated to a budget.
@@ -384,6 +384,7 @@ class Gaussian(GaussianNoise):
         scaling: normalise (the paper's), clip, or neither.
         harden: answer with the teacher's class instead of its probabilities. The channel from class
             to release is then exactly the one that ``log_likelihood`` describes.
+        widen: as above; the published mechanism does not.
         noise: source of randomness.
 
     Source: DPSD (arXiv 2601.19090), data-sensitive protection; DPDFD (arXiv 2304.12528).
@@ -395,6 +396,7 @@ class Gaussian(GaussianNoise):
     top_k: int | None = None
     scaling: Scaling = Scaling.NORMALIZE
     harden: bool = True
+    widen: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -415,6 +417,7 @@ class Gaussian(GaussianNoise):
             "top_k": self.top_k,
             "scaling": self.scaling.value,
             "harden": self.harden,
+            "widen": self.widen,
         }
 
     def privatize(self, answers: RawAnswers, prior: Tensor) -> Tensor:
@@ -495,7 +498,7 @@ class Gaussian(GaussianNoise):
         ordered, order = prior.double().sort(dim=-1, descending=True, stable=True)
         kept = prior.shape[-1] if self.top_k is None else min(self.top_k, prior.shape[-1])
         likely = ordered[..., :kept]
-        if not self.harden:
+        if not (self.harden and self.widen):
             apart = torch.full_like(likely[..., :1], 2.0)
         elif self.scaling is not Scaling.NORMALIZE:
             apart = torch.full_like(likely[..., :1], math.sqrt(2))
@@ -794,10 +797,11 @@ def _farthest_apart(likely: Tensor, *, others: bool) -> Tensor:
         likely: the prior ``p`` at the released coordinates, likeliest first, ``(N, k)``.
         others: whether there are classes that are not released; their gradient is ``p`` itself.
 
-    The cosine between ``p - e_c`` and ``p - e_d`` falls as ``p_c`` or ``p_d`` rises (its
-    derivative in ``p_c`` has the sign of ``p_c - p_d - 1``), as does that between ``p`` and
-    ``p - e_c``: the likeliest classes are furthest apart. In sums of positive numbers only, as a
-    sure prior would leave nothing but rounding errors of ``‖p‖² + 1 - 2 p_c``.
+    Of one ``p``, the cosine between ``p - e_c`` and ``p - e_d`` falls as ``p_c`` or ``p_d`` rises
+    (with ``‖p‖`` held fixed, its derivative in ``p_c`` has the sign of ``p_c - p_d - 1``), as does
+    that between ``p`` and ``p - e_c``: the likeliest classes are furthest apart. In sums of
+    positive numbers only, as a sure prior would leave nothing but rounding errors of
+    ``‖p‖² + 1 - 2 p_c``.
     """
     first, second = likely[..., :1], likely[..., 1:2]
     rest = likely[..., 2:].square().sum(-1, keepdim=True)
