@@ -52,7 +52,7 @@ def case(
     return Case(task, epsilon, method)
 
 
-#: Under `round`, rounds cost: there are few, and at ε = 1 a single one, in which queries are free.
+#: Under `round`, rounds cost: there is a single one, in which queries are free.
 ONE_ROUND = {"rounds": 1, "queries": 1_200_000, "first_epochs": 2.5, "sources": ["noise"]}
 
 CASES: dict[str, Case] = {
@@ -64,7 +64,7 @@ CASES: dict[str, Case] = {
         10.0,
         "data",
         "round",
-        {"rounds": 3, "queries": 160_000, "first_epochs": 3.0, "sources": ["noise"]},
+        {"rounds": 1, "queries": 480_000, "first_epochs": 5.0, "sources": ["noise"]},
     ),
     # Natural images: a small residual teacher and student, crops of public photographs.
     "cifar-data-10-round": case(

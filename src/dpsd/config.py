@@ -86,7 +86,7 @@ class Recipe(Settings):
         ge=1,
         le=10_000,
         description="Rounds of asking and learning, T; if neither this nor --queries is given and "
-        "rounds share ε (adjacency round), no more than a third of ε, of as many queries in all.",
+        "rounds share ε (adjacency round), one for every 10 of it, of as many queries in all.",
     )
     queries: int = Field(40_000, ge=1, le=100_000_000, description="Queries asked in a round, N.")
     first_queries: int | None = Field(
@@ -223,17 +223,18 @@ class Recipe(Settings):
     def for_budget(self: RecipeT, budget: Budget) -> RecipeT:
         """The same with no more rounds than ε is worth, where rounds share it.
 
-        Under ``round``, each of T rounds has about a T-th of ε, and queries cost none: one at an ε
-        of three says more than three at one. Rounds and queries that were chosen stay.
+        Under ``round``, each of T rounds has about a T-th of ε, and queries cost none, so that one
+        long round was best up to an ε of 10 (the most that was tried). Rounds and queries that
+        were chosen stay.
 
-        >>> recipe = Recipe().for_budget(Budget(epsilon=6.0, adjacency="round"))
+        >>> recipe = Recipe().for_budget(Budget(epsilon=10.0, adjacency="round"))
         >>> recipe.rounds, recipe.queries
-        (2, 160000)
+        (1, 320000)
         """
         chosen = {"rounds", "queries", "first_queries"} & self.model_fields_set
         if chosen or budget.adjacency is not Adjacency.ROUND:
             return self
-        rounds = min(self.rounds, max(1, math.floor(budget.epsilon / 3)))
+        rounds = min(self.rounds, max(1, math.floor(budget.epsilon / 10)))
         shared = {"rounds": rounds, "queries": self.rounds * self.queries // rounds}
         return self.model_copy(update=shared)
 
