@@ -155,7 +155,7 @@ def test_unknown_key_in_the_file(
     ("flags", "rounds", "queries"),
     [
         (("--epsilon", 1), 1, 320_000),
-        (("--epsilon", 5.5), 5, 64_000),
+        (("--epsilon", 55), 5, 64_000),
         (("--epsilon", 100), 8, 40_000),
         (("--epsilon", 1, "--adjacency", "response"), 8, 40_000),
         (("--epsilon", 1, "--rounds", 3), 3, 40_000),
