@@ -226,15 +226,20 @@ def test_a_teacher_that_fails_in_one_process_stops_all(
     assert resumed.certificate.events["round"] == 3
 
 
-def test_torchrun_takes_any_teacher_and_keeps_students_equal(place: Path) -> None:
-    (place / "script.py").write_text(SCRIPT)
-    process = subprocess.run(
+def torchrun(place: Path, script: str) -> subprocess.CompletedProcess[str]:
+    """Two processes of a script in the current directory."""
+    (place / "script.py").write_text(script)
+    return subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "script.py"],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         capture_output=True,
         text=True,
         timeout=200,
     )
+
+
+def test_torchrun_takes_any_teacher_and_keeps_students_equal(place: Path) -> None:
+    process = torchrun(place, SCRIPT)
     assert process.returncode == 0, process.stderr
     first, second = (json.loads((place / f"found-{rank}.json").read_text()) for rank in (0, 1))
     assert first["student"] == second["student"]
@@ -248,14 +253,7 @@ def test_torchrun_takes_any_teacher_and_keeps_students_equal(place: Path) -> Non
 
 def test_processes_that_are_not_alike_stop_before_anything_is_paid(place: Path) -> None:
     seeded = SCRIPT.replace("recipe=dpsd.Recipe(", "recipe=dpsd.Recipe(seed=rank, ")
-    (place / "script.py").write_text(seeded)
-    process = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "script.py"],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
+    process = torchrun(place, seeded)
     assert process.returncode != 0
     assert "recipe is another than process 0's" in process.stderr
     assert not list(place.rglob("ledger.jsonl"))

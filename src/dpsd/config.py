@@ -450,13 +450,7 @@ class TranscriptionConfig(Recipe):
         elif self.protect == "labels":
             mechanism = RandomizedResponse(candidates=self.candidates)
         else:
-            mechanism = Gaussian(
-                bound=self.bound,
-                top_k=self.top_k,
-                scaling=self.scaling,
-                harden=self.harden,
-                widen=self.widen,
-            )
+            mechanism = Gaussian(**{name: getattr(self, name) for name in OF_GRADIENTS})
         if self.reproducible_noise is not None:
             mechanism = mechanism.with_noise(ReproducibleNoise(seed=self.reproducible_noise))
         return mechanism

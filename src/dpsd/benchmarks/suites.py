@@ -83,9 +83,13 @@ def data_sensitive(tasks: Sequence[Task], share: float) -> list[Row]:
     for task in tasks:
         rows += _references(task)
         for epsilon in EPSILONS:
+            recipe = _one_round(epsilon, share) | {"sources": sources_for(task)}
+            own = Transcribing(
+                name="dpsd", protect="data", adjacency=Adjacency.ROUND, recipe=recipe
+            )
             rows += _published_methods(task, "data", epsilon, share)
             rows += [
-                _row(task, epsilon, "dpsd", _of_gradients(task, epsilon, share)),
+                _row(task, epsilon, "dpsd", own),
                 _row(task, epsilon, "dpsd-many", _many_teachers(task, epsilon)),
                 _row(task, epsilon, "pate", Pate(queries=1_000 if epsilon < 3 else 4_000)),
                 _row(task, epsilon, "dp-sgd", PrivateSGD()),
@@ -330,11 +334,6 @@ def many_rounds(task: Task, share: float = 1.0) -> dict[str, Any]:
         sizes = {"rounds": 14, "queries": 60_000, "first_queries": 150_000}
         learning = {"first_epochs": 4.0, "replay": 0.5, "generator_share": 0.3}
     return _shortened(sizes | learning | {"sources": sources_for(task)}, share)
-
-
-def _of_gradients(task: Task, epsilon: float, share: float) -> Transcribing:
-    recipe = _one_round(epsilon, share) | {"sources": sources_for(task)}
-    return Transcribing(name="dpsd", protect="data", adjacency=Adjacency.ROUND, recipe=recipe)
 
 
 def _one_round(epsilon: float, share: float) -> dict[str, Any]:
