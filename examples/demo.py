@@ -34,23 +34,27 @@ TEACHERS = 150
 ENSEMBLE_BUDGET = dpsd.Budget(epsilon=10.0, delta=1e-5, adjacency=dpsd.Adjacency.TEACHER)
 ENSEMBLE_RECIPE = {"queries": 2_000, "student_steps": 800, "generator_steps": 60}
 
+#: The more various the queries, the better.
+SOURCES = ("noise", "strokes", "silhouettes", "crops")
+
 #: Under `response` rounds cost nothing, so there are many short ones. Under `round` every round
 #: costs, so there are few, of many queries.
 PROTECTIONS = {
     "labels": (
         dpsd.RandomizedResponse(),
         dpsd.Budget(epsilon=2.0, delta=1e-5, adjacency=dpsd.Adjacency.RESPONSE),
-        dpsd.Recipe(rounds=16, queries=10_000, first_queries=16_000, generator_steps=50),
+        dpsd.Recipe(
+            rounds=16,
+            queries=10_000,
+            first_queries=16_000,
+            sources=SOURCES,
+            generator_steps=50,
+        ),
     ),
     "data": (
         dpsd.Gaussian(),
         dpsd.Budget(epsilon=10.0, delta=1e-6, adjacency=dpsd.Adjacency.ROUND),
-        dpsd.Recipe(
-            rounds=3,
-            queries=60_000,
-            sources=("noise", "silhouettes", "crops"),
-            generator_steps=100,
-        ),
+        dpsd.Recipe(rounds=3, queries=60_000, sources=SOURCES, generator_steps=100),
     ),
 }
 

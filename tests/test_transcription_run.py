@@ -49,6 +49,7 @@ CLASSES = 3
 RECIPE = Recipe(
     rounds=3,
     queries=96,
+    sources=("noise", "silhouettes"),
     epochs=1.0,
     batch_size=32,
     generator_steps=2,

@@ -93,10 +93,11 @@ class Recipe(Settings):
         None, ge=1, description="Queries in the first round, where the student knows nothing yet."
     )
     sources: tuple[str, ...] = Field(
-        ("noise", "silhouettes"),
+        ("noise", "strokes", "silhouettes"),
         min_length=1,
-        description="Public sources of queries: noise, silhouettes, crops, folder:PATH; or none: "
-        "the generator alone, as published, which collapses from a cold start.",
+        description="Public sources of queries: noise, strokes (of a pen), silhouettes, crops, "
+        "folder:PATH; or none: the generator alone, as published, which collapses from a cold "
+        "start.",
     )
     adaptive: bool = Field(
         True, description="Let the public sources' shares follow what the releases say."

@@ -128,7 +128,8 @@ def collapse_warning(quality: RoundQuality, *, round_index: int, at: float = 0.9
             return (
                 f"round {round_index}: {what} are {largest:.0%} class {of_class.index(largest)}. "
                 "A run that sees one class learns one class: use more varied public sources "
-                "(noise, silhouettes, crops, a folder), a smaller generator share, or more queries"
+                "(noise, strokes, silhouettes, crops, a folder), a smaller generator share, or "
+                "more queries"
             )
     return None
 

@@ -22,6 +22,7 @@ from dpsd.synthesis.sources import (
     Folder,
     Silhouettes,
     Source,
+    Strokes,
     StructuredNoise,
 )
 
@@ -126,6 +127,19 @@ def test_silhouettes_stand_on_black() -> None:
     border = torch.cat([images[..., 0, :], images[..., -1, :]], dim=-1)
     assert float(border.mean()) < float(images.mean())
     assert float((images < 0.05).float().mean()) > 0.2
+
+
+@pytest.mark.parametrize("side", [8, 28, 64])
+def test_strokes_are_lines_near_the_middle(side: int) -> None:
+    images = Strokes((1, side, side)).sample(500, generator=seeded())
+    frame, centre = frame_and_centre(images)
+    assert frame < 0.15
+    assert centre > frame + 0.1
+    ink = images.mean((1, 2, 3))
+    # Each has a line, and no line fills the picture.
+    assert float(ink.min()) > 0.01
+    assert float(ink.max()) < 0.7
+    assert float(images.amax((1, 2, 3)).min()) > 0.5
 
 
 def test_crops_of_ones_own_photographs() -> None:
@@ -300,10 +314,10 @@ def test_silent_releases_change_nothing() -> None:
 
 def test_sources_by_name(tmp_path: Path) -> None:
     write_photographs(tmp_path)
-    mixture = build_mixture(["noise", "silhouettes", "crops", f"folder:{tmp_path}"], (1, 8, 8))
+    mixture = build_mixture(["noise", "strokes", "crops", f"folder:{tmp_path}"], (1, 8, 8))
     assert [source.name for source in mixture.sources] == [
         "noise",
-        "silhouettes",
+        "strokes",
         "crops",
         "folder",
     ]
@@ -311,7 +325,7 @@ def test_sources_by_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "suggested"),
-    [("nois", "noise"), ("silhouete", "silhouettes"), ("croops", "crops"), ("noise:x", "noise")],
+    [("nois", "noise"), ("stroke", "strokes"), ("croops", "crops"), ("noise:x", "noise")],
 )
 def test_an_unknown_source_suggests_the_nearest(name: str, suggested: str) -> None:
     with pytest.raises(UnknownNameError, match=f"did you mean '{suggested}'"):

@@ -33,7 +33,11 @@ DELTA = 1e-5
 EPSILONS = (1.0, 10.0)
 
 #: Sources of queries that suit what is in a data set's images; others get :data:`PUBLIC`.
-SOURCES = {"mnist": ("noise",), "fashion-mnist": ("silhouettes",), "digits": ("noise",)}
+SOURCES = {
+    "mnist": ("noise", "strokes"),
+    "fashion-mnist": ("silhouettes",),
+    "digits": ("noise", "strokes"),
+}
 PUBLIC = {1: ("noise", "silhouettes"), 3: ("crops", "silhouettes")}
 
 #: What papers report, by data set, ε and method; accuracy in [0, 1].
@@ -111,18 +115,13 @@ def label_sensitive(tasks: Sequence[Task], share: float) -> list[Row]:
                 name="dpsd, many rounds",
                 protect="labels",
                 adjacency=Adjacency.RESPONSE,
-                recipe=many_rounds(task, share),
+                recipe=many_rounds(task, epsilon, share),
             )
             one = Transcribing(
                 name="dpsd, one round",
                 protect="labels",
                 adjacency=Adjacency.ROUND,
-                recipe={
-                    "rounds": 1,
-                    "queries": round(1_200_000 * share),
-                    "first_epochs": 2.5,
-                    "sources": sources_for(task),
-                },
+                recipe={**_one_round_of_labels(epsilon, share), "sources": sources_for(task)},
             )
             rows += [
                 _row(task, epsilon, "dpsd-many-rounds", many),
@@ -254,7 +253,7 @@ def speed(tasks: Sequence[Task], share: float) -> list[Row]:
                 name="dpsd, labels",
                 protect="labels",
                 adjacency=Adjacency.RESPONSE,
-                recipe=_shortened(many_rounds(task) | sizes[epsilon], share),
+                recipe=_shortened(many_rounds(task, epsilon) | sizes[epsilon], share),
             )
             rows.append(_row(task, epsilon, "dpsd", Race(labels, reach=REACH)))
             rows.append(_row(task, epsilon, "dp-sgd", Race(PrivateSGD(stop_at=REACH), reach=REACH)))
@@ -325,13 +324,14 @@ def sources_for(task: Task) -> tuple[str, ...]:
     return SOURCES.get(task.data) or PUBLIC[task.train.input_shape[0]]
 
 
-def many_rounds(task: Task, share: float = 1.0) -> dict[str, Any]:
-    """Under ``response`` rounds cost nothing, so there are many."""
+def many_rounds(task: Task, epsilon: float, share: float = 1.0) -> dict[str, Any]:
+    """Under ``response`` rounds cost nothing, so there are many; fewer where answers are clean."""
+    clean = epsilon >= 3
     if task.data == "mnist":
-        sizes = {"rounds": 24, "queries": 30_000, "first_queries": 60_000}
+        sizes = {"rounds": 14 if clean else 24, "queries": 30_000, "first_queries": 60_000}
         learning: dict[str, Any] = {"first_epochs": 4.0}
     else:
-        sizes = {"rounds": 14, "queries": 60_000, "first_queries": 150_000}
+        sizes = {"rounds": 6 if clean else 14, "queries": 60_000, "first_queries": 150_000}
         learning = {"first_epochs": 4.0, "replay": 0.5, "generator_share": 0.3}
     return _shortened(sizes | learning | {"sources": sources_for(task)}, share)
 
@@ -343,6 +343,12 @@ def _one_round(epsilon: float, share: float) -> dict[str, Any]:
         noisy = {"first_epochs": 1.0, "batch_size": 1024, "learning_rate": 0.01}
         return _shortened({"rounds": 1, "queries": 5_000_000, **noisy}, share)
     return _shortened({"rounds": 1, "queries": 480_000, "first_epochs": 5.0}, share)
+
+
+def _one_round_of_labels(epsilon: float, share: float) -> dict[str, Any]:
+    if epsilon < 3:
+        return _shortened({"rounds": 1, "queries": 1_200_000, "first_epochs": 2.5}, share)
+    return _shortened({"rounds": 1, "queries": 240_000, "first_epochs": 5.0}, share)
 
 
 def _shortened(recipe: Settings, share: float) -> dict[str, Any]:

@@ -207,6 +207,65 @@ class Silhouettes(Source):
         return (shades * striped + grainy).clamp(0, 1)
 
 
+class Strokes(Source):
+    """A line of a pen, or two that cross or meet: straight, bent, winding or with a corner.
+
+    What was drawn is moved near the middle and scaled until it nearly fills the frame, as the
+    characters in pictures of handwriting are. Lines are soft, of a standard deviation between a
+    50th and a 15th of a side, and no finer than pixels; white on black, or one colour on another.
+    """
+
+    name = "strokes"
+    points = 32
+
+    def _chunk(self, count: int, generator: torch.Generator) -> Tensor:
+        channels, height, width = self.shape
+
+        def uniform(low: float, high: float, *each: int) -> Tensor:
+            return low + (high - low) * torch.rand((count, *each), generator=generator)
+
+        def in_some(share: float, amounts: Tensor) -> Tensor:
+            return amounts * (torch.rand(amounts.shape, generator=generator) < share)
+
+        def somewhere(line: Tensor) -> Tensor:
+            chosen = torch.randint(0, self.points, (1, count, 1), generator=generator)
+            return line.gather(2, chosen.expand(2, -1, -1))
+
+        # A line is where a pen goes whose heading changes with time; (count, line, point) each.
+        time = torch.linspace(0, 1, self.points)
+        bend = in_some(0.75, 3 * torch.randn((count, 2, 1), generator=generator))
+        sway = in_some(0.5, torch.randn((count, 2, 1), generator=generator))
+        swing = torch.sin(2 * math.pi * (uniform(0.5, 1.2, 2, 1) * time + uniform(0, 1, 2, 1)))
+        corner = in_some(0.5, uniform(-2.6, 2.6, 2, 1)) * (time > uniform(0.2, 0.8, 2, 1))
+        heading = uniform(0, 2 * math.pi, 2, 1) + bend * time + sway * swing + corner
+        step = uniform(0.6, 2.2, 2, 1) / self.points
+        first, second = torch.stack([heading.cos(), heading.sin()]).mul(step).cumsum(-1).unbind(2)
+        apart = in_some(0.2, 0.5 * torch.randn((count, 1), generator=generator))
+        second = second + somewhere(first) - somewhere(second) + apart
+        # Half of the drawings are a single line, drawn twice.
+        path = torch.cat([first, torch.where(uniform(0, 1, 1) < 0.5, first, second)], dim=-1)
+
+        low, high = path.amin(-1, keepdim=True), path.amax(-1, keepdim=True)
+        zoom = uniform(1.1, 1.7, 1) / (high - low).amax(0).clamp_min(0.3)
+        middle = 0.1 * torch.randn((2, count, 1), generator=generator)
+        across, down = (path - (low + high) / 2) * zoom + middle
+        # No finer than pixels, between which a line would be lost.
+        thickness = uniform(0.04, 0.13, 1, 1).clamp_min(1 / min(height, width))
+
+        def nearness(positions: Tensor, side: int) -> Tensor:
+            away = (positions.unsqueeze(-1) - torch.linspace(-1, 1, side)) / thickness
+            return torch.exp(-away.square() / 2)
+
+        # A Gaussian dot at every point is a product of one along rows and one along columns.
+        ink = nearness(down, height).transpose(1, 2) @ nearness(across, width)
+        ink = ink * step.mean(1, keepdim=True) * zoom.unsqueeze(-1) / thickness
+        drawn = 1 - torch.exp(-uniform(2, 6, 1, 1) * ink.square()).unsqueeze(1)
+        if channels == 1:
+            return drawn
+        pen, ground = uniform(0, 1, channels, 1, 1), uniform(0, 1, channels, 1, 1)
+        return torch.lerp(ground, pen, drawn)
+
+
 class Crops(Source):
     """Heavily augmented crops of public photographs.
 
@@ -294,7 +353,7 @@ class Folder(Source):
 
 #: Sources that need nothing but a shape, by name; a folder needs a path as well.
 SOURCES: dict[str, Callable[[Shape], Source]] = {
-    source.name: source for source in (StructuredNoise, Silhouettes, Crops)
+    source.name: source for source in (StructuredNoise, Strokes, Silhouettes, Crops)
 }
 
 
