@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from click.testing import Result
 
 Invoke = Callable[..., Result]
@@ -23,6 +28,44 @@ def test_the_command_measures_writes_and_goes_on(invoke: Invoke, tmp_path: Path)
     assert json.loads(line)["outcome"]["accuracy"] is None
     assert invoke(*command, "--out", tmp_path).exit_code == 0
     assert len((folder / "results.jsonl").read_text().splitlines()) == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads /proc, so Linux only")
+def test_a_row_ends_with_the_command_even_if_that_is_killed(tmp_path: Path) -> None:
+    command = ("bench", "scale", "--only", "digits/1/queries/128000", "--out", str(tmp_path))
+    process = subprocess.Popen([sys.executable, "-m", "dpsd", *command])
+    try:
+        rows: list[int] = []
+        while not any(map(busy, rows)):
+            assert process.poll() is None
+            time.sleep(0.1)
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+            rows = [int(child) for child in children.read_text().split()]
+    finally:
+        process.kill()
+        process.wait()
+    deadline = time.monotonic() + 30
+    while any(map(alive, rows)):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def busy(process: int) -> bool:
+    """Whether it has computed for some seconds."""
+    return int(fields_of(process)[11]) / os.sysconf("SC_CLK_TCK") > 5
+
+
+def alive(process: int) -> bool:
+    """Whether it is there, and not only because nobody asked how it ended."""
+    try:
+        return fields_of(process)[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def fields_of(process: int) -> list[str]:
+    """What Linux says of a process, from its state on."""
+    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
 
 
 def test_wrong_names_are_told_what_there_is(
