@@ -509,8 +509,11 @@ def read_toml(path: Path) -> dict[str, Any]:
 def _readable(error: ValidationError) -> str:
     problems = []
     for problem in error.errors(include_url=False):
-        name = ".".join(str(part) for part in problem["loc"][:1]) or "configuration"
-        if problem["type"] == "missing":
+        place = problem["loc"]
+        name = str(place[0]) if place else "configuration"
+        if problem["type"] == "missing" and len(place) > 1:  # in a tuple
+            problems.append(f"{name} has too few values (not {problem['input']!r})")
+        elif problem["type"] == "missing":
             problems.append(f"{name} is required")
         elif problem["type"] == "extra_forbidden":
             problems.append(f"{name} is not a setting")

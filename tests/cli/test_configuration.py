@@ -124,6 +124,7 @@ def test_flags_override_the_file_and_defaults_do_not(invoke: Invoke, tmp_path: P
         (["teacher", "--epsilon", "1", "--delta", "1", "--out", "run"], "delta must be"),
         (["teacher", "--epsilon", "1"], "--out"),
         (["--epsilon", "1", "--out", "run"], "teacher is required"),
+        (["teacher", "--epsilon", "1", "--input-shape", "1,8"], "input_shape has too few values"),
         (["--config", "absent.toml", "--out", "run"], "no such file"),
         (["teacher", "--epsilon", "1", "--epsilno", "2", "--out", "run"], "--epsilno"),
         (["teacher", "--epsilon", "one", "--out", "run"], "one"),
