@@ -13,6 +13,11 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
+from dpsd.benchmarks import running
+from dpsd.benchmarks.methods import Outcome
+from dpsd.benchmarks.rows import Row
+from dpsd.benchmarks.running import Measured
+
 Invoke = Callable[..., Result]
 
 
@@ -48,6 +53,32 @@ def test_a_row_ends_with_the_command_even_if_that_is_killed(tmp_path: Path) -> N
     while any(map(alive, rows)):
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+def test_an_interrupted_suite_leaves_a_table_of_what_is_there(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured_until_ctrl_c(row: Row, settings: str, seed: int) -> Measured:
+        if row.value != 8:
+            raise KeyboardInterrupt
+        outcome = Outcome(seconds=1.0, accuracy=None)
+        return Measured(
+            row=row.key,
+            settings=settings,
+            seed=seed,
+            outcome=outcome,
+            peak_memory=1,
+            hardware="",
+            day="",
+        )
+
+    monkeypatch.setattr(running, "_in_a_process", measured_until_ctrl_c)
+    stopped = invoke("bench", "scale", "--share", 0.001, "--out", tmp_path)
+    assert stopped.exit_code == 130
+    table = (tmp_path / "scale" / "scale.md").read_text()
+    assert "queries 8 " in table
+    assert "- (1)" in table
+    assert (tmp_path / "scale" / "scale.png").exists()
 
 
 def busy(process: int) -> bool:

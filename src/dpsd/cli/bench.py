@@ -82,30 +82,35 @@ def bench(
             say(row.key)
         return
 
-    def began(row: Row, seed: int) -> None:
-        status.update(f"measuring {row.key}, seed {seed}")
-
-    def ended(measured: Measured) -> None:
-        accuracy = measured.outcome.accuracy
-        found = "" if accuracy is None else f"{accuracy:.2%}, "
-        STATUS.print(
-            f"{measured.row}, seed {measured.seed}: {found}{measured.outcome.seconds:.0f} s"
-        )
-
-    with STATUS.status("") as status:
-        measured = measure_all(
-            rows, seeds=seeds, results=folder / "results.jsonl", began=began, ended=ended
-        )
-    summaries = summarise(rows, measured)
     options = [f"--data {','.join(wanted)}"] if data else []
     options += [f"--seeds {seeds}"] + ([f"--share {share:g}"] if share != 1 else [])
     options += [f"--only {shlex.quote(only)}"] if only else []
     command = f"dpsd bench {name} {' '.join(options)}"
-    (folder / f"{name}.md").write_text(
-        markdown(suite.title, summaries, command=command), encoding="utf-8"
-    )
-    (folder / f"{name}.csv").write_text(comma_separated(summaries), encoding="utf-8")
-    draw(suite.figure, suite.title, summaries, folder / f"{name}.png")
+    found: list[Measured] = []
+
+    def began(row: Row, seed: int) -> None:
+        status.update(f"measuring {row.key}, seed {seed}")
+
+    def ended(measured: Measured) -> None:
+        found.append(measured)
+        accuracy = measured.outcome.accuracy
+        reached = "" if accuracy is None else f"{accuracy:.2%}, "
+        STATUS.print(
+            f"{measured.row}, seed {measured.seed}: {reached}{measured.outcome.seconds:.0f} s"
+        )
+
+    try:
+        with STATUS.status("") as status:
+            measure_all(
+                rows, seeds=seeds, results=folder / "results.jsonl", began=began, ended=ended
+            )
+    finally:  # of a suite that was interrupted, too
+        summaries = summarise(rows, found)
+        if found:
+            text = markdown(suite.title, summaries, command=command)
+            (folder / f"{name}.md").write_text(text, encoding="utf-8")
+            (folder / f"{name}.csv").write_text(comma_separated(summaries), encoding="utf-8")
+            draw(suite.figure, suite.title, summaries, folder / f"{name}.png")
     columns = ("data", "method", "ε", "ε is about", "accuracy (%)", "published (%)", "seconds")
     table = grid(*columns, right=columns[-3:])
     for summary in summaries:
