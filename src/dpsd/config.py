@@ -86,7 +86,8 @@ class Recipe(Settings):
         ge=1,
         le=10_000,
         description="Rounds of asking and learning, T; if neither this nor --queries is given and "
-        "rounds share ε (adjacency round), one for every 10 of it, of as many queries in all.",
+        "rounds share ε (adjacency round), one for every 10 of it, of as many queries in all, or "
+        "of 1,200,000 where ε is below 3.",
     )
     queries: int = Field(40_000, ge=1, le=100_000_000, description="Queries asked in a round, N.")
     first_queries: int | None = Field(
@@ -225,16 +226,23 @@ class Recipe(Settings):
         """The same with no more rounds than ε is worth, where rounds share it.
 
         Under ``round``, each of T rounds has about a T-th of ε, and queries cost none, so that one
-        long round was best up to an ε of 10 (the most that was tried). Rounds and queries that
-        were chosen stay.
+        long round was best up to an ε of 10 (the most that was tried). Where single answers tell
+        little, more are asked and each is read less often. Rounds and queries that were chosen
+        stay.
 
         >>> recipe = Recipe().for_budget(Budget(epsilon=10.0, adjacency="round"))
         >>> recipe.rounds, recipe.queries
         (1, 320000)
+        >>> recipe = Recipe().for_budget(Budget(epsilon=1.0, adjacency="round"))
+        >>> recipe.rounds, recipe.queries, recipe.first_epochs
+        (1, 1200000, 2.5)
         """
         chosen = {"rounds", "queries", "first_queries"} & self.model_fields_set
         if chosen or budget.adjacency is not Adjacency.ROUND:
             return self
+        if budget.epsilon < 3:
+            noisy = {"rounds": 1, "queries": 1_200_000, "first_epochs": self.first_epochs or 2.5}
+            return self.model_copy(update=noisy)
         rounds = min(self.rounds, max(1, math.floor(budget.epsilon / 10)))
         shared = {"rounds": rounds, "queries": self.rounds * self.queries // rounds}
         return self.model_copy(update=shared)

@@ -155,7 +155,7 @@ def test_unknown_key_in_the_file(
 @pytest.mark.parametrize(
     ("flags", "rounds", "queries"),
     [
-        (("--epsilon", 1), 1, 320_000),
+        (("--epsilon", 1), 1, 1_200_000),
         (("--epsilon", 55), 5, 64_000),
         (("--epsilon", 100), 8, 40_000),
         (("--epsilon", 1, "--adjacency", "response"), 8, 40_000),
