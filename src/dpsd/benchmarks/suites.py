@@ -344,7 +344,7 @@ def _one_round(epsilon: float, share: float) -> dict[str, Any]:
     if epsilon < 3:
         # So noisy are single answers that large batches pay.
         noisy = {"first_epochs": 1.0, "batch_size": 1024, "learning_rate": 0.01}
-        return _shortened({"rounds": 1, "queries": 5_000_000, **noisy}, share)
+        return _shortened({"rounds": 1, "queries": 8_000_000, **noisy}, share)
     return _shortened({"rounds": 1, "queries": 480_000, "first_epochs": 5.0}, share)
 
 
