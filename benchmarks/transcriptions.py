@@ -57,7 +57,9 @@ ONE_ROUND = {"rounds": 1, "queries": 1_200_000, "first_epochs": 2.5, "sources": 
 
 CASES: dict[str, Case] = {
     "mnist-labels-1-response": case(MNIST, 1.0, "labels", "response", many_rounds(MNIST, 1.0)),
-    "fashion-labels-1-response": case(FASHION, 1.0, "labels", "response", many_rounds(FASHION, 1.0)),
+    "fashion-labels-1-response": case(
+        FASHION, 1.0, "labels", "response", many_rounds(FASHION, 1.0)
+    ),
     "mnist-labels-1-round": case(MNIST, 1.0, "labels", "round", ONE_ROUND),
     "mnist-data-10-round": case(
         MNIST,
