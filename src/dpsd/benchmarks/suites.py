@@ -289,7 +289,8 @@ def scale(tasks: Sequence[Task], share: float) -> list[Row]:
         for side in (32, 64, 128, 224)
     ]
     rows += [row("student", name, student=name) for name in ("lenet5", "cnn", "resnet8")]
-    rows += [row("processes", count, devices=count) for count in (1, 2)]
+    longer = round(128_000 * share)  # than processes take to start
+    rows += [row("processes", count, devices=count, queries=longer) for count in (1, 2)]
     return rows
 
 
