@@ -87,9 +87,11 @@ def data_sensitive(tasks: Sequence[Task], share: float) -> list[Row]:
     for task in tasks:
         rows += _references(task)
         for epsilon in EPSILONS:
-            recipe = _one_round(epsilon, share) | {"sources": sources_for(task)}
             own = Transcribing(
-                name="dpsd", protect="data", adjacency=Adjacency.ROUND, recipe=recipe
+                name="dpsd",
+                protect="data",
+                adjacency=Adjacency.ROUND,
+                recipe=_one_round(task, epsilon, share),
             )
             rows += _published_methods(task, "data", epsilon, share)
             rows += [
@@ -121,7 +123,7 @@ def label_sensitive(tasks: Sequence[Task], share: float) -> list[Row]:
                 name="dpsd, one round",
                 protect="labels",
                 adjacency=Adjacency.ROUND,
-                recipe={**_one_round_of_labels(epsilon, share), "sources": sources_for(task)},
+                recipe=_one_round_of_labels(task, epsilon, share),
             )
             rows += [
                 _row(task, epsilon, "dpsd-many-rounds", many),
@@ -260,7 +262,7 @@ def speed(tasks: Sequence[Task], share: float) -> list[Row]:
             )
             rows.append(_row(task, epsilon, "dpsd", Race(labels, reach=REACH)))
             rows.append(_row(task, epsilon, "dp-sgd", Race(PrivateSGD(stop_at=REACH), reach=REACH)))
-        # At ε = 1 it takes a single round of half an hour, and there is nothing before its end.
+        # At ε = 1 it takes a single round of an hour, and there is nothing before its end.
         short = {"rounds": 1, "queries": 60_000, "first_epochs": 4.0, "generator_steps": 0}
         data = Transcribing(
             name="dpsd, data",
@@ -340,19 +342,23 @@ def many_rounds(task: Task, epsilon: float, share: float = 1.0) -> dict[str, Any
     return _shortened(sizes | learning | {"sources": sources_for(task)}, share)
 
 
-def _one_round(epsilon: float, share: float) -> dict[str, Any]:
+def _one_round(task: Task, epsilon: float, share: float) -> dict[str, Any]:
     """Under ``round`` they cost, so there is one, in which queries are free."""
     if epsilon < 3:
         # So noisy are single answers that large batches pay.
         noisy = {"first_epochs": 1.0, "batch_size": 1024, "learning_rate": 0.01}
-        return _shortened({"rounds": 1, "queries": 8_000_000, **noisy}, share)
-    return _shortened({"rounds": 1, "queries": 480_000, "first_epochs": 5.0}, share)
+        sizes: dict[str, Any] = {"rounds": 1, "queries": 8_000_000} | noisy
+    else:
+        sizes = {"rounds": 1, "queries": 480_000, "first_epochs": 5.0}
+    return _shortened(sizes | {"sources": sources_for(task)}, share)
 
 
-def _one_round_of_labels(epsilon: float, share: float) -> dict[str, Any]:
+def _one_round_of_labels(task: Task, epsilon: float, share: float) -> dict[str, Any]:
     if epsilon < 3:
-        return _shortened({"rounds": 1, "queries": 1_200_000, "first_epochs": 2.5}, share)
-    return _shortened({"rounds": 1, "queries": 240_000, "first_epochs": 5.0}, share)
+        sizes: dict[str, Any] = {"rounds": 1, "queries": 1_200_000, "first_epochs": 2.5}
+    else:
+        sizes = {"rounds": 1, "queries": 240_000, "first_epochs": 5.0}
+    return _shortened(sizes | {"sources": sources_for(task)}, share)
 
 
 def _shortened(recipe: Settings, share: float) -> dict[str, Any]:
