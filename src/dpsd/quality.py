@@ -20,11 +20,8 @@ from dpsd.distillation.objectives import posterior
 from dpsd.privacy.mechanisms import Mechanism
 from dpsd.releases import RoundReleases
 
-#: Numbers of the double-precision work on priors and likelihoods that are held at once.
+#: Numbers of the work on priors and likelihoods that are held at once.
 _MOST_NUMBERS = 1 << 20
-
-#: The same where sums are formed, which a partition changes in the last bit.
-_MOST_SUMMED = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -73,19 +70,20 @@ def assess(releases: RoundReleases, mechanism: Mechanism) -> RoundQuality:
 
     The queries themselves are not looked at, and the work is done on some rows at a time.
     """
-    classes = releases.prior.shape[-1]
-    rows = max(1, _MOST_NUMBERS // classes)
-    columns = (releases.prior, releases.release, releases.predicted)
-    parts = []
-    for half, release, said in zip(*(torch.split(c, rows) for c in columns), strict=True):
-        prior = half.float()
+    count, classes = releases.prior.shape
+    # In half precision, and filled in as it is found: there may be millions of rows.
+    evidence = torch.empty_like(releases.prior)
+    scores, right = torch.empty((2, count))
+    for part in _slices(count, _MOST_NUMBERS // classes):
+        prior, release = releases.prior[part].float(), releases.release[part]
+        said = releases.predicted[part]
         likelihood = mechanism.log_likelihood(release, prior)
-        denoised = posterior(prior, likelihood)
-        chance = denoised.gather(-1, said.long().unsqueeze(-1)).squeeze(-1)
-        parts.append((likelihood, mechanism.agreement(release, prior, said), chance))
-    evidence, scores, right = (torch.cat(column) for column in zip(*parts, strict=True))
+        evidence[part] = likelihood - likelihood.amax(-1, keepdim=True)
+        scores[part] = mechanism.agreement(release, prior, said)
+        chance = posterior(prior, likelihood).gather(-1, said.long().unsqueeze(-1))
+        right[part] = chance.squeeze(-1)
     surprise, spread = {}, {}
-    for source in sorted(set(releases.source.tolist())):
+    for source in torch.unique(releases.source).tolist():
         of_source = releases.source == source
         surprise[source] = float(1 - right[of_source].mean())
         shares = class_shares(evidence[of_source])
@@ -110,7 +108,7 @@ def class_shares(log_likelihood: Tensor, *, iterations: int = 50) -> Tensor:
     """
     classes = log_likelihood.shape[-1]
     shares = torch.full((classes,), 1 / classes)
-    parts = torch.split(log_likelihood, max(1, _MOST_SUMMED // classes))
+    parts = torch.split(log_likelihood, max(1, _MOST_NUMBERS // classes))
     for _ in range(iterations):
         sums = [posterior(shares, part.float()).sum(0) for part in parts]
         shares = torch.stack(sums).sum(0) / len(log_likelihood)
@@ -148,3 +146,8 @@ def noise_warning(quality: RoundQuality, *, round_index: int) -> str | None:
         f"the teacher (± {agreement.standard_error:.0%}), so it may have learned next to nothing: "
         "ask more queries or fewer rounds, raise epsilon, or calibrate to a weaker adjacency"
     )
+
+
+def _slices(count: int, size: int) -> list[slice]:
+    size = max(1, size)
+    return [slice(start, start + size) for start in range(0, count, size)]

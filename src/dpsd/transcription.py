@@ -315,7 +315,6 @@ class Transcription:
         # Nothing is known before the first round: the prior is flat, and the generator is blind.
         exploration = 1.0 if round_index == 1 else self.recipe.exploration
         share = 0.0 if round_index == 1 else self.recipe.generator_share
-        # Made once: small pieces among large ones that come and go would keep memory from going.
         queries = Queries.empty(spool, wanted, classes=self.teacher.num_classes)
         doubt = torch.empty(wanted)
         found = 0
@@ -376,25 +375,27 @@ class Transcription:
             mechanism=mechanism,
             teacher=self.teacher.fingerprint,
         )
-        released: list[Tensor] = []
+        release, answered = None, torch.empty(len(queries), dtype=torch.bool)
         size = self.teacher.query_batch * self.processes.count
         with self._phase("teacher", total=len(queries), round_index=round_index) as advance:
-            batches = zip(
-                torch.split(queries.rows, size), torch.split(queries.prior, size), strict=True
-            )
-            for number, (rows, prior) in enumerate(batches):
-                own = self.processes.deal(queries.spool[rows], prior)
-                released.append(self.processes.gather(self._privatised(mechanism, number, *own)))
-                advance(len(rows))
-        release = torch.cat(released)
-        # A mechanism may decline to answer; which queries it answered is part of what it releases.
-        answered = release.isfinite().reshape(len(release), -1).all(-1)
-        if not answered.any():
+            for number, start in enumerate(range(0, len(queries), size)):
+                part = slice(start, start + size)
+                own = self.processes.deal(queries.spool[queries.rows[part]], queries.prior[part])
+                found = self.processes.gather(self._privatised(mechanism, number, *own))
+                if release is None:  # made once: joined at the end, it would be there twice
+                    release = found.new_empty((len(queries), *found.shape[1:]))
+                release[part] = found
+                # A mechanism may decline to answer; which it answered is part of what it releases.
+                answered[part] = found.isfinite().reshape(len(found), -1).all(-1)
+                advance(len(found))
+        if release is None or not answered.any():
             raise RunError(
                 f"round {round_index}: no query passed the test of consensus, or too few were "
                 "asked at once for a share of them to be one; start a new run with a lower "
                 "consensus, more queries, or without the test"
             )
+        if answered.all():
+            return queries, release
         return queries.only(answered), release[answered]
 
     def _mechanism_in(self, round_index: int) -> Mechanism:
@@ -512,14 +513,17 @@ class Transcription:
             random=random,
         )
         own = len(self.sources.sources)
-        source = []
+        # Made once: small pieces among large ones that come and go would keep memory from going.
+        source = torch.empty(count, dtype=torch.uint8)
+        found = 0
         for images, number in chain(
             self.sources.blocks(count - generated, generator=random),
             ((images, own) for images in made),
         ):
             spool.append(images)
-            source.append(torch.full((len(images),), number, dtype=torch.uint8))
-        return torch.cat(source)
+            source[found : found + len(images)] = number
+            found += len(images)
+        return source
 
     def _samples(self) -> Tensor:
         """Some of the generator's images, from the same noise in every round."""
