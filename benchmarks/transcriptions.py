@@ -1,11 +1,11 @@
-"""Accuracy of transcriptions on real data: figures of RESULTS.md that stand in no suite's table.
+"""One transcription of ``dpsd bench``'s tables at a time, with any setting changed.
 
     python benchmarks/transcriptions.py --list
-    python benchmarks/transcriptions.py mnist-record-10 --shards 1000 --seed 0
+    python benchmarks/transcriptions.py label-sensitive/mnist/1/dpsd-one-round --set queries=100000
+    python benchmarks/transcriptions.py data-sensitive/mnist/10/dpsd-many --shards 1000 --seed 1
 
-`dpsd bench` measures the tables; here one transcription is tried at a time, with any setting
-changed. Needs the data (``DPSD_DATA``, or ``dpsd data fetch``). Teachers are trained once and kept
-under ``runs/teachers``. Test accuracy is measured after every round, for the figure only: the
+Needs the data (``DPSD_DATA``, or ``dpsd data fetch``). Teachers are trained once and kept under
+``runs/teachers``. Test accuracy is measured after every round, for the figure only: the
 transcription never sees it. Noise is the operating system's, as in real use.
 """
 
@@ -15,105 +15,55 @@ import argparse
 import json
 import resource
 import sys
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-import dpsd
 from dpsd.benchmarks.methods import Task
+from dpsd.benchmarks.rows import Row
 from dpsd.benchmarks.running import hardware
-from dpsd.benchmarks.suites import DELTA, many_rounds
+from dpsd.benchmarks.suites import FIELD, SUITES
 from dpsd.benchmarks.transcribing import Transcribing
-from dpsd.privacy.accounting import Adjacency
 
 TEACHERS = Path("runs") / "teachers"
-MNIST = Task(data="mnist", teachers=TEACHERS)
-FASHION = Task(data="fashion-mnist", teachers=TEACHERS)
-CIFAR = Task(data="cifar10-jpeg", teachers=TEACHERS)
+TABLES = ("data-sensitive", "label-sensitive")
 
-
-@dataclass(frozen=True)
-class Case:
-    """One figure: a task, an ε, and how the teacher is transcribed."""
-
-    task: Task
-    epsilon: float
-    method: Transcribing
-
-
-def case(
-    task: Task, epsilon: float, protect: str, adjacency: str, recipe: dict[str, Any], **more: Any
-) -> Case:
-    """A case, whose method is named by its data."""
-    method = Transcribing(
-        name=task.data, protect=protect, adjacency=Adjacency(adjacency), recipe=recipe, **more
-    )
-    return Case(task, epsilon, method)
-
-
-#: Under `round`, rounds cost: there is a single one, in which queries are free.
-ONE_ROUND = {"rounds": 1, "queries": 1_200_000, "first_epochs": 2.5, "sources": ["noise"]}
-
-CASES: dict[str, Case] = {
-    "mnist-labels-1-response": case(MNIST, 1.0, "labels", "response", many_rounds(MNIST, 1.0)),
-    "fashion-labels-1-response": case(
-        FASHION, 1.0, "labels", "response", many_rounds(FASHION, 1.0)
-    ),
-    "mnist-labels-1-round": case(MNIST, 1.0, "labels", "round", ONE_ROUND),
-    "mnist-data-10-round": case(
-        MNIST,
-        10.0,
-        "data",
-        "round",
-        {"rounds": 1, "queries": 480_000, "first_epochs": 5.0, "sources": ["noise"]},
-    ),
-    # Natural images: a small residual teacher and student, crops of public photographs.
-    "cifar-data-10-round": case(
-        CIFAR,
-        10.0,
-        "data",
-        "round",
-        {
-            "rounds": 1,
-            "queries": 300_000,
-            "first_epochs": 4.0,
-            "generator_steps": 0,
-            "sources": ["crops", "silhouettes"],
-            "augment": "shift-flip",
-        },
-    ),
+#: Many teachers at ε = 10, one thing otherwise than in the table.
+MANY = "data-sensitive/mnist/10/dpsd-many"
+VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    # Twice as many are tested, and half of them are answered at most.
+    "consensus": ({"queries": 24_000}, {"mechanism": {"threshold": 0.5, "answered": 0.5}}),
+    "two-rounds": ({"rounds": 2, "queries": 6_000}, {}),
+    "selection": ({"rounds": 2, "queries": 6_000, "selection": 4.0}, {}),
+    "cnn-student": ({}, {"student": "cnn"}),
 }
 
-#: Record-level: many teachers, each on a shard of its own; `--shards` tries other numbers.
-for _name, _task, _source in (("mnist", MNIST, "noise"), ("fashion", FASHION, "silhouettes")):
-    for _epsilon, _shards in ((1.0, 3_000), (10.0, 500)):
-        CASES[f"{_name}-record-{_epsilon:g}"] = case(
-            _task, _epsilon, "labels", "teacher", {"sources": [_source]}, shards=_shards
-        )
 
-#: The same at ε = 10, one thing otherwise.
-_AT_10 = {"sources": ["noise"]}
-for _name, _recipe, _more in (
-    # Twice as many are tested, and half of them are answered at most.
-    ("consensus", {"queries": 24_000}, {"mechanism": {"threshold": 0.5, "answered": 0.5}}),
-    ("two-rounds", {"rounds": 2, "queries": 6_000}, {}),
-    ("selection", {"rounds": 2, "queries": 6_000, "selection": 4.0}, {}),
-    ("cnn-student", {}, {"student": "cnn"}),
-):
-    CASES[f"record-{_name}"] = case(
-        MNIST, 10.0, "labels", "teacher", {**_AT_10, **_recipe}, shards=500, **_more
-    )
+def transcriptions(data: str) -> Iterator[tuple[str, tuple[Row, Transcribing]]]:
+    """Of the tables about a data set: each one's name, row and method."""
+    task = Task(data=data, teachers=TEACHERS)
+    for table in TABLES:
+        for row in SUITES[table].rows([task], 1.0):
+            if isinstance(row.method, Transcribing):
+                name = f"{table}/{row.key}"
+                yield name, (row, row.method)
+                if name == MANY:
+                    for what, (recipe, more) in VARIANTS.items():
+                        varied = {**row.method.recipe, "sources": ("noise",), **recipe}
+                        method = replace(row.method, recipe=varied, **more)
+                        yield f"{name}-{what}", (row, method)
 
 
 def main() -> None:
-    """Run the cases named on the command line and print a JSON line for each."""
+    """Run the transcriptions named on the command line and print a JSON line for each."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help="one of --list")
-    parser.add_argument("--list", action="store_true", help="name the cases and stop")
+    parser.add_argument("--list", action="store_true", help="name them and stop")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--shards", type=int, help="teachers of the record-level cases")
-    parser.add_argument("--student", help="another student than the case's")
+    parser.add_argument("--shards", type=int, help="teachers, where there are many")
+    parser.add_argument("--student", help="another student than the table's")
     parser.add_argument(
         "--set",
         action="append",
@@ -123,26 +73,28 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     if arguments.list:
-        print("\n".join(CASES))
+        for data in FIELD:
+            print("\n".join(dict(transcriptions(data))))
         return
     overrides = {
         name: json.loads(value)
         for name, _, value in (item.partition("=") for item in arguments.set)
     }
     for name in arguments.names:
-        if name not in CASES:
-            sys.exit(f"no case {name!r}; there are: {', '.join(CASES)}")
-        chosen = CASES[name]
+        data = name.split("/")[1] if "/" in name else ""
+        known = dict(transcriptions(data)) if data else {}
+        if name not in known:
+            sys.exit(f"no transcription {name!r}; --list names them")
+        row, method = known[name]
         method = replace(
-            chosen.method,
-            recipe={**chosen.method.recipe, **overrides},
-            student=arguments.student or chosen.method.student,
-            shards=chosen.method.shards and (arguments.shards or chosen.method.shards),
+            method,
+            recipe={**method.recipe, **overrides},
+            student=arguments.student or method.student,
+            shards=method.shards and (arguments.shards or method.shards),
         )
-        target = dpsd.Budget(epsilon=chosen.epsilon, delta=DELTA, adjacency=chosen.method.adjacency)
-        outcome = method.measure(chosen.task, target=target, seed=arguments.seed)
+        outcome = method.measure(row.task, target=row.target, seed=arguments.seed)
         found = {
-            "case": name,
+            "name": name,
             "seed": arguments.seed,
             "overrides": overrides,
             **asdict(outcome),

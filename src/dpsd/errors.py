@@ -54,6 +54,10 @@ class DataError(DpsdError):
     exit_code = 3
 
 
+class MissingDataError(DataError):
+    """A data set that is not there at all."""
+
+
 class TeacherError(DpsdError):
     """A teacher that cannot be loaded or asked."""
 

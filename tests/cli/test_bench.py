@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import Result
 
@@ -105,3 +106,30 @@ def test_wrong_names_are_told_what_there_is(
     assert_error(invoke("bench", "ablatoin"), 2, "did you mean 'ablation'")
     assert_error(invoke("bench", "scale", "--only", "nothing"), 2, "--list names them")
     assert_error(invoke("bench", "ablation", "--data", "mnst"), 2, "mnst")
+
+
+def test_data_sets_that_are_there_join_a_suite_and_others_are_not_missed(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DPSD_DATA", str(tmp_path))
+    listing = ("bench", "label-sensitive", "--list")
+    nothing = invoke(*listing)
+    assert nothing.exit_code == 3
+    assert "mnist, fashion-mnist, cifar10-jpeg" in nothing.stderr
+    assert "cifar100" not in nothing.stderr
+
+    (tmp_path / "medmnist").mkdir()
+    arrays = {
+        f"{split}_{what}": np.zeros((4, 28, 28, 3) if what == "images" else (4, 1), np.uint8)
+        for split in ("train", "val", "test")
+        for what in ("images", "labels")
+    }
+    np.savez(tmp_path / "medmnist" / "bloodmnist.npz", **arrays)
+    (tmp_path / "medmnist" / "octmnist.npz").write_bytes(b"cut off")
+    found = invoke(*listing)
+    assert found.exit_code == 0, found.stderr
+    assert "medmnist:bloodmnist/1/dpsd-one-round" in found.stdout
+    # One that is damaged is no more passed over in silence than one that every table has.
+    assert "octmnist" in found.stderr
+    assert "'mnist' is not there" in found.stderr
+    assert "cifar100" not in found.stderr

@@ -6,7 +6,7 @@ Colours are one for what is measured and one for what is only quoted, told apart
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import groupby
+from itertools import cycle, groupby
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from dpsd.benchmarks.tables import Summary
 
 _BLUE, _GREY, _ORANGE = "#2457a8", "#555555", "#c2571a"
 _QUOTED: dict[str, Any] = {"color": _ORANGE, "marker": "D", "fillstyle": "none", "linestyle": ""}
+#: Of a panel's curves.
+_SERIES = ((_BLUE, "o"), (_ORANGE, "s"), (_GREY, "^"))
 _PANELS_A_ROW = 4
 
 
@@ -69,7 +71,7 @@ def _panels(summaries: Sequence[Summary]) -> Any:
     for panel, group in groupby(summaries, key=lambda summary: summary.row.panel):
         parts = list(group)
         if has_accuracy:
-            drawn.append((panel, parts, _accuracy_curve))
+            drawn.append((f"{panel}\n{_privacy(parts)}", parts, _accuracy_curves))
         else:
             drawn.append((f"{panel}: seconds", parts, _seconds_curve))
             drawn.append((f"{panel}: peak memory (MB)", parts, _memory_curve))
@@ -89,21 +91,35 @@ def _panels(summaries: Sequence[Summary]) -> Any:
 Axes = Any
 
 
-def _accuracy_curve(axes: Axes, parts: list[Summary]) -> None:
+def _privacy(parts: list[Summary]) -> str:
+    """What a panel's ε is, where it is one, and what it is about."""
+    epsilons = {part.row.target.epsilon for part in parts if part.row.target}
+    about = parts[0].row.method.unit.value
+    return f"ε = {epsilons.pop():g}, {about}" if len(epsilons) == 1 else f"about {about}"
+
+
+def _accuracy_curves(axes: Axes, parts: list[Summary]) -> None:
     from matplotlib.ticker import PercentFormatter
 
     known = [part for part in parts if part.mean is not None]
-    axes.errorbar(
-        range(len(known)),
-        [part.mean for part in known],
-        yerr=[part.spread or 0.0 for part in known],
-        color=_BLUE,
-        marker="o",
-        markersize=3,
-        capsize=2,
-        linewidth=1.2,
-    )
-    axes.set_xticks(range(len(known)), [_value(part) for part in known])
+    values = list(dict.fromkeys(_value(part) for part in known))
+    names = list(dict.fromkeys(part.row.series for part in known))
+    for name, (color, marker) in zip(names, cycle(_SERIES), strict=False):
+        curve = [part for part in known if part.row.series == name]
+        axes.errorbar(
+            [values.index(_value(part)) for part in curve],
+            [part.mean for part in curve],
+            yerr=[part.spread or 0.0 for part in curve],
+            color=color,
+            marker=marker,
+            markersize=3,
+            capsize=2,
+            linewidth=1.2,
+            label=name,
+        )
+    if len(names) > 1:
+        axes.legend(frameon=False, fontsize=7)
+    axes.set_xticks(range(len(values)), values)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
 
 

@@ -38,7 +38,8 @@ class Row:
         published: accuracy that its authors report, in [0, 1]; never mixed with measured ones.
         source: where they do.
         panel: in a figure of many panels, what varies.
-        value: in that panel, its value.
+        series: in that panel, which curve, if there are several.
+        value: on that curve, the value of what varies.
     """
 
     key: str
@@ -48,4 +49,5 @@ class Row:
     published: float | None = None
     source: str = ""
     panel: str = ""
+    series: str = ""
     value: float | str = ""

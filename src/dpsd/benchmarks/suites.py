@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dpsd.benchmarks.baselines import (
@@ -25,12 +25,25 @@ from dpsd.benchmarks.racing import Race
 from dpsd.benchmarks.rows import Quoted, Row
 from dpsd.benchmarks.scaling import Untrained
 from dpsd.benchmarks.transcribing import Transcribing
+from dpsd.datasets.medmnist import MEDMNIST_NAMES
 from dpsd.privacy.accounting import Adjacency, Budget
 
 Settings = Mapping[str, Any]
 
 DELTA = 1e-5
 EPSILONS = (1.0, 10.0)
+
+#: What the field's tables are about: those that are small, and those that have to be brought.
+FIELD = ("mnist", "fashion-mnist", "cifar10-jpeg")
+FIELD_BESIDES = (
+    "cifar10",
+    "cifar100",
+    "celeba-hair",
+    "celeba-gender",
+    *(f"medmnist:{name}" for name in MEDMNIST_NAMES),
+    "covidx",
+    "imagenet",
+)
 
 #: Sources of queries that suit what is in a data set's images; others get :data:`PUBLIC`.
 SOURCES = {
@@ -73,6 +86,7 @@ class Suite:
     Args:
         title: of both.
         data: data sets that it is about, if none are named.
+        besides: more of them, where they are there; nobody misses them where they are not.
         figure: ``dots`` (a row each), ``panels`` (one for each thing that varies) or ``curves``
             (accuracy against seconds).
         rows: of the given tasks, with that share of the queries.
@@ -80,6 +94,7 @@ class Suite:
 
     title: str
     data: Sequence[str]
+    besides: Sequence[str] = ()
     figure: str
     rows: Callable[[Sequence[Task], float], list[Row]]
 
@@ -120,7 +135,7 @@ def label_sensitive(tasks: Sequence[Task], share: float) -> list[Row]:
                 name="dpsd, many rounds",
                 protect="labels",
                 adjacency=Adjacency.RESPONSE,
-                recipe=many_rounds(task, epsilon, share),
+                recipe=_many_rounds(task, epsilon, share),
             )
             one = Transcribing(
                 name="dpsd, one round",
@@ -163,25 +178,29 @@ def _sensitivity(task: Task, share: float) -> Iterator[Row]:
         panel: str,
         value: float | str,
         *,
+        series: str = "",
         protect: str = "labels",
         epsilon: float = TELLING,
         recipe: Settings | None = None,
         mechanism: Settings | None = None,
     ) -> Row:
+        what = f"{panel}, {series}" if series else panel
         method = Transcribing(
-            name=f"{panel} {value}",
+            name=f"{what} {value}",
             protect=protect,
             adjacency=Adjacency.RESPONSE,
             recipe={**short, **(recipe or {})},
             mechanism=mechanism or {},
         )
-        return _row(task, epsilon, f"{panel}/{value}", method, panel=panel, value=value)
+        found = _row(task, epsilon, f"{what}/{value}", method, panel=panel, value=value)
+        return replace(found, series=series)
 
     for scaling in ("normalize", "clip", "none"):
         for epsilon in (1.0, 3.0, 10.0, 30.0):
             yield row(
-                f"ε, {scaling}",
+                "ε",
                 epsilon,
+                series=scaling,
                 protect="data",
                 epsilon=epsilon,
                 mechanism={"scaling": scaling},
@@ -261,7 +280,7 @@ def speed(tasks: Sequence[Task], share: float) -> list[Row]:
                 name="dpsd, labels",
                 protect="labels",
                 adjacency=Adjacency.RESPONSE,
-                recipe=_shortened(many_rounds(task, epsilon) | sizes[epsilon], share),
+                recipe=_shortened(_many_rounds(task, epsilon) | sizes[epsilon], share),
             )
             rows.append(_row(task, epsilon, "dpsd", Race(labels, reach=REACH)))
             rows.append(_row(task, epsilon, "dp-sgd", Race(PrivateSGD(stop_at=REACH), reach=REACH)))
@@ -302,13 +321,15 @@ def scale(tasks: Sequence[Task], share: float) -> list[Row]:
 SUITES: Mapping[str, Suite] = {
     "data-sensitive": Suite(
         title="Data-sensitive protection: Gaussian noise on gradients",
-        data=("mnist", "fashion-mnist", "cifar10-jpeg"),
+        data=FIELD,
+        besides=FIELD_BESIDES,
         figure="dots",
         rows=data_sensitive,
     ),
     "label-sensitive": Suite(
         title="Label-sensitive protection: randomised response",
-        data=("mnist", "fashion-mnist", "cifar10-jpeg"),
+        data=FIELD,
+        besides=FIELD_BESIDES,
         figure="dots",
         rows=label_sensitive,
     ),
@@ -333,7 +354,7 @@ def sources_for(task: Task) -> tuple[str, ...]:
     return SOURCES.get(task.data) or PUBLIC[task.train.input_shape[0]]
 
 
-def many_rounds(task: Task, epsilon: float, share: float = 1.0) -> dict[str, Any]:
+def _many_rounds(task: Task, epsilon: float, share: float = 1.0) -> dict[str, Any]:
     """Under ``response`` rounds cost nothing, so there are many; fewer where answers are clean."""
     clean = epsilon >= 3
     if task.data == "mnist":

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from dpsd.cli.console import STATUS, grid, hint, say, show, warn
-from dpsd.errors import ConfigError, DataError, UnknownNameError
+from dpsd.errors import ConfigError, DataError, MissingDataError, UnknownNameError
 
 
 def bench(
@@ -22,7 +22,10 @@ def bench(
     ],
     data: Annotated[
         str | None,
-        typer.Option(metavar="A,B,…", help="Data sets instead of the suite's own."),
+        typer.Option(
+            metavar="A,B,…",
+            help="Data sets instead of the suite's own, and of those that are here besides.",
+        ),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each row, with seeds 0, 1, ….")] = 1,
     share: Annotated[
@@ -64,14 +67,15 @@ def bench(
     if name not in SUITES:
         raise UnknownNameError("suite", name, list(SUITES))
     suite = SUITES[name]
-    wanted = [part.strip() for part in data.split(",")] if data else list(suite.data)
+    wanted = [part.strip() for part in data.split(",")] if data else [*suite.data, *suite.besides]
     folder = out / name
     tasks = [
         Task(data=one, teachers=teachers or out / "teachers", model=model or "") for one in wanted
     ]
-    present = [task for task in tasks if _is_here(task)]
+    missed = wanted if data else suite.data
+    present = [task for task in tasks if _is_here(task, missed=task.data in missed)]
     if not present:
-        raise DataError(f"none of the data sets {', '.join(wanted)} is here, so there are no rows")
+        raise DataError(f"none of the data sets {', '.join(missed)} is here, so there are no rows")
     rows = suite.rows(present, share)
     if only is not None:
         rows = [row for row in rows if row.key == only] or [row for row in rows if only in row.key]
@@ -120,13 +124,14 @@ def bench(
     hint(f"{folder / name}.md, .csv and .png hold all of it")
 
 
-def _is_here(task: object) -> bool:
+def _is_here(task: object, *, missed: bool) -> bool:
     from dpsd.benchmarks.methods import Task
 
     assert isinstance(task, Task)
     try:
         task.test  # noqa: B018 - is it here?
     except DataError as error:
-        warn(f"skipped: {error}")
+        if missed or not isinstance(error, MissingDataError):
+            warn(f"skipped: {error}")
         return False
     return True

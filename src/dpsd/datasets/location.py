@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from dpsd.errors import DataError
+from dpsd.errors import MissingDataError
 
 _BESIDE = Path("../shared/data")
 
@@ -31,7 +31,9 @@ def data_root() -> Path:
     return (Path(cache) if cache else Path.home() / ".cache") / "dpsd" / "data"
 
 
-def missing(name: str, paths: Iterable[Path], *, home: str | None, hint: str = "") -> DataError:
+def missing(
+    name: str, paths: Iterable[Path], *, home: str | None, hint: str = ""
+) -> MissingDataError:
     """The error for data that is not there: where to get it and where to put it.
 
     ``home`` is ``None`` for the user's own files, which dpsd cannot tell where to get.
@@ -42,8 +44,8 @@ there, or set DPSD_DATA to the folder that holds it
     """
     wanted = " or ".join(str(path) for path in paths)
     if home is None:
-        return DataError(f"data set {name!r} is not there: no {wanted}")
-    return DataError(
+        return MissingDataError(f"data set {name!r} is not there: no {wanted}")
+    return MissingDataError(
         f"data set {name!r} is not there: no {wanted}. Get it from {home} and put it there, "
         f"or set DPSD_DATA to the folder that holds it{hint}"
     )
