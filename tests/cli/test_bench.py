@@ -18,6 +18,7 @@ from dpsd.benchmarks import running
 from dpsd.benchmarks.methods import Outcome
 from dpsd.benchmarks.rows import Row
 from dpsd.benchmarks.running import Measured
+from dpsd.errors import UnknownNameError
 
 Invoke = Callable[..., Result]
 
@@ -106,6 +107,30 @@ def test_wrong_names_are_told_what_there_is(
     assert_error(invoke("bench", "ablatoin"), 2, "did you mean 'ablation'")
     assert_error(invoke("bench", "scale", "--only", "nothing"), 2, "--list names them")
     assert_error(invoke("bench", "ablation", "--data", "mnst"), 2, "mnst")
+
+
+def test_a_row_that_cannot_run_leaves_the_others(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(row: Row, settings: str, seed: int) -> Measured:
+        if row.value == 32:
+            raise UnknownNameError("model", "resnet9", ["resnet8"])
+        return measured(row, settings, seed)
+
+    measured = running._in_a_process
+    monkeypatch.setattr(running, "_in_a_process", measure)
+    command = ("bench", "scale", "--only", "queries", "--share", 0.001, "--out", tmp_path)
+    done = invoke(*command)
+    assert done.exit_code == 5
+    assert "digits/1/queries/32, seed 0: unknown model 'resnet9'" in done.stderr
+    assert "1 could not be measured (digits/1/queries/32, seed 0)" in done.stderr
+    found = (tmp_path / "scale" / "results.jsonl").read_text().splitlines()
+    assert len(found) == 3
+    # An error of the process that measures comes back as what it is.
+    nobody = ("bench", "data-sensitive", "--data", "digits", "--only", "digits/distillation")
+    refused = invoke(*nobody, "--model", "resnet9", "--out", tmp_path)
+    assert refused.exit_code == 5
+    assert "unknown model 'resnet9': did you mean 'resnet8'?" in refused.stderr
 
 
 def test_data_sets_that_are_there_join_a_suite_and_others_are_not_missed(

@@ -404,7 +404,16 @@ class Pate:
 
     name: str = field(default="PATE", init=False)
     unit: Unit = field(default=Unit.RECORD, init=False)
-    given: str = field(default="many teachers and real public images", init=False)
+
+    @property
+    def given(self) -> str:
+        """What it is given."""
+        return f"{self.shards:,} teachers on shards, and public images like the private ones"
+
+    @staticmethod
+    def public(test: LabelledImages) -> int:
+        """How many of a test split's images are public."""
+        return len(test) * 9 // 10
 
     def __post_init__(self) -> None:
         _require_positive(self, "queries")
@@ -420,9 +429,7 @@ class Pate:
         target = _required(self.name, target, needs_delta=True)
         test, teacher = task.test, task.teacher(self.shards)
         order = torch.randperm(len(test), generator=torch.Generator().manual_seed(seed))
-        public, held_out = torch.split(
-            order, [len(test) * 9 // 10, len(test) - len(test) * 9 // 10]
-        )
+        public, held_out = order.tensor_split([self.public(test)])
         if self.queries > len(public):
             raise ConfigError(f"queries is {self.queries}, but {len(public)} images are public")
         asked = public[: self.queries]
@@ -566,9 +573,8 @@ class PriorLabels:
         )
         plain = ReportedLabels.of(first.labels, _flat(first), "all", target=target, seed=seed)
         loss = plain.loss(self.objective)
-        student = fit(first, loss, model=task.model, epochs=self.epochs, seed=seed)
-        first_accuracy = task.accuracy(student)
-        prior = Execution.of().predict(student, second.images).softmax(-1).cpu()
+        first_student = fit(first, loss, model=task.model, epochs=self.epochs, seed=seed)
+        prior = Execution.of().predict(first_student, second.images).softmax(-1).cpu()
         informed = ReportedLabels.of(
             second.labels, prior, "per-query", target=target, seed=seed, stage=1
         )
@@ -583,7 +589,7 @@ class PriorLabels:
             epsilon={"replace-one-label": max(plain.epsilon, informed.epsilon)},
             details={
                 "objective": self.objective,
-                "first_stage": first_accuracy,
+                "first_stage": task.accuracy(first_student),
                 "true_labels": labels.share_of(both.labels),
                 "true_labels_by_stage": [
                     plain.share_of(first.labels),

@@ -39,9 +39,9 @@ class Race:
         return self.method.unit
 
     @property
-    def adjacency(self) -> Adjacency:
-        """What the target is about, for a transcription; else a record, as ``teacher`` is."""
-        return getattr(self.method, "adjacency", Adjacency.TEACHER)
+    def adjacency(self) -> Adjacency | None:
+        """What the target is about, for a transcription."""
+        return getattr(self.method, "adjacency", None)
 
     @property
     def given(self) -> str:

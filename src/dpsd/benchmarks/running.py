@@ -25,7 +25,7 @@ import torch
 
 from dpsd.benchmarks.methods import Outcome
 from dpsd.benchmarks.rows import Quoted, Row
-from dpsd.errors import RunError
+from dpsd.errors import DpsdError, RunError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class Measured:
 
     Args:
         row: its key.
-        settings: hash of all that the row is.
+        settings: hash of all that the row states.
         seed: of queries and training.
         outcome: accuracy, seconds, ε and more.
         peak_memory: of its process, in bytes.
@@ -68,6 +68,7 @@ def measure_all(
     results: Path,
     began: Callable[[Row, int], None] = lambda row, seed: None,
     ended: Callable[[Measured], None] = lambda measured: None,
+    failed: Callable[[Row, int, DpsdError], None] | None = None,
 ) -> list[Measured]:
     """Measure what was not yet, and return all that belongs to the rows.
 
@@ -77,6 +78,7 @@ def measure_all(
         results: ``results.jsonl``; made if it is not there.
         began: told before each run.
         ended: told after each, of those of an earlier session too.
+        failed: told of those that cannot be run, and the others go on; if not given, all end.
 
     Raises:
         RunError: the results cannot be read.
@@ -89,7 +91,13 @@ def measure_all(
         measured = known.get((row.key, settings, seed))
         if measured is None:
             began(row, seed)
-            measured = _in_a_process(row, settings, seed)
+            try:
+                measured = _in_a_process(row, settings, seed)
+            except DpsdError as error:
+                if failed is None:
+                    raise
+                failed(row, seed, error)
+                continue
             with results.open("a", encoding="utf-8") as lines:
                 lines.write(measured.to_line())
         found.append(measured)
@@ -116,7 +124,10 @@ def read_results(path: Path) -> list[Measured]:
 
 
 def settings_of(row: Row) -> str:
-    """A hash of all that a row is, but for where teachers are kept."""
+    """A hash of all that a row states, but for where teachers are kept.
+
+    Defaults and code that it does not state may change unseen: then measure in another folder.
+    """
     said = repr((row.method, row.task.data, row.task.model, row.target))
     return hashlib.sha256(said.encode()).hexdigest()[:16]
 

@@ -118,7 +118,8 @@ def markdown(title: str, summaries: Sequence[Summary], *, command: str) -> str:
     days = sorted({one.day for summary in summaries for one in summary.runs})
     lines += [
         "",
-        f"`{command}`. δ = {said or MISSING} (0 for labels). Replace-one, where nothing else is "
+        f"`{command}`. δ = {said or MISSING} (0 where ε is about a label). "
+        "Replace-one, where nothing else is "
         "said. Accuracy is on the test split (PATE's on the images that it did not ask about), the "
         "mean over seeds with its standard deviation and their number. Published figures are "
         "their authors', in their setting. Where ε is about an answer, it bounds what is learned "

@@ -9,7 +9,14 @@ from typing import Annotated
 import typer
 
 from dpsd.cli.console import STATUS, grid, hint, say, show, warn
-from dpsd.errors import ConfigError, DataError, MissingDataError, UnknownNameError
+from dpsd.errors import (
+    ConfigError,
+    DataError,
+    DpsdError,
+    MissingDataError,
+    RunError,
+    UnknownNameError,
+)
 
 
 def bench(
@@ -89,8 +96,10 @@ def bench(
     options = [f"--data {','.join(wanted)}"] if data else []
     options += [f"--seeds {seeds}"] + ([f"--share {share:g}"] if share != 1 else [])
     options += [f"--only {shlex.quote(only)}"] if only else []
+    options += [f"--model {shlex.quote(model)}"] if model else []
     command = f"dpsd bench {name} {' '.join(options)}"
     found: list[Measured] = []
+    lacking: list[str] = []
 
     def began(row: Row, seed: int) -> None:
         status.update(f"measuring {row.key}, seed {seed}")
@@ -103,10 +112,19 @@ def bench(
             f"{measured.row}, seed {measured.seed}: {reached}{measured.outcome.seconds:.0f} s"
         )
 
+    def failed(row: Row, seed: int, error: DpsdError) -> None:
+        lacking.append(f"{row.key}, seed {seed}")
+        warn(f"{row.key}, seed {seed}: {error}")
+
     try:
         with STATUS.status("") as status:
             measure_all(
-                rows, seeds=seeds, results=folder / "results.jsonl", began=began, ended=ended
+                rows,
+                seeds=seeds,
+                results=folder / "results.jsonl",
+                began=began,
+                ended=ended,
+                failed=failed,
             )
     finally:  # of a suite that was interrupted, too
         summaries = summarise(rows, found)
@@ -115,6 +133,8 @@ def bench(
             (folder / f"{name}.md").write_text(text, encoding="utf-8")
             (folder / f"{name}.csv").write_text(comma_separated(summaries), encoding="utf-8")
             draw(suite.figure, suite.title, summaries, folder / f"{name}.png")
+    if lacking and not found:
+        raise RunError(f"{name}: no row could be measured; the warnings above say why")
     columns = ("data", "method", "ε", "ε is about", "accuracy (%)", "published (%)", "seconds")
     table = grid(*columns, right=columns[-3:])
     for summary in summaries:
@@ -122,6 +142,11 @@ def bench(
         table.add_row(about, method, epsilon, unit, accuracy, published, seconds)
     show(table)
     hint(f"{folder / name}.md, .csv and .png hold all of it")
+    if lacking:
+        raise RunError(
+            f"{name}: {len(lacking)} could not be measured ({', '.join(lacking)}); "
+            "the warnings above say why"
+        )
 
 
 def _is_here(task: object, *, missed: bool) -> bool:
