@@ -74,11 +74,19 @@ _PUBLISHED: Settings = {
     "replay": 0.0,
     "consolidate": False,
 }
-#: By name: DPDFD learns from noisy normalised gradients of soft answers as they are; DPSD keeps the
-#: most important part of them (half of ten classes), and learns by DKD towards the noisy label.
-METHODS: Mapping[str, tuple[Settings, Settings]] = {
-    "DPSD": ({**_PUBLISHED, "objective": "noisy-dkd"}, {"top_k": 5}),
-    "DPDFD": ({**_PUBLISHED, "objective": "noisy"}, {}),
+#: By name and protection: DPDFD learns from noisy normalised gradients of soft answers as they are;
+#: DPSD keeps the most important part of them (half of ten classes), or lies with some probability,
+#: and learns by DKD towards the noisy label.
+METHODS: Mapping[tuple[str, str], tuple[Settings, Settings]] = {
+    ("DPSD", "data"): (
+        {**_PUBLISHED, "objective": "noisy-dkd"},
+        {"widen": False, "harden": False, "top_k": 5},
+    ),
+    ("DPDFD", "data"): (
+        {**_PUBLISHED, "objective": "noisy"},
+        {"widen": False, "harden": False},
+    ),
+    ("DPSD", "labels"): ({**_PUBLISHED, "objective": "noisy-dkd"}, {"candidates": "all"}),
 }
 
 
@@ -429,15 +437,15 @@ def _shards(task: Task, epsilon: float) -> int:
 
 def _published_methods(task: Task, protect: str, epsilon: float, share: float) -> Iterator[Row]:
     sizes = _shortened({"rounds": 6, "queries": 20_000, "generator_steps": 60}, share)
-    for name, (recipe, mechanism) in METHODS.items():
-        if protect == "labels" and name == "DPDFD":
-            continue  # has no such protection
+    for (name, protected), (recipe, mechanism) in METHODS.items():
+        if protected != protect:
+            continue
         method = Transcribing(
             name=f"{name}, to the letter",
             protect=protect,
             adjacency=Adjacency.ROUND,
             recipe={**sizes, **recipe},
-            mechanism={"widen": False, "harden": False, **mechanism} if protect == "data" else {},
+            mechanism=mechanism,
         )
         key = (task.data, epsilon, name)
         quoted = PUBLISHED.get(key, (None, "")) if protect == "data" else (None, "")
