@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
+import signal
 import subprocess
 import sys
 import time
@@ -46,8 +48,7 @@ def test_a_row_ends_with_the_command_even_if_that_is_killed(tmp_path: Path) -> N
         while not any(map(busy, rows)):
             assert process.poll() is None
             time.sleep(0.1)
-            children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-            rows = [int(child) for child in children.read_text().split()]
+            rows = children(process.pid)
     finally:
         process.kill()
         process.wait()
@@ -77,10 +78,34 @@ def test_an_interrupted_suite_leaves_a_table_of_what_is_there(
     monkeypatch.setattr(running, "_in_a_process", measured_until_ctrl_c)
     stopped = invoke("bench", "scale", "--share", 0.001, "--out", tmp_path)
     assert stopped.exit_code == 130
+    assert "1 of 16 are measured and kept; the same command goes on" in stopped.stderr
     table = (tmp_path / "scale" / "scale.md").read_text()
     assert "queries 8 " in table
     assert "- (1)" in table
     assert (tmp_path / "scale" / "scale.png").exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads /proc, so Linux only")
+def test_an_interrupt_of_the_command_alone_ends_its_row(tmp_path: Path) -> None:
+    command = ("bench", "scale", "--only", "digits/1/queries/512000", "--out", str(tmp_path))
+    process = subprocess.Popen([sys.executable, "-m", "dpsd", *command])
+    try:
+        rows: list[int] = []
+        while not any(map(busy, rows)):
+            assert process.poll() is None
+            time.sleep(0.1)
+            rows = children(process.pid)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 130  # the row takes minutes
+    finally:
+        process.kill()
+        process.wait()
+    assert not any(map(alive, rows))
+
+
+def children(process: int) -> list[int]:
+    found = Path(f"/proc/{process}/task/{process}/children").read_text()
+    return [int(child) for child in found.split()]
 
 
 def busy(process: int) -> bool:
@@ -107,6 +132,7 @@ def test_wrong_names_are_told_what_there_is(
     assert_error(invoke("bench", "ablatoin"), 2, "did you mean 'ablation'")
     assert_error(invoke("bench", "scale", "--only", "nothing"), 2, "--list names them")
     assert_error(invoke("bench", "ablation", "--data", "mnst"), 2, "mnst")
+    assert_error(invoke("bench", "ablation", "--model", "cnm"), 2, "did you mean 'cnn'")
 
 
 def test_a_row_that_cannot_run_leaves_the_others(
@@ -126,11 +152,11 @@ def test_a_row_that_cannot_run_leaves_the_others(
     assert "1 could not be measured (digits/1/queries/32, seed 0)" in done.stderr
     found = (tmp_path / "scale" / "results.jsonl").read_text().splitlines()
     assert len(found) == 3
-    # An error of the process that measures comes back as what it is.
-    nobody = ("bench", "data-sensitive", "--data", "digits", "--only", "digits/distillation")
-    refused = invoke(*nobody, "--model", "resnet9", "--out", tmp_path)
-    assert refused.exit_code == 5
-    assert "unknown model 'resnet9': did you mean 'resnet8'?" in refused.stderr
+
+
+def test_errors_of_another_process_come_back_as_what_they_are() -> None:
+    error = UnknownNameError("model", "resnet9", ["resnet8"])
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)  # noqa: S301 - of our own making
 
 
 def test_data_sets_that_are_there_join_a_suite_and_others_are_not_missed(

@@ -52,5 +52,7 @@ class Race:
         """The first student that is good enough, or the last one if none is."""
         outcome = self.method.measure(task, target=target, seed=seed)
         curve = outcome.details["curve"]
-        seconds, accuracy = next((point for point in curve if point[1] >= self.reach), curve[-1])
-        return replace(outcome, seconds=seconds, accuracy=accuracy)
+        reached = [point for point in curve if point[1] >= self.reach]
+        seconds, accuracy = (reached or curve[-1:])[0]
+        details = {**outcome.details, "reached": bool(reached)}
+        return replace(outcome, seconds=seconds, accuracy=accuracy, details=details)

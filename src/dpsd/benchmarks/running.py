@@ -144,7 +144,12 @@ def _in_a_process(row: Row, settings: str, seed: int) -> Measured:
     """Of its own: memory is a process's, and what one run leaves behind must not help the next."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
-        outcome, peak = pool.submit(_measure, row, seed).result()
+        try:
+            outcome, peak = pool.submit(_measure, row, seed).result()
+        except KeyboardInterrupt:  # that the row has not heard of, if it was sent to this one alone
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
     return Measured(
         row=row.key,
         settings=settings,

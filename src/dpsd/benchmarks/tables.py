@@ -102,9 +102,17 @@ def cells(summary: Summary) -> tuple[str, ...]:
         MISSING if summary.mean is None else f"{100 * summary.mean:.2f}",
         f"{spread} ({len(summary.runs)})" if summary.runs else MISSING,
         published,
-        MISSING if summary.seconds is None else f"{summary.seconds:,.0f}",
+        _seconds(summary),
         MISSING if summary.peak_memory is None else f"{summary.peak_memory / 1e6:,.0f}",
     )
+
+
+def _seconds(summary: Summary) -> str:
+    if summary.seconds is None:
+        return MISSING
+    # Of a race alone.
+    lost = any(one.outcome.details.get("reached") is False for one in summary.runs)
+    return f"{summary.seconds:,.0f}" + (", not reached" if lost else "")
 
 
 def markdown(title: str, summaries: Sequence[Summary], *, command: str) -> str:
@@ -121,9 +129,10 @@ def markdown(title: str, summaries: Sequence[Summary], *, command: str) -> str:
         f"`{command}`. δ = {said or MISSING} (0 where ε is about a label). "
         "Replace-one, where nothing else is "
         "said. Accuracy is on the test split (PATE's on the images that it did not ask about), the "
-        "mean over seeds with its standard deviation and their number. Published figures are "
-        "their authors', in their setting. Where ε is about an answer, it bounds what is learned "
-        "about an answer of the one teacher, not about a person.",
+        "mean over seeds with its standard deviation and their number; a transcription's noise is "
+        "never seeded, so runs with one seed differ. Memory is that of the first process. "
+        "Published figures are their authors', in their setting. Where ε is about an answer, it "
+        "bounds what is learned about an answer of the one teacher, not about a person.",
         "",
         f"Hardware: {'; '.join(places) or MISSING}. {', '.join(days)}",
         "",

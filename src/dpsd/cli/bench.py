@@ -66,13 +66,16 @@ def bench(
     """
     from dpsd.benchmarks.figures import draw
     from dpsd.benchmarks.methods import Task
-    from dpsd.benchmarks.rows import Row
+    from dpsd.benchmarks.rows import Quoted, Row
     from dpsd.benchmarks.running import Measured, measure_all
     from dpsd.benchmarks.suites import SUITES
     from dpsd.benchmarks.tables import cells, comma_separated, markdown, summarise
+    from dpsd.models import model_names
 
     if name not in SUITES:
         raise UnknownNameError("suite", name, list(SUITES))
+    if model is not None and model not in model_names():
+        raise UnknownNameError("model", model, model_names())
     suite = SUITES[name]
     wanted = [part.strip() for part in data.split(",")] if data else [*suite.data, *suite.besides]
     folder = out / name
@@ -126,6 +129,10 @@ def bench(
                 ended=ended,
                 failed=failed,
             )
+    except KeyboardInterrupt:
+        wanted_runs = seeds * sum(not isinstance(row.method, Quoted) for row in rows)
+        hint(f"{len(found)} of {wanted_runs} are measured and kept; the same command goes on")
+        raise
     finally:  # of a suite that was interrupted, too
         summaries = summarise(rows, found)
         if found:
