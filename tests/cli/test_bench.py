@@ -52,10 +52,7 @@ def test_a_row_ends_with_the_command_even_if_that_is_killed(tmp_path: Path) -> N
     finally:
         process.kill()
         process.wait()
-    deadline = time.monotonic() + 30
-    while any(map(alive, rows)):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_for_end(rows)
 
 
 def test_an_interrupted_suite_leaves_a_table_of_what_is_there(
@@ -75,7 +72,7 @@ def test_an_interrupted_suite_leaves_a_table_of_what_is_there(
             day="",
         )
 
-    monkeypatch.setattr(running, "_in_a_process", measured_until_ctrl_c)
+    monkeypatch.setattr(running, "_run", measured_until_ctrl_c)
     stopped = invoke("bench", "scale", "--share", 0.001, "--out", tmp_path)
     assert stopped.exit_code == 130
     assert "1 of 16 are measured and kept; the same command goes on" in stopped.stderr
@@ -100,7 +97,14 @@ def test_an_interrupt_of_the_command_alone_ends_its_row(tmp_path: Path) -> None:
     finally:
         process.kill()
         process.wait()
-    assert not any(map(alive, rows))
+    wait_for_end(rows)
+
+
+def wait_for_end(processes: list[int]) -> None:
+    deadline = time.monotonic() + 30
+    while any(map(alive, processes)):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def children(process: int) -> list[int]:
@@ -143,11 +147,12 @@ def test_a_row_that_cannot_run_leaves_the_others(
             raise UnknownNameError("model", "resnet9", ["resnet8"])
         return measured(row, settings, seed)
 
-    measured = running._in_a_process
-    monkeypatch.setattr(running, "_in_a_process", measure)
+    measured = running._run
+    monkeypatch.setattr(running, "_run", measure)
     command = ("bench", "scale", "--only", "queries", "--share", 0.001, "--out", tmp_path)
     done = invoke(*command)
     assert done.exit_code == 5
+    assert "measuring digits/1/queries/32, seed 0" in done.stderr  # said where no status is shown
     assert "digits/1/queries/32, seed 0: unknown model 'resnet9'" in done.stderr
     assert "1 could not be measured (digits/1/queries/32, seed 0)" in done.stderr
     found = (tmp_path / "scale" / "results.jsonl").read_text().splitlines()

@@ -10,6 +10,7 @@ from itertools import cycle, groupby
 from pathlib import Path
 from typing import Any
 
+from dpsd.benchmarks.racing import Race
 from dpsd.benchmarks.tables import Summary
 
 _BLUE, _GREY, _ORANGE = "#2457a8", "#555555", "#c2571a"
@@ -51,6 +52,7 @@ def _dots(summaries: Sequence[Summary]) -> Any:
     axes.invert_yaxis()
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set_xlabel("test accuracy")
+    axes.set_xlim(right=min(axes.get_xlim()[1], 1.01))  # no margin beyond all
     _plain(axes, grid="x")
     return figure
 
@@ -153,6 +155,9 @@ def _curves(summaries: Sequence[Summary]) -> Any:
         for one in summary.runs[:1]:
             seconds, accuracy = zip(*one.outcome.details["curve"], strict=True)
             axes.plot(seconds, accuracy, marker="o", markersize=3, label=_label(summary))
+    methods = [summary.row.method for summary in summaries]
+    for reach in {method.reach for method in methods if isinstance(method, Race)}:
+        axes.axhline(reach, color=_GREY, linewidth=0.8, linestyle="--")
     axes.set_xscale("log")
     axes.set_xlabel("seconds")
     axes.set_ylabel("test accuracy")

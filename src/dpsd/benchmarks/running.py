@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import os
 import platform
 import resource
 import sys
-import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
@@ -24,6 +21,7 @@ from pathlib import Path
 import torch
 
 from dpsd.benchmarks.methods import Outcome
+from dpsd.benchmarks.processes import in_a_process
 from dpsd.benchmarks.rows import Quoted, Row
 from dpsd.errors import DpsdError, RunError
 
@@ -92,7 +90,7 @@ def measure_all(
         if measured is None:
             began(row, seed)
             try:
-                measured = _in_a_process(row, settings, seed)
+                measured = _run(row, settings, seed)
             except DpsdError as error:
                 if failed is None:
                     raise
@@ -140,16 +138,8 @@ def _runs(rows: Sequence[Row], seeds: int) -> Iterator[tuple[Row, int]]:
                 yield row, seed
 
 
-def _in_a_process(row: Row, settings: str, seed: int) -> Measured:
-    """Of its own: memory is a process's, and what one run leaves behind must not help the next."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
-        try:
-            outcome, peak = pool.submit(_measure, row, seed).result()
-        except KeyboardInterrupt:  # that the row has not heard of, if it was sent to this one alone
-            for process in multiprocessing.active_children():
-                process.terminate()
-            raise
+def _run(row: Row, settings: str, seed: int) -> Measured:
+    outcome, peak = in_a_process(_measure, row, seed)
     return Measured(
         row=row.key,
         settings=settings,
@@ -163,7 +153,6 @@ def _in_a_process(row: Row, settings: str, seed: int) -> Measured:
 
 def _measure(row: Row, seed: int) -> tuple[Outcome, int]:
     assert not isinstance(row.method, Quoted)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.manual_seed(seed)
     # What an unwise setting costs is what is being measured.
     warnings.simplefilter("ignore", UserWarning)
@@ -171,14 +160,6 @@ def _measure(row: Row, seed: int) -> tuple[Outcome, int]:
     # Kilobytes on Linux, bytes on a Mac.
     unit = 1 if sys.platform == "darwin" else 1024
     return outcome, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def _end_with_parent() -> None:
-    """However the parent ends: a row that nobody waits for is not measured to its end."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
 
 
 def hardware() -> str:

@@ -146,14 +146,22 @@ def comma_separated(summaries: Sequence[Summary]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(
         [
-            *("data", "method", "given", "target_epsilon", "target_delta", "target_adjacency"),
+            *(
+                "row",
+                "data",
+                "method",
+                "given",
+                "target_epsilon",
+                "target_delta",
+                "target_adjacency",
+            ),
             *("unit", "seed", "accuracy", "published", "source", "seconds", "peak_bytes"),
             *("epsilon", "hardware", "day"),
         ]
     )
     for summary in summaries:
         row, target = summary.row, summary.row.target
-        head: list[object] = [row.task.data, row.method.name, row.method.given]
+        head: list[object] = [row.key, row.task.data, row.method.name, row.method.given]
         adjacency = getattr(row.method, "adjacency", "")  # of transcriptions alone
         head += [target.epsilon, target.delta] if target else ["", ""]
         head.append(getattr(adjacency, "value", ""))

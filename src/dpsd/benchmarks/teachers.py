@@ -17,6 +17,7 @@ from pathlib import Path
 
 from torch import nn
 
+from dpsd.benchmarks.processes import in_a_process
 from dpsd.datasets import LabelledImages, load_dataset
 from dpsd.errors import ConfigError
 from dpsd.execution import Execution
@@ -45,29 +46,9 @@ def trained_teacher(data: str, folder: Path, *, model: str, shards: int | None =
     path = folder / (f"{data}-{model}" if shards is None else f"{data}-{shards}")
     if (path / DESCRIPTION_FILE).exists():
         return path
-    train, test = load_dataset(data, "train"), load_dataset(data, "test")
-    record = TeacherRecord(
-        model=model,
-        input_shape=train.input_shape,
-        num_classes=train.num_classes,
-        class_names=train.class_names,
-        data=data,
-        seed=0,
-    )
-    if shards is None:
-        module = train_teacher(train, model=model, seed=0, precision=Execution.of().precision)
-        return save_teacher(path, module, replace(record, accuracy=evaluate_accuracy(module, test)))
-    # Equal records in two shards would reach two teachers, and no ε would protect them.
-    kept = distinct_rows(train.images)
-    train = replace(train, images=train.images[kept], labels=train.labels[kept])
-    dealt = Shards.assign(train.images, teachers=shards, seed=0)
-    stacked = train_ensemble(train, dealt, seed=0)
-    path.mkdir(parents=True, exist_ok=True)
-    dealt.save(path)
-    record = replace(record, model="scattering", members=shards)
-    save_teacher(path, stacked, record)
-    accuracy = _majority_accuracy(path, test)
-    return save_teacher(path, stacked, replace(record, accuracy=accuracy))
+    # Its memory and time are no method's that comes first.
+    in_a_process(_train, data, path, model, shards)
+    return path
 
 
 def open_module(path: Path) -> nn.Module:
@@ -88,6 +69,33 @@ def open_module(path: Path) -> nn.Module:
     )
     fill_module(module, read_weights(path / WEIGHTS_FILE), where=str(path))
     return module.eval().requires_grad_(False)
+
+
+def _train(data: str, path: Path, model: str, shards: int | None) -> None:
+    train, test = load_dataset(data, "train"), load_dataset(data, "test")
+    record = TeacherRecord(
+        model=model,
+        input_shape=train.input_shape,
+        num_classes=train.num_classes,
+        class_names=train.class_names,
+        data=data,
+        seed=0,
+    )
+    if shards is None:
+        module = train_teacher(train, model=model, seed=0, precision=Execution.of().precision)
+        save_teacher(path, module, replace(record, accuracy=evaluate_accuracy(module, test)))
+        return
+    # Equal records in two shards would reach two teachers, and no ε would protect them.
+    kept = distinct_rows(train.images)
+    train = replace(train, images=train.images[kept], labels=train.labels[kept])
+    dealt = Shards.assign(train.images, teachers=shards, seed=0)
+    stacked = train_ensemble(train, dealt, seed=0)
+    path.mkdir(parents=True, exist_ok=True)
+    dealt.save(path)
+    record = replace(record, model="scattering", members=shards)
+    save_teacher(path, stacked, record)
+    accuracy = _majority_accuracy(path, test)
+    save_teacher(path, stacked, replace(record, accuracy=accuracy))
 
 
 def _majority_accuracy(path: Path, test: LabelledImages) -> float:

@@ -106,6 +106,8 @@ def bench(
 
     def began(row: Row, seed: int) -> None:
         status.update(f"measuring {row.key}, seed {seed}")
+        if not STATUS.is_terminal:  # which shows no status
+            STATUS.print(f"measuring {row.key}, seed {seed}")
 
     def ended(measured: Measured) -> None:
         found.append(measured)
