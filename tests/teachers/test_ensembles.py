@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from dpsd.augmentation import distort_images
 from dpsd.datasets import LabelledImages, load_dataset
-from dpsd.errors import TeacherError
+from dpsd.errors import ConfigError, TeacherError
 from dpsd.models import build_classifier
 from dpsd.privacy.answers import open_for_mechanism
 from dpsd.teachers import (
@@ -90,6 +91,32 @@ def test_a_record_reaches_one_teacher_only(digits: LabelledImages, shards: Shard
     for name in before:
         changed = [int(i) for i in range(10) if not before[name][i].equal(after[name][i])]
         assert changed == [int(shards.shard[row])]
+
+
+def test_teachers_learn_from_distorted_copies_too(
+    digits: LabelledImages, shards: Shards, stacked: dict[str, Tensor]
+) -> None:
+    test = load_dataset("digits", "test")
+    images = distort_images(test.images / 255, generator=torch.Generator().manual_seed(1))
+
+    def accuracy(teachers: dict[str, Tensor]) -> float:
+        module = build_classifier("scattering", input_shape=(1, 8, 8), num_classes=10, seed=0)
+        ensemble = EnsembleTeacher(
+            module,
+            teachers,
+            input_shape=(1, 8, 8),
+            num_classes=10,
+            description="ten",
+            key=b"secret",
+        )
+        answers = open_for_mechanism(ensemble.ask(images, query_batch=0)).argmax(-1)
+        return float((answers == test.labels).double().mean())
+
+    bare = train_ensemble(digits, shards, views=0)
+    assert accuracy(stacked) > accuracy(bare) + 0.01
+    assert train_ensemble(digits, shards)["head.weight"].equal(stacked["head.weight"])
+    with pytest.raises(ConfigError, match="views is -1"):
+        train_ensemble(digits, shards, views=-1)
 
 
 def test_both_forms_of_ridge_regression_agree() -> None:

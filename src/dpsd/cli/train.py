@@ -39,6 +39,14 @@ def train_teacher(
             "answer costs, and the less each teacher knows.",
         ),
     ] = None,
+    views: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Distorted copies of each record that the teacher of its shard sees beside it; "
+            "for scattering teachers.",
+        ),
+    ] = 8,
     drop_duplicates: Annotated[
         bool,
         typer.Option(
@@ -101,6 +109,7 @@ def train_teacher(
             out=out,
             teachers=shards,
             model=model or "scattering",
+            views=views,
             seed=seed,
             settings={
                 "epochs": epochs,
@@ -163,6 +172,7 @@ def _train_ensemble(
     out: Path,
     teachers: int,
     model: str,
+    views: int,
     seed: int,
     settings: dict[str, Any],
 ) -> None:
@@ -177,12 +187,13 @@ def _train_ensemble(
     closed_form = model == CLOSED_FORM
     with _progress() as progress:
         task = progress.add_task(
-            f"{teachers} {model} on shards of {training.name}", total=teachers, state="features"
+            f"{teachers} {model} on shards of {training.name}", total=teachers, state="first shards"
         )
         stacked = train_ensemble(
             training,
             dealt,
             model=model,
+            views=views,
             seed=seed,
             parts=None if closed_form else parts,
             advance=lambda count: progress.update(task, advance=count, state="teachers"),

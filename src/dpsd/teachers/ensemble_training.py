@@ -25,8 +25,9 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from dpsd.augmentation import distort_images
 from dpsd.datasets import LabelledImages
-from dpsd.errors import TeacherError
+from dpsd.errors import ConfigError, TeacherError
 from dpsd.files import save_tensors, write_text
 from dpsd.models import build_classifier
 from dpsd.synthesis.sources import StructuredNoise
@@ -42,7 +43,11 @@ _RIDGE = 0.03
 _LOGIT_SCALE = 10.0
 #: Public images that features are scaled by.
 _PUBLIC_IMAGES = 2048
+#: Images whose features are held at once, and the most teachers that are solved for at once.
+_HELD_AT_ONCE = 16_384
 _SOLVED_AT_ONCE = 64
+#: Images whose feature maps stay in a core's cache: three times as fast as 512.
+_CACHED_AT_ONCE = 64
 
 
 def train_ensemble(
@@ -50,6 +55,7 @@ def train_ensemble(
     shards: Shards,
     *,
     model: str = CLOSED_FORM,
+    views: int = 8,
     seed: int = 0,
     parts: Path | None = None,
     advance: Callable[[int], None] = lambda _: None,
@@ -61,6 +67,8 @@ def train_ensemble(
         data: the private training split.
         shards: which record belongs to which teacher.
         model: an architecture's name.
+        views: distorted copies of each record that its teacher sees beside it, at least 0; for
+            ``scattering`` alone.
         seed: of initial weights and orders; member ``i`` gets ``seed + i``.
         parts: a folder where finished members of a long training are kept, and taken from.
         advance: called with the number of members that were just finished.
@@ -70,10 +78,13 @@ def train_ensemble(
         Every weight by name, ``(teachers, …)``, on the CPU.
 
     Raises:
+        ConfigError: ``views`` below 0.
         TeacherError: training diverged, or ``parts`` belongs to another training.
     """
+    if views < 0:
+        raise ConfigError(f"views is {views}, but must be at least 0")
     if model == CLOSED_FORM:
-        return _ridge_heads(data, shards, seed=seed, advance=advance)
+        return _ridge_heads(data, shards, views=views, seed=seed, advance=advance)
     if parts is not None:
         dealt = fingerprint_tensors(
             {"shard": shards.shard, "images": data.images, "labels": data.labels}
@@ -122,7 +133,7 @@ def _claim(parts: Path, **training: object) -> None:
 
 
 def _ridge_heads(
-    data: LabelledImages, shards: Shards, *, seed: int, advance: Callable[[int], None]
+    data: LabelledImages, shards: Shards, *, views: int, seed: int, advance: Callable[[int], None]
 ) -> dict[str, Tensor]:
     """Linear heads by ridge regression on one-hot labels, all in closed form."""
     module = build_classifier(
@@ -135,21 +146,25 @@ def _ridge_heads(
     noise = StructuredNoise(data.input_shape).sample(
         _PUBLIC_IMAGES, generator=torch.Generator().manual_seed(0)
     )
-    public = _features(body, noise)
+    public = _features(body, to_unit_range(noise))
     centre, scale = public.mean(0), public.std(0).clamp_min(1e-4)
-    features = (_features(body, data.images) - centre) / scale
-    targets = F.one_hot(data.labels, data.num_classes).float()
-    weight = torch.empty(shards.teachers, data.num_classes, features.shape[1])
+    weight = torch.empty(shards.teachers, data.num_classes, len(centre))
     bias = torch.empty(shards.teachers, data.num_classes)
+    generator = torch.Generator().manual_seed(seed)
     by_size: dict[int, list[int]] = defaultdict(list)
     rows = shards.rows()
     for index, chosen in enumerate(rows):
         by_size[len(chosen)].append(index)
-    for members in by_size.values():
-        for start in range(0, len(members), _SOLVED_AT_ONCE):
-            some = members[start : start + _SOLVED_AT_ONCE]
-            chosen = torch.stack([rows[index] for index in some])
-            heads, offsets = _ridge(features[chosen], targets[chosen])
+    for size, members in by_size.items():
+        together = min(_SOLVED_AT_ONCE, max(1, _HELD_AT_ONCE // (size * (1 + views))))
+        for some in torch.split(torch.tensor(members), together):
+            chosen = torch.stack([rows[int(index)] for index in some])
+            images = to_unit_range(data.images[chosen.flatten()])
+            seen = [images, *(distort_images(images, generator=generator) for _ in range(views))]
+            features = [(_features(body, view) - centre) / scale for view in seen]
+            inputs = torch.cat([part.view(*chosen.shape, -1) for part in features], dim=1)
+            targets = F.one_hot(data.labels[chosen], data.num_classes).float()
+            heads, offsets = _ridge(inputs, targets.repeat(1, len(seen), 1))
             # What the scaling does is folded into the weights: the stored model is plain.
             heads = heads / scale.unsqueeze(-1)
             weight[some] = _LOGIT_SCALE * heads.mT
@@ -178,4 +193,4 @@ def _ridge(inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 
 @torch.inference_mode()
 def _features(body: nn.Module, images: Tensor) -> Tensor:
-    return torch.cat([body(to_unit_range(part)) for part in torch.split(images, 512)])
+    return torch.cat([body(part) for part in torch.split(images, _CACHED_AT_ONCE)])
