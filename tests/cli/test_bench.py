@@ -85,7 +85,11 @@ def test_an_interrupted_suite_leaves_a_table_of_what_is_there(
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads /proc, so Linux only")
 def test_an_interrupt_of_the_command_alone_ends_its_row(tmp_path: Path) -> None:
     command = ("bench", "scale", "--only", "digits/1/queries/512000", "--out", str(tmp_path))
-    process = subprocess.Popen([sys.executable, "-m", "dpsd", *command])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dpsd", *command],
+        # A test that runs in the background inherits an ignored SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     try:
         rows: list[int] = []
         while not any(map(busy, rows)):
