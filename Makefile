@@ -39,7 +39,6 @@ bench: $(STAMP) ## the measured figures of benchmarks/RESULTS.md (hours; needs D
 	$(BIN)/python benchmarks/imagenet_size.py
 	$(BIN)/python benchmarks/noise.py
 	$(BIN)/python benchmarks/convergence.py
-	$(BIN)/python benchmarks/imagenet_size.py
 
 crash: $(STAMP) ## kill runs at 200 random moments, and fail every write call in turn
 	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python tests/durability/crashes.py --kills 200 --faults all

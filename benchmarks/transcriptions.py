@@ -45,7 +45,7 @@ def transcriptions(data: str) -> Iterator[tuple[str, tuple[Row, Transcribing]]]:
     """Of the tables about a data set: each one's name, row and method."""
     task = Task(data=data, teachers=TEACHERS)
     for table in TABLES:
-        for row in SUITES[table].rows([task], 1.0):
+        for row in SUITES[table].rows(task, 1.0):
             if isinstance(row.method, Transcribing):
                 name = f"{table}/{row.key}"
                 yield name, (row, row.method)

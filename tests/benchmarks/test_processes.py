@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
 
 import pytest
 
@@ -27,3 +33,53 @@ def test_a_process_that_is_killed_is_an_error_that_says_so() -> None:
 def test_its_errors_are_raised_here() -> None:
     with pytest.raises(ConfigError, match="this is refused"):
         in_a_process(refuse, "this")
+
+
+def work_with_a_temporary_folder(where: str) -> None:
+    with tempfile.TemporaryDirectory(dir=where) as folder:
+        for number in range(2_000):
+            (Path(folder) / str(number)).touch()
+        (Path(where) / "working").write_text(str(os.getpid()))
+        time.sleep(60)
+
+
+WORK = """
+from tests.benchmarks.test_processes import work_with_a_temporary_folder
+from dpsd.benchmarks.processes import in_a_process
+if __name__ == "__main__":
+    in_a_process(work_with_a_temporary_folder, {!r})
+"""
+
+
+@pytest.mark.parametrize("told", ["one", "both", "killed"])
+def test_a_process_that_is_not_waited_for_cleans_up(told: str, tmp_path: Path) -> None:
+    script = tmp_path / "work.py"
+    script.write_text(WORK.format(str(tmp_path)))
+    root = Path(__file__).parents[2]
+    process = subprocess.Popen(
+        [sys.executable, str(script)],
+        env={**os.environ, "PYTHONPATH": str(root)},
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        # A test that runs in the background inherits an ignored SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    started = time.monotonic()
+    try:
+        while not (tmp_path / "working").exists():
+            assert process.poll() is None
+            assert time.monotonic() < started + 60
+            time.sleep(0.05)
+        if told == "both":  # as a terminal does
+            os.killpg(process.pid, signal.SIGINT)
+        else:
+            process.send_signal(signal.SIGINT if told == "one" else signal.SIGKILL)
+        process.wait(timeout=30)
+        deadline = time.monotonic() + 30
+        while [path for path in tmp_path.iterdir() if path.is_dir()]:
+            assert time.monotonic() < deadline, "the temporary folder is still there"
+            time.sleep(0.05)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()

@@ -132,6 +132,14 @@ def test_shape_that_the_generator_cannot_make(
     assert not Path("run").exists()
 
 
+@pytest.mark.parametrize("kind", [(), ("--model", "lenet5", "--shards", 2)])
+def test_copies_of_records_for_teachers_that_see_none(
+    kind: tuple[object, ...], invoke: Invoke, assert_error: AssertError
+) -> None:
+    training = ("train-teacher", "--data", "digits", "--out", "t", "--views", 4, *kind)
+    assert_error(invoke(*training), 2, "--views 4 is for many scattering teachers")
+
+
 def test_out_directory_that_holds_another_run(
     invoke: Invoke, assert_error: AssertError, teacher: Path, run_copy: Path
 ) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import pickle
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -168,11 +170,12 @@ def test_errors_of_another_process_come_back_as_what_they_are() -> None:
     assert str(pickle.loads(pickle.dumps(error))) == str(error)  # noqa: S301 - of our own making
 
 
+@pytest.mark.parametrize("suite", ["data-sensitive", "label-sensitive"])
 def test_data_sets_that_are_there_join_a_suite_and_others_are_not_missed(
-    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    suite: str, invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DPSD_DATA", str(tmp_path))
-    listing = ("bench", "label-sensitive", "--list")
+    listing = ("bench", suite, "--list")
     nothing = invoke(*listing)
     assert nothing.exit_code == 3
     assert "mnist, fashion-mnist, cifar10-jpeg" in nothing.stderr
@@ -188,8 +191,20 @@ def test_data_sets_that_are_there_join_a_suite_and_others_are_not_missed(
     (tmp_path / "medmnist" / "octmnist.npz").write_bytes(b"cut off")
     found = invoke(*listing)
     assert found.exit_code == 0, found.stderr
-    assert "medmnist:bloodmnist/1/dpsd-one-round" in found.stdout
+    assert "medmnist:bloodmnist/1/dpsd" in found.stdout
+    assert "medmnist:bloodmnist/1/pate" not in found.stdout  # four records make no two teachers
     # One that is damaged is no more passed over in silence than one that every table has.
     assert "octmnist" in found.stderr
     assert "'mnist' is not there" in found.stderr
     assert "cifar100" not in found.stderr
+
+    (tmp_path / "mnist").mkdir()
+    for which, image in (
+        ("images-idx3", struct.pack(">4i", 0x803, 1, 28, 28) + bytes(784)),
+        ("labels-idx1", struct.pack(">2i", 0x801, 1) + bytes(1)),
+    ):
+        (tmp_path / "mnist" / f"t10k-{which}-ubyte.gz").write_bytes(gzip.compress(image))
+    alone = invoke(*listing)  # without its training split, by which ensembles are sized
+    assert alone.exit_code == 0, alone.stderr
+    assert "medmnist:bloodmnist/1/dpsd" in alone.stdout
+    assert ("mnist/distillation" in alone.stdout.splitlines()) == (suite == "label-sensitive")

@@ -117,6 +117,8 @@ def test_teachers_learn_from_distorted_copies_too(
     assert train_ensemble(digits, shards)["head.weight"].equal(stacked["head.weight"])
     with pytest.raises(ConfigError, match="views is -1"):
         train_ensemble(digits, shards, views=-1)
+    with pytest.raises(ConfigError, match="only scattering teachers"):
+        train_ensemble(digits, shards, model="lenet5", views=8)
 
 
 def test_both_forms_of_ridge_regression_agree() -> None:

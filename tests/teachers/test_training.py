@@ -87,6 +87,6 @@ def test_augmentation_is_a_shift(augment: str) -> None:
 def test_prediction_leaves_the_module_as_it_was() -> None:
     module = nn.Sequential(nn.Dropout(0.9), nn.Flatten(), nn.Linear(64, 3)).train()
     images = torch.randint(0, 256, (5, 1, 8, 8), dtype=torch.uint8)
-    found = predict_classes(module, images, batch_size=2)
+    found = predict_classes(module, images)
     assert module.training
     assert torch.equal(found, module[1:](to_unit_range(images)).argmax(1))

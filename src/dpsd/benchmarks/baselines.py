@@ -48,7 +48,7 @@ from dpsd.distillation.generator import PenultimateFeatures, latent
 from dpsd.distillation.objectives import GeneratorWeights, generator_loss, marginal_loss
 from dpsd.distillation.student import one_cycle
 from dpsd.errors import ConfigError
-from dpsd.execution import Execution
+from dpsd.execution import Execution, forward_batch
 from dpsd.models import Shape, build_classifier, build_generator
 from dpsd.privacy.accounting import Adjacency, Budget, Exposure, calibrate, pld_epsilon, spent
 from dpsd.privacy.answers import RawAnswers
@@ -387,8 +387,8 @@ class PrivateSGD:
 class Pate:
     """PATE with GNMax: a student of real, public images labelled by a noisy vote of many teachers.
 
-    The public images are nine in ten of the test split, and the student is measured on the rest:
-    it has what a transcription does not, images of the private distribution. ε is under replace-one
+    The public images are of the test split, and the student is measured on the rest of it: it has
+    what a transcription does not, images of the private distribution. ε is under replace-one
     of a training record, which reached one teacher.
 
     Args:
@@ -411,8 +411,8 @@ class Pate:
         return f"{self.shards:,} teachers on shards, and public images like the private ones"
 
     @staticmethod
-    def public(test: LabelledImages) -> int:
-        """How many of a test split's images are public."""
+    def most_queries(test: LabelledImages) -> int:
+        """How many of a test split may be public, so that enough is left to measure on."""
         return len(test) * 9 // 10
 
     def __post_init__(self) -> None:
@@ -421,18 +421,17 @@ class Pate:
             raise ConfigError(f"shards must be at least 2, not {self.shards}")
 
     def measure(self, task: Task, *, target: Budget | None, seed: int) -> Outcome:
-        """Make a student and measure it on the public images that nobody asked about.
+        """Make a student and measure it on the test images that nobody asked about.
 
         Raises:
-            ConfigError: no target or one without δ, or too few public images.
+            ConfigError: no target or one without δ, or too few images.
         """
         target = _required(self.name, target, needs_delta=True)
         test, teacher = task.test, task.teacher(self.shards)
         order = torch.randperm(len(test), generator=torch.Generator().manual_seed(seed))
-        public, held_out = order.tensor_split([self.public(test)])
-        if self.queries > len(public):
-            raise ConfigError(f"queries is {self.queries}, but {len(public)} images are public")
-        asked = public[: self.queries]
+        if self.queries > (most := self.most_queries(test)):
+            raise ConfigError(f"queries is {self.queries}, but at most {most} images are public")
+        asked, held_out = order.tensor_split([self.queries])
         start = time.perf_counter()
         exposure = Exposure.of_rounds([len(asked)])
         votes = calibrate(
@@ -791,7 +790,8 @@ def _ready(inputs: Tensor, device: torch.device) -> Tensor:
 @torch.inference_mode()
 def _features(body: nn.Module, images: Tensor) -> Tensor:
     device = Execution.of().device
-    return torch.cat([body(_ready(part, device)) for part in torch.split(images, 512)])
+    size = forward_batch(images.shape[1:], device)
+    return torch.cat([body(_ready(part, device)) for part in torch.split(images, size)])
 
 
 def _average_copies(private: nn.Module, records: int) -> None:

@@ -9,13 +9,18 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import ParamSpec, TypeVar
 
 from dpsd.errors import RunError
+
+#: Seconds that a process whose parent has ended may take to clean up.
+_CLEANING_UP = 10.0
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -33,24 +38,30 @@ def in_a_process(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) ->
         RunError: the process was killed, as it is where memory runs out.
     """
     context = multiprocessing.get_context("spawn")
+    before = set(multiprocessing.active_children())
     with ProcessPoolExecutor(1, mp_context=context, initializer=_end_with_parent) as pool:
         try:
             return pool.submit(function, *args, **kwargs).result()
         except BrokenProcessPool:
             raise RunError("its process was killed; most likely memory ran out") from None
-        except KeyboardInterrupt:  # that the other has not heard of, if sent to this one alone
-            for process in multiprocessing.active_children():
+        except KeyboardInterrupt:  # which the other waits to be told of
+            for process in set(multiprocessing.active_children()) - before:
                 process.terminate()
             raise
 
 
 def _end_with_parent() -> None:
+    """End when the parent says so or ends, and clean up: temporary folders may hold gigabytes."""
+    # A terminal's Ctrl-C reaches both. Were it heard twice, the second would stop the cleaning up.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     threading.Thread(target=_wait_for_parent, daemon=True).start()
 
 
 def _wait_for_parent() -> None:
-    """Nobody waits any more for what is computed here."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
-    os._exit(1)
+    os.kill(os.getpid(), signal.SIGTERM)  # heard by the main thread, even as it sleeps
+    time.sleep(_CLEANING_UP)
+    os._exit(1)  # nobody waits any more for what is computed here

@@ -1,14 +1,14 @@
 """The suites of ``dpsd bench``: what each table measures.
 
 >>> from pathlib import Path
->>> rows = SUITES["label-sensitive"].rows([Task(data="mnist", teachers=Path("teachers"))], 1.0)
+>>> rows = SUITES["label-sensitive"].rows(Task(data="mnist", teachers=Path("teachers")), 1.0)
 >>> [row.method.name for row in rows if row.key.startswith("mnist/1/dpsd")]
 ['dpsd, many rounds', 'dpsd, one round']
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -100,66 +100,63 @@ class Suite:
         besides: more of them, where they are there; nobody misses them where they are not.
         figure: ``dots`` (a row each), ``panels`` (one for each thing that varies) or ``curves``
             (accuracy against seconds).
-        rows: of the given tasks, with that share of the queries.
+        rows: of the given task, with that share of the queries.
     """
 
     title: str
     data: Sequence[str]
     besides: Sequence[str] = ()
     figure: str
-    rows: Callable[[Sequence[Task], float], list[Row]]
+    rows: Callable[[Task, float], Iterable[Row]]
 
 
-def data_sensitive(tasks: Sequence[Task], share: float) -> list[Row]:
+def data_sensitive(task: Task, share: float) -> list[Row]:
     """Gaussian noise on gradients, against ε, beside what else makes a private model."""
-    rows = []
-    for task in tasks:
-        rows += _references(task)
-        for epsilon in EPSILONS:
-            own = Transcribing(
-                name="dpsd",
-                protect="data",
-                adjacency=Adjacency.ROUND,
-                recipe=_one_round(task, epsilon, share),
-            )
-            rows += _published_methods(task, "data", epsilon, share)
-            rows += [
-                _row(task, epsilon, "dpsd", own),
-                _row(task, epsilon, "dpsd-many", _many_teachers(task, epsilon)),
-                _row(task, epsilon, "pate", _votes_on_real_images(task, epsilon)),
-                _row(task, epsilon, "dp-sgd", PrivateSGD()),
-            ]
-            if quoted := PUBLISHED.get((task.data, epsilon, "DataLens")):
-                data_lens = Quoted(name="DataLens", unit=Unit.RECORD, given="the training data")
-                rows.append(_row(task, epsilon, "datalens", data_lens, *quoted))
+    rows = _references(task)
+    for epsilon in EPSILONS:
+        own = Transcribing(
+            name="dpsd",
+            protect="data",
+            adjacency=Adjacency.ROUND,
+            recipe=_one_round(task, epsilon, share),
+        )
+        rows += _published_methods(task, "data", epsilon, share)
+        rows.append(_row(task, epsilon, "dpsd", own))
+        if (shards := _shards(task, epsilon)) > 1:
+            many = _many_teachers(task, shards)
+            votes = _votes_on_real_images(task, shards, epsilon)
+            rows.append(_row(task, epsilon, "dpsd-many", many))
+            rows.append(_row(task, epsilon, "pate", votes))
+        rows.append(_row(task, epsilon, "dp-sgd", PrivateSGD()))
+        if quoted := PUBLISHED.get((task.data, epsilon, "DataLens")):
+            data_lens = Quoted(name="DataLens", unit=Unit.RECORD, given="the training data")
+            rows.append(_row(task, epsilon, "datalens", data_lens, *quoted))
     return rows
 
 
-def label_sensitive(tasks: Sequence[Task], share: float) -> list[Row]:
+def label_sensitive(task: Task, share: float) -> list[Row]:
     """Randomised response, against ε, beside label privacy on the original images."""
-    rows = []
-    for task in tasks:
-        rows += _references(task)
-        for epsilon in EPSILONS:
-            rows += _published_methods(task, "labels", epsilon, share)
-            many = Transcribing(
-                name="dpsd, many rounds",
-                protect="labels",
-                adjacency=Adjacency.RESPONSE,
-                recipe=_many_rounds(task, epsilon, share),
-            )
-            one = Transcribing(
-                name="dpsd, one round",
-                protect="labels",
-                adjacency=Adjacency.ROUND,
-                recipe=_one_round_of_labels(task, epsilon, share),
-            )
-            rows += [
-                _row(task, epsilon, "dpsd-many-rounds", many),
-                _row(task, epsilon, "dpsd-one-round", one),
-                _row(task, epsilon, "randomized-labels", RandomizedLabels()),
-                _row(task, epsilon, "prior-labels", PriorLabels()),
-            ]
+    rows = _references(task)
+    for epsilon in EPSILONS:
+        rows += _published_methods(task, "labels", epsilon, share)
+        many = Transcribing(
+            name="dpsd, many rounds",
+            protect="labels",
+            adjacency=Adjacency.RESPONSE,
+            recipe=_many_rounds(task, epsilon, share),
+        )
+        one = Transcribing(
+            name="dpsd, one round",
+            protect="labels",
+            adjacency=Adjacency.ROUND,
+            recipe=_one_round_of_labels(task, epsilon, share),
+        )
+        rows += [
+            _row(task, epsilon, "dpsd-many-rounds", many),
+            _row(task, epsilon, "dpsd-one-round", one),
+            _row(task, epsilon, "randomized-labels", RandomizedLabels()),
+            _row(task, epsilon, "prior-labels", PriorLabels()),
+        ]
     return rows
 
 
@@ -177,12 +174,8 @@ SHORT: Settings = {
 TELLING = 2.0
 
 
-def sensitivity(tasks: Sequence[Task], share: float) -> list[Row]:
+def sensitivity(task: Task, share: float) -> Iterator[Row]:
     """One setting varied at a time in short runs: the paper's parameter study."""
-    return [row for task in tasks for row in _sensitivity(task, share)]
-
-
-def _sensitivity(task: Task, share: float) -> Iterator[Row]:
     short = _shortened({**SHORT, "sources": sources_for(task)}, share)
 
     def row(
@@ -218,7 +211,7 @@ def _sensitivity(task: Task, share: float) -> Iterator[Row]:
             )
     whole = short["first_queries"] + 2 * short["queries"]
     for count in (1, 2, 5, 10, 25, 50):  # the same answers, in so many rounds
-        shared = {"rounds": count, "queries": whole // count, "first_queries": None}
+        shared = {"rounds": count, "queries": max(1, whole // count), "first_queries": None}
         steps = {"generator_steps": max(1, 120 // count)}
         yield row("rounds", count, recipe=shared | steps)
     for count in (3_000, 6_000, 12_000, 24_000):
@@ -255,22 +248,21 @@ ABLATIONS: Mapping[str, tuple[Settings, Settings]] = {
 }
 
 
-def ablation(tasks: Sequence[Task], share: float) -> list[Row]:
+def ablation(task: Task, share: float) -> list[Row]:
     """One part taken out at a time, in runs long enough for each to matter."""
     rows = []
-    for task in tasks:
-        whole = _shortened(
-            {**SHORT, "rounds": 5, "generator_steps": 80, "sources": sources_for(task)}, share
+    whole = _shortened(
+        {**SHORT, "rounds": 5, "generator_steps": 80, "sources": sources_for(task)}, share
+    )
+    for name, (recipe, mechanism) in ABLATIONS.items():
+        method = Transcribing(
+            name=name,
+            protect="labels",
+            adjacency=Adjacency.RESPONSE,
+            recipe={**whole, **recipe},
+            mechanism=mechanism,
         )
-        for name, (recipe, mechanism) in ABLATIONS.items():
-            method = Transcribing(
-                name=name,
-                protect="labels",
-                adjacency=Adjacency.RESPONSE,
-                recipe={**whole, **recipe},
-                mechanism=mechanism,
-            )
-            rows.append(_row(task, TELLING, name.replace(" ", "-"), method))
+        rows.append(_row(task, TELLING, name.replace(" ", "-"), method))
     return rows
 
 
@@ -278,44 +270,43 @@ def ablation(tasks: Sequence[Task], share: float) -> list[Row]:
 REACH = 0.95
 
 
-def speed(tasks: Sequence[Task], share: float) -> list[Row]:
+def speed(task: Task, share: float) -> list[Row]:
     """Seconds to an accuracy of 95 %, beside DP-SGD's, who has the data.
 
     Both are calibrated to the same ε at the end of all steps; who stops before has spent less.
     """
     rows = []
-    for task in tasks:
-        sizes: dict[float, dict[str, Any]] = {
-            1.0: {"rounds": 14},
-            10.0: {"rounds": 4, "queries": 20_000, "first_queries": None},  # clean, so few will do
-        }
-        for epsilon in EPSILONS:
-            labels = Transcribing(
-                name="dpsd, labels",
-                protect="labels",
-                adjacency=Adjacency.RESPONSE,
-                recipe=_shortened(_many_rounds(task, epsilon) | sizes[epsilon], share),
-            )
-            rows.append(_row(task, epsilon, "dpsd", Race(labels, reach=REACH)))
-            rows.append(_row(task, epsilon, "dp-sgd", Race(PrivateSGD(stop_at=REACH), reach=REACH)))
-        # At ε = 1 it takes a single round of an hour, and there is nothing before its end.
-        short = {"rounds": 1, "queries": 60_000, "first_epochs": 4.0, "generator_steps": 0}
-        data = Transcribing(
-            name="dpsd, data",
-            protect="data",
-            adjacency=Adjacency.ROUND,
-            recipe=_shortened(short, share) | {"sources": sources_for(task)},
+    sizes: dict[float, dict[str, Any]] = {
+        1.0: {"rounds": 14},
+        10.0: {"rounds": 4, "queries": 20_000, "first_queries": None},  # clean, so few will do
+    }
+    for epsilon in EPSILONS:
+        labels = Transcribing(
+            name="dpsd, labels",
+            protect="labels",
+            adjacency=Adjacency.RESPONSE,
+            recipe=_shortened(_many_rounds(task, epsilon) | sizes[epsilon], share),
         )
-        rows.append(_row(task, 10.0, "dpsd-data", Race(data, reach=REACH)))
+        rows.append(_row(task, epsilon, "dpsd", Race(labels, reach=REACH)))
+        rows.append(_row(task, epsilon, "dp-sgd", Race(PrivateSGD(stop_at=REACH), reach=REACH)))
+    # At ε = 1 it takes a single round of an hour, and there is nothing before its end.
+    short = {"rounds": 1, "queries": 60_000, "first_epochs": 4.0, "generator_steps": 0}
+    data = Transcribing(
+        name="dpsd, data",
+        protect="data",
+        adjacency=Adjacency.ROUND,
+        recipe=_shortened(short, share) | {"sources": sources_for(task)},
+    )
+    rows.append(_row(task, 10.0, "dpsd-data", Race(data, reach=REACH)))
     return rows
 
 
-def scale(tasks: Sequence[Task], share: float) -> list[Row]:
+def scale(task: Task, share: float) -> list[Row]:
     """Seconds and memory as one size grows; untrained teachers are as slow as trained ones."""
 
     def row(panel: str, value: float | str, **sizes: Any) -> Row:
         method = Untrained(name=f"{panel} {value}", **{"queries": round(8_000 * share), **sizes})
-        return _row(tasks[0], 1.0, f"{panel}/{value}", method, panel=panel, value=value)
+        return _row(task, 1.0, f"{panel}/{value}", method, panel=panel, value=value)
 
     rows = [
         row("queries", round(count * share), queries=round(count * share))
@@ -365,7 +356,7 @@ SUITES: Mapping[str, Suite] = {
 
 def sources_for(task: Task) -> tuple[str, ...]:
     """Public sources that suit a task's images."""
-    return SOURCES.get(task.data) or PUBLIC[task.train.input_shape[0]]
+    return SOURCES.get(task.data) or PUBLIC[task.test.input_shape[0]]
 
 
 def _many_rounds(task: Task, epsilon: float, share: float = 1.0) -> dict[str, Any]:
@@ -413,20 +404,20 @@ def _shortened(recipe: Settings, share: float) -> dict[str, Any]:
     return {**recipe, **sizes}
 
 
-def _many_teachers(task: Task, epsilon: float) -> Transcribing:
+def _many_teachers(task: Task, shards: int) -> Transcribing:
     return Transcribing(
         name="dpsd, many teachers",
         protect="labels",
         adjacency=Adjacency.TEACHER,
         recipe={"sources": sources_for(task)},
-        shards=_shards(task, epsilon),
+        shards=shards,
     )
 
 
-def _votes_on_real_images(task: Task, epsilon: float) -> Pate:
+def _votes_on_real_images(task: Task, shards: int, epsilon: float) -> Pate:
     return Pate(
-        shards=_shards(task, epsilon),
-        queries=min(1_000 if epsilon < 3 else 4_000, Pate.public(task.test)),
+        shards=shards,
+        queries=min(1_000 if epsilon < 3 else 4_000, Pate.most_queries(task.test)),
     )
 
 

@@ -1,17 +1,18 @@
 """The teachers that benchmarks share: trained once, then kept.
 
 Every method on a task starts from the same teacher, so a folder of them is part of the task: a
-single teacher lies in ``DATA-MODEL``, an ensemble in ``DATA-SHARDS``.
+single teacher lies in ``DATA-MODEL``, an ensemble in ``DATA-SHARDS-8-views``.
 
 >>> from tempfile import TemporaryDirectory
 >>> with TemporaryDirectory() as folder:
 ...     path = trained_teacher("digits", Path(folder), model="scattering", shards=20)
 ...     path.name, read_record(path).members
-('digits-20', 20)
+('digits-20-8-views', 20)
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from dpsd.execution import Execution
 from dpsd.models import build_classifier
 from dpsd.teachers import TeacherRecord, load_teacher, read_record, save_teacher
 from dpsd.teachers.directory import DESCRIPTION_FILE, WEIGHTS_FILE
-from dpsd.teachers.ensemble_training import train_ensemble
+from dpsd.teachers.ensemble_training import CLOSED_FORM, VIEWS, train_ensemble
 from dpsd.teachers.sharding import Shards, distinct_rows
 from dpsd.teachers.training import evaluate_accuracy, train_teacher
 from dpsd.teachers.weights import fill_module, read_weights
@@ -43,7 +44,8 @@ def trained_teacher(data: str, folder: Path, *, model: str, shards: int | None =
         DataError: the data set is not there, or has too few records for so many shards.
         TeacherError: training diverged, or the directory cannot be written.
     """
-    path = folder / (f"{data}-{model}" if shards is None else f"{data}-{shards}")
+    kind = model if shards is None else f"{shards}-{VIEWS}-views"
+    path = folder / re.sub(r"[^\w.-]+", "-", f"{data}-{kind}")  # data may be a path
     if (path / DESCRIPTION_FILE).exists():
         return path
     # Its memory and time are no method's that comes first.
@@ -92,7 +94,7 @@ def _train(data: str, path: Path, model: str, shards: int | None) -> None:
     stacked = train_ensemble(train, dealt, seed=0)
     path.mkdir(parents=True, exist_ok=True)
     dealt.save(path)
-    record = replace(record, model="scattering", members=shards)
+    record = replace(record, model=CLOSED_FORM, members=shards)
     save_teacher(path, stacked, record)
     accuracy = _majority_accuracy(path, test)
     save_teacher(path, stacked, replace(record, accuracy=accuracy))

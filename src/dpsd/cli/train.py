@@ -40,13 +40,14 @@ def train_teacher(
         ),
     ] = None,
     views: Annotated[
-        int,
+        int | None,
         typer.Option(
             min=0,
             help="Distorted copies of each record that the teacher of its shard sees beside it; "
             "for scattering teachers.",
+            show_default="8",
         ),
-    ] = 8,
+    ] = None,
     drop_duplicates: Annotated[
         bool,
         typer.Option(
@@ -83,6 +84,7 @@ def train_teacher(
     from dpsd.execution import Execution
     from dpsd.teachers import TeacherRecord, save_teacher
     from dpsd.teachers.directory import DESCRIPTION_FILE
+    from dpsd.teachers.ensemble_training import CLOSED_FORM
     from dpsd.teachers.training import evaluate_accuracy
     from dpsd.teachers.training import train_teacher as train
 
@@ -97,6 +99,10 @@ def train_teacher(
         )
     if out.exists() and not out.is_dir():
         raise ConfigError(f"{out} is not a directory: give another --out")
+    if views is not None and (shards is None or model not in (None, CLOSED_FORM)):
+        raise ConfigError(
+            f"--views {views} is for many {CLOSED_FORM} teachers: give --shards, and no --model"
+        )
     execution = Execution.of(device, precision)  # type: ignore[arg-type]
     training = load_dataset(data, "train", root=data_root, size=size)
     testing = load_dataset(data, "test", root=data_root, size=size)
@@ -108,7 +114,7 @@ def train_teacher(
             testing,
             out=out,
             teachers=shards,
-            model=model or "scattering",
+            model=model or CLOSED_FORM,
             views=views,
             seed=seed,
             settings={
@@ -172,7 +178,7 @@ def _train_ensemble(
     out: Path,
     teachers: int,
     model: str,
-    views: int,
+    views: int | None,
     seed: int,
     settings: dict[str, Any],
 ) -> None:

@@ -25,6 +25,7 @@ from torch.func import functional_call
 
 from dpsd.errors import TeacherError
 from dpsd.teachers.base import DeclaredScores, Precision, Shape, Teacher
+from dpsd.teachers.batches import in_batches
 from dpsd.teachers.fingerprint import fingerprint_names, fingerprint_tensors
 from dpsd.teachers.module import checked_device
 
@@ -87,7 +88,8 @@ class EnsembleTeacher(Teacher):
         images = images.to(self._device).contiguous(memory_format=torch.channels_last)
         if self._body is not None:
             # In float32: members differ by less than bfloat16 can tell apart.
-            features = self._body(images)
+            features = in_batches(self._body, images)
+            assert isinstance(features, Tensor)  # of the package's own architectures
             weight, bias = self._stacked[f"{_HEAD}.weight"], self._stacked[f"{_HEAD}.bias"]
             return torch.einsum("nf,tkf->tnk", features, weight) + bias.unsqueeze(1)
         with torch.autocast(

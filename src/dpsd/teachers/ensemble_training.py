@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from dpsd.augmentation import distort_images
 from dpsd.datasets import LabelledImages
 from dpsd.errors import ConfigError, TeacherError
+from dpsd.execution import forward_batch
 from dpsd.files import save_tensors, write_text
 from dpsd.models import build_classifier
 from dpsd.synthesis.sources import StructuredNoise
@@ -36,6 +37,8 @@ from dpsd.teachers.sharding import Shards
 from dpsd.teachers.training import to_unit_range, train_teacher
 
 CLOSED_FORM = "scattering"
+#: Distorted copies of each record that closed-form teachers see, if nobody says how many.
+VIEWS = 8
 
 #: Ridge penalty, as a share of the mean squared length of a shard's feature vectors.
 _RIDGE = 0.03
@@ -46,8 +49,6 @@ _PUBLIC_IMAGES = 2048
 #: Images whose features are held at once, and the most teachers that are solved for at once.
 _HELD_AT_ONCE = 16_384
 _SOLVED_AT_ONCE = 64
-#: Images whose feature maps stay in a core's cache: three times as fast as 512.
-_CACHED_AT_ONCE = 64
 
 
 def train_ensemble(
@@ -55,7 +56,7 @@ def train_ensemble(
     shards: Shards,
     *,
     model: str = CLOSED_FORM,
-    views: int = 8,
+    views: int | None = None,
     seed: int = 0,
     parts: Path | None = None,
     advance: Callable[[int], None] = lambda _: None,
@@ -67,8 +68,8 @@ def train_ensemble(
         data: the private training split.
         shards: which record belongs to which teacher.
         model: an architecture's name.
-        views: distorted copies of each record that its teacher sees beside it, at least 0; for
-            ``scattering`` alone.
+        views: distorted copies of each record that its teacher sees beside it, at least 0;
+            :data:`VIEWS` if not given. For ``scattering`` alone.
         seed: of initial weights and orders; member ``i`` gets ``seed + i``.
         parts: a folder where finished members of a long training are kept, and taken from.
         advance: called with the number of members that were just finished.
@@ -78,13 +79,16 @@ def train_ensemble(
         Every weight by name, ``(teachers, …)``, on the CPU.
 
     Raises:
-        ConfigError: ``views`` below 0.
+        ConfigError: ``views`` below 0, or for another architecture.
         TeacherError: training diverged, or ``parts`` belongs to another training.
     """
-    if views < 0:
-        raise ConfigError(f"views is {views}, but must be at least 0")
     if model == CLOSED_FORM:
+        views = VIEWS if views is None else views
+        if views < 0:
+            raise ConfigError(f"views is {views}, but must be at least 0")
         return _ridge_heads(data, shards, views=views, seed=seed, advance=advance)
+    if views is not None:
+        raise ConfigError(f"views is {views}, but only {CLOSED_FORM} teachers see distorted copies")
     if parts is not None:
         dealt = fingerprint_tensors(
             {"shard": shards.shard, "images": data.images, "labels": data.labels}
@@ -193,4 +197,5 @@ def _ridge(inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 
 @torch.inference_mode()
 def _features(body: nn.Module, images: Tensor) -> Tensor:
-    return torch.cat([body(part) for part in torch.split(images, _CACHED_AT_ONCE)])
+    size = forward_batch(images.shape[1:], images.device)
+    return torch.cat([body(part) for part in torch.split(images, size)])

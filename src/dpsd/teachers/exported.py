@@ -35,7 +35,7 @@ from dpsd.teachers.base import (
     agree,
     checked_shape,
 )
-from dpsd.teachers.fixed_batch import in_fixed_batches
+from dpsd.teachers.batches import in_batches
 from dpsd.teachers.module import checked_device
 
 _LARGEST_BATCH = 1 << 16  # a bound beyond this is no bound
@@ -103,7 +103,7 @@ class ExportedTeacher(Teacher):
             self._device.type, torch.bfloat16, enabled=self._precision == "bfloat16"
         ):
             images = images.to(self._device, self._dtype).contiguous()
-            return in_fixed_batches(self._run, images, size=self._batch)
+            return in_batches(self._run, images, size=self._batch)
 
     def _run(self, images: Tensor) -> object:
         scores = self._module(images)

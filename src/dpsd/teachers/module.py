@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from dpsd.errors import TeacherError
 from dpsd.teachers.base import DeclaredScores, Normalization, Precision, Shape, Teacher
+from dpsd.teachers.batches import in_batches
 from dpsd.teachers.fingerprint import fingerprint_module
 
 
@@ -68,7 +69,7 @@ class ModuleTeacher(Teacher):
         with torch.autocast(
             self._device.type, torch.bfloat16, enabled=self._precision == "bfloat16"
         ):
-            return self._module(images)
+            return in_batches(self._module, images)
 
 
 def checked_device(device: str) -> torch.device:

@@ -27,8 +27,8 @@ from dpsd.teachers.base import (
     agree,
     checked_shape,
 )
+from dpsd.teachers.batches import in_batches
 from dpsd.teachers.fingerprint import fingerprint_files
-from dpsd.teachers.fixed_batch import in_fixed_batches
 
 _FLOATS = {
     "tensor(float)": torch.float32,
@@ -91,7 +91,7 @@ class OnnxTeacher(Teacher):
         )
 
     def _scores(self, images: Tensor) -> object:
-        return in_fixed_batches(self._run, images, size=self._batch)
+        return in_batches(self._run, images, size=self._batch)
 
     def _run(self, images: Tensor) -> object:
         array = images.to("cpu", self._dtype).contiguous().numpy()

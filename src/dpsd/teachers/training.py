@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from dpsd.augmentation import Augmentation, augment_images, default_augmentation
 from dpsd.datasets import LabelledImages
 from dpsd.errors import ConfigError, TeacherError
+from dpsd.execution import forward_batch
 from dpsd.models import build_classifier
 from dpsd.teachers.base import Precision
 from dpsd.teachers.module import checked_device
@@ -162,7 +163,7 @@ def to_unit_range(images: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def predict_classes(
-    module: nn.Module, images: Tensor, *, batch_size: int = 1024, precision: Precision = "float32"
+    module: nn.Module, images: Tensor, *, precision: Precision = "float32"
 ) -> Tensor:
     """The most likely class of each image, ``(N,)`` int64 on the CPU.
 
@@ -170,7 +171,6 @@ def predict_classes(
         module: a classifier taking float images in ``[0, 1]``; used in eval mode and left as it
             was. Runs where its parameters are.
         images: ``(N, C, H, W)``, uint8 or float in ``[0, 1]``.
-        batch_size: images a forward pass.
         precision: ``"bfloat16"`` runs under autocast.
     """
     place = next((p.device for p in module.parameters()), torch.device("cpu"))
@@ -178,7 +178,7 @@ def predict_classes(
     module.eval()
     try:
         found = []
-        for batch in torch.split(images, batch_size):
+        for batch in torch.split(images, forward_batch(images.shape[1:], place)):
             batch = to_unit_range(batch.to(place)).contiguous(memory_format=torch.channels_last)
             with torch.autocast(place.type, torch.bfloat16, enabled=precision == "bfloat16"):
                 found.append(module(batch).argmax(1).cpu())
@@ -191,11 +191,10 @@ def evaluate_accuracy(
     module: nn.Module,
     data: LabelledImages,
     *,
-    batch_size: int = 1024,
     precision: Precision = "float32",
 ) -> float:
     """The share of images that a classifier gets right, from 0 to 1."""
-    found = predict_classes(module, data.images, batch_size=batch_size, precision=precision)
+    found = predict_classes(module, data.images, precision=precision)
     return (found == data.labels).double().mean().item()
 
 
