@@ -23,7 +23,7 @@ import torch.nn.functional as F
 
 import dpsd
 from dpsd.distillation.generator import latent
-from dpsd.execution import Execution, inference_batch
+from dpsd.execution import Execution, forward_batch, inference_batch
 from dpsd.models import build_classifier, build_generator
 
 SHAPE, CLASSES = (1, 28, 28), 10
@@ -116,6 +116,7 @@ def bare_passes(
     random = torch.Generator().manual_seed(0)
 
     def forward(module: torch.nn.Module, inputs: torch.Tensor, count: int) -> None:
+        size = len(inputs)
         with torch.inference_mode(), execution.autocast():
             for _ in range(count // size):
                 module(inputs)
@@ -136,8 +137,9 @@ def bare_passes(
     few = images[: RECIPE.batch_size]
     some = noise[: RECIPE.generator_batch_size]
     start = time.perf_counter()
-    forward(teacher.eval(), images, queries)
-    forward(student.eval(), images, predicted)
+    cached = images[: forward_batch(SHAPE, execution.device)]
+    forward(teacher.eval(), cached, queries)
+    forward(student.eval(), cached, predicted)
     forward(generator, noise, generated)
     train(student.train(), lambda: student(few), steps["student"])
     student.eval().requires_grad_(False)
