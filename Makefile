@@ -38,6 +38,7 @@ bench: $(STAMP) ## the measured figures of benchmarks/RESULTS.md (hours; needs D
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/imagenet_size.py
 	$(BIN)/python benchmarks/noise.py
+	$(BIN)/python benchmarks/batches.py
 	$(BIN)/python benchmarks/convergence.py
 
 crash: $(STAMP) ## kill runs at 200 random moments, and fail every write call in turn

@@ -143,6 +143,8 @@ def test_wrong_names_are_told_what_there_is(
     assert_error(invoke("bench", "scale", "--only", "nothing"), 2, "--list names them")
     assert_error(invoke("bench", "ablation", "--data", "mnst"), 2, "mnst")
     assert_error(invoke("bench", "ablation", "--model", "cnm"), 2, "did you mean 'cnn'")
+    assert_error(invoke("bench", "scale", "--share", "nan"), 2, "give 0.001 to 100")
+    assert_error(invoke("bench", "scale", "--out", __file__), 2, "give a folder")
 
 
 def test_a_row_that_cannot_run_leaves_the_others(

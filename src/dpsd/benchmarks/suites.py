@@ -440,7 +440,7 @@ def _published_methods(task: Task, protect: str, epsilon: float, share: float) -
         )
         key = (task.data, epsilon, name)
         quoted = PUBLISHED.get(key, (None, "")) if protect == "data" else (None, "")
-        yield _row(task, epsilon, f"published-{name.lower()}", method, *quoted)
+        yield _row(task, epsilon, f"paper-{name.lower()}", method, *quoted)
 
 
 def _references(task: Task) -> list[Row]:

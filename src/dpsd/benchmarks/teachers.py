@@ -13,6 +13,7 @@ single teacher lies in ``DATA-MODEL``, an ensemble in ``DATA-SHARDS-8-views``.
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,6 +49,7 @@ def trained_teacher(data: str, folder: Path, *, model: str, shards: int | None =
     path = folder / re.sub(r"[^\w.-]+", "-", f"{data}-{kind}")  # data may be a path
     if (path / DESCRIPTION_FILE).exists():
         return path
+    print(f"training the teacher {path.name}, which is kept once it is done", file=sys.stderr)
     # Its memory and time are no method's that comes first.
     in_a_process(_train, data, path, model, shards)
     return path

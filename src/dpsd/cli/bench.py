@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -41,7 +42,13 @@ def bench(
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each row, with seeds 0, 1, ….")] = 1,
     share: Annotated[
-        float, typer.Option(min=0.001, max=100.0, help="Share of the suite's queries, for a look.")
+        float,
+        typer.Option(
+            min=0.001,
+            max=100.0,
+            help="Share of the queries that one teacher is asked, for a look. Generators, many "
+            "teachers and baselines stay as they are.",
+        ),
     ] = 1.0,
     only: Annotated[
         str | None,
@@ -82,7 +89,10 @@ def bench(
     if model is not None and model not in model_names():
         raise UnknownNameError("model", model, model_names())
     suite = SUITES[name]
-    wanted = [part.strip() for part in data.split(",")] if data else [*suite.data, *suite.besides]
+    if not math.isfinite(share):
+        raise ConfigError(f"--share {share} is no share: give 0.001 to 100")
+    named = [part.strip() for part in (data or "").split(",")]
+    wanted = list(dict.fromkeys(filter(None, named))) or [*suite.data, *suite.besides]
     folder = out / name
     tasks = [
         Task(data=one, teachers=teachers or out / "teachers", model=model or "") for one in wanted
@@ -90,7 +100,7 @@ def bench(
     missed = wanted if data else suite.data
     present = [task for task in tasks if _is_here(task, missed=task.data in missed)]
     if not present:
-        raise DataError(f"none of the data sets {', '.join(missed)} is here, so there are no rows")
+        raise DataError(f"none of these data sets is here: {', '.join(missed)}")
     rows = [row for task in present for row in _rows_of(suite, task, share)]
     if not rows:
         raise DataError(f"of {', '.join(wanted)} nothing can be measured; the warnings say why")
@@ -102,6 +112,12 @@ def bench(
         for row in rows:
             say(row.key)
         return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"--out {out}: {error.strerror}; give a folder that can be written to"
+        ) from None
 
     options = [f"--data {','.join(wanted)}"] if data else []
     options += [f"--seeds {seeds}"] + ([f"--share {share:g}"] if share != 1 else [])
@@ -145,10 +161,11 @@ def bench(
     finally:  # of a suite that was interrupted, too
         summaries = summarise(rows, found)
         if found:
-            text = markdown(suite.title, summaries, command=command)
+            title = suite.title + (f", a look at {share:g} of the queries" if share < 1 else "")
+            text = markdown(title, summaries, command=command)
             (folder / f"{name}.md").write_text(text, encoding="utf-8")
             (folder / f"{name}.csv").write_text(comma_separated(summaries), encoding="utf-8")
-            draw(suite.figure, suite.title, summaries, folder / f"{name}.png")
+            draw(suite.figure, title, summaries, folder / f"{name}.png")
     if lacking and not found:
         raise RunError(f"{name}: no row could be measured; the warnings above say why")
     columns = ("data", "method", "ε", "ε is about", "accuracy (%)", "published (%)", "seconds")
@@ -157,7 +174,11 @@ def bench(
         about, method, _, epsilon, unit, accuracy, _, published, seconds, _ = cells(summary)
         table.add_row(about, method, epsilon, unit, accuracy, published, seconds)
     show(table)
-    hint(f"{folder / name}.md, .csv and .png hold all of it")
+    if found:
+        hint(
+            f"{folder / name}.md, .csv and .png hold these rows; what else was measured stays in "
+            f"{folder / 'results.jsonl'}, and its command makes its table again"
+        )
     if lacking:
         raise RunError(
             f"{name}: {len(lacking)} could not be measured ({', '.join(lacking)}); "

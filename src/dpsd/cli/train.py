@@ -101,7 +101,8 @@ def train_teacher(
         raise ConfigError(f"{out} is not a directory: give another --out")
     if views is not None and (shards is None or model not in (None, CLOSED_FORM)):
         raise ConfigError(
-            f"--views {views} is for many {CLOSED_FORM} teachers: give --shards, and no --model"
+            f"--views {views} is for many {CLOSED_FORM} teachers: give --shards, and no other "
+            "--model"
         )
     execution = Execution.of(device, precision)  # type: ignore[arg-type]
     training = load_dataset(data, "train", root=data_root, size=size)
