@@ -136,8 +136,8 @@ def bare_passes(
     noise = latent(generator, size, random).to(execution.device)
     few = images[: RECIPE.batch_size]
     some = noise[: RECIPE.generator_batch_size]
-    start = time.perf_counter()
     cached = images[: forward_batch(SHAPE, execution.device)]
+    start = time.perf_counter()
     forward(teacher.eval(), cached, queries)
     forward(student.eval(), cached, predicted)
     forward(generator, noise, generated)

@@ -105,12 +105,14 @@ class Execution:
         """Logits ``(N, K)`` on the device, in batches, without gradients, in eval mode."""
         was_training = module.training
         module.eval()
-        with torch.inference_mode():
-            batches = [
-                self.logits(module, self.images(batch))
-                for batch in torch.split(pixels, forward_batch(pixels.shape[1:], self.device))
-            ]
-        module.train(was_training)
+        try:
+            with torch.inference_mode():
+                batches = [
+                    self.logits(module, self.images(batch))
+                    for batch in torch.split(pixels, forward_batch(pixels.shape[1:], self.device))
+                ]
+        finally:
+            module.train(was_training)
         return torch.cat(batches)
 
 

@@ -91,8 +91,8 @@ def bench(
     suite = SUITES[name]
     if not math.isfinite(share):
         raise ConfigError(f"--share {share} is no share: give 0.001 to 100")
-    named = [part.strip() for part in (data or "").split(",")]
-    wanted = list(dict.fromkeys(filter(None, named))) or [*suite.data, *suite.besides]
+    wanted = [part.strip() for part in data.split(",")] if data else [*suite.data, *suite.besides]
+    wanted = list(dict.fromkeys(wanted))
     folder = out / name
     tasks = [
         Task(data=one, teachers=teachers or out / "teachers", model=model or "") for one in wanted

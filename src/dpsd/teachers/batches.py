@@ -9,16 +9,19 @@ torch.Size([6, 2])
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from dpsd.execution import forward_batch
 
+T = TypeVar("T")
+
 
 def in_batches(
-    run: Callable[[Tensor], object], images: Tensor, *, size: int | None = None
-) -> object:
+    run: Callable[[Tensor], T], images: Tensor, *, size: int | None = None
+) -> T | Tensor:
     """Run ``images`` in batches of exactly ``size``, the last one padded by repeating its end.
 
     Args:

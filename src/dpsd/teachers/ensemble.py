@@ -89,7 +89,6 @@ class EnsembleTeacher(Teacher):
         if self._body is not None:
             # In float32: members differ by less than bfloat16 can tell apart.
             features = in_batches(self._body, images)
-            assert isinstance(features, Tensor)  # of the package's own architectures
             weight, bias = self._stacked[f"{_HEAD}.weight"], self._stacked[f"{_HEAD}.bias"]
             return torch.einsum("nf,tkf->tnk", features, weight) + bias.unsqueeze(1)
         with torch.autocast(

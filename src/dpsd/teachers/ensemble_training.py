@@ -28,10 +28,10 @@ from torch import Tensor, nn
 from dpsd.augmentation import distort_images
 from dpsd.datasets import LabelledImages
 from dpsd.errors import ConfigError, TeacherError
-from dpsd.execution import forward_batch
 from dpsd.files import save_tensors, write_text
 from dpsd.models import build_classifier
 from dpsd.synthesis.sources import StructuredNoise
+from dpsd.teachers.batches import in_batches
 from dpsd.teachers.fingerprint import fingerprint_tensors
 from dpsd.teachers.sharding import Shards
 from dpsd.teachers.training import to_unit_range, train_teacher
@@ -197,5 +197,5 @@ def _ridge(inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 
 @torch.inference_mode()
 def _features(body: nn.Module, images: Tensor) -> Tensor:
-    size = forward_batch(images.shape[1:], images.device)
-    return torch.cat([body(part) for part in torch.split(images, size)])
+    features: Tensor = in_batches(body, images)
+    return features

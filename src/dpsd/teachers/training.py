@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from dpsd.augmentation import Augmentation, augment_images, default_augmentation
 from dpsd.datasets import LabelledImages
 from dpsd.errors import ConfigError, TeacherError
-from dpsd.execution import forward_batch
+from dpsd.execution import Execution
 from dpsd.models import build_classifier
 from dpsd.teachers.base import Precision
 from dpsd.teachers.module import checked_device
@@ -161,7 +161,6 @@ def to_unit_range(images: Tensor) -> Tensor:
     return images.float().div_(255) if images.dtype == torch.uint8 else images
 
 
-@torch.inference_mode()
 def predict_classes(
     module: nn.Module, images: Tensor, *, precision: Precision = "float32"
 ) -> Tensor:
@@ -174,17 +173,7 @@ def predict_classes(
         precision: ``"bfloat16"`` runs under autocast.
     """
     place = next((p.device for p in module.parameters()), torch.device("cpu"))
-    was_training = module.training
-    module.eval()
-    try:
-        found = []
-        for batch in torch.split(images, forward_batch(images.shape[1:], place)):
-            batch = to_unit_range(batch.to(place)).contiguous(memory_format=torch.channels_last)
-            with torch.autocast(place.type, torch.bfloat16, enabled=precision == "bfloat16"):
-                found.append(module(batch).argmax(1).cpu())
-        return torch.cat(found) if found else torch.empty(0, dtype=torch.int64)
-    finally:
-        module.train(was_training)
+    return Execution(place, precision).predict(module, images).argmax(1).cpu()
 
 
 def evaluate_accuracy(
