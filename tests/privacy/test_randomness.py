@@ -13,7 +13,13 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 
-from dpsd.privacy.randomness import NoiseSource, ReproducibleNoise, SystemNoise, _boundaries
+from dpsd.privacy.randomness import (
+    EXACT_REACH,
+    NoiseSource,
+    ReproducibleNoise,
+    SystemNoise,
+    _boundaries,
+)
 
 COUNT = 50_000
 
@@ -62,7 +68,7 @@ def test_system_noise_takes_every_bit_from_the_operating_system(
 
     monkeypatch.setattr("dpsd.privacy.randomness.os.urandom", urandom)
     SystemNoise().uniform((5, 2))
-    assert asked == [80]
+    assert asked == [160]
 
 
 def test_only_system_noise_is_private() -> None:
@@ -97,8 +103,8 @@ def test_uniform_numbers_are_never_zero_or_one(word: int) -> None:
 def test_extreme_bits_give_the_largest_noise_that_there_is(word: int) -> None:
     drawn = ExtremeBits(word).discrete_gaussian((4,), scale=100.0)
     assert len(set(drawn.tolist())) == 1
-    # exp(-13²/2) is about 2^-122: beyond, 128 bits hold nothing.
-    assert 1_200 < abs(int(drawn[0])) < 1_400
+    # exp(-21²/2) is about 2^-318: beyond, 320 bits hold nothing.
+    assert 2_080 < abs(int(drawn[0])) < 2_140
 
 
 def test_bits_on_a_boundary_are_decided_by_more_bits() -> None:
@@ -107,7 +113,7 @@ def test_bits_on_a_boundary_are_decided_by_more_bits() -> None:
         description = "upper bits of a boundary, then all zeros or all ones"
 
         def __init__(self, more: int) -> None:
-            self.words = [_boundaries(10.0).exact[100] >> 64, more]
+            self.words = [_boundaries(10.0).exact[200] >> 256, *[more] * 4]
 
         def bits(self, count: int) -> NDArray[np.uint64]:
             return np.array([self.words.pop(0) for _ in range(count)], dtype=np.uint64)
@@ -147,7 +153,7 @@ def test_discrete_gaussian_noise_on_a_fine_grid_is_gaussian(source: NoiseSource)
         assert abs(float(torch.corrcoef(torch.stack([left, right]))[0, 1])) < 6 / (COUNT / 2) ** 0.5
 
 
-def test_chances_are_exact_to_128_bits() -> None:
+def test_chances_are_exact_to_320_bits() -> None:
     """Against weights in 300 digits, with nothing in common with the recurrence."""
     scale = Fraction(7, 2)
     exact = _boundaries(float(scale)).exact
@@ -160,8 +166,38 @@ def test_chances_are_exact_to_128_bits() -> None:
         total = sum(weights)
         cumulative = sum(weights[:41])
         for index, boundary in enumerate(exact):
-            assert abs(cumulative / total - Decimal(boundary) / 2**128) < Decimal(2) ** -124
+            assert abs(cumulative / total - Decimal(boundary) / 2**320) < Decimal(2) ** -314
             cumulative += weights[41 + index]
+
+
+def test_every_value_within_reach_has_its_own_chance() -> None:
+    """At the coarsest grid that is allowed for; beyond, δ has to make up for what is missing."""
+    scale = 10.0**6
+    with localcontext() as context:
+        context.prec = 60
+        least = (-(Decimal(EXACT_REACH) ** 2) / 2).exp() / (Decimal(scale) * Decimal("2.51"))
+        assert least > Decimal(2) ** -256
+
+
+def test_small_uniform_numbers_are_as_fine_as_large_ones() -> None:
+    class NoCoarseBits(NoiseSource):
+        is_private = False
+        description = "zeros, then ones"
+
+        def bits(self, count: int) -> NDArray[np.uint64]:
+            return np.array([0] * (count // 2) + [5 << 12] * (count // 2), dtype=np.uint64)
+
+    assert float(NoCoarseBits().uniform(())) == 5.5 * 2.0**-104
+
+
+def test_whole_numbers_are_uniform_below_each_end(source: NoiseSource) -> None:
+    ends = torch.tensor([1, 2, 9, 1_000]).repeat_interleave(COUNT)
+    drawn = source.below(ends).view(4, COUNT)
+    for end, numbers in zip((1, 2, 9, 1_000), drawn, strict=True):
+        found = torch.bincount(numbers, minlength=end)
+        assert len(found) == end
+        if end > 1:
+            assert stats.chisquare(found.numpy()).pvalue > 1e-7
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (3,), (2, 3, 5), (0, 4)])

@@ -1,4 +1,4 @@
-"""What a run costs, under each adjacency, by ``dp_accounting``'s accountants.
+"""What a run costs, under each adjacency.
 
 An ε means nothing without its adjacency, which says which two worlds must look alike:
 
@@ -10,6 +10,13 @@ An ε means nothing without its adjacency, which says which two worlds must look
 With one teacher, the first two bound what an observer learns about an answer, not about a person in
 the training data. The relation is always replace-one.
 
+Three bounds are computed, each of which is proved to hold, and the least of them is stated: the
+privacy loss distribution of :mod:`dpsd.privacy.losses` (for Gaussians, their δ(ε) in closed form),
+``dp_accounting``'s Rényi divergences with what rounding may have taken from them, and, of several
+mechanisms, the sum of what each costs alone at a part of δ. Rényi divergences are also stated
+beside the result, as a second opinion. What an accountant may never say is checked where costs are
+added up: that a sum is below one of its parts, or that a divergence is negative.
+
 >>> from dpsd.privacy.mechanisms import RandomizedResponse
 >>> asked = Exposure.of_rounds([40_000] * 8)
 >>> cost = spent(RandomizedResponse(epsilon=1.0).event(), asked, delta=1e-5)
@@ -20,29 +27,41 @@ the training data. The relation is always replace-one.
 from __future__ import annotations
 
 import math
+import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from importlib.metadata import version
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import dp_accounting
+import numpy as np
 from dp_accounting import NeighboringRelation
-from dp_accounting.pld import privacy_loss_distribution
 from dp_accounting.pld.privacy_loss_mechanism import GaussianPrivacyLoss
 from dp_accounting.rdp import RdpAccountant
+from dp_accounting.rdp.rdp_privacy_accountant import compute_epsilon
+from scipy import special
 from scipy.optimize import brentq
 
 from dpsd.errors import BudgetError
+from dpsd.privacy.losses import Losses, added_up, of_gaussian, of_responses, response_epsilon
 from dpsd.privacy.mechanisms import Mechanism
+from dpsd.privacy.randomness import EXACT_REACH
 
-#: Randomised responses whose losses are composed on a grid; it has twice as many points.
-_MOST_COMPOSED = 20_000_000
-#: Below it, what the Fourier transform leaves of rounding is as large as δ.
-_LEAST_DELTA = 1e-8
+#: Below it nothing is told from zero: probabilities of this size are near the smallest number.
+_LEAST_DELTA = 1e-250
+#: How far bounds that are compared may be above the truth, relatively.
+_LOOSENESS = 2e-3
+#: Orders of Rényi divergences: a large composition needs those near 1, a weak mechanism large ones.
+_ORDERS = [1 + 2.0 ** (power / 4) for power in range(-80, 120)]
+#: At a δ above it, what nothing is promised with is no longer a rare accident.
+_LARGE_DELTA = 0.01
 
+#: Events of several kinds, and how many of each.
+Events: TypeAlias = tuple[tuple[dp_accounting.DpEvent, int], ...]
 MechanismT = TypeVar("MechanismT", bound=Mechanism)
 
 
@@ -189,51 +208,19 @@ class PrivacySpent:
 
 
 def pld_epsilon(event: dp_accounting.DpEvent, *, count: int, delta: float) -> float:
-    """ε at ``delta`` of ``count`` adaptive uses of one event, by privacy loss distributions.
+    """ε at ``delta`` of ``count`` adaptive uses of one event, by its privacy loss distribution.
 
-    ``event`` states its noise against the sensitivity under replacement, so the accountant must not
-    double it again; and dp_accounting 0.6's ``PLDAccountant`` composes randomised response once
-    whatever the count. Hence its distributions are composed here directly.
+    ``event`` states its noise against the sensitivity under replacement, so nothing is doubled.
 
     Raises:
         TypeError: an event that is neither randomised response nor Gaussian.
     """
-    if count == 0:
-        return 0.0
-    if isinstance(event, dp_accounting.RandomizedResponseDpEvent):
-        # Its losses are ±ε and 0: a grid of exactly ε holds them without rounding, however often
-        # they are composed.
-        per_answer = _response_epsilon(event)
-        if delta == 0:
-            return per_answer * count
-        if count > _MOST_COMPOSED or delta < _LEAST_DELTA:
-            return min(rdp_epsilon(event, count=count, delta=delta), per_answer * count)
-        composed = privacy_loss_distribution.from_randomized_response(
-            event.noise_parameter,
-            event.num_buckets,
-            value_discretization_interval=per_answer,
-            neighboring_relation=NeighboringRelation.REPLACE_ONE,
-        ).self_compose(count)
-        return min(float(composed.get_epsilon_for_delta(delta)), per_answer * count)
-    if isinstance(event, dp_accounting.GaussianDpEvent):
-        if delta == 0:
-            return math.inf
-        # Gaussians compose into one Gaussian, whose δ(ε) is known in closed form (Balle & Wang,
-        # ICML 2018, theorem 8).
-        loss = GaussianPrivacyLoss(event.noise_multiplier / math.sqrt(count))
-        if loss.get_delta_for_epsilon(0.0) <= delta:
-            return 0.0
-        above = 1.0
-        while loss.get_delta_for_epsilon(above) > delta:
-            above *= 2
-        root = brentq(lambda at: loss.get_delta_for_epsilon(at) - delta, 0, above, xtol=1e-10)
-        return float(root * (1 + 1e-9))
-    raise TypeError(f"no privacy loss distribution is known for {event}")
+    return _composed(((event, count),), delta=delta)
 
 
 def rdp_epsilon(event: dp_accounting.DpEvent, *, count: int, delta: float) -> float:
     """The same ε by Rényi differential privacy: looser, by different arithmetic."""
-    return _composed_by_rdp([(event, count)], delta=delta)
+    return _composed_by_rdp(((event, count),), delta=delta)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,80 +254,182 @@ def spent_together(runs: Sequence[Spending], *, delta: float) -> PrivacySpent:
     ...                     exposure=Exposure.of_rounds([1_000]))
     >>> both = [run(RandomizedResponse(epsilon=1.0)), run(Gaussian(noise_multiplier=10.0))]
     >>> round(spent_together(both, delta=1e-5).round, 3)
-    1.726
+    1.71
     """
-    both = {
-        account: {
-            kind.value: account([run.under(kind) for run in runs], delta=delta)
+    found, second = (
+        {
+            kind.value: account(tuple(run.under(kind) for run in runs), delta=delta)
             for kind in Adjacency
         }
         for account in (_composed, _composed_by_rdp)
-    }
+    )
+    for name, opinion in second.items():
+        _at_least([found[name]], opinion)
+    if all(run.event == run.mean_event for run in runs):
+        # Then events are the same under all three, and there are more of them each time.
+        _at_least([found["response"]], found["round"])
+        _at_least([found["round"]], found["teacher"])
     return PrivacySpent(
         delta=delta,
-        rdp=both[_composed_by_rdp],
-        accountant=f"PLD, dp_accounting {version('dp-accounting')}",
-        **both[_composed],
+        rdp=second,
+        accountant=f"PLD (exact binomials; dp_accounting {version('dp-accounting')} for Gaussians)",
+        **found,
     )
 
 
-def _composed(events: Sequence[tuple[dp_accounting.DpEvent, int]], *, delta: float) -> float:
+@lru_cache(maxsize=512)
+def _composed(events: Events, *, delta: float) -> float:
     """ε of events of several kinds: the least of the bounds that hold."""
     kinds = _merged(events)
-    if len(kinds) <= 1:
-        return sum((pld_epsilon(event, count=count, delta=delta) for event, count in kinds), 0.0)
+    if not kinds:
+        return 0.0
+    if delta < _LEAST_DELTA:
+        return sum(_pure(event, count) for event, count in kinds)
+    delta -= _beyond_reach(events)
+    if delta <= 0:
+        return math.inf
+    if len(kinds) == 1:
+        return _alone(*kinds[0], delta=delta)
     # Between kinds ε adds up, and so does δ: here a pure ε-DP event needs none of it, or each kind
     # takes an equal share.
-    pure = [pld_epsilon(event, count=count, delta=0) for event, count in kinds]
+    pure = [_pure(event, count) for event, count in kinds]
     impure = max(1, sum(map(math.isinf, pure)))
     without = sum(
-        pld_epsilon(event, count=count, delta=delta / impure) if math.isinf(own) else own
+        _alone(event, count, delta=delta / impure) if math.isinf(own) else own
         for own, (event, count) in zip(pure, kinds, strict=True)
     )
-    shared = sum(
-        pld_epsilon(event, count=count, delta=delta / len(kinds)) for event, count in kinds
+    parts = [_alone(event, count, delta=delta) for event, count in kinds]
+    shared = [_alone(event, count, delta=delta / len(kinds)) for event, count in kinds]
+    for part, at_less in zip(parts, shared, strict=True):
+        _at_least([part], at_less)
+    together = added_up([_losses(event, count) for event, count in kinds], delta=delta)
+    bounds = (without, sum(shared), together.epsilon(delta), _renyi(kinds, delta=delta))
+    return _at_least(parts, min(bounds))
+
+
+def _alone(event: dp_accounting.DpEvent, count: int, *, delta: float) -> float:
+    """ε of events of one kind, at a δ above :data:`_LEAST_DELTA`."""
+    if delta < _LEAST_DELTA:
+        return _pure(event, count)
+    if isinstance(event, dp_accounting.RandomizedResponseDpEvent):
+        return min(of_responses(event, count=count).epsilon(delta), _pure(event, count))
+    # Gaussians compose into one Gaussian, whose δ(ε) is known in closed form (Balle & Wang, ICML
+    # 2018, theorem 8).
+    loss = GaussianPrivacyLoss(event.noise_multiplier / math.sqrt(count))
+    if loss.get_delta_for_epsilon(0.0) <= delta:
+        return 0.0
+    above = 1.0
+    while loss.get_delta_for_epsilon(above) > delta:
+        above *= 2
+    root = brentq(lambda at: loss.get_delta_for_epsilon(at) - delta, 0, above, xtol=1e-14)
+    return float(root * (1 + 1e-9))
+
+
+def _pure(event: dp_accounting.DpEvent, count: int) -> float:
+    """ε at δ = 0, which a Gaussian does not have."""
+    is_pure = isinstance(event, dp_accounting.RandomizedResponseDpEvent)
+    return response_epsilon(event) * count if is_pure else math.inf
+
+
+def _losses(event: dp_accounting.DpEvent, count: int) -> Losses:
+    if isinstance(event, dp_accounting.RandomizedResponseDpEvent):
+        return of_responses(event, count=count)
+    return of_gaussian(dp_accounting.GaussianDpEvent(event.noise_multiplier / math.sqrt(count)))
+
+
+def _beyond_reach(events: Events) -> float:
+    """Chance of a release whose probability in the other world is not what a Gaussian's is.
+
+    Noise is drawn from a table that ends, so a release near its end cannot be had, or not as often
+    as it should be, where the noise is added to something else. Within :data:`EXACT_REACH`
+    deviations in both worlds all chances are right to a relative 2^-64, so this is the chance that
+    noise is within a shift of that: for two coordinates and more it is largest, for a given
+    Euclidean length of the shift, where one of them takes all of it.
+    """
+    gaussian = (
+        (event.noise_multiplier, count)
+        for event, count in events
+        if isinstance(event, dp_accounting.GaussianDpEvent)
     )
-    return min(without, shared, _composed_by_rdp(events, delta=delta))
+    return sum(
+        2 * count * float(special.ndtr(1 / noise - EXACT_REACH)) for noise, count in gaussian
+    )
 
 
-def _merged(
-    events: Sequence[tuple[dp_accounting.DpEvent, int]],
-) -> list[tuple[dp_accounting.DpEvent, int]]:
-    """One entry for each kind: Gaussians compose into one, whose squared signals add up."""
+def _at_least(parts: Sequence[float], whole: float) -> float:
+    """``whole``, which costs no less than any of its parts: a sum, more answers, or a smaller δ.
+
+    Raises:
+        ArithmeticError: it costs less, by more than bounds are loose; no false ε may be printed.
+    """
+    largest = max(parts)
+    if not whole >= largest * (1 - _LOOSENESS):
+        raise ArithmeticError(
+            f"the accountant found ε = {whole!r} where a part of it costs {largest!r}; this is an "
+            "error of dpsd, and no ε is stated"
+        )
+    return max(whole, largest)
+
+
+def _merged(events: Events) -> Events:
+    """One entry for each kind: Gaussians compose into one, whose squared signals add up.
+
+    Raises:
+        TypeError: an event that is neither randomised response nor Gaussian.
+    """
     responses: dict[dp_accounting.DpEvent, int] = {}
     signals: dict[float, int] = {}
     for event, count in events:
         if isinstance(event, dp_accounting.GaussianDpEvent):
             signals[event.noise_multiplier] = signals.get(event.noise_multiplier, 0) + count
-        else:
+        elif isinstance(event, dp_accounting.RandomizedResponseDpEvent):
             responses[event] = responses.get(event, 0) + count
+        else:
+            raise TypeError(f"no privacy loss distribution is known for {event}")
     merged = [(event, count) for event, count in responses.items() if count]
     if len(signals) == 1:
         (noise, count), *_ = signals.items()
-        return [*merged, (dp_accounting.GaussianDpEvent(noise), count)]
-    if total := sum(count / noise**2 for noise, count in signals.items()):
+        merged += [(dp_accounting.GaussianDpEvent(noise), count)] if count else []
+    elif total := sum(count / noise**2 for noise, count in signals.items()):
         merged.append((dp_accounting.GaussianDpEvent(1 / math.sqrt(total)), 1))
-    return merged
+    return tuple(merged)
 
 
-def _composed_by_rdp(events: Sequence[tuple[dp_accounting.DpEvent, int]], *, delta: float) -> float:
-    asked = [(event, count) for event, count in events if count]
-    if not asked:
+@lru_cache(maxsize=512)
+def _composed_by_rdp(events: Events, *, delta: float) -> float:
+    kinds = _merged(events)
+    if not kinds:
         return 0.0
-    if delta == 0:
-        return sum(
-            _response_epsilon(event) * count
-            if isinstance(event, dp_accounting.RandomizedResponseDpEvent)
-            else math.inf
-            for event, count in asked
-        )
-    # Orders near 1 are what a large composition needs.
-    orders = [1 + 2.0**power for power in range(-20, 4)]
-    orders += [1 + ten / 10 for ten in range(1, 100)] + list(range(11, 513))
-    accountant = RdpAccountant(orders, NeighboringRelation.REPLACE_ONE)
-    for event, count in asked:
+    if delta < _LEAST_DELTA:
+        return sum(_pure(event, count) for event, count in kinds)
+    delta -= _beyond_reach(events)
+    return _renyi(kinds, delta=delta) if delta > 0 else math.inf
+
+
+def _renyi(events: Events, *, delta: float) -> float:
+    """ε by Rényi divergences, to which is added what rounding may have taken from them.
+
+    Raises:
+        ArithmeticError: a divergence that is negative or not a number all the same.
+    """
+    accountant = RdpAccountant(_ORDERS, NeighboringRelation.REPLACE_ONE)
+    orders = np.array(_ORDERS)
+    rounding = np.zeros_like(orders)
+    for event, count in events:
         accountant.compose(event, count)
-    return float(accountant.get_epsilon(delta))
+        if isinstance(event, dp_accounting.RandomizedResponseDpEvent):
+            # The logarithm of a sum near 1, divided by how far the order is from 1.
+            size = 1 + orders * (event.num_buckets + response_epsilon(event))
+            rounding += 16 * count * math.ulp(1.0) * size / (orders - 1)
+    divergences = accountant.rdp + rounding
+    if not (divergences >= 0).all():
+        raise ArithmeticError(
+            "the accountant found a Rényi divergence that is negative or not a number; this is an "
+            "error of dpsd, and no ε is stated"
+        )
+    epsilon = float(compute_epsilon(_ORDERS, divergences, delta)[0])
+    # At order infinity the divergence is what pure ε-DP costs.
+    return min(epsilon, sum(_pure(event, count) for event, count in events))
 
 
 def spent(
@@ -377,7 +466,8 @@ def calibrate(mechanism: MechanismT, budget: Budget, exposure: Exposure) -> Mech
     def excess(strength: float) -> float:
         noisy = mechanism.with_strength(strength)
         event = noisy.mean_event() if budget.adjacency is Adjacency.TEACHER else noisy.event()
-        return pld_epsilon(event, count=count, delta=budget.delta) - budget.epsilon
+        spent = pld_epsilon(event, count=count, delta=budget.delta)
+        return min(spent, sys.float_info.max) - budget.epsilon  # of infinity no root is found
 
     strength = _strongest(excess, *mechanism.strengths)
     if strength is None:
@@ -397,14 +487,13 @@ def calibrate(mechanism: MechanismT, budget: Budget, exposure: Exposure) -> Mech
             "delta a mechanism may publish some answers outright; lower delta",
             stacklevel=2,
         )
+    elif budget.delta > _LARGE_DELTA:
+        warnings.warn(
+            f"delta {budget.delta:g} is the chance with which epsilon {budget.epsilon:g} may be "
+            f"exceeded by any amount; lower delta to {_LARGE_DELTA:g} at most",
+            stacklevel=2,
+        )
     return calibrated  # type: ignore[return-value]
-
-
-def _response_epsilon(event: dp_accounting.RandomizedResponseDpEvent) -> float:
-    # To the last bit what dp_accounting computes, so that losses fall on the grid and not beside.
-    lie = event.noise_parameter / event.num_buckets
-    truth = 1 - event.noise_parameter * (event.num_buckets - 1) / event.num_buckets
-    return math.log(truth) - math.log(lie)
 
 
 def _strongest(excess: Callable[[float], float], least: float, most: float) -> float | None:
@@ -423,7 +512,7 @@ def _strongest(excess: Callable[[float], float], least: float, most: float) -> f
     start, end = math.log(least), math.log(least) + 2.0
     while excess(strength(end)) <= 0:
         start, end = end, end + 2.0
-    root = brentq(lambda at: excess(strength(at)), start, end, xtol=1e-7, rtol=1e-9, maxiter=60)
+    root = brentq(lambda at: excess(strength(at)), start, end, xtol=1e-7, rtol=1e-9)
     while excess(strength(root)) > 0:
         root -= 1e-6
     return strength(root)
@@ -434,9 +523,11 @@ def format_epsilon(epsilon: float) -> str:
 
     >>> format_epsilon(0.99999999), format_epsilon(1.00001), format_epsilon(150018.05)
     ('1', '1.001', '150,019')
+    >>> format_epsilon(0.0), format_epsilon(1e-12)
+    ('0', '0.001')
     """
     if epsilon == float("inf"):
         return "∞"
     steps = 1 if epsilon >= 1000 else 1000
-    shown = math.ceil(round(epsilon * steps, 6)) / steps
+    shown = max(math.ceil(round(epsilon * steps, 6)), epsilon > 0) / steps
     return f"{shown:,.0f}" if steps == 1 else f"{shown:,.3f}".rstrip("0").rstrip(".")

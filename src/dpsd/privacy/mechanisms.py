@@ -52,6 +52,10 @@ _MOST_GRADIENTS = 1 << 23
 #: Numbers of releases in double precision that are held at once.
 _MOST_RELEASED = 1 << 22
 
+#: How many standard deviations of the noise two answers may be apart, if a budget is to choose it:
+#: ε is then above 60 for one answer, and the table that noise is drawn from reaches far enough.
+_MOST_APART = 8.0
+
 
 class Scaling(str, Enum):
     """How a gradient is brought to a bounded norm before noise is added.
@@ -74,7 +78,7 @@ class Mechanism(ABC):
 
     #: What the mechanism protects, in a word, for certificates and the command line.
     protects: ClassVar[str]
-    #: The least and the most strength (see :meth:`with_strength`) that numbers can express.
+    #: The least and the most strength (see :meth:`with_strength`) that a budget may choose.
     strengths: ClassVar[tuple[float, float]] = (1e-6, 1e5)
     noise: NoiseSource
 
@@ -188,7 +192,8 @@ class RandomizedResponse(Mechanism):
     """
 
     protects: ClassVar[str] = "labels"
-    # At 25 it lies once in seventy billion answers; much beyond, 52 random bits are too few.
+    # At 25 it lies once in seventy billion answers. Below a millionth, the odds of a truth and of a
+    # lie are too near each other for double precision to tell what they cost.
     strengths: ClassVar[tuple[float, float]] = (1e-6, 25.0)
 
     epsilon: float | None = None
@@ -196,9 +201,12 @@ class RandomizedResponse(Mechanism):
     noise: NoiseSource = field(default_factory=SystemNoise)
 
     def __post_init__(self) -> None:
-        most = self.strengths[1]
-        if self.epsilon is not None and not (0 < self.epsilon <= most):
-            raise ValueError(f"epsilon must be positive and at most {most:g}, not {self.epsilon}")
+        least, most = self.strengths
+        if self.epsilon is not None and not (least <= self.epsilon <= most):
+            raise ValueError(
+                f"epsilon must be positive, at least {least:g} and at most {most:g}, not "
+                f"{self.epsilon}"
+            )
         named = self.candidates in ("per-query", "all")
         if not named and not (isinstance(self.candidates, int) and self.candidates >= 2):
             raise ValueError(
@@ -231,11 +239,12 @@ class RandomizedResponse(Mechanism):
         ranks = order.argsort(-1).expand(*labels.shape, -1)
         rank = ranks.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
         inside = rank < count
-        tell_truth, other = self.noise.uniform((2, *labels.shape)).to(labels.device)
-        truthful = inside & (tell_truth < self._chances(count)[0])
+        # Against the chance of a lie, as uniform numbers are finest near zero.
+        lies = (count - 1) * self._chances(count)[1]
+        truthful = inside & (self.noise.uniform(labels.shape).to(labels.device) >= lies)
         # A lie is uniform over the candidates other than the truth: draw from one fewer and step
         # over the truth.
-        lie = (other * (count - inside.long()).clamp_min(1)).long()
+        lie = self.noise.below((count - inside.long()).clamp_min(1))
         lie = lie + (inside & (lie >= rank)).long()
         reported = torch.where(truthful, rank, lie)
         return order.expand(*labels.shape, -1).gather(-1, reported.unsqueeze(-1)).squeeze(-1)
@@ -391,6 +400,7 @@ class Gaussian(GaussianNoise):
     """
 
     protects: ClassVar[str] = "data"
+    strengths: ClassVar[tuple[float, float]] = (1e-6, _MOST_APART / 2)
 
     bound: float = 1.0
     top_k: int | None = None
@@ -659,7 +669,7 @@ class NoisyVotes(NoisySum):
     # Votes are whole numbers, and stay so: cut towards zero, one vote could count for more.
     _coarsest_step: ClassVar[float] = 1.0
     # The table of a discrete Gaussian grows with its scale in steps.
-    strengths: ClassVar[tuple[float, float]] = (1e-4, 1e5)
+    strengths: ClassVar[tuple[float, float]] = (1e-4, _MOST_APART / sensitivity)
 
     def _summed(self, votes: Tensor, prior: Tensor) -> Tensor:
         return votes
@@ -745,6 +755,7 @@ class SummedGradients(NoisySum):
 
     protects: ClassVar[str] = "data"
     sensitivity: ClassVar[float] = 2.0
+    strengths: ClassVar[tuple[float, float]] = (1e-6, _MOST_APART / sensitivity)
 
     def _summed(self, votes: Tensor, prior: Tensor) -> Tensor:
         # Each teacher's gradient is cut to the grid before it is added: cut afterwards, the sum

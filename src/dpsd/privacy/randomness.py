@@ -73,21 +73,39 @@ class NoiseSource(ABC):
         return self
 
     def uniform(self, shape: tuple[int, ...]) -> Tensor:
-        """Independent float64 numbers, uniform on the open interval (0, 1)."""
-        # 52 bits and a half fit a float64 exactly; with 53, the largest would be rounded to 1.
-        words = self.bits(math.prod(shape)) >> np.uint64(12)
-        values = (words.astype(np.float64) + 0.5) * 2.0**-52
-        return torch.from_numpy(values.reshape(shape))
+        """Independent float64 numbers, uniform on the open interval (0, 1).
+
+        From 104 bits, so that the chance of a number below ``x`` is right to a relative 2^-52 for
+        every ``x`` above 2^-52, however small.
+        """
+        count = math.prod(shape)
+        coarse, fine = self.bits(2 * count).reshape(2, count) >> np.uint64(12)
+        values = (coarse + (fine + 0.5) * 2.0**-52) * 2.0**-52
+        # Rounded, the largest would be 1.
+        return torch.from_numpy(np.minimum(values, 1 - 2.0**-53).reshape(shape))
+
+    def below(self, ends: Tensor) -> Tensor:
+        """Independent whole numbers, int64 and uniform from 0 to one below each of ``ends``.
+
+        Args:
+            ends: int64, at least 1; those above 2^32 would make chances uneven by more than 2^-32.
+        """
+        words = self.bits(ends.numel()).reshape(ends.shape)
+        drawn = words % ends.cpu().numpy().astype(np.uint64)
+        return torch.from_numpy(drawn.astype(np.int64)).to(ends.device)
 
     def discrete_gaussian(self, shape: tuple[int, ...], *, scale: float) -> Tensor:
         """Independent int64 numbers ``k`` with probability proportional to ``exp(-k²/2 scale²)``.
 
-        By inversion: 64 uniform bits are looked up among the cumulative probabilities, and 64 more
-        decide where they fall on a boundary, so chances are right to 128 bits.
+        By inversion: 64 uniform bits are looked up among the cumulative probabilities, and 256 more
+        decide where they fall on a boundary, so chances are right to 320 bits. The table ends at
+        21 standard deviations, and up to :data:`EXACT_REACH` each value's own chance is right to a
+        relative 2^-64. What that leaves out is part of a run's δ; see
+        :mod:`dpsd.privacy.accounting`.
 
         Args:
             shape: of the result.
-            scale: > 0; the standard deviation, to 1e-9 from 2 on.
+            scale: > 0, at most 1e6; the standard deviation, to 1e-9 from 2 on.
 
         Source: Canonne, Kamath & Steinke, "The Discrete Gaussian for Differential Privacy",
         NeurIPS 2020; its theorems hold for this distribution however it is sampled.
@@ -98,37 +116,46 @@ class NoiseSource(ABC):
         words = self.bits(math.prod(shape))
         drawn = np.asarray(np.searchsorted(boundaries.high, words, side="right"))
         undecided = np.flatnonzero((drawn > 0) & (boundaries.high[drawn - 1] == words))
-        for index, more in zip(undecided, self.bits(len(undecided)), strict=True):
-            drawn[index] = bisect_right(boundaries.exact, (int(words[index]) << 64) | int(more))
+        for index in undecided:
+            more = self.bits(_BITS // 64 - 1)
+            exact = int.from_bytes(words[index].tobytes()[::-1] + more.tobytes(), "big")
+            drawn[index] = bisect_right(boundaries.exact, exact)
         return torch.from_numpy(drawn - len(boundaries.exact) // 2).reshape(shape)
+
+
+#: Bits that noise is drawn from.
+_BITS = 320
+#: Standard deviations within which every value has a chance of at least 2^-256, of which the table
+#: is off by 2^-320: the density there is 2^-222, spread over up to 10^6 values to a deviation.
+EXACT_REACH = 17.5
 
 
 @dataclass(frozen=True)
 class _Boundaries:
-    """Cumulative probabilities, in units of 2^-128, and their upper 64 bits."""
+    """Cumulative probabilities, in units of 2^-320, and their upper 64 bits."""
 
     exact: list[int]
     high: NDArray[np.uint64]
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=4)
 def _boundaries(scale: float) -> _Boundaries:
     """Of the discrete Gaussian's values, from the least to all but the largest."""
     # Weights exp(-k²/2s²) by recurrence, in fixed point: each is the one before times a ratio, and
-    # ratios fall by a constant factor. What is less than 2^-136 of the largest is cut off.
-    one = 192
+    # ratios fall by a constant factor. What is less than 2^-328 of the largest is cut off.
+    one = _BITS + 64
     with localcontext() as context:
-        context.prec = 80
+        context.prec = 140
         ratio = int((-1 / (2 * Decimal(scale) ** 2)).exp() * (1 << one))
     factor = ratio * ratio >> one
     weights = [1 << one]
-    while weights[-1] >> (one - 136):
+    while weights[-1] >> (one - _BITS - 8):
         weights.append(weights[-1] * ratio >> one)
         ratio = ratio * factor >> one
     weights.pop()
     cumulative = list(accumulate(weights[:0:-1] + weights))
-    exact = [(part << 128) // cumulative[-1] for part in cumulative[:-1]]
-    return _Boundaries(exact, np.array([part >> 64 for part in exact], dtype=np.uint64))
+    exact = [(part << _BITS) // cumulative[-1] for part in cumulative[:-1]]
+    return _Boundaries(exact, np.array([part >> (_BITS - 64) for part in exact], dtype=np.uint64))
 
 
 class SystemNoise(NoiseSource):

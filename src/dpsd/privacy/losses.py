@@ -1,0 +1,209 @@
+"""Privacy loss distributions that hold at any δ, for any number of answers.
+
+What one run reveals is a distribution of *privacy losses*: how many times likelier what was
+released is in one world than in the other, as a logarithm ``L``. With it,
+``δ(ε) = E[max(0, 1 - e^(ε - L))]``, and ε at δ is where that falls to δ.
+
+For ``n`` randomised responses between two classes, ``L = ε₀ (2x - n)`` where ``x`` of the ``n``
+answers are truths, which is binomial: the distribution is known exactly. ``dp_accounting`` composes
+such losses by Fourier transforms, whose rounding errors are as large as δ from 1e-8 downwards, and
+its Rényi divergences are rounding errors near order 1; here nothing but SciPy's binomial
+probabilities is added up, and every term is positive, so a small δ is as exact as a large one.
+
+Several distributions are added up on a grid that they share. A loss between two points of the grid
+is split between them so that its probability is kept in both worlds. That only makes the worlds
+easier to tell apart (joining the two points again undoes it), so δ is never understated, and losses
+are off by half a step squared in their variance instead of by a step each.
+
+>>> import dp_accounting
+>>> one = dp_accounting.RandomizedResponseDpEvent(noise_parameter=2 / (math.e + 1), num_buckets=2)
+>>> losses = of_responses(one, count=1)
+>>> losses.losses.round(6).tolist(), losses.chances.round(3).tolist()
+([-1.0, 1.0], [0.269, 0.731])
+>>> round(losses.epsilon(1e-3), 4)
+0.9986
+
+Source: Sommer, Meiser & Mohammadi, "Privacy Loss Classes", PETS 2019, for the distributions;
+Doroshenko et al., "Connect the Dots", PETS 2022, for the split.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import dp_accounting
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special, stats
+from scipy.optimize import brentq
+
+Numbers = NDArray[np.float64]
+
+#: SciPy's probabilities are right to a relative 3e-11 for 1e8 answers (``benchmarks/privacy.py``
+#: measures it); so much is added to each.
+_SLACK = 1e-9
+#: Standard deviations around the mean beyond which a probability is below the smallest number, and
+#: as many whole numbers for distributions that are no wider than a few.
+_DEVIATIONS, _WHOLE_NUMBERS = 40, 400
+#: Parts into which a number of answers is cut that is itself random: a part is so wide, relatively.
+_PART = 1e-3
+#: Points of the grid on which several distributions are added up.
+_POINTS = 1 << 13
+#: Losses by which a Gaussian's are represented; each is the largest of its cell.
+_CELLS = 1 << 16
+#: Share of δ that may be given up at either end of each distribution that is added up.
+_GIVEN_UP = 1e-7
+
+
+@dataclass(frozen=True, eq=False)
+class Losses:
+    """A privacy loss distribution, or one that dominates it.
+
+    Args:
+        losses: ascending, in nats, ``(n,)``.
+        chances: of each, in the world that is likelier there, ``(n,)``.
+        infinite: chance of a release that only one world can produce.
+    """
+
+    losses: Numbers
+    chances: Numbers
+    infinite: float = 0.0
+
+    def delta(self, epsilon: float) -> float:
+        """δ at ε ≥ 0, never too small."""
+        above = int(np.searchsorted(self.losses, epsilon, side="right"))
+        excess = -np.expm1(epsilon - self.losses[above:])
+        return self.infinite + (1 + _SLACK) * float(self.chances[above:] @ excess)
+
+    def epsilon(self, delta: float) -> float:
+        """ε ≥ 0 at δ > 0, never too small; infinite where no ε has that δ."""
+        if self.infinite >= delta:
+            return math.inf
+        if self.delta(0.0) <= delta:
+            return 0.0
+        # Between losses δ is convex, so that the search for a root needs few steps.
+        found = brentq(
+            lambda at: self.delta(at) - delta, 0.0, float(self.losses[-1]), xtol=1e-14, rtol=1e-12
+        )
+        while self.delta(found) > delta:
+            found += 1e-12 * max(found, 1e-6)
+        return float(found)
+
+    def on_grid(self, step: float, *, spared: float) -> tuple[int, Numbers, float]:
+        """The distribution on whole multiples of ``step``.
+
+        Args:
+            step: of the grid, in nats.
+            spared: chance that may be moved up at the lower end, and to infinity at the upper one.
+
+        Returns:
+            The first multiple, the chances from there on, and the chance of an infinite loss.
+        """
+        low, high = self._range(spared)
+        infinite = self.infinite + float(self.chances[high:].sum())
+        losses, chances = self.losses[low:high], self.chances[low:high].copy()
+        chances[0] += self.chances[:low].sum()
+        cells = np.floor(losses / step)
+        # With a and b the points around a loss, its chance p and its chance in the other world,
+        # p e^-loss, are both kept if b gets this share of p.
+        upper = np.expm1(cells * step - losses) / math.expm1(-step)
+        first = int(cells[0])
+        places = (cells - first).astype(np.int64)
+        size = int(places[-1]) + 2
+        found = np.bincount(places, chances * (1 - upper), size)
+        found += np.bincount(places + 1, chances * upper, size)
+        return first, found.clip(min=0.0), infinite
+
+    def width(self, *, spared: float) -> float:
+        """How far apart the losses are that :meth:`on_grid` keeps."""
+        low, high = self._range(spared)
+        return float(self.losses[high - 1] - self.losses[low])
+
+    def _range(self, spared: float) -> tuple[int, int]:
+        below = np.cumsum(self.chances)
+        above = np.cumsum(self.chances[::-1])
+        low = int(np.searchsorted(below, spared, side="right"))
+        high = len(self.losses) - int(np.searchsorted(above, spared, side="right"))
+        return min(low, high - 1), high
+
+
+def added_up(parts: Sequence[Losses], *, delta: float) -> Losses:
+    """The losses of several independent releases together, meant for that δ > 0."""
+    spared = _GIVEN_UP * delta / len(parts)
+    step = sum(part.width(spared=spared) for part in parts) / _POINTS
+    first, chances, infinite = 0, np.ones(1), 0.0
+    for part in parts:
+        start, more, lost = part.on_grid(step, spared=spared)
+        # Directly and not by a Fourier transform: sums of positive terms keep small ones exact.
+        first, chances = first + start, np.convolve(chances, more)
+        infinite += lost
+    losses = step * np.arange(first, first + len(chances), dtype=np.float64)
+    return Losses(losses, chances, infinite)
+
+
+def response_epsilon(event: dp_accounting.RandomizedResponseDpEvent) -> float:
+    """ε of one randomised response, with what rounding may have taken from its event."""
+    lie = event.noise_parameter / event.num_buckets
+    truth = 1 - event.noise_parameter * (event.num_buckets - 1) / event.num_buckets
+    return float(math.log(truth) - math.log(lie) + 4 * event.num_buckets * math.ulp(1.0))
+
+
+@lru_cache(maxsize=16)
+def of_responses(event: dp_accounting.RandomizedResponseDpEvent, *, count: int) -> Losses:
+    """The losses of so many randomised responses.
+
+    Between two classes they are exact. Between more, an answer that is neither of the two worlds'
+    classes tells nothing, so the number of answers that tell something is binomial too. Few of them
+    are summed over one by one; many in parts, each at the most answers that it may hold, as more
+    answers never reveal less.
+    """
+    own = response_epsilon(event)
+    truth = 1 / (1 + math.exp(-own))
+    lie = event.noise_parameter / event.num_buckets
+    telling = min(1.0, lie * (1 + math.exp(own)))
+    if event.num_buckets == 2:
+        return _sorted([_of_binary(own, truth, count=count, chance=1.0)])
+    counts, chances = _binomial(count, telling)
+    wide = max(1, int(_PART * count * telling))
+    starts = np.arange(0, len(counts), wide)
+    return _sorted(
+        [
+            _of_binary(
+                own, truth, count=int(counts[min(start + wide, len(counts)) - 1]), chance=sum_
+            )
+            for start, sum_ in zip(starts, np.add.reduceat(chances, starts), strict=True)
+        ]
+    )
+
+
+def of_gaussian(event: dp_accounting.GaussianDpEvent) -> Losses:
+    """The losses of a Gaussian of sensitivity one, each rounded up to the end of its cell."""
+    mu = 1 / event.noise_multiplier
+    ends = np.linspace(-_DEVIATIONS, _DEVIATIONS, _CELLS)
+    # Each from the tail that it is nearer to, so that small differences stay exact.
+    below = np.diff(special.ndtr(ends), prepend=0.0)
+    above = -np.diff(special.ndtr(-ends), prepend=1.0)
+    return Losses(mu**2 / 2 + mu * ends, np.where(ends > 0, above, below))
+
+
+def _of_binary(own: float, truth: float, *, count: int, chance: float) -> tuple[Numbers, Numbers]:
+    truths, chances = _binomial(count, truth)
+    return own * (2 * truths - count).astype(np.float64), chance * chances
+
+
+def _binomial(count: int, chance: float) -> tuple[NDArray[np.int64], Numbers]:
+    """The numbers of successes that are likelier than the smallest number, and their chances."""
+    mean, reach = count * chance, _DEVIATIONS * math.sqrt(count * chance * (1 - chance))
+    low = max(0, math.floor(mean - reach) - _WHOLE_NUMBERS)
+    high = min(count, math.ceil(mean + reach) + _WHOLE_NUMBERS)
+    numbers = np.arange(low, high + 1, dtype=np.int64)
+    return numbers, stats.binom.pmf(numbers, count, chance)
+
+
+def _sorted(parts: Sequence[tuple[Numbers, Numbers]]) -> Losses:
+    losses, chances = (np.concatenate(column) for column in zip(*parts, strict=True))
+    order = np.argsort(losses, kind="stable")
+    return Losses(losses[order], chances[order])
