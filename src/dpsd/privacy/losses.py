@@ -165,18 +165,24 @@ def of_responses(event: dp_accounting.RandomizedResponseDpEvent, *, count: int) 
     lie = event.noise_parameter / event.num_buckets
     telling = min(1.0, lie * (1 + math.exp(own)))
     if event.num_buckets == 2:
-        return _sorted([_of_binary(own, truth, count=count, chance=1.0)])
-    counts, chances = _binomial(count, telling)
-    wide = max(1, int(_PART * count * telling))
-    starts = np.arange(0, len(counts), wide)
-    return _sorted(
-        [
-            _of_binary(
-                own, truth, count=int(counts[min(start + wide, len(counts)) - 1]), chance=sum_
-            )
-            for start, sum_ in zip(starts, np.add.reduceat(chances, starts), strict=True)
-        ]
-    )
+        counts, shares = np.array([count]), np.ones(1)
+    else:
+        numbers, chances = _binomial(count, telling)
+        starts = np.arange(0, len(numbers), max(1, int(_PART * count * telling)))
+        counts, shares = (
+            numbers[np.append(starts[1:], len(numbers)) - 1],
+            np.add.reduceat(chances, starts),
+        )
+    # Every loss is a whole multiple of ε₀: truths less lies.
+    parts = [_binomial(int(most), truth) for most in counts]
+    low = min(int(2 * truths[0] - most) for (truths, _), most in zip(parts, counts, strict=True))
+    high = max(int(2 * truths[-1] - most) for (truths, _), most in zip(parts, counts, strict=True))
+    found = np.zeros(high - low + 1)
+    for (truths, chances), most, share in zip(parts, counts, shares, strict=True):
+        first = int(2 * truths[0] - most) - low
+        found[first : first + 2 * len(truths) - 1 : 2] += share * chances
+    (possible,) = found.nonzero()
+    return Losses(own * (low + possible).astype(np.float64), found[possible])
 
 
 def of_gaussian(event: dp_accounting.GaussianDpEvent) -> Losses:
@@ -189,11 +195,6 @@ def of_gaussian(event: dp_accounting.GaussianDpEvent) -> Losses:
     return Losses(mu**2 / 2 + mu * ends, np.where(ends > 0, above, below))
 
 
-def _of_binary(own: float, truth: float, *, count: int, chance: float) -> tuple[Numbers, Numbers]:
-    truths, chances = _binomial(count, truth)
-    return own * (2 * truths - count).astype(np.float64), chance * chances
-
-
 def _binomial(count: int, chance: float) -> tuple[NDArray[np.int64], Numbers]:
     """The numbers of successes that are likelier than the smallest number, and their chances."""
     mean, reach = count * chance, _DEVIATIONS * math.sqrt(count * chance * (1 - chance))
@@ -201,9 +202,3 @@ def _binomial(count: int, chance: float) -> tuple[NDArray[np.int64], Numbers]:
     high = min(count, math.ceil(mean + reach) + _WHOLE_NUMBERS)
     numbers = np.arange(low, high + 1, dtype=np.int64)
     return numbers, stats.binom.pmf(numbers, count, chance)
-
-
-def _sorted(parts: Sequence[tuple[Numbers, Numbers]]) -> Losses:
-    losses, chances = (np.concatenate(column) for column in zip(*parts, strict=True))
-    order = np.argsort(losses, kind="stable")
-    return Losses(losses[order], chances[order])
