@@ -264,6 +264,12 @@ def test_parts_may_be_added_up_in_any_order() -> None:
     assert found == pytest.approx([found[0]] * 3, rel=1e-9)
 
 
+@pytest.mark.parametrize("delta", [1e-5, 0.1, 0.5])
+def test_losses_that_are_nearly_certain_add_up(delta: float) -> None:
+    runs = [spending(response(epsilon), 1) for epsilon in (25.0, 24.0)]
+    assert spent_together(runs, delta=delta).teacher == pytest.approx(49.0, abs=1.0)
+
+
 def test_an_infinite_loss_is_part_of_delta() -> None:
     losses = Losses(np.array([-1.0, 1.0]), np.array([0.2, 0.799]), infinite=1e-3)
     assert losses.epsilon(1e-3) == math.inf

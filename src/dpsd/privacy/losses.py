@@ -52,6 +52,8 @@ _DEVIATIONS, _WHOLE_NUMBERS = 40, 400
 _PART = 1e-3
 #: Points of the grid on which several distributions are added up.
 _POINTS = 1 << 13
+#: The least width of the grid, relative to the largest loss.
+_FINEST = 1e-6
 #: Losses by which a Gaussian's are represented; each is the largest of its cell.
 _CELLS = 1 << 16
 #: Share of δ that may be given up at either end of each distribution that is added up.
@@ -133,7 +135,10 @@ class Losses:
 def added_up(parts: Sequence[Losses], *, delta: float) -> Losses:
     """The losses of several independent releases together, meant for that δ > 0."""
     spared = _GIVEN_UP * delta / len(parts)
-    step = sum(part.width(spared=spared) for part in parts) / _POINTS
+    width = sum(part.width(spared=spared) for part in parts)
+    # Of a loss that is nearly certain the width is nothing; its size is still to be told exactly.
+    width = max(width, _FINEST * max(float(np.abs(part.losses).max()) for part in parts))
+    step = width / _POINTS
     first, chances, infinite = 0, np.ones(1), 0.0
     for part in parts:
         start, more, lost = part.on_grid(step, spared=spared)
