@@ -94,7 +94,8 @@ def test_the_whole_package_is_looked_at() -> None:
         ("dpsd.models", ["dpsd.models", "dpsd.errors"]),
         ("dpsd.processes", ["dpsd.errors"]),
         ("dpsd.execution", ["dpsd.errors", "dpsd.processes"]),
-        ("dpsd.releases", ["dpsd.errors", "dpsd.files"]),
+        ("dpsd.distinct", []),
+        ("dpsd.releases", ["dpsd.distinct", "dpsd.errors", "dpsd.files"]),
         ("dpsd.queries", ["dpsd.errors", "dpsd.files"]),
     ],
 )

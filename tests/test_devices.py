@@ -191,6 +191,7 @@ def test_two_processes_share_a_run_and_one_that_is_killed_stops_it(
     shown = asked(place)
     assert {rank: len(rows) for rank, rows in shown.items()} == {"0": 2 * 76, "1": 2 * 75}
     assert Counter(shown["0"] + shown["1"]) == Counter(queries("together"))
+    assert len(set(queries("together"))) == 2 * 151  # no image twice, whoever answers
     assert together.certificate.events == alone.certificate.events
     assert together.certificate.spent == alone.certificate.spent
     assert torch.get_num_threads() == threads

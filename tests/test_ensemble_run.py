@@ -22,10 +22,10 @@ from dpsd import (
     TranscriptionConfig,
 )
 from dpsd.models import build_classifier
+from dpsd.queries import doubtful
 from dpsd.starting import start
 from dpsd.synthesis.sources import StructuredNoise
 from dpsd.teachers import Committee, Teacher, TeacherRecord, save_teacher
-from dpsd.transcription import _doubtful
 
 NOISE = ReproducibleNoise(seed=5)
 BUDGET = Budget(epsilon=50.0, delta=1e-5, adjacency="teacher")
@@ -161,7 +161,7 @@ def test_restarts_and_selection(committee: Committee, tmp_path: Path) -> None:
 
 def test_doubtful_queries_are_preferred() -> None:
     doubt = torch.cat([torch.zeros(900), torch.full((100,), 2.0)])
-    chosen = _doubtful(doubt, 200, torch.Generator().manual_seed(0))
+    chosen = doubtful(doubt, 200, torch.Generator().manual_seed(0))
     assert len(set(chosen.tolist())) == 200
     assert int((chosen >= 900).sum()) > 85  # nearly all of the hundred, and others too
 

@@ -27,6 +27,7 @@ def round_of(count: int, *, index: int = 1, start: int = 0) -> RoundReleases:
         predicted=rows.to(torch.int32),
         source=(rows % 2).to(torch.uint8),
         release=rows,
+        asked=-rows,
     )
 
 
@@ -41,6 +42,7 @@ def save(releases: RoundReleases, path: Path, *, block: int = 7) -> None:
         predicted=releases.predicted,
         source=releases.source,
         release=releases.release,
+        asked=releases.asked,
     )
 
 
@@ -122,7 +124,7 @@ def test_what_is_streamed_is_what_safetensors_would_have_written(
 
 def test_a_round_has_the_bytes_that_safetensors_would_write(tmp_path: Path) -> None:
     releases = round_of(23)
-    names = ("queries", "prior", "predicted", "source", "release")
+    names = ("queries", "prior", "predicted", "source", "release", "asked")
     tensors = {name: getattr(releases, name) for name in names}
     save(releases, tmp_path / "streamed")
     save_tensors(tmp_path / "whole", tensors, metadata={"round": "1"})
@@ -191,7 +193,7 @@ def test_releases_survive_the_file(tmp_path: Path) -> None:
     loaded = RoundReleases.load(path, index=3)
     assert loaded.index == 3
     assert len(loaded) == 11
-    for name in ("queries", "prior", "predicted", "source", "release"):
+    for name in ("queries", "prior", "predicted", "source", "release", "asked"):
         found, expected = getattr(loaded, name), getattr(stored, name)
         assert found.dtype == expected.dtype
         assert found.equal(expected)

@@ -30,6 +30,7 @@ def queries(spool: Spool, count: int) -> Queries:
     made.prior[:] = torch.arange(count).half().unsqueeze(-1)
     made.predicted[:] = torch.arange(count, dtype=torch.int32)
     made.source[:] = (torch.arange(count) % 2).to(torch.uint8)
+    made.digest[:] = torch.arange(count)
     return made
 
 
@@ -117,7 +118,7 @@ def test_some_queries_are_all_that_goes_with_them(tmp_path: Path, kept: Tensor) 
         spool.append(images(7))
         some = queries(spool, 7).only(kept)
         assert len(some) == 3
-        for column in (some.rows, some.prior[:, 0], some.predicted):
+        for column in (some.rows, some.prior[:, 0], some.predicted, some.digest):
             assert column.tolist() == [1, 2, 4]
         assert some.source.tolist() == [1, 0, 0]
         assert torch.cat(list(some.blocks())).equal(images(7)[[1, 2, 4]])

@@ -89,7 +89,12 @@ class Recipe(Settings):
         "rounds share ε (adjacency round), one for every 10 of it, of as many queries in all, or "
         "of 1,200,000 where ε is below 3.",
     )
-    queries: int = Field(40_000, ge=1, le=100_000_000, description="Queries asked in a round, N.")
+    queries: int = Field(
+        40_000,
+        ge=1,
+        le=100_000_000,
+        description="Queries asked in a round, N; no image is asked twice in a run.",
+    )
     first_queries: int | None = Field(
         None, ge=1, description="Queries in the first round, where the student knows nothing yet."
     )
@@ -337,8 +342,8 @@ class TranscriptionConfig(Recipe):
     delta: float = Field(1e-5, description="Privacy target δ.")
     adjacency: Adjacency = Field(
         Adjacency.ROUND,
-        description="What ε is about: one answer in the whole run (response), one in every round "
-        "(round), or the whole teacher (teacher).",
+        description="What ε is about: the answer about one image in the whole run (response), "
+        "about one in every round (round), or the whole teacher (teacher).",
     )
     candidates: Literal["per-query", "all"] | int = Field(
         "per-query", description="Classes that randomised response chooses from, or how many."

@@ -102,6 +102,7 @@ class Queries:
         prior: float16 ``(N, K)``, as the mechanism will see it.
         predicted: the student's class for each, int32 ``(N,)``; in the first round a guess.
         source: which source made each, uint8 ``(N,)``; an index into the run's sources.
+        digest: of each image, int64 ``(N,)``; see :mod:`dpsd.distinct`.
     """
 
     spool: Spool
@@ -109,6 +110,7 @@ class Queries:
     prior: Tensor
     predicted: Tensor
     source: Tensor
+    digest: Tensor
 
     @classmethod
     def empty(cls, spool: Spool, count: int, *, classes: int) -> Queries:
@@ -119,6 +121,7 @@ class Queries:
             prior=torch.empty((count, classes), dtype=torch.float16),
             predicted=torch.empty(count, dtype=torch.int32),
             source=torch.empty(count, dtype=torch.uint8),
+            digest=torch.empty(count, dtype=torch.int64),
         )
 
     def __len__(self) -> int:
@@ -126,10 +129,55 @@ class Queries:
 
     def only(self, kept: Tensor | slice) -> Queries:
         """Some of them, by a mask ``(N,)``, row numbers or a slice; no pixel is read or moved."""
-        columns = ("rows", "prior", "predicted", "source")
+        columns = ("rows", "prior", "predicted", "source", "digest")
         return replace(self, **{name: getattr(self, name)[kept] for name in columns})
 
     def blocks(self) -> Iterator[Tensor]:
         """Their pixels, uint8 ``(n, C, H, W)``, a bounded number at a time."""
         size = max(1, _BLOCK // math.prod(self.spool.shape))
         return (self.spool[rows] for rows in torch.split(self.rows, size))
+
+
+def doubtful(doubt: Tensor, count: int, random: torch.Generator) -> Tensor:
+    """``count`` rows, drawn without replacement with chances that rise with the doubt ``(N,)``."""
+    # The most doubtful alone would be much alike; a sample keeps the others in sight.
+    keys = torch.rand(len(doubt), generator=random).log() / (doubt + 0.05)  # Efraimidis, 2006
+    return torch.sort(keys.topk(count).indices)[0]
+
+
+def flat_prior(prior: Tensor, random: torch.Generator) -> Tensor:
+    """A prior that favours no class; a breath of noise breaks ties between classes fairly."""
+    uneven = 1 + 0.02 * torch.rand(prior.shape, generator=random)
+    return uneven / uneven.sum(-1, keepdim=True)
+
+
+def scarcity(found: int, *, wanted: int, made: int, repeated: int) -> str | None:
+    """Why a round asks fewer queries than wanted, and what helps; ``None`` if there is nothing.
+
+    Args:
+        found: queries to ask.
+        wanted: how many there should be.
+        made: images that were made for the round.
+        repeated: how many of those had been asked before, or made before in this round.
+
+    >>> scarcity(90, wanted=100, made=400, repeated=0)  # the student is sure of the others
+    >>> scarcity(90, wanted=100, made=400, repeated=310)
+    'only 90 of 100 queries are asked: of 400 images that were made, 310 are not new, and ...'
+    """
+    mend = (
+        "an image is asked once in a run: start a new run with more sources (noise, strokes, "
+        "silhouettes, crops), a larger folder, fewer queries or fewer rounds"
+    )
+    if found == 0 and repeated == made:
+        return f"all {made:,} images that were made had been asked before, and {mend}"
+    if found == 0:
+        return (
+            "no query needs an answer, as the student is sure of all; raise exploration or "
+            "prior_temperature, or ask for fewer rounds"
+        )
+    if repeated >= wanted - found > 0:
+        return (
+            f"only {found:,} of {wanted:,} queries are asked: of {made:,} images that were made, "
+            f"{repeated:,} are not new, and {mend}"
+        )
+    return None

@@ -29,11 +29,18 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from dpsd.distinct import AskedImages, image_digests
 from dpsd.errors import RunError
 from dpsd.files import Column, column_offset, read_rows, stream_tensors
 
 #: Batches after which what was read is let go of, by mapping the files anew.
 _BATCHES_HELD = 200
+
+#: Bytes of queries that are read at once.
+_BLOCK = 1 << 24
+
+#: The type and the dimensions of a column of digests.
+_DIGESTS = (torch.int64, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +55,9 @@ class RoundReleases:
             in the first round a guess.
         source: which source made each query, ``(N,)``; an index into the run's sources.
         release: the mechanism's, ``(N, …)``.
+        asked: digests of all images that the teachers were asked about, int64 ``(M,)``: those of
+            the queries, and of others that the mechanism declined to answer after a test that was
+            paid for. ``None`` in files of an earlier dpsd, which did not store them.
         path: the file that all this is mapped from, if it is.
         offset: where in the file the queries begin, in bytes.
     """
@@ -58,6 +68,7 @@ class RoundReleases:
     predicted: Tensor
     source: Tensor
     release: Tensor
+    asked: Tensor | None = None
     path: Path | None = None
     offset: int = 0
 
@@ -81,6 +92,16 @@ class RoundReleases:
         except OSError as error:
             raise RunError(f"releases {self.path} cannot be read: {error}") from None
 
+    def digests(self) -> Tensor:
+        """The digests of the queries, computed from their pixels, int64 ``(N,)``.
+
+        Raises:
+            RunError: the file was cut off or cannot be read.
+        """
+        size = max(1, _BLOCK // max(1, self.queries[:1].numel()))
+        blocks = torch.split(torch.arange(len(self)), size)
+        return torch.cat([image_digests(self.images(rows)) for rows in blocks])
+
     @classmethod
     def load(cls, path: Path, *, index: int) -> RoundReleases:
         """Map a saved round into memory.
@@ -90,7 +111,10 @@ class RoundReleases:
         """
         try:
             offset = column_offset(path, "queries")
-            return cls(index=index, path=path, offset=offset, **load_file(path))
+            loaded = cls(index=index, path=path, offset=offset, **load_file(path))
+            if loaded.asked is not None and (loaded.asked.dtype, loaded.asked.ndim) != _DIGESTS:
+                raise ValueError("asked holds no digests")
+            return loaded
         except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
             raise RunError(f"releases {path} cannot be read: {error}") from None
 
@@ -104,6 +128,7 @@ def save_releases(
     predicted: Tensor,
     source: Tensor,
     release: Tensor,
+    asked: Tensor,
 ) -> None:
     """Write a round to a safetensors file, whole or not at all.
 
@@ -115,13 +140,50 @@ def save_releases(
         predicted: ``(N,)``.
         source: ``(N,)``.
         release: ``(N, …)``.
+        asked: int64 ``(M,)``.
 
     Raises:
         WriteError: the disk is full, or the place cannot be written to.
     """
-    small = {"prior": prior, "predicted": predicted, "source": source, "release": release}
+    small = {
+        "prior": prior,
+        "predicted": predicted,
+        "source": source,
+        "release": release,
+        "asked": asked,
+    }
     columns = {name: Column.of(tensor) for name, tensor in small.items()}
     stream_tensors(path, {"queries": queries, **columns}, metadata={"round": str(index)})
+
+
+def check_asked_once(releases: RoundReleases, before: AskedImages, *, answers: int) -> None:
+    """Make sure that a round asked every image once, and none that was asked before.
+
+    Args:
+        releases: of the round.
+        before: what earlier rounds asked; what this one asked is added.
+        answers: how many were reserved for it.
+
+    Raises:
+        RunError: an image was asked twice, the round does not say what it asked, or it holds the
+            release about an image that it does not name.
+    """
+    asked, queries, own = releases.asked, releases.digests(), AskedImages()
+    if asked is None:
+        raise RunError(f"{releases.path} does not say which images were asked")
+    if len(asked) != answers:
+        raise RunError(
+            f"{releases.path} names {len(asked):,} images as asked, and {answers:,} answers were "
+            "reserved"
+        )
+    if not (before.fresh(asked).all() and own.fresh(queries).all()):
+        raise RunError(
+            f"{releases.path}: an image was asked more than once, and the run says that none was"
+        )
+    own.add(asked)
+    if not own.holds(queries).all():
+        raise RunError(f"{releases.path} holds an image that it does not name as asked")
+    before.add(asked)
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from dpsd.config import TranscriptionConfig, read_toml, to_toml
+from dpsd.distinct import AskedImages
 from dpsd.errors import RunError, WriteError
 from dpsd.files import UNFINISHED, Column, save_tensors, write_text
 from dpsd.locks import LOCK_FILE, exclusively
@@ -43,7 +44,7 @@ from dpsd.privacy.ledger import Ledger
 from dpsd.privacy.mechanisms import Mechanism
 from dpsd.privacy.teacher_budget import TeacherBudget
 from dpsd.queries import Queries, Spool
-from dpsd.releases import RoundReleases, save_releases
+from dpsd.releases import RoundReleases, check_asked_once, save_releases
 from dpsd.reporting.contact_sheet import image_row, save_image, stack_rows
 from dpsd.teachers import Teacher
 
@@ -181,7 +182,7 @@ class RunDirectory:
         """Record what run this is, and what its teacher spent before it, the first time."""
         if self.ledger.is_begun():
             return
-        config = self.config()
+        config, facts = self.config(), self.facts()
         earlier = None
         if budget is not None:
             before = budget.spent(delta=config.delta)
@@ -192,13 +193,14 @@ class RunDirectory:
             }
         self.ledger.open(
             {
-                "run": self.identity,
+                "run": facts["run"],
                 "target": config.budget().to_dict(),
                 "rounds": config.rounds,
                 "sources": list(config.sources),
                 "teacher": teacher.fingerprint,
                 "members": teacher.members,
                 "disjoint_data": teacher.is_disjoint,
+                "distinct_images": facts.get("distinct_images", False),
                 "settings": {name: file_hash(self.path / name) for name in _SETTINGS},
                 "software": {name: version(name) for name in ("dpsd", "torch", "dp-accounting")},
                 "earlier": earlier,
@@ -262,13 +264,16 @@ class RunDirectory:
             raise RunError(f"{path} is not what the run's ledger names; it was changed or damaged")
         return RoundReleases.load(path, index=round_index)
 
-    def store_releases(self, round_index: int, queries: Queries, release: Tensor) -> RoundReleases:
+    def store_releases(
+        self, round_index: int, queries: Queries, release: Tensor, *, asked: Tensor
+    ) -> RoundReleases:
         """Store a round, commit it in the ledger, and return it as mapped from disk.
 
         Args:
             round_index: from 1.
             queries: those that were answered.
             release: the mechanism's, ``(N, …)``.
+            asked: digests of all images that were asked, int64 ``(M,)``.
 
         Raises:
             WriteError: the disk is full, or the place cannot be written to.
@@ -283,6 +288,7 @@ class RunDirectory:
             predicted=queries.predicted,
             source=queries.source,
             release=release,
+            asked=asked,
         )
         self.ledger.commit(round_index=round_index, sha256=file_hash(path))
         return RoundReleases.load(path, index=round_index)
@@ -416,6 +422,8 @@ class RunDirectory:
     def _check_opening(self) -> None:
         """Hold what the ledger says of the run against its settings, and costs to mechanisms."""
         opening, config, facts = self.ledger.opening(), self.config(), self.facts()
+        # An earlier dpsd said nothing of distinct images, as its runs asked some again.
+        distinct = [part.get("distinct_images", False) for part in (opening, facts)]
         for name, said, settings in (
             ("target", opening["target"], config.budget().to_dict()),
             ("rounds", opening["rounds"], config.rounds),
@@ -424,6 +432,7 @@ class RunDirectory:
             ("members", opening.get("members"), facts.get("members")),
             ("disjoint_data", opening.get("disjoint_data"), facts.get("disjoint_data")),
             ("teacher", opening.get("teacher"), facts.get("teacher")),
+            ("distinct_images", *distinct),
         ):
             if said != settings:
                 raise RunError(
@@ -454,12 +463,14 @@ class RunDirectory:
         committed: set[int] = set()
         rounds = 0
         entries = self.ledger.entries()
+        is_distinct = bool(entries) and entries[0].get("distinct_images") is True
+        asked = AskedImages() if is_distinct else None
         for number, entry in enumerate(entries, start=1):
             where = f"ledger {self.ledger.path}, line {number}"
             if entry["entry"] == "reserve":
                 reserved[entry["round"]] = entry["answers"]
             elif entry["entry"] == "commit":
-                self._check_releases(entry, reserved, where=where)
+                self._check_releases(entry, reserved, asked, where=where)
                 committed.add(entry["round"])
             elif entry["entry"] == "open":
                 rounds = entry["rounds"]
@@ -490,13 +501,23 @@ class RunDirectory:
             )
 
     def _check_releases(
-        self, entry: Mapping[str, Any], reserved: Mapping[int, int], *, where: str
+        self,
+        entry: Mapping[str, Any],
+        reserved: Mapping[int, int],
+        asked: AskedImages | None,
+        *,
+        where: str,
     ) -> None:
+        """Hold a round's file against the ledger; ``asked`` is what the rounds before it asked."""
         path = self.releases_path(entry["round"])
         if not path.exists() or file_hash(path) != entry["sha256"]:
             raise RunError(f"{where}: {path} is not what was committed; it was changed or lost")
-        if len(RoundReleases.load(path, index=entry["round"])) > reserved.get(entry["round"], 0):
+        releases = RoundReleases.load(path, index=entry["round"])
+        answers = reserved.get(entry["round"], 0)
+        if len(releases) > answers:
             raise RunError(f"{where}: {path} holds more releases than were reserved")
+        if asked is not None:
+            check_asked_once(releases, asked, answers=answers)
 
     def student(self, module: nn.Module | None = None) -> nn.Module:
         """The trained student, of the last finished round while the run is not finished.

@@ -169,6 +169,7 @@ def start(
         "teacher": teacher.fingerprint,
         "members": teacher.members,
         "disjoint_data": teacher.is_disjoint,
+        "distinct_images": True,
     }
     sources = build_mixture(config.sources, teacher.input_shape)
     directory = RunDirectory.create(out, config, facts)

@@ -2,7 +2,7 @@
 
     for each round:
         synthesise queries
-        the teacher answers each once, and a mechanism privatises every answer
+        the teacher answers each image once, and a mechanism privatises every answer
         the student learns from the new releases, and from earlier ones again
         the generator learns from the student
 
@@ -46,6 +46,7 @@ from dpsd.distillation.generator import (
 from dpsd.distillation.objectives import Marginal
 from dpsd.distillation.polish import agreed, fit_to_agreed, restarted
 from dpsd.distillation.student import StudentTraining, fit_student
+from dpsd.distinct import AskedImages, image_digests
 from dpsd.errors import BudgetError, RunError
 from dpsd.execution import Execution, inference_batch
 from dpsd.locks import exclusively
@@ -63,7 +64,7 @@ from dpsd.privacy.mechanisms import (
 from dpsd.privacy.teacher_budget import TeacherBudget
 from dpsd.processes import Processes
 from dpsd.quality import RoundQuality, assess, collapse_warning, noise_warning
-from dpsd.queries import Queries, Spool
+from dpsd.queries import Queries, Spool, doubtful, flat_prior, scarcity
 from dpsd.releases import Replay, RoundReleases
 from dpsd.reporting.html import write_report
 from dpsd.runs import Run, RunDirectory
@@ -122,6 +123,7 @@ class Transcription:
     observer: Observer
     allowance: Budget | None = None
     replay: Replay = field(default_factory=Replay)
+    asked: AskedImages = field(default_factory=AskedImages)
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -274,7 +276,9 @@ class Transcription:
                 queries = self.synthesise(round_index, spool)
                 self.processes.barrier()  # all are there to answer what will now be paid for
                 answered, release = self.ask(round_index, queries)
-                releases = self.directory.store_releases(round_index, answered, release)
+                releases = self.directory.store_releases(
+                    round_index, answered, release, asked=queries.digest
+                )
         else:
             self.processes.barrier()
         self.processes.end_deal()
@@ -297,6 +301,8 @@ class Transcription:
 
     def remember(self, releases: RoundReleases) -> RoundQuality:
         """Add a round's releases to what the student learns from, and say what they tell."""
+        if self.processes.leads:  # the others make no queries
+            self.asked.add(releases.digests() if releases.asked is None else releases.asked)
         self.mechanism = self.mechanism.informed(releases.release, releases.prior)
         quality = assess(releases, self.mechanism)
         # The other objectives' targets are no likelihood: classes are as far apart in them as the
@@ -307,7 +313,10 @@ class Transcription:
         return quality
 
     def synthesise(self, round_index: int, spool: Spool) -> Queries:
-        """Queries worth asking; all that are made go to the spool."""
+        """Queries worth asking, no two of the same image and none of an image that was asked.
+
+        All images that are made go to the spool.
+        """
         asked = self.recipe.queries_in(round_index)
         # Of the first round nothing is known yet, so there is nothing to select by.
         wanted = asked if round_index == 1 else round(asked * self.recipe.selection)
@@ -317,14 +326,21 @@ class Transcription:
         share = 0.0 if round_index == 1 else self.recipe.generator_share
         queries = Queries.empty(spool, wanted, classes=self.teacher.num_classes)
         doubt = torch.empty(wanted)
-        found = 0
+        own = AskedImages()
+        found = repeated = 0
         batch = inference_batch(spool.shape)
+        # Where images repeat, the last few that are missing would be made one by one.
+        least = max(min(wanted, batch), wanted // 64)
         with self._phase("synthesis", total=wanted, round_index=round_index) as advance:
             while found < wanted and len(spool) < _PATIENCE * wanted:
-                first, count = len(spool), wanted - found
-                source = self._draw(count, generator_share=share, random=random, spool=spool)
+                first, before, count = len(spool), found, max(wanted - found, least)
+                source, digest = self._draw(
+                    count, generator_share=share, random=random, spool=spool
+                )
+                fresh = (self.asked.fresh(digest) & own.fresh(digest)).nonzero().flatten()
+                repeated += count - len(fresh)
                 explored = torch.rand((count, 1), generator=random) < exploration
-                for some in torch.split(torch.arange(count), batch):
+                for some in torch.split(fresh, batch):
                     # Untrained, it would say one class of everything: a guess is as good, and free.
                     logits = (
                         torch.rand((len(some), self.teacher.num_classes), generator=random)
@@ -333,24 +349,26 @@ class Transcription:
                     )
                     prior = (logits / self.recipe.prior_temperature).softmax(-1)
                     unsure = torch.special.entr(prior).sum(-1)
-                    prior = torch.where(explored[some], _flat(prior, random), prior).half()
-                    worth = self.mechanism.needs_answer(prior.float())
-                    kept = slice(found, found + int(worth.sum()))
+                    prior = torch.where(explored[some], flat_prior(prior, random), prior).half()
+                    worth = self.mechanism.needs_answer(prior.float()).nonzero().flatten()
+                    worth = worth[: wanted - found]
+                    kept = slice(found, found + len(worth))
                     queries.rows[kept] = (first + some)[worth]
                     queries.prior[kept] = prior[worth]
                     queries.predicted[kept] = logits.argmax(-1).to(torch.int32)[worth]
                     queries.source[kept] = source[some][worth]
+                    queries.digest[kept] = digest[some][worth]
                     doubt[kept] = unsure[worth]
-                    advance(kept.stop - found)
+                    advance(len(worth))
                     found = kept.stop
+                own.add(queries.digest[before:found])
         queries = queries.only(slice(found))
         if len(queries) > asked:
-            queries = queries.only(_doubtful(doubt[:found], asked, random))
-        if len(queries) == 0:
-            raise RunError(
-                f"round {round_index}: no query needs an answer, as the student is sure of all; "
-                "raise exploration or prior_temperature, or ask for fewer rounds"
-            )
+            queries = queries.only(doubtful(doubt[:found], asked, random))
+        if problem := scarcity(len(queries), wanted=asked, made=len(spool), repeated=repeated):
+            if len(queries) == 0:
+                raise RunError(f"round {round_index}: {problem}")
+            self.observer.warn(f"round {round_index}: {problem}")
         return queries
 
     def ask(self, round_index: int, queries: Queries) -> tuple[Queries, Tensor]:
@@ -499,10 +517,10 @@ class Transcription:
 
     def _draw(
         self, count: int, *, generator_share: float, random: torch.Generator, spool: Spool
-    ) -> Tensor:
-        """Spool queries from the public sources and the generator, whose number is the last.
+    ) -> tuple[Tensor, Tensor]:
+        """Spool images from the public sources and the generator, whose number is the last.
 
-        Returns the number of each one's source, uint8 ``(count,)``.
+        Returns the number of each one's source, uint8 ``(count,)``, and its digest, int64.
         """
         generated = round(count * generator_share) if self.sources.sources else count
         made = image_batches(
@@ -515,6 +533,7 @@ class Transcription:
         own = len(self.sources.sources)
         # Made once: small pieces among large ones that come and go would keep memory from going.
         source = torch.empty(count, dtype=torch.uint8)
+        digest = torch.empty(count, dtype=torch.int64)
         found = 0
         for images, number in chain(
             self.sources.blocks(count - generated, generator=random),
@@ -522,8 +541,9 @@ class Transcription:
         ):
             spool.append(images)
             source[found : found + len(images)] = number
+            digest[found : found + len(images)] = image_digests(images)
             found += len(images)
-        return source
+        return source, digest
 
     def _samples(self) -> Tensor:
         """Some of the generator's images, from the same noise in every round."""
@@ -568,16 +588,3 @@ class Transcription:
             "sources": dict(zip(names, counts, strict=True)),
             "seconds": {name: round(seconds, 3) for name, seconds in self.seconds.items()},
         }
-
-
-def _doubtful(doubt: Tensor, count: int, random: torch.Generator) -> Tensor:
-    """``count`` rows, drawn without replacement with chances that rise with the doubt."""
-    # The most doubtful alone would be much alike; a sample keeps the others in sight.
-    keys = torch.rand(len(doubt), generator=random).log() / (doubt + 0.05)  # Efraimidis, 2006
-    return torch.sort(keys.topk(count).indices)[0]
-
-
-def _flat(prior: Tensor, random: torch.Generator) -> Tensor:
-    """A prior that favours no class; a breath of noise breaks ties between classes fairly."""
-    uneven = 1 + 0.02 * torch.rand(prior.shape, generator=random)
-    return uneven / uneven.sum(-1, keepdim=True)

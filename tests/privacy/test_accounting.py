@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections import Counter
 from dataclasses import replace
+from random import Random
 
 import dp_accounting
 import numpy as np
@@ -274,6 +276,31 @@ def test_a_large_delta_warns(adjacency: Adjacency) -> None:
 def test_exposure_of_rounds(answers: list[int], expected: tuple[int, int, int]) -> None:
     exposure = Exposure.of_rounds(answers)
     assert tuple(exposure.under(adjacency) for adjacency in Adjacency) == expected
+
+
+@given(
+    attempts=st.lists(st.integers(1, 3), max_size=6),
+    pictures=st.integers(1, 3),
+    chance=st.randoms(use_true_random=False),
+)
+def test_no_image_is_asked_more_often_than_exposure_says(
+    attempts: list[int], pictures: int, chance: Random
+) -> None:
+    """Every attempt asks images that no stored round asked; the last of a round is stored."""
+    asked, stored, times = [], set[int](), Counter[int]()
+    for number, count in enumerate(attempts, start=1):
+        for _ in range(count):
+            fresh = [picture for picture in range(pictures) if picture not in stored]
+            shown = {picture for picture in fresh if chance.random() < 0.7}
+            asked.append((number, 10))
+            times.update(shown)
+        stored |= shown
+    exposure = Exposure.of_asked(asked)
+    assert max(times.values(), default=0) <= exposure.response
+    extra = sum(attempts) - len(attempts)
+    assert exposure == Exposure(
+        response=extra + bool(attempts), round=sum(attempts), teacher=10 * sum(attempts)
+    )
 
 
 def test_nothing_asked_costs_nothing() -> None:

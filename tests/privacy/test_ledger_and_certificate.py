@@ -18,7 +18,9 @@ from dpsd.errors import RunError
 from dpsd.privacy.accounting import Adjacency, Exposure, spent
 from dpsd.privacy.certificate import (
     ADJACENCY_MEANINGS,
+    ENSEMBLE_MEANINGS,
     NOT_PRIVATE,
+    REPEATED_IMAGES,
     Certificate,
     certify,
     format_epsilon,
@@ -48,7 +50,9 @@ def reserve(ledger: Ledger, *rounds: int, answers: int = 100, mechanism: Mechani
         ledger.reserve(round_index=index, answers=answers, mechanism=mechanism, teacher="sha256:ab")
 
 
-def opened(ledger: Ledger, *, epsilon: float = 4.0, delta: float = 1e-5) -> Ledger:
+def opened(
+    ledger: Ledger, *, epsilon: float = 4.0, delta: float = 1e-5, **changed: object
+) -> Ledger:
     ledger.open(
         {
             "run": "r",
@@ -59,8 +63,10 @@ def opened(ledger: Ledger, *, epsilon: float = 4.0, delta: float = 1e-5) -> Ledg
             "teacher": "sha256:ab",
             "members": 1,
             "disjoint_data": False,
+            "distinct_images": True,
             "software": {"dpsd": "1.0"},
             "earlier": None,
+            **changed,
         }
     )
     return ledger
@@ -125,6 +131,13 @@ def test_rounds_add_up(ledger: Ledger) -> None:
 
 def test_a_round_asked_twice_counts_twice(ledger: Ledger) -> None:
     reserve(ledger, 1, 2, 2, 2, mechanism=RESPONSE)
+    assert ledger.exposure() == Exposure(response=3, round=4, teacher=400)
+
+
+def test_rounds_that_were_each_asked_twice_may_have_asked_one_image_thrice(
+    ledger: Ledger,
+) -> None:
+    reserve(ledger, 1, 1, 2, 2, mechanism=RESPONSE)
     assert ledger.exposure() == Exposure(response=3, round=4, teacher=400)
 
 
@@ -232,6 +245,23 @@ def test_markdown_states_every_epsilon_with_its_adjacency(
     assert "Calibrated to ε = 4.0 at δ = 1e-05, adjacency `round`." in text
     assert "not about a person in its training data" in text
     assert "noise, crops" in text
+
+
+@pytest.mark.parametrize("members", [1, 20])
+@pytest.mark.parametrize("claim", [True, False, None, "yes"])
+def test_the_unit_is_an_image_where_the_ledger_says_so_and_nowhere_else(
+    ledger: Ledger, members: int, claim: object
+) -> None:
+    opened(ledger, members=members, distinct_images=claim)
+    reserve(ledger, 1, mechanism=RESPONSE)
+    certificate = certificate_of(ledger)
+    own = ADJACENCY_MEANINGS if members == 1 else ENSEMBLE_MEANINGS
+    assert certificate.distinct_images == (claim is True)
+    assert (certificate.meanings == own) == (claim is True)
+    assert (REPEATED_IMAGES in certificate.limits) == (claim is not True)
+    if members == 1:
+        assert ("about one image" in certificate.unit) == (claim is True)
+        assert ("about one image" in certificate.headline) == (claim is True)
 
 
 def test_json_states_the_same(run: Ledger, tmp_path: Path) -> None:

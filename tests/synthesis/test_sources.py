@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
+from dpsd.config import Recipe
 from dpsd.errors import ConfigError, DataError, UnknownNameError
 from dpsd.synthesis.mixture import Mixture, apportion, build_mixture
 from dpsd.synthesis.sources import (
@@ -140,6 +141,44 @@ def test_strokes_are_lines_near_the_middle(side: int) -> None:
     assert float(ink.min()) > 0.01
     assert float(ink.max()) < 0.7
     assert float(images.amax((1, 2, 3)).min()) > 0.5
+
+
+def most_frequent(pixels: Tensor) -> int:
+    """How often the image comes that comes most often."""
+    return int(pixels.flatten(1).unique(dim=0, return_counts=True)[1].max())
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 8), (1, 28, 28)])
+def test_no_image_comes_in_bulk_among_default_queries(shape: tuple[int, int, int]) -> None:
+    pixels, _ = build_mixture(Recipe().sources, shape).sample(40_000, generator=seeded())
+    assert most_frequent(pixels) <= 5  # at 8x8 some are all black but for a pixel
+
+
+@pytest.mark.parametrize("source", SOURCES.values())
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 8), (1, 28, 28)])
+def test_no_source_makes_an_image_in_bulk(source: MakeSource, shape: tuple[int, int, int]) -> None:
+    assert most_frequent(source(shape).pixels(6_000, generator=seeded())) <= 3
+
+
+@pytest.mark.parametrize("source", [StructuredNoise, Crops])
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 12, 12)])
+def test_blank_images_are_made_visible_and_no_other_is_changed(
+    source: MakeSource, shape: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mended = source(shape).pixels(6_000, generator=seeded()).flatten(1)
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "dpsd.synthesis.sources._blank",
+            lambda images: torch.zeros(len(images), dtype=torch.bool),
+        )
+        plain = source(shape).pixels(6_000, generator=seeded()).flatten(1)
+    blank = (plain.amax(1) == 0) | (plain.amin(1) == 255)
+    assert blank.any()
+    assert mended[~blank].equal(plain[~blank])
+    seen = mended[blank]
+    assert ((seen.amax(1) > 0) & (seen.amin(1) < 255)).all()
+    if source is StructuredNoise:
+        assert (seen.amax(1) - seen.amin(1) > 30).all()
 
 
 def test_crops_of_ones_own_photographs() -> None:

@@ -29,7 +29,6 @@ from __future__ import annotations
 import math
 import sys
 import warnings
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -78,7 +77,7 @@ class Exposure:
     """How many events two neighbouring worlds can differ in, under each adjacency.
 
     Args:
-        response: the most often that any one query was answered.
+        response: the most often that any one image can have been answered about.
         round: how many times a round of queries was answered.
         teacher: answers in all.
 
@@ -99,13 +98,16 @@ class Exposure:
     def of_asked(cls, asked: Sequence[tuple[int, int]]) -> Exposure:
         """Rounds, by number, with so many answers each time that they were asked.
 
+        An image is asked once in all rounds that were stored. What a lost attempt asked is not
+        known, so an image may have been asked in each of them besides, of whichever round.
+
         >>> Exposure.of_asked([(1, 40), (2, 40), (2, 40)])  # the second was lost, and asked again
         Exposure(response=2, round=3, teacher=120)
         """
-        attempts = Counter(number for number, _ in asked)
+        rounds = {number for number, _ in asked}
         return cls(
-            response=max(attempts.values(), default=0),
-            round=sum(attempts.values()),
+            response=min(1, len(rounds)) + len(asked) - len(rounds),
+            round=len(asked),
             teacher=sum(answers for _, answers in asked),
         )
 

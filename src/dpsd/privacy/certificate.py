@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,16 @@ from dpsd.privacy.accounting import Adjacency, PrivacySpent, format_epsilon, spe
 from dpsd.privacy.ledger import Ledger
 
 ADJACENCY_MEANINGS = {
-    Adjacency.RESPONSE: "one of the teacher's answers, in the whole run",
-    Adjacency.ROUND: "one of the teacher's answers in every round",
+    Adjacency.RESPONSE: "the teacher's answer about one image, in the whole run",
+    Adjacency.ROUND: "the teacher's answer about one image in every round",
     Adjacency.TEACHER: "the whole teacher: all of its answers",
+}
+
+#: Of a run that may have asked an image more than once, as those of an earlier dpsd did.
+PLACE_MEANINGS = {
+    Adjacency.RESPONSE: "one of the teacher's answers: at one place among all that were asked",
+    Adjacency.ROUND: "one of the teacher's answers, at one place, in every round",
+    Adjacency.TEACHER: ADJACENCY_MEANINGS[Adjacency.TEACHER],
 }
 
 ONE_TEACHER_LIMITS = (
@@ -35,10 +43,23 @@ ONE_TEACHER_LIMITS = (
     "it: whoever holds two candidates can tell which one was asked."
 )
 
+#: What is added to the limits of such a run.
+REPEATED_IMAGES = (
+    "This run may have asked about one image several times, and released an answer with noise of "
+    "its own each time. Epsilon under `response` and `round` is about one of these answers: it "
+    "does not cover a teacher that would have answered otherwise every time."
+)
+
 ENSEMBLE_MEANINGS = {
-    Adjacency.RESPONSE: "one answer of one teacher, in the whole run",
-    Adjacency.ROUND: "one answer of one teacher in every round",
+    Adjacency.RESPONSE: "one teacher's answer about one image, in the whole run",
+    Adjacency.ROUND: "one teacher's answer about one image in every round",
     Adjacency.TEACHER: "one whole teacher of the ensemble, so one training record",
+}
+
+ENSEMBLE_PLACE_MEANINGS = {
+    Adjacency.RESPONSE: "one answer of one teacher: at one place among all that were asked",
+    Adjacency.ROUND: "one answer of one teacher, at one place, in every round",
+    Adjacency.TEACHER: ENSEMBLE_MEANINGS[Adjacency.TEACHER],
 }
 
 ENSEMBLE_LIMITS = (
@@ -67,7 +88,10 @@ TRUST = (
     "that the run writes, and may know everything about it but the noise."
 )
 
-FORMAT, VERSION = "dpsd-certificate", 1
+FORMAT, VERSION = "dpsd-certificate", 2
+
+#: Facts that the first version did not state, and what they are where they are not stated.
+_STATED_SINCE_2 = {"distinct_images": False}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +113,9 @@ class Certificate:
         earlier: what the teacher had spent before this run, as far as is on record.
         members: how many teachers answered.
         is_disjoint: whether their data were checked to be disjoint.
+        distinct_images: whether the run asked every image once at most, as far as it was stored;
+            an image that was asked in an attempt that a crash ended may have been asked again,
+            which ``events`` counts.
         relation: always replace-one.
     """
 
@@ -106,12 +133,17 @@ class Certificate:
     earlier: dict[str, Any] | None = None
     members: int = 1
     is_disjoint: bool = False
+    distinct_images: bool = False
     relation: str = "replace-one"
 
     @property
     def unit(self) -> str:
         """Whom or what the headline's ε is about."""
-        return "a training record" if self.members > 1 else "an answer of the teacher"
+        if self.members > 1:
+            return "a training record"
+        if self.distinct_images:
+            return "the teacher's answer about one image"
+        return "an answer of the teacher"
 
     @property
     def history(self) -> str:
@@ -133,7 +165,9 @@ class Certificate:
     @property
     def meanings(self) -> dict[Adjacency, str]:
         """What two neighbouring worlds differ in, under each adjacency."""
-        return ADJACENCY_MEANINGS if self.members == 1 else ENSEMBLE_MEANINGS
+        if self.distinct_images:
+            return ADJACENCY_MEANINGS if self.members == 1 else ENSEMBLE_MEANINGS
+        return PLACE_MEANINGS if self.members == 1 else ENSEMBLE_PLACE_MEANINGS
 
     @property
     def headline(self) -> str:
@@ -152,10 +186,11 @@ class Certificate:
     @property
     def limits(self) -> str:
         """What this does not promise."""
-        if self.members == 1:
-            return ONE_TEACHER_LIMITS
-        checked = "checked from hashes of the records" if self.is_disjoint else "not checked"
-        return ENSEMBLE_LIMITS.format(disjoint=checked)
+        limits = ONE_TEACHER_LIMITS
+        if self.members > 1:
+            checked = "checked from hashes of the records" if self.is_disjoint else "not checked"
+            limits = ENSEMBLE_LIMITS.format(disjoint=checked)
+        return limits if self.distinct_images else f"{limits} {REPEATED_IMAGES}"
 
     def to_json(self) -> str:
         """The certificate as JSON."""
@@ -175,10 +210,23 @@ class Certificate:
         return json.dumps(stated, indent=2, default=str) + "\n"
 
     def difference(self, stored: str) -> str | None:
-        """The first line at which a stored certificate says something else; ``None`` if none does.
+        """The first point at which a stored certificate says something else; ``None`` if at none.
 
-        Numbers may differ in the last digits, as they do between machines.
+        Of a certificate of this version it is a line, whatever is on it. In one of another version
+        the words may be others, and the facts are compared: the fields of this class, and the ε
+        and adjacency of the headline, where ε may be lower now than it was stated. Numbers may
+        differ in the last digits, as they do between machines.
         """
+        try:
+            theirs = json.loads(stored)
+            version = theirs["version"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            version = VERSION  # it is damaged, and its first other line says where
+        if version == VERSION:
+            return self._different_line(stored)
+        return self._different_fact(theirs)
+
+    def _different_line(self, stored: str) -> str | None:
         own = self.to_json().splitlines()
         theirs = stored.splitlines()
         for number, (line, other) in enumerate(zip_longest(own, theirs), start=1):
@@ -187,6 +235,25 @@ class Certificate:
                     f"line {number}: says {_shown(other)}, but the run's ledger says {_shown(line)}"
                 )
         return None
+
+    def _different_fact(self, stored: dict[str, Any]) -> str | None:
+        own, theirs = json.loads(self.to_json()), {**_STATED_SINCE_2, **stored}
+        own["delta"], theirs["delta"] = self.spent.delta, _spent(stored, "delta")
+        for kind in Adjacency:
+            # An earlier dpsd's bounds were looser: it may state more, and never less.
+            found, said = self.spent.under(kind), _spent(stored, kind.value)
+            if not (isinstance(said, int | float) and found <= said * (1 + 1e-6)):
+                return _contradiction(f"spent.{kind.value}", found, said)
+        # The ε of a headline is the one that is stated beside it.
+        stating = replace(
+            self.spent, **{kind.value: _spent(stored, kind.value) for kind in Adjacency}
+        )
+        own["headline"] = replace(self, spent=stating).headline
+        for texts in (own, theirs):
+            texts["headline"] = str(texts.get("headline")).partition(":")[0]
+        facts = ("delta", "headline", *(name for name in asdict(self) if name != "spent"))
+        differences = (_first_difference(own[name], theirs.get(name), name) for name in facts)
+        return next((found for found in differences if found is not None), None)
 
     def to_markdown(self) -> str:
         """The certificate as a page of plain language."""
@@ -264,6 +331,7 @@ def certify(ledger: Ledger, *, student: str) -> Certificate:
             earlier=run["earlier"],
             members=int(run["members"]),
             is_disjoint=bool(run["disjoint_data"]),
+            distinct_images=run.get("distinct_images") is True,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"{ledger.line(1)}: does not say what run this is ({error!r})") from None
@@ -276,6 +344,34 @@ def _says_the_same(line: str, other: str) -> bool:
         return name == other_name and math.isclose(float(value), float(other_value), rel_tol=1e-9)
     except ValueError:
         return line == other
+
+
+def _first_difference(own: Any, theirs: Any, name: str) -> str | None:
+    """Where two values of JSON differ first, and what they say there; ``None`` if nowhere."""
+    if isinstance(own, dict) and isinstance(theirs, dict):
+        parts = (
+            _first_difference(own.get(key), theirs.get(key), f"{name}.{key}")
+            for key in (*own, *(key for key in theirs if key not in own))
+        )
+        return next((part for part in parts if part is not None), None)
+    if type(own) is type(theirs) and own == theirs:
+        return None
+    if all(type(value) in (int, float) for value in (own, theirs)):
+        with suppress(OverflowError):  # a whole number that is no double
+            if math.isclose(own, theirs, rel_tol=1e-9):
+                return None
+    return _contradiction(name, own, theirs)
+
+
+def _spent(stored: dict[str, Any], name: str) -> Any:
+    """What a stored certificate says of its ε, if it says anything."""
+    spent = stored.get("spent")
+    return spent.get(name) if isinstance(spent, dict) else None
+
+
+def _contradiction(name: str, own: object, theirs: object) -> str:
+    said, computed = (json.dumps(value, ensure_ascii=False)[:200] for value in (theirs, own))
+    return f"{name}: says {said}, but the run's ledger says {computed}"
 
 
 def _shown(line: str | None) -> str:

@@ -82,7 +82,8 @@ class StructuredNoise(Source):
     Low-resolution Gaussian noise is upsampled bicubically, shifted by a random level, scaled by a
     random gain and squashed. A share of the images keeps the neighbourhood of the level instead of
     what lies above it: contour lines, as line drawings and edges have. In another share the level
-    rises away from a random point, which leaves an island: a thing on a plain ground.
+    rises away from a random point, which leaves an island: a thing on a plain ground. Where the
+    level is so far off that nothing would be seen, it is moved until the field just crosses it.
 
     Args:
         shape: of the images.
@@ -120,10 +121,18 @@ class StructuredNoise(Source):
         island = gaussian(-0.6, 0.4) + (rows.square() + columns.square()) / shore
         level = torch.where(uniform(0, 1) < self.islands, island, gaussian(0.3, 0.9))
         above = smooth_field(count, self.shape, cells=self.cells, generator=generator) - level
-        stroke = uniform(0.1, 0.6) - above.abs()
+        thickness = uniform(0.1, 0.6)
         gain = 4 * 4 ** uniform(0, 1)
         is_stroke = uniform(0, 1) < self.strokes
-        return torch.sigmoid(gain * torch.where(is_stroke, stroke, above))
+
+        def drawn(above: Tensor, rows: Tensor | slice) -> Tensor:
+            value = torch.where(is_stroke[rows], thickness[rows] - above.abs(), above)
+            return torch.sigmoid(gain[rows] * value)
+
+        images = drawn(above, slice(None))
+        blank = _blank(images)
+        images[blank] = drawn(_across_its_level(above[blank]), blank)
+        return images
 
 
 class Silhouettes(Source):
@@ -310,6 +319,9 @@ class Crops(Source):
         gain = 0.5 + 1.5 * torch.rand((count, 1, 1, 1), generator=generator)
         offset = 0.15 * torch.randn((count, crops.shape[1], 1, 1), generator=generator)
         crops = (crops - 0.5) * gain + 0.5 + offset
+        # What is too dark or too bright everywhere is folded back into the range, as in a mirror.
+        blank = _blank(crops)
+        crops[blank] = 1 - (crops[blank] % 2 - 1).abs()
         inverted = torch.rand((count, 1, 1, 1), generator=generator) < 0.2
         return torch.where(inverted, 1 - crops, crops).clamp(0, 1)
 
@@ -383,6 +395,19 @@ def smooth_field(
         shared = torch.randn((count, 1, side, side), generator=generator)
         coarse = 0.8 * shared + 0.6 * coarse
     return F.interpolate(coarse, size=(height, width), mode="bicubic", align_corners=False)
+
+
+def _blank(images: Tensor) -> Tensor:
+    """Which images, once they are bytes, are black all over or white all over; bool ``(N,)``."""
+    darkest, brightest = images.amin((1, 2, 3)), images.amax((1, 2, 3))
+    return ((255 * brightest).round() <= 0) | ((255 * darkest).round() >= 255)
+
+
+def _across_its_level(above: Tensor, *, reach: float = 0.25) -> Tensor:
+    """Fields moved until they reach just across zero: from below or above, whichever is nearer."""
+    low, high = above.amin((1, 2, 3), keepdim=True), above.amax((1, 2, 3), keepdim=True)
+    is_below = above.mean((1, 2, 3), keepdim=True) < 0
+    return above + torch.where(is_below, reach - high, -reach - low)
 
 
 def _upright(count: int, generator: torch.Generator) -> Tensor:
