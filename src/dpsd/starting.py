@@ -169,6 +169,7 @@ def start(
         "teacher": teacher.fingerprint,
         "members": teacher.members,
         "disjoint_data": teacher.is_disjoint,
+        "dealt_by": teacher.dealt_by,
     }
     sources = build_mixture(config.sources, teacher.input_shape)
     directory = RunDirectory.create(out, config, facts)
@@ -194,7 +195,8 @@ def _warnings(config: TranscriptionConfig, teacher: Teacher, mechanism: Mechanis
     if teacher.members > 1 and config.adjacency is not Adjacency.TEACHER:
         yield (
             f"epsilon {config.epsilon:g} is a target under {config.adjacency.value!r}, which "
-            "protects single answers; for a training record, calibrate an ensemble to 'teacher'"
+            "protects single answers; for a training record, or a person where records were dealt "
+            "by person, calibrate an ensemble to 'teacher'"
         )
     if isinstance(mechanism, NoisySum):
         noise = float(str(mechanism.parameters()["noise_multiplier"]))

@@ -16,6 +16,7 @@ from typing import Any
 
 from dpsd.errors import RunError
 from dpsd.files import write_text
+from dpsd.privacy import units
 from dpsd.privacy.accounting import Adjacency, PrivacySpent, format_epsilon, spent_together
 from dpsd.privacy.ledger import Ledger
 
@@ -38,22 +39,8 @@ ONE_TEACHER_LIMITS = (
 ENSEMBLE_MEANINGS = {
     Adjacency.RESPONSE: "one answer of one teacher, in the whole run",
     Adjacency.ROUND: "one answer of one teacher in every round",
-    Adjacency.TEACHER: "one whole teacher of the ensemble, so one training record",
+    Adjacency.TEACHER: "one whole teacher of the ensemble, so {unit}",
 }
-
-ENSEMBLE_LIMITS = (
-    "Epsilon under `teacher` is record-level differential privacy, as DP-SGD gives, if all of this "
-    "holds: every record was in the data of one teacher only ({disjoint}); each teacher was "
-    "trained on its own data alone, independently of the others; and the assignment of records to "
-    "teachers, the architecture and all hyperparameters were chosen without looking at the data. "
-    "Neighbouring data sets have as many records at the same positions, none of them twice, and "
-    "differ in one: a person who has several records is covered for each, and for all g of them "
-    "only at g epsilon and a delta (e^(g epsilon) - 1) / (e^epsilon - 1) times as large. It "
-    "covers what the mechanism released and all that was made of "
-    "it: the student, the generator, the pictures and figures. It does not cover the teachers, "
-    "which stay as private as their data, nor the fact that a run stopped because one of them "
-    "failed to answer."
-)
 
 NOT_PRIVATE = (
     "NOT PRIVATE: reproducible noise. Whoever knows the seed can subtract it. Every epsilon here "
@@ -88,7 +75,10 @@ class Certificate:
         software: versions that the run was made with.
         earlier: what the teacher had spent before this run, as far as is on record.
         members: how many teachers answered.
-        is_disjoint: whether their data were checked to be disjoint.
+        is_disjoint: whether their shards are on record, with hashes that were checked to differ
+            between them.
+        dealt_by: what decided which teacher a record trained: ``position``, ``name`` or ``person``;
+            ``None`` if that is not on record.
         relation: always replace-one.
     """
 
@@ -106,12 +96,13 @@ class Certificate:
     earlier: dict[str, Any] | None = None
     members: int = 1
     is_disjoint: bool = False
+    dealt_by: str | None = None
     relation: str = "replace-one"
 
     @property
     def unit(self) -> str:
         """Whom or what the headline's ε is about."""
-        return "a training record" if self.members > 1 else "an answer of the teacher"
+        return units.unit(self.dealt_by) if self.members > 1 else "an answer of the teacher"
 
     @property
     def history(self) -> str:
@@ -133,7 +124,9 @@ class Certificate:
     @property
     def meanings(self) -> dict[Adjacency, str]:
         """What two neighbouring worlds differ in, under each adjacency."""
-        return ADJACENCY_MEANINGS if self.members == 1 else ENSEMBLE_MEANINGS
+        if self.members == 1:
+            return ADJACENCY_MEANINGS
+        return {kind: text.format(unit=self.unit) for kind, text in ENSEMBLE_MEANINGS.items()}
 
     @property
     def headline(self) -> str:
@@ -143,9 +136,10 @@ class Certificate:
             unit = f"adjacency `{adjacency.value}`: {self.meanings[adjacency]}"
         else:
             adjacency = Adjacency.TEACHER
-            unit = "adjacency `teacher`: record-level, as the teachers' data are disjoint"
+            where = "for teachers trained on their own shards"
             if not self.is_disjoint:
-                unit = "adjacency `teacher`: record-level if the teachers' data are disjoint"
+                where = "if the teachers' data are disjoint"
+            unit = f"adjacency `teacher`: {units.level(self.dealt_by)} {where}"
         epsilon = format_epsilon(self.spent.under(adjacency))
         return f"ε = {epsilon} at δ = {self.spent.delta:g} ({unit})."
 
@@ -154,8 +148,7 @@ class Certificate:
         """What this does not promise."""
         if self.members == 1:
             return ONE_TEACHER_LIMITS
-        checked = "checked from hashes of the records" if self.is_disjoint else "not checked"
-        return ENSEMBLE_LIMITS.format(disjoint=checked)
+        return units.ensemble_limits(is_disjoint=self.is_disjoint, dealt_by=self.dealt_by)
 
     def to_json(self) -> str:
         """The certificate as JSON."""
@@ -264,6 +257,7 @@ def certify(ledger: Ledger, *, student: str) -> Certificate:
             earlier=run["earlier"],
             members=int(run["members"]),
             is_disjoint=bool(run["disjoint_data"]),
+            dealt_by=units.checked_deal(run.get("dealt_by")),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"{ledger.line(1)}: does not say what run this is ({error!r})") from None
