@@ -125,7 +125,7 @@ def main() -> None:
 
 def ensemble(private: LabelledImages) -> Teacher:
     """Small teachers on disjoint shards of the private part, stored and loaded as a user's are."""
-    shards = Shards.assign(private.images, teachers=TEACHERS, seed=0)
+    shards = Shards.assign(private, teachers=TEACHERS, seed=0)
     path = OUT / "teachers"
     path.mkdir(parents=True)
     shards.save(path)

@@ -89,6 +89,15 @@ def distort_images(images: Tensor, *, generator: torch.Generator) -> Tensor:
     (torch.Size([4, 1, 28, 28]), True)
     """
     count, channels, _, _ = images.shape
+    return moved(images, draw_distortions(count, channels=channels, generator=generator))
+
+
+def draw_distortions(count: int, *, channels: int, generator: torch.Generator) -> Tensor:
+    """Affine maps, ``(count, 2, 3)``, that turn, slant and stretch an image each.
+
+    >>> draw_distortions(5, channels=1, generator=torch.Generator().manual_seed(0)).shape
+    torch.Size([5, 2, 3])
+    """
 
     def upto(most: float) -> Tensor:
         return (torch.rand(count, generator=generator) * 2 - 1) * most
@@ -102,9 +111,12 @@ def distort_images(images: Tensor, *, generator: torch.Generator) -> Tensor:
         torch.stack([angle.cos() * wide, slant - angle.sin() * high, still], dim=1),
         torch.stack([angle.sin() * wide, angle.cos() * high, still], dim=1),
     ]
-    where = F.affine_grid(
-        torch.stack(rows, dim=1).to(images), list(images.shape), align_corners=False
-    )
+    return torch.stack(rows, dim=1)
+
+
+def moved(images: Tensor, maps: Tensor) -> Tensor:
+    """Each image ``(N, C, H, W)`` under its own affine map ``(N, 2, 3)``."""
+    where = F.affine_grid(maps.to(images), list(images.shape), align_corners=False)
     # Writing stands on an empty page; a photograph goes on beyond its frame.
-    beyond = "zeros" if channels == 1 else "reflection"
+    beyond = "zeros" if images.shape[1] == 1 else "reflection"
     return F.grid_sample(images, where, padding_mode=beyond, align_corners=False)

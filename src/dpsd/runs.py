@@ -200,6 +200,8 @@ class RunDirectory:
                 "teacher": teacher.fingerprint,
                 "members": teacher.members,
                 "disjoint_data": teacher.is_disjoint,
+                # As the run's facts have it: those of an earlier version do not.
+                "dealt_by": facts.get("dealt_by"),
                 "distinct_images": facts.get("distinct_images", False),
                 "settings": {name: file_hash(self.path / name) for name in _SETTINGS},
                 "software": {name: version(name) for name in ("dpsd", "torch", "dp-accounting")},
@@ -431,6 +433,7 @@ class RunDirectory:
             ("run", opening.get("run"), facts["run"]),
             ("members", opening.get("members"), facts.get("members")),
             ("disjoint_data", opening.get("disjoint_data"), facts.get("disjoint_data")),
+            ("dealt_by", opening.get("dealt_by"), facts.get("dealt_by")),
             ("teacher", opening.get("teacher"), facts.get("teacher")),
             ("distinct_images", *distinct),
         ):

@@ -43,6 +43,10 @@ from dpsd.teachers import Teacher
 from dpsd.transcription import Observer, Transcription, Unheard
 
 
+#: Records that may be exposed outright, on average, before a δ is called too large for them.
+_MOST_EXPOSED = 0.1
+
+
 def transcribe(
     teacher: Teacher,
     *,
@@ -169,6 +173,7 @@ def start(
         "teacher": teacher.fingerprint,
         "members": teacher.members,
         "disjoint_data": teacher.is_disjoint,
+        "dealt_by": teacher.dealt_by,
         "distinct_images": True,
     }
     sources = build_mixture(config.sources, teacher.input_shape)
@@ -195,7 +200,17 @@ def _warnings(config: TranscriptionConfig, teacher: Teacher, mechanism: Mechanis
     if teacher.members > 1 and config.adjacency is not Adjacency.TEACHER:
         yield (
             f"epsilon {config.epsilon:g} is a target under {config.adjacency.value!r}, which "
-            "protects single answers; for a training record, calibrate an ensemble to 'teacher'"
+            "protects single answers; for a training record, or a person where records were dealt "
+            "by person, calibrate an ensemble to 'teacher'"
+        )
+    covered, whose = (
+        (teacher.persons, "persons") if teacher.persons else (teacher.records, "training records")
+    )
+    if covered is not None and config.delta * covered > _MOST_EXPOSED:
+        yield (
+            f"delta {config.delta:g} is the chance of exposing any one of the {covered:,} {whose} "
+            f"outright, so {config.delta * covered:.1g} of them on average; lower delta to "
+            f"{_MOST_EXPOSED / covered:.0e} at most"
         )
     if isinstance(mechanism, NoisySum):
         noise = float(str(mechanism.parameters()["noise_multiplier"]))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dpsd.datasets import data_root, dataset_names, folder, load_dataset
+from dpsd.datasets import Declared, data_root, dataset_names, folder, load_dataset
 from dpsd.errors import ConfigError, DataError, UnknownNameError
 
 
@@ -49,9 +49,9 @@ def test_senseless_options() -> None:
     with pytest.raises(ConfigError, match="'val'; it must be 'train' or 'test'"):
         load_dataset("digits", "val")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="fixed size"):
-        load_dataset("digits", "test", size=16)
+        load_dataset("digits", "test", declared=Declared(size=(16, 16)))
     with pytest.raises(ConfigError, match="size is 0"):
-        load_dataset("imagenet", "test", size=0)
+        load_dataset("imagenet", "test", declared=Declared(size=(0, 0)))
 
 
 def test_data_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +91,7 @@ def test_folder_resizes_then_cuts_the_centre(tmp_path: Path) -> None:
         },
     )
     (tmp_path / "train/b/notes.txt").write_text("no image")
-    train = load_dataset(f"folder:{tmp_path}", "train", size=10)
+    train = load_dataset(f"folder:{tmp_path}", "train", declared=Declared(size=(10, 10)))
     assert train.images.shape == (2, 3, 10, 10)
     assert train.class_names == ("a", "b")
     row = train.images[0, 0, 5].int()
@@ -106,7 +106,8 @@ def test_folder_resizes_then_cuts_the_centre(tmp_path: Path) -> None:
 def test_named_folders_have_their_size(tmp_path: Path) -> None:
     write_images(tmp_path / "celeba-hair", {"train/blond/1.png": gradient(178, 218)})
     assert load_dataset("celeba-hair", "train", root=tmp_path).input_shape == (3, 64, 64)
-    assert load_dataset("celeba-hair", "train", root=tmp_path, size=32).input_shape == (3, 32, 32)
+    small = load_dataset("celeba-hair", "train", root=tmp_path, declared=Declared(size=(32, 32)))
+    assert small.input_shape == (3, 32, 32)
 
 
 def test_grey_folders_stay_grey(tmp_path: Path) -> None:

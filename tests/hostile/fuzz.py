@@ -188,7 +188,7 @@ def make_honest_files(root: Path) -> None:
 
     digits = load_dataset("digits", "train")
     few = replace(digits, images=digits.images[:60], labels=digits.labels[:60])
-    shards = Shards.assign(few.images, teachers=3, seed=0)
+    shards = Shards.assign(few, teachers=3, seed=0)
     shards.save(root / "ensemble")
     record = TeacherRecord(model="scattering", input_shape=SHAPE, num_classes=10, members=3)
     save_teacher(root / "ensemble", train_ensemble(few, shards), record)

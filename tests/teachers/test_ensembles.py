@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from dpsd.augmentation import distort_images
@@ -26,7 +28,7 @@ from dpsd.teachers import (
 )
 from dpsd.teachers.ensemble_training import _ridge, train_ensemble
 from dpsd.teachers.loading import is_ensemble
-from dpsd.teachers.sharding import Shards
+from dpsd.teachers.sharding import Shards, record_digests
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +38,7 @@ def digits() -> LabelledImages:
 
 @pytest.fixture(scope="module")
 def shards(digits: LabelledImages) -> Shards:
-    return Shards.assign(digits.images, teachers=10, seed=0)
+    return Shards.assign(digits, teachers=10, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -121,22 +123,125 @@ def test_teachers_learn_from_distorted_copies_too(
         train_ensemble(digits, shards, model="lenet5", views=8)
 
 
-def test_both_forms_of_ridge_regression_agree() -> None:
+@pytest.mark.parametrize("records", [5, 12, 40])
+def test_both_forms_of_ridge_regression_agree(records: int) -> None:
     random = torch.Generator().manual_seed(0)
-    inputs = torch.randn(2, 12, 12, generator=random, dtype=torch.float64).float()
-    targets = torch.randn(2, 12, 3, generator=random)
-    by_records = _ridge(inputs, targets)
-    by_features = _ridge(torch.cat([inputs, inputs], 1), torch.cat([targets, targets], 1))
-    # Twice the same records and a penalty that follows their mean: half the relative penalty.
-    assert by_records[0].shape == by_features[0].shape == (2, 12, 3)
-    fitted = inputs @ by_features[0] + by_features[1].unsqueeze(1)
-    assert (fitted - targets).square().mean() < (targets - targets.mean(1, keepdim=True)).var()
+    inputs = torch.randn(records, 12, generator=random)
+    targets = torch.randn(records, 3, generator=random)
+    heads, offset = _ridge(inputs, targets)
+    # The textbook's: an intercept that is not penalised, features that are.
+    centred = inputs - inputs.mean(0)
+    penalty = 0.03 * centred.square().sum(1).mean()
+    normal = centred.T @ centred + penalty * torch.eye(12)
+    wanted = torch.linalg.inv(normal) @ centred.T @ (targets - targets.mean(0))
+    torch.testing.assert_close(heads, wanted, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(offset, targets.mean(0) - inputs.mean(0) @ wanted, atol=1e-4, rtol=0)
+
+
+def of_sizes(digits: LabelledImages, sizes: list[int]) -> tuple[LabelledImages, Shards]:
+    """Some digits, and shards of those sizes, dealt as names are."""
+    data = digits.subset(torch.arange(sum(sizes)))
+    shard = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes)).int()
+    shards = Shards(
+        shard=shard,
+        digests=record_digests(data.images, b"key"),
+        key=b"key",
+        teachers=len(sizes),
+        kept=torch.ones(len(shard), dtype=torch.bool),
+        dealt_by="name",
+    )
+    return data, shards
+
+
+@pytest.mark.parametrize("model", ["scattering", "cnn", "lenet5", "resnet8"])
+def test_shards_without_records_or_with_one(digits: LabelledImages, model: str) -> None:
+    """Such a teacher answers too, and without records its answers depend on none."""
+    settings = {} if model == "scattering" else {"epochs": 1, "precision": "float32"}
+    data, shards = of_sizes(digits, [12, 0, 1, 7, 0])
+    stacked = train_ensemble(data, shards, model=model, seed=4, **settings)  # type: ignore[arg-type]
+    other, _ = of_sizes(digits.subset(torch.arange(500, 700)), [12, 0, 1, 7, 0])
+    otherwise = train_ensemble(other, shards, model=model, seed=4, **settings)  # type: ignore[arg-type]
+    for name, part in stacked.items():
+        assert part.float().isfinite().all()
+        assert part[[1, 4]].equal(otherwise[name][[1, 4]])
+    assert not all(part[2].equal(otherwise[name][2]) for name, part in stacked.items())
+    head = next(name for name, part in stacked.items() if part.ndim > 2)
+    assert not stacked[head][1].equal(stacked[head][4])  # they do not all vote for one class
+
+
+@pytest.mark.parametrize("model", ["scattering", "cnn"])
+def test_the_size_of_a_shard_is_its_own_affair(digits: LabelledImages, model: str) -> None:
+    """One record more or less in a shard changes no other teacher by as much as a bit."""
+    settings = {} if model == "scattering" else {"epochs": 1, "precision": "float32"}
+    data, shards = of_sizes(digits, [12, 9, 9, 4])
+    before = train_ensemble(data, shards, model=model, **settings)  # type: ignore[arg-type]
+    without = shards.kept.clone()
+    without[13] = False
+    fewer = replace(shards, kept=without)
+    after = train_ensemble(data, fewer, model=model, **settings)  # type: ignore[arg-type]
+    gone = torch.arange(34) != 13
+    gone_for_good = replace(
+        shards, shard=shards.shard[gone], digests=shards.digests[gone], kept=shards.kept[gone]
+    )
+    removed = train_ensemble(
+        data.subset(gone.nonzero()[:, 0]), gone_for_good, model=model, **settings
+    )  # type: ignore[arg-type]
+    for name, part in before.items():
+        for others in (after, removed):
+            assert part[[0, 2, 3]].equal(others[name][[0, 2, 3]])
+    assert any(not part[1].equal(after[name][1]) for name, part in before.items())
+
+
+def test_dropping_a_duplicate_leaves_other_teachers_alone(digits: LabelledImages) -> None:
+    """Dealt by position: sizes that shrink must not shift what is drawn for others."""
+    images = digits.images[:60].clone()
+    data = replace(digits, images=images, labels=digits.labels[:60])
+    twice = images.clone()
+    twice[33] = twice[8]
+    dealt = [
+        Shards.assign(replace(data, images=some), teachers=6, seed=0, drop_duplicates=True)
+        for some in (images, twice)
+    ]
+    before = train_ensemble(data, dealt[0])
+    after = train_ensemble(replace(data, images=twice), dealt[1])
+    changed = [
+        i for i in range(6) if any(not before[name][i].equal(after[name][i]) for name in before)
+    ]
+    assert changed == [int(dealt[0].shard[33])]
+    assert dealt[1].records == 59
+
+
+def test_ensembles_know_how_many_records_they_cover(
+    tmp_path: Path, digits: LabelledImages, stacked: dict[str, Tensor], shards: Shards
+) -> None:
+    loaded = load_teacher(stored(tmp_path / "many", stacked, shards, "scattering"))
+    assert (loaded.records, loaded.persons, loaded.dealt_by) == (1085, None, "position")
+    persons = [str(row // 4) for row in range(1085)]
+    by_person = Shards.assign(digits, teachers=10, seed=0, persons=persons)
+    loaded = load_teacher(stored(tmp_path / "persons", stacked, by_person, "scattering"))
+    assert (loaded.records, loaded.persons, loaded.dealt_by) == (1085, 272, "person")
+    assert (teacher("a").records, teacher("a").persons, teacher("a").dealt_by) == (None, None, None)
+
+
+def test_ensembles_of_earlier_versions_load(
+    tmp_path: Path, stacked: dict[str, Tensor], shards: Shards
+) -> None:
+    """Their file of shards has neither the number of teachers nor how records were dealt."""
+    path = stored(tmp_path / "old", stacked, shards, "scattering")
+    tensors = {"shard": shards.shard, "digests": shards.digests}
+    save_file(tensors, path / "shards.safetensors", metadata={"key": shards.key.hex()})
+    described = json.loads((path / "teacher.json").read_text())
+    found = hashlib.sha256((path / "shards.safetensors").read_bytes()).hexdigest()
+    (path / "teacher.json").write_text(json.dumps({**described, "shards_sha256": found}))
+    loaded = load_teacher(path)
+    assert (loaded.members, loaded.is_disjoint, loaded.records) == (10, True, 1085)
+    assert (loaded.dealt_by, loaded.persons) == (None, None)
 
 
 def test_other_architectures_train_shard_by_shard_and_go_on(
     tmp_path: Path, digits: LabelledImages
 ) -> None:
-    shards = Shards.assign(digits.images, teachers=3, seed=0)
+    shards = Shards.assign(digits, teachers=3, seed=0)
     parts = tmp_path / "parts"
 
     def stop(_: int) -> None:
@@ -173,7 +278,7 @@ def test_damaged_ensembles_are_refused(
     with pytest.raises(TeacherError, match="disjoint"):
         load_teacher(path)
     path = stored(tmp_path / "another-deal", stacked, shards, "scattering")
-    Shards.assign(load_dataset("digits", "train").images, teachers=10, seed=1).save(path)
+    Shards.assign(load_dataset("digits", "train"), teachers=10, seed=1).save(path)
     with pytest.raises(TeacherError, match="trained on what"):
         load_teacher(path)
     path = stored(tmp_path / "swapped", stacked, shards, "scattering")

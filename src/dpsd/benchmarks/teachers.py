@@ -20,14 +20,14 @@ from pathlib import Path
 from torch import nn
 
 from dpsd.benchmarks.processes import in_a_process
-from dpsd.datasets import LabelledImages, load_dataset
+from dpsd.datasets import Declared, LabelledImages, load_dataset, settled_in_full
 from dpsd.errors import ConfigError
 from dpsd.execution import Execution
 from dpsd.models import build_classifier
 from dpsd.teachers import TeacherRecord, load_teacher, read_record, save_teacher
 from dpsd.teachers.directory import DESCRIPTION_FILE, WEIGHTS_FILE
 from dpsd.teachers.ensemble_training import CLOSED_FORM, VIEWS, train_ensemble
-from dpsd.teachers.sharding import Shards, distinct_rows
+from dpsd.teachers.sharding import Shards
 from dpsd.teachers.training import evaluate_accuracy, train_teacher
 from dpsd.teachers.weights import fill_module, read_weights
 
@@ -42,6 +42,7 @@ def trained_teacher(data: str, folder: Path, *, model: str, shards: int | None =
         shards: so many teachers, each on a shard of its own; ``None`` for one on all of the data.
 
     Raises:
+        ConfigError: shards of a data set whose name does not fix its shape and classes.
         DataError: the data set is not there, or has too few records for so many shards.
         TeacherError: training diverged, or the directory cannot be written.
     """
@@ -76,7 +77,10 @@ def open_module(path: Path) -> nn.Module:
 
 
 def _train(data: str, path: Path, model: str, shards: int | None) -> None:
-    train, test = load_dataset(data, "train"), load_dataset(data, "test")
+    # What all teachers of an ensemble share is fixed by the data set's name, or refused.
+    declared = None if shards is None else settled_in_full(data, Declared())
+    train = load_dataset(data, "train", declared=declared)
+    test = load_dataset(data, "test", declared=declared)
     record = TeacherRecord(
         model=model,
         input_shape=train.input_shape,
@@ -90,9 +94,7 @@ def _train(data: str, path: Path, model: str, shards: int | None) -> None:
         save_teacher(path, module, replace(record, accuracy=evaluate_accuracy(module, test)))
         return
     # Equal records in two shards would reach two teachers, and no ε would protect them.
-    kept = distinct_rows(train.images)
-    train = replace(train, images=train.images[kept], labels=train.labels[kept])
-    dealt = Shards.assign(train.images, teachers=shards, seed=0)
+    dealt = Shards.assign(train, teachers=shards, seed=0, drop_duplicates=True)
     stacked = train_ensemble(train, dealt, seed=0)
     path.mkdir(parents=True, exist_ok=True)
     dealt.save(path)

@@ -10,9 +10,11 @@ import click
 import typer
 
 from dpsd.cli.console import RESULTS, STATUS, grid, say, show, shown_warnings, warn
+from dpsd.cli.declaring import Channels, Classes, Size, declared_by
 from dpsd.errors import ConfigError, DpsdError
 
 if TYPE_CHECKING:
+    from dpsd.datasets import Declared
     from dpsd.evaluation import Evaluation
     from dpsd.privacy.certificate import Certificate
     from dpsd.runs import RunDirectory
@@ -39,18 +41,22 @@ def evaluate(
     split: Annotated[
         str, typer.Option(click_type=click.Choice(["test", "train"]), help="Which part.")
     ] = "test",
-    size: Annotated[
-        int | None, typer.Option(min=1, help="Pixels a side, for data sets of loose images.")
-    ] = None,
+    size: Size = None,
+    channels: Channels = None,
+    classes: Classes = None,
     device: Device = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Measure teacher and student on labelled data, as the data's owner."""
     from dpsd.datasets import load_dataset
+    from dpsd.datasets.registry import is_folder
     from dpsd.evaluation import evaluate as measure
 
     directory = _opened(run)
-    labelled = load_dataset(data, split, root=data_root, size=size)  # type: ignore[arg-type]
+    declared = declared_by(size, channels, classes)
+    if is_folder(data):
+        declared = declared.over(_declared_by_run(directory, teacher))
+    labelled = load_dataset(data, split, root=data_root, declared=declared)  # type: ignore[arg-type]
     loaded = _teacher_of(directory, teacher, device)
     measured = measure(directory, labelled, teacher=loaded, device=device)
     if as_json:
@@ -70,6 +76,23 @@ def _opened(run: Path) -> RunDirectory:
     if not directory.is_finished():
         warn("the run is not finished: this is its student after the last finished round")
     return directory
+
+
+def _declared_by_run(directory: RunDirectory, teacher: str | None) -> Declared:
+    """What loose images must be for a run's student: its shape, and its teacher's classes."""
+    from dpsd.datasets import Declared
+    from dpsd.teachers import read_record
+
+    channels, height, width = directory.facts()["input_shape"]
+    try:
+        names = read_record(teacher or directory.config().teacher).class_names
+    except DpsdError:  # it is no directory that says
+        names = ()
+    return Declared(
+        size=(height, width),
+        channels=channels if channels in (1, 3) else None,
+        classes=names if len(names) > 1 else None,
+    )
 
 
 def _teacher_of(directory: RunDirectory, given: str | None, device: str | None) -> Teacher | None:

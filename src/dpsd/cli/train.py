@@ -13,10 +13,12 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from dpsd.cli.console import STATUS, say
+from dpsd.cli.declaring import Channels, Classes, Size, declared_by
 from dpsd.errors import ConfigError
 
 if TYPE_CHECKING:
     from dpsd.datasets import LabelledImages
+    from dpsd.teachers.sharding import Shards
     from dpsd.teachers.training import TrainingProgress
 
 
@@ -36,7 +38,21 @@ def train_teacher(
             min=2,
             help="Train so many small teachers, each on a shard of the data of its own: then "
             "`transcribe --adjacency teacher` protects every record. The more, the less each "
-            "answer costs, and the less each teacher knows.",
+            "answer costs, and the less each teacher knows. What all of them share must not be "
+            "read off the data: the data set's name fixes it, or --size, --channels and --classes "
+            "declare it.",
+        ),
+    ] = None,
+    group_by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RULE",
+            help="With --shards: deal by person instead of by record, so that epsilon protects "
+            "all records of a person. RULE says whose each record is: csv:persons.csv:patient, "
+            "the column `patient` of a table whose column `file` (or first column) lists files; "
+            r"re:(patient\d+)_, an expression whose one group finds the person in a file's name; "
+            "or array:train_patients, an array of the .npz file with an entry for each training "
+            "record.",
         ),
     ] = None,
     views: Annotated[
@@ -71,20 +87,22 @@ def train_teacher(
     data_root: Annotated[
         Path | None, typer.Option(help="Folder of data sets.", show_default="DPSD_DATA")
     ] = None,
-    size: Annotated[
-        int | None, typer.Option(min=1, help="Pixels a side, for data sets of loose images.")
-    ] = None,
+    size: Size = None,
+    channels: Channels = None,
+    classes: Classes = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace a teacher that is there.")
     ] = False,
 ) -> None:
     """Train a teacher, or many on disjoint shards, on private data, without any protection."""
     from dpsd.budgets import BUDGET_FILE
-    from dpsd.datasets import load_dataset
+    from dpsd.datasets import data_root as default_root
+    from dpsd.datasets import load_dataset, persons_of, settled_in_full
     from dpsd.execution import Execution
     from dpsd.teachers import TeacherRecord, save_teacher
     from dpsd.teachers.directory import DESCRIPTION_FILE
     from dpsd.teachers.ensemble_training import CLOSED_FORM
+    from dpsd.teachers.sharding import Shards, distinct_rows
     from dpsd.teachers.training import evaluate_accuracy
     from dpsd.teachers.training import train_teacher as train
 
@@ -104,17 +122,30 @@ def train_teacher(
             f"--views {views} is for many {CLOSED_FORM} teachers: give --shards, and no other "
             "--model"
         )
+    if group_by is not None and shards is None:
+        raise ConfigError(f"--group-by {group_by} is for many teachers: give --shards too")
     execution = Execution.of(device, precision)  # type: ignore[arg-type]
-    training = load_dataset(data, "train", root=data_root, size=size)
-    testing = load_dataset(data, "test", root=data_root, size=size)
-    if drop_duplicates:
-        training = _without_duplicates(training)
+    declared = declared_by(size, channels, classes)
     if shards is not None:
+        declared = settled_in_full(data, declared)
+    root = data_root or default_root()
+    training = load_dataset(data, "train", root=root, declared=declared)
+    testing = load_dataset(data, "test", root=root, declared=declared)
+    if shards is not None:
+        persons = None if group_by is None else persons_of(training, group_by, root=root)
+        dealt = Shards.assign(
+            training,
+            teachers=shards,
+            seed=seed,
+            persons=persons,
+            drop_duplicates=drop_duplicates,
+        )
+        _say_dropped(dealt.records, len(training))
         _train_ensemble(
             training,
+            dealt,
             testing,
             out=out,
-            teachers=shards,
             model=model or CLOSED_FORM,
             views=views,
             seed=seed,
@@ -127,6 +158,10 @@ def train_teacher(
             },
         )
         return
+    if drop_duplicates:
+        kept = distinct_rows(training.images)
+        _say_dropped(len(kept), len(training))
+        training = training.subset(kept)
     model = model or "cnn"
     started = time.monotonic()
     done = 0
@@ -174,10 +209,10 @@ def train_teacher(
 
 def _train_ensemble(
     training: LabelledImages,
+    dealt: Shards,
     testing: LabelledImages,
     *,
     out: Path,
-    teachers: int,
     model: str,
     views: int | None,
     seed: int,
@@ -186,9 +221,8 @@ def _train_ensemble(
     """Train a teacher on every shard and write them all to ``out``."""
     from dpsd.teachers import TeacherRecord, load_teacher, save_teacher
     from dpsd.teachers.ensemble_training import CLOSED_FORM, train_ensemble
-    from dpsd.teachers.sharding import Shards
 
-    dealt = Shards.assign(training.images, teachers=teachers, seed=seed)
+    teachers = dealt.teachers
     started = time.monotonic()
     parts = out / "parts"
     closed_form = model == CLOSED_FORM
@@ -226,13 +260,15 @@ def _train_ensemble(
     save_teacher(out, stacked, replace(record, accuracy=accuracy))
     if not closed_form:
         shutil.rmtree(parts)
-    smallest = min(map(len, dealt.rows()))
+    least, *_, most = sorted(len(rows) for rows in dealt.rows())
+    sizes = f"{least} to {most}" if least < most else f"{least}"
     say(
-        f"{teachers:,} teachers of {smallest} records or one more; by majority vote, test accuracy "
+        f"{teachers:,} teachers of {sizes} records; by majority vote, test accuracy "
         f"{accuracy:.2%} on {len(testing):,} images, after {seconds:.0f} s"
     )
     say(f"wrote {out}/teacher.safetensors, {out}/teacher.json and {out}/shards.safetensors")
-    say("\nKeep these teachers as private as their data. A record reached one of them, so:")
+    whose = "A record" if dealt.persons is None else f"Each of {dealt.persons:,} persons"
+    say(f"\nKeep these teachers as private as their data. {whose} reached one of them, so:")
     say(f"  dpsd transcribe {out} --epsilon 10 --adjacency teacher --out {_run_of(out)}")
 
 
@@ -242,13 +278,9 @@ def _run_of(teacher: Path) -> Path:
     return run if run != teacher else run.with_name(f"{run.name}-student")
 
 
-def _without_duplicates(data: LabelledImages) -> LabelledImages:
-    from dpsd.teachers.sharding import distinct_rows
-
-    kept = distinct_rows(data.images)
-    if len(kept) < len(data):
-        say(f"{len(data) - len(kept)} of {len(data):,} records were duplicates and are left out")
-    return replace(data, images=data.images[kept], labels=data.labels[kept])
+def _say_dropped(kept: int, records: int) -> None:
+    if kept < records:
+        say(f"{records - kept:,} of {records:,} records were duplicates and are left out")
 
 
 def _progress() -> Progress:

@@ -8,12 +8,16 @@ as uint8 pixels, and never unpickle.
 (torch.Size([1085, 1, 8, 8]), ('0', '1', '2'))
 """
 
+from dpsd.datasets.declared import Declared
 from dpsd.datasets.fetch import fetch, fetchable_names
 from dpsd.datasets.labelled import LabelledImages, Split
 from dpsd.datasets.location import data_root
+from dpsd.datasets.persons import persons_of
+from dpsd.datasets.published import settled_in_full
 from dpsd.datasets.registry import dataset_names, load_dataset
 
 __all__ = [
+    "Declared",
     "LabelledImages",
     "Split",
     "data_root",
@@ -21,4 +25,6 @@ __all__ = [
     "fetch",
     "fetchable_names",
     "load_dataset",
+    "persons_of",
+    "settled_in_full",
 ]

@@ -1,7 +1,9 @@
 """Images in one folder a class: ``train/<class>/<image>`` and ``test/<class>/<image>``.
 
-``val`` does for ``test``. Classes are the folders of ``train``, in alphabetical order. This is how
-to lay out one's own images, and the sets that come as loose files:
+``val`` does for ``test``. Every image is resized, cut, and turned grey or coloured by itself, to
+what was declared. What was not is read off ``train``: the classes are its folders, in alphabetical
+order, and size and colour are those of its first image. This is how to lay out one's own images,
+and the sets that come as loose files:
 
 - ``celeba-hair/train/{black,blond,brown}/*.jpg``: CelebA by hair colour;
 - ``celeba-gender/train/{female,male}/*.jpg``: CelebA by gender;
@@ -13,7 +15,7 @@ to lay out one's own images, and the sets that come as loose files:
 >>> for name in ("train/cat", "train/dog", "test/dog"):
 ...     (root / name).mkdir(parents=True)
 ...     Image.new("L", (12, 8)).save(root / name / "1.png")
->>> data = read_folder("pets", "test", root, size=8)
+>>> data = read_folder("pets", "test", root, declared=Declared(size=(8, 8)))
 >>> data.input_shape, data.class_names, data.labels.tolist()
 ((1, 8, 8), ('cat', 'dog'), [1])
 """
@@ -27,6 +29,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from dpsd.datasets.declared import Declared
 from dpsd.datasets.labelled import LabelledImages, Split
 from dpsd.datasets.location import missing
 from dpsd.errors import DataError
@@ -37,10 +40,18 @@ LARGEST_SET = 32 * 2**30
 _SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 _FOLDERS: dict[Split, tuple[str, ...]] = {"train": ("train",), "test": ("test", "val")}
 _GREY_MODES = {"1", "L", "LA", "I", "I;16", "F"}
+#: Values by which the channels of a grey pixel may differ in a file that could hold colours: JPEG
+#: rounds them each on its own.
+_GREY_WITHIN = 8
 
 
 def read_folder(
-    name: str, split: Split, path: Path, *, size: int | None = None, home: str | None = None
+    name: str,
+    split: Split,
+    path: Path,
+    *,
+    declared: Declared | None = None,
+    home: str | None = None,
 ) -> LabelledImages:
     """Read one split, every image resized to cover the size and cut at its centre.
 
@@ -48,30 +59,39 @@ def read_folder(
         name: what to call the data set.
         split: ``"train"`` or ``"test"``.
         path: the folder that holds ``train`` and ``test``.
-        size: height and width in pixels; by default those of the first training image, which
-            also decides between grey and colour.
+        declared: size, channels and classes; what is left open, the training images decide.
         home: where to get the data, for the error when it is missing; ``None`` for one's own.
 
     Raises:
-        DataError: a folder is missing or empty, a class is unknown, or an image is unreadable.
+        DataError: a folder is missing or empty, a class is unknown, an image is unreadable, or it
+            shows colours where grey images were declared.
     """
-    train = _split_folder(name, "train", path, home)
-    class_names = tuple(sorted(entry.name for entry in train.iterdir() if _is_class(entry)))
-    first = next((file for label in class_names for file in _images(train / label)), None)
-    if first is None:
-        raise DataError(f"{train} holds no images; they belong in {train}/<class>/")
-    with _opened(first) as image:
-        mode = "L" if image.mode in _GREY_MODES else "RGB"
-        sides = (image.height, image.width) if size is None else (size, size)
+    declared = declared or Declared()
+    class_names = declared.classes or _classes(_split_folder(name, "train", path, home))
+    channels, sides = declared.channels, declared.size
+    if channels is None or sides is None:
+        train = _split_folder(name, "train", path, home)
+        first = next((file for label in class_names for file in _images(train / label)), None)
+        if first is None:
+            raise _no_images(train)
+        with _opened(first) as image:
+            channels = channels or (1 if image.mode in _GREY_MODES else 3)
+            sides = sides or (image.height, image.width)
 
     folder = _split_folder(name, split, path, home)
-    strangers = {entry.name for entry in folder.iterdir() if _is_class(entry)} - {*class_names}
-    if strangers:
-        raise DataError(f"{folder} has classes that {train} lacks: {', '.join(sorted(strangers))}")
+    if strangers := [kind for kind in _classes(folder) if kind not in class_names]:
+        known = f"{path / 'train'} lacks"
+        if declared.classes is not None:
+            known = f"are none of the declared {', '.join(class_names[:9])}"
+        raise DataError(
+            f"{folder} has classes that {known}: {', '.join(strangers)}"
+            f"{_example(folder, strangers)}"
+        )
     files = [
         (file, label) for label, kind in enumerate(class_names) for file in _images(folder / kind)
     ]
-    channels = len(mode)
+    if not files:
+        raise _no_images(folder)
     needed = len(files) * channels * sides[0] * sides[1]
     if needed > LARGEST_SET:
         raise DataError(
@@ -80,14 +100,15 @@ def read_folder(
         )
     images = torch.empty(len(files), channels, *sides, dtype=torch.uint8)
     for row, (file, _) in enumerate(files):
-        pixels = torch.from_numpy(_pixels(file, mode, sides))
-        images[row] = pixels.reshape(*sides, channels).permute(2, 0, 1)
+        pixels = _pixels(file, channels, sides, is_grey_declared=declared.channels == 1)
+        images[row] = torch.from_numpy(pixels).reshape(*sides, channels).permute(2, 0, 1)
     return LabelledImages(
         images=images,
         labels=torch.tensor([label for _, label in files], dtype=torch.int64),
         class_names=class_names,
         name=name,
         split=split,
+        names=tuple(f"{file.parent.name}/{file.name}" for file, _ in files),
     )
 
 
@@ -99,8 +120,25 @@ def _split_folder(name: str, split: Split, path: Path, home: str | None) -> Path
     raise missing(name, [folder / "<class>" for folder in candidates], home=home)
 
 
-def _is_class(entry: Path) -> bool:
-    return entry.is_dir() and not entry.name.startswith(".")
+def _classes(folder: Path) -> tuple[str, ...]:
+    """The folders in a split's folder, in alphabetical order, but for hidden ones."""
+    return tuple(
+        sorted(
+            entry.name
+            for entry in folder.iterdir()
+            if entry.is_dir() and not entry.name.startswith(".")
+        )
+    )
+
+
+def _example(folder: Path, kinds: list[str]) -> str:
+    """An image in one of those folders, to look at."""
+    file = next((file for kind in kinds for file in _images(folder / kind)), None)
+    return "" if file is None else f" (with {file}, for example)"
+
+
+def _no_images(folder: Path) -> DataError:
+    return DataError(f"{folder} holds no images; they belong in {folder}/<class>/")
 
 
 def _images(folder: Path) -> list[Path]:
@@ -116,16 +154,32 @@ def _opened(file: Path) -> Image.Image:
         raise DataError(f"{file} is no readable image: {error}") from None
 
 
-def _pixels(file: Path, mode: str, sides: tuple[int, int]) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def _pixels(
+    file: Path, channels: int, sides: tuple[int, int], *, is_grey_declared: bool
+) -> np.ndarray[Any, np.dtype[np.uint8]]:
     height, width = sides
     with _opened(file) as opened:
         try:
-            image = opened.convert(mode)
+            image = opened.convert("L" if channels == 1 else "RGB")
+            is_coloured = is_grey_declared and _is_coloured(opened)
         except (OSError, SyntaxError, ValueError) as error:
             raise DataError(f"{file} is no readable image: {error}") from None
+    if is_coloured:
+        raise DataError(
+            f"{file} is in colour, but --channels 1 was declared: make it grey, or declare "
+            "--channels 3"
+        )
     scale = max(height / image.height, width / image.width)
     cover = max(width, round(image.width * scale)), max(height, round(image.height * scale))
     if cover != image.size:
         image = image.resize(cover, Image.Resampling.BILINEAR, reducing_gap=2.0)
     left, top = (image.width - width) // 2, (image.height - height) // 2
     return np.array(image.crop((left, top, left + width, top + height)), dtype=np.uint8)
+
+
+def _is_coloured(image: Image.Image) -> bool:
+    """Whether an image shows colours; files that could but are grey throughout do not count."""
+    if image.mode in _GREY_MODES:
+        return False
+    pixels = np.asarray(image.convert("RGB"), dtype=np.int16)
+    return bool((pixels.max(-1) - pixels.min(-1)).max() > _GREY_WITHIN)

@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -32,6 +32,8 @@ class LabelledImages:
         class_names: the classes, in the order of the labels.
         name: the data set's name.
         split: ``"train"``, the teacher's private part, or ``"test"``, for measuring only.
+        names: what each record goes by, where it has a name: its path below the split's folder,
+            ``class/file``. ``None`` where its row is all that tells it from others.
 
     Raises:
         DataError: the parts do not fit together.
@@ -42,6 +44,7 @@ class LabelledImages:
     class_names: tuple[str, ...]
     name: str
     split: str
+    names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         where = f"data set {self.name!r} ({self.split})"
@@ -57,13 +60,28 @@ class LabelledImages:
             )
         if len(self.labels) != len(self.images):
             raise DataError(f"{where}: {len(self.images)} images but {len(self.labels)} labels")
-        low, high = int(self.labels.min()), int(self.labels.max())
-        if low < 0 or high >= self.num_classes:
-            wrong = low if low < 0 else high
-            raise DataError(f"{where}: label {wrong}, but there are {self.num_classes} classes")
+        strange = (self.labels < 0) | (self.labels >= self.num_classes)
+        if bool(strange.any()):
+            row = int(strange.nonzero()[0])
+            raise DataError(
+                f"{where}: row {row} has label {int(self.labels[row])}, but there are "
+                f"{self.num_classes} classes, 0 to {self.num_classes - 1}"
+            )
+        if self.names is not None and len(self.names) != len(self.images):
+            raise DataError(f"{where}: {len(self.images)} images but {len(self.names)} names")
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def subset(self, rows: Tensor) -> LabelledImages:
+        """The records in those rows, ``(M,)`` int64, in that order."""
+        names = self.names
+        return replace(
+            self,
+            images=self.images[rows],
+            labels=self.labels[rows],
+            names=None if names is None else tuple(names[row] for row in rows.tolist()),
+        )
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

@@ -26,6 +26,7 @@ import numpy as np
 import torch
 
 from dpsd.datasets.archives import DAMAGED
+from dpsd.datasets.declared import MOST_CLASSES
 from dpsd.datasets.labelled import LabelledImages, Split
 from dpsd.datasets.location import missing
 from dpsd.errors import DataError
@@ -48,8 +49,23 @@ MEDMNIST_NAMES = tuple(
 _Array = np.ndarray[Any, np.dtype[Any]]
 
 
-def read_npz(name: str, split: Split, path: Path, *, home: str | None = None) -> LabelledImages:
-    """Read one split of a MedMNIST-like file; ``home`` is where to get it if it is missing.
+def read_npz(
+    name: str,
+    split: Split,
+    path: Path,
+    *,
+    home: str | None = None,
+    classes: tuple[str, ...] | None = None,
+) -> LabelledImages:
+    """Read one split of a MedMNIST-like file.
+
+    Args:
+        name: what to call the data set.
+        split: ``"train"`` or ``"test"``.
+        path: the file.
+        home: where to get it if it is missing; ``None`` for one's own.
+        classes: their names; by default there are as many as the largest label of both splits says,
+            and they go by their numbers.
 
     Raises:
         DataError: the file is missing, damaged, absurdly large, or laid out otherwise.
@@ -59,7 +75,8 @@ def read_npz(name: str, split: Split, path: Path, *, home: str | None = None) ->
     try:
         with zipfile.ZipFile(path) as archive:
             images = _array(archive, f"{split}_images", path)
-            labels = {part: _labels(archive, f"{part}_labels", path) for part in ("train", "test")}
+            parts: tuple[Split, ...] = ("train", "test") if classes is None else (split,)
+            labels = {part: _labels(archive, f"{part}_labels", path) for part in parts}
     except (zipfile.BadZipFile, RuntimeError, *DAMAGED) as error:
         raise DataError(f"{path} is damaged or no .npz file: {error}") from None
     if images.ndim == 3:
@@ -69,16 +86,33 @@ def read_npz(name: str, split: Split, path: Path, *, home: str | None = None) ->
             f"{path}: {split}_images is {images.dtype} {images.shape}; uint8 (N, H, W) or "
             "(N, H, W, 1 or 3) is needed"
         )
-    classes = 1 + max(int(part.max()) for part in labels.values())
-    if classes > 10_000:
-        raise DataError(f"{path}: label {classes - 1} cannot be the index of a class")
+    if classes is None:
+        largest = max(int(part.max()) for part in labels.values())
+        if largest >= MOST_CLASSES:
+            raise DataError(f"{path}: label {largest} cannot be the index of a class")
+        classes = tuple(map(str, range(1 + largest)))
     return LabelledImages(
         images=torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))),
         labels=torch.from_numpy(labels[split]),
-        class_names=tuple(str(label) for label in range(classes)),
+        class_names=classes,
         name=name,
         split=split,
     )
+
+
+def read_array(path: Path, key: str) -> _Array:
+    """Read one array of an ``.npz`` file, never a pickled one.
+
+    Raises:
+        DataError: there is no such file or array, or either is damaged.
+    """
+    if not path.is_file():
+        raise missing(path.name, [path], home=None)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _array(archive, key, path)
+    except (zipfile.BadZipFile, RuntimeError, *DAMAGED) as error:
+        raise DataError(f"{path} is damaged or no .npz file: {error}") from None
 
 
 def _labels(archive: zipfile.ZipFile, key: str, path: Path) -> _Array:

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from dpsd.datasets.cifar import read_cifar10, read_cifar10_jpeg, read_cifar100
+from dpsd.datasets.declared import Declared
 from dpsd.datasets.digits import read_digits
 from dpsd.datasets.folder import read_folder
 from dpsd.datasets.idx import read_idx_pair
@@ -20,31 +21,18 @@ from dpsd.datasets.labelled import LabelledImages, Split
 from dpsd.datasets.location import data_root
 from dpsd.datasets.medmnist import HOME as MEDMNIST_HOME
 from dpsd.datasets.medmnist import MEDMNIST_NAMES, read_npz
+from dpsd.datasets.published import DIGITS, FASHION, LOOSE, settled
 from dpsd.errors import ConfigError, UnknownNameError
 
 _FIXED: dict[str, Callable[[Split, Path], LabelledImages]] = {
     "digits": lambda split, _root: read_digits(split),
     "mnist": partial(
-        read_idx_pair,
-        "mnist",
-        class_names=tuple("0123456789"),
-        home="http://yann.lecun.com/exdb/mnist/",
+        read_idx_pair, "mnist", class_names=DIGITS, home="http://yann.lecun.com/exdb/mnist/"
     ),
     "fashion-mnist": partial(
         read_idx_pair,
         "fashion-mnist",
-        class_names=(
-            "t-shirt/top",
-            "trouser",
-            "pullover",
-            "dress",
-            "coat",
-            "sandal",
-            "shirt",
-            "sneaker",
-            "bag",
-            "ankle boot",
-        ),
+        class_names=FASHION,
         home="https://github.com/zalandoresearch/fashion-mnist",
     ),
     "cifar10": read_cifar10,
@@ -52,12 +40,12 @@ _FIXED: dict[str, Callable[[Split, Path], LabelledImages]] = {
     "cifar10-jpeg": read_cifar10_jpeg,
 }
 
-# Loose images under the root: pixels a side, and where they come from.
+# Loose images under the root, and where they come from.
 _FOLDERS = {
-    "celeba-hair": (64, "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"),
-    "celeba-gender": (64, "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"),
-    "covidx": (64, "https://github.com/lindawangg/COVID-Net"),
-    "imagenet": (224, "https://image-net.org/download.php"),
+    "celeba-hair": "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html",
+    "celeba-gender": "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html",
+    "covidx": "https://github.com/lindawangg/COVID-Net",
+    "imagenet": "https://image-net.org/download.php",
 }
 
 
@@ -71,7 +59,7 @@ def dataset_names() -> list[str]:
 
 
 def load_dataset(
-    name: str, split: Split, *, root: Path | None = None, size: int | None = None
+    name: str, split: Split, *, root: Path | None = None, declared: Declared | None = None
 ) -> LabelledImages:
     """Load one split of a data set into memory.
 
@@ -80,12 +68,15 @@ def load_dataset(
             (:mod:`dpsd.datasets.folder`); or the path of an ``.npz`` file in MedMNIST's layout.
         split: ``"train"`` or ``"test"``.
         root: the folder of data sets; by default :func:`data_root`.
-        size: pixels a side, for data sets of loose images; they are resized and cut to it.
+        declared: what the images and classes must be. Loose images are resized and cut to the
+            size; anything else that does not fit is refused. What is not declared is read off the
+            training data, with a size of 64 or 224 pixels for loose sets that have a name.
 
     Raises:
         UnknownNameError: there is no data set of that name.
-        ConfigError: the split or the size makes no sense.
-        DataError: the data is missing or damaged; says where to get it and where to put it.
+        ConfigError: the split makes no sense, or the name contradicts what was declared.
+        DataError: the data is missing or damaged, and then says where to get it and where to put
+            it; or is not what was declared.
 
     >>> load_dataset("minst", "train")
     Traceback (most recent call last):
@@ -94,21 +85,40 @@ def load_dataset(
     """
     if split not in ("train", "test"):
         raise ConfigError(f"split is {split!r}; it must be 'train' or 'test'")
-    if size is not None and size < 1:
-        raise ConfigError(f"size is {size}; it must be at least 1 pixel")
     root = data_root() if root is None else root
-    kind, _, rest = name.partition(":")
+    declared = declared or Declared()
+    settled(name, declared)  # a contradiction is refused before anything is read
     if name in _FOLDERS:
-        default, home = _FOLDERS[name]
-        return read_folder(name, split, root / name, size=size or default, home=home)
-    if kind == "folder" and rest:
-        return read_folder(name, split, Path(rest).expanduser(), size=size)
-    if size is not None:
-        raise ConfigError(f"data set {name!r} has a fixed size; size is for loose images only")
+        declared = declared.over(Declared(size=LOOSE[name].size))
+        return read_folder(name, split, root / name, declared=declared, home=_FOLDERS[name])
+    if is_folder(name):
+        path = Path(name.partition(":")[2]).expanduser()
+        return read_folder(name, split, path, declared=declared)
     if name in _FIXED:
-        return _FIXED[name](split, root)
-    if kind == "medmnist" and re.fullmatch(r"\w+", rest):  # one name, not a way to another folder
-        return read_npz(name, split, root / "medmnist" / f"{rest}.npz", home=MEDMNIST_HOME)
-    if name.endswith(".npz"):
-        return read_npz(name, split, Path(name).expanduser())
+        return declared.fit(_FIXED[name](split, root))
+    if (npz := npz_path(name, root)) is not None:
+        home = MEDMNIST_HOME if name.startswith("medmnist:") else None
+        return declared.fit(read_npz(name, split, npz, home=home, classes=declared.classes))
     raise UnknownNameError("data set", name, [*dataset_names(), "folder:PATH", "PATH.npz"])
+
+
+def is_folder(name: str) -> bool:
+    """Whether a data set is one of loose images.
+
+    >>> is_folder("folder:pets"), is_folder("covidx"), is_folder("mnist")
+    (True, True, False)
+    """
+    kind, _, rest = name.partition(":")
+    return name in _FOLDERS or (kind == "folder" and bool(rest))
+
+
+def npz_path(name: str, root: Path) -> Path | None:
+    """The ``.npz`` file that a data set is read from, if it is one of those.
+
+    >>> print(npz_path("medmnist:bloodmnist", Path("data")))
+    data/medmnist/bloodmnist.npz
+    """
+    kind, _, rest = name.partition(":")
+    if kind == "medmnist" and re.fullmatch(r"\w+", rest):  # one name, not a way to another folder
+        return root / "medmnist" / f"{rest}.npz"
+    return Path(name).expanduser() if name.endswith(".npz") else None

@@ -17,6 +17,7 @@ from typing import Any
 
 from dpsd.errors import RunError
 from dpsd.files import write_text
+from dpsd.privacy import units
 from dpsd.privacy.accounting import Adjacency, PrivacySpent, format_epsilon, spent_together
 from dpsd.privacy.ledger import Ledger
 
@@ -53,7 +54,7 @@ REPEATED_IMAGES = (
 ENSEMBLE_MEANINGS = {
     Adjacency.RESPONSE: "one teacher's answer about one image, in the whole run",
     Adjacency.ROUND: "one teacher's answer about one image in every round",
-    Adjacency.TEACHER: "one whole teacher of the ensemble, so one training record",
+    Adjacency.TEACHER: "one whole teacher of the ensemble, so {unit}",
 }
 
 ENSEMBLE_PLACE_MEANINGS = {
@@ -61,20 +62,6 @@ ENSEMBLE_PLACE_MEANINGS = {
     Adjacency.ROUND: "one answer of one teacher, at one place, in every round",
     Adjacency.TEACHER: ENSEMBLE_MEANINGS[Adjacency.TEACHER],
 }
-
-ENSEMBLE_LIMITS = (
-    "Epsilon under `teacher` is record-level differential privacy, as DP-SGD gives, if all of this "
-    "holds: every record was in the data of one teacher only ({disjoint}); each teacher was "
-    "trained on its own data alone, independently of the others; and the assignment of records to "
-    "teachers, the architecture and all hyperparameters were chosen without looking at the data. "
-    "Neighbouring data sets have as many records at the same positions, none of them twice, and "
-    "differ in one: a person who has several records is covered for each, and for all g of them "
-    "only at g epsilon and a delta (e^(g epsilon) - 1) / (e^epsilon - 1) times as large. It "
-    "covers what the mechanism released and all that was made of "
-    "it: the student, the generator, the pictures and figures. It does not cover the teachers, "
-    "which stay as private as their data, nor the fact that a run stopped because one of them "
-    "failed to answer."
-)
 
 NOT_PRIVATE = (
     "NOT PRIVATE: reproducible noise. Whoever knows the seed can subtract it. Every epsilon here "
@@ -91,7 +78,7 @@ TRUST = (
 FORMAT, VERSION = "dpsd-certificate", 2
 
 #: Facts that the first version did not state, and what they are where they are not stated.
-_STATED_SINCE_2 = {"distinct_images": False}
+_STATED_SINCE_2 = {"dealt_by": None, "distinct_images": False}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +99,10 @@ class Certificate:
         software: versions that the run was made with.
         earlier: what the teacher had spent before this run, as far as is on record.
         members: how many teachers answered.
-        is_disjoint: whether their data were checked to be disjoint.
+        is_disjoint: whether their shards are on record, with hashes that were checked to differ
+            between them.
+        dealt_by: what decided which teacher a record trained: ``position``, ``name`` or ``person``;
+            ``None`` if that is not on record.
         distinct_images: whether the run asked every image once at most, as far as it was stored;
             an image that was asked in an attempt that a crash ended may have been asked again,
             which ``events`` counts.
@@ -133,6 +123,7 @@ class Certificate:
     earlier: dict[str, Any] | None = None
     members: int = 1
     is_disjoint: bool = False
+    dealt_by: str | None = None
     distinct_images: bool = False
     relation: str = "replace-one"
 
@@ -140,7 +131,7 @@ class Certificate:
     def unit(self) -> str:
         """Whom or what the headline's ε is about."""
         if self.members > 1:
-            return "a training record"
+            return units.unit(self.dealt_by)
         if self.distinct_images:
             return "the teacher's answer about one image"
         return "an answer of the teacher"
@@ -165,9 +156,10 @@ class Certificate:
     @property
     def meanings(self) -> dict[Adjacency, str]:
         """What two neighbouring worlds differ in, under each adjacency."""
-        if self.distinct_images:
-            return ADJACENCY_MEANINGS if self.members == 1 else ENSEMBLE_MEANINGS
-        return PLACE_MEANINGS if self.members == 1 else ENSEMBLE_PLACE_MEANINGS
+        if self.members == 1:
+            return ADJACENCY_MEANINGS if self.distinct_images else PLACE_MEANINGS
+        meanings = ENSEMBLE_MEANINGS if self.distinct_images else ENSEMBLE_PLACE_MEANINGS
+        return {kind: text.format(unit=self.unit) for kind, text in meanings.items()}
 
     @property
     def headline(self) -> str:
@@ -177,9 +169,10 @@ class Certificate:
             unit = f"adjacency `{adjacency.value}`: {self.meanings[adjacency]}"
         else:
             adjacency = Adjacency.TEACHER
-            unit = "adjacency `teacher`: record-level, as the teachers' data are disjoint"
+            where = "for teachers trained on their own shards"
             if not self.is_disjoint:
-                unit = "adjacency `teacher`: record-level if the teachers' data are disjoint"
+                where = "if the teachers' data are disjoint"
+            unit = f"adjacency `teacher`: {units.level(self.dealt_by)} {where}"
         epsilon = format_epsilon(self.spent.under(adjacency))
         return f"ε = {epsilon} at δ = {self.spent.delta:g} ({unit})."
 
@@ -188,8 +181,7 @@ class Certificate:
         """What this does not promise."""
         limits = ONE_TEACHER_LIMITS
         if self.members > 1:
-            checked = "checked from hashes of the records" if self.is_disjoint else "not checked"
-            limits = ENSEMBLE_LIMITS.format(disjoint=checked)
+            limits = units.ensemble_limits(is_disjoint=self.is_disjoint, dealt_by=self.dealt_by)
         return limits if self.distinct_images else f"{limits} {REPEATED_IMAGES}"
 
     def to_json(self) -> str:
@@ -331,6 +323,7 @@ def certify(ledger: Ledger, *, student: str) -> Certificate:
             earlier=run["earlier"],
             members=int(run["members"]),
             is_disjoint=bool(run["disjoint_data"]),
+            dealt_by=units.checked_deal(run.get("dealt_by")),
             distinct_images=run.get("distinct_images") is True,
         )
     except (KeyError, TypeError, ValueError) as error:

@@ -29,6 +29,7 @@ from torch import Tensor
 from dpsd.errors import AnswerError, TeacherError
 from dpsd.execution import inference_batch
 from dpsd.privacy.answers import AnswerCheckError, RawAnswers, Scores
+from dpsd.teachers.dealing import DealtBy
 
 Shape: TypeAlias = tuple[int, int, int]
 Normalization: TypeAlias = tuple[Sequence[float], Sequence[float]]
@@ -78,7 +79,14 @@ class Teacher(ABC):
     members: int = 1
     """How many teachers answer: an ensemble's answers are ``(members, N, K)``."""
     is_disjoint: bool = False
-    """Whether the members' data were checked to be disjoint."""
+    """Whether the members' shards are on record and were checked to be disjoint: hashes of the
+    records in them differ between shards. That the members were trained on them is not checked."""
+    dealt_by: DealtBy | None = None
+    """What decided which member a record trained, if that is on record."""
+    records: int | None = None
+    """How many records the members were trained on in all, if that is on record."""
+    persons: int | None = None
+    """How many persons those records belong to, if they were dealt by person."""
     weights_location: str | None = None
     """The absolute path of the state dict that filled the factory's module, if one did."""
 

@@ -179,7 +179,7 @@ def load_directory(
             device=device,
             precision=precision,
             description=f"{record.members} of {trained_on}",
-            is_disjoint=True,
+            shards=shards,
             key=shards.key,
         )
     fill_module(module, state, where=str(weights_path))
@@ -197,7 +197,7 @@ def load_directory(
 def _checked_shards(
     directory: Path, record: TeacherRecord, state: Mapping[str, Tensor], *, expected: str
 ) -> Shards:
-    """The shards: disjoint, those that the teachers were trained on, and as many as weights."""
+    """The shards: disjoint, those that the description names, and as many as weights."""
     if any(part.ndim == 0 or len(part) != record.members for part in state.values()):
         raise TeacherError(
             f"{directory / WEIGHTS_FILE} does not hold {record.members} teachers, as "
@@ -208,6 +208,11 @@ def _checked_shards(
         raise TeacherError(
             f"{directory / SHARDS_FILE} is not the file that {DESCRIPTION_FILE} describes (sha256 "
             "differs), so nobody can tell who was trained on what: copy the whole directory again"
+        )
+    if shards.teachers != record.members:
+        raise TeacherError(
+            f"{directory / SHARDS_FILE} holds {shards.teachers} shards for {record.members} "
+            "teachers: copy the whole directory again"
         )
     return shards
 

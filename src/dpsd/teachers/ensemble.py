@@ -28,6 +28,7 @@ from dpsd.teachers.base import DeclaredScores, Precision, Shape, Teacher
 from dpsd.teachers.batches import in_batches
 from dpsd.teachers.fingerprint import fingerprint_names, fingerprint_tensors
 from dpsd.teachers.module import checked_device
+from dpsd.teachers.sharding import Shards
 
 _HEAD = "head"
 
@@ -44,7 +45,8 @@ class EnsembleTeacher(Teacher):
         precision: ``"bfloat16"`` asks under autocast.
         description: for reports.
         scores: what the members return.
-        is_disjoint: whether their shards were checked to be disjoint.
+        shards: what they were trained on, by the word of whoever trained them; its disjointness
+            was checked when it was made.
         key: of the fingerprint, a secret of the teachers' owner. Runs publish the fingerprint, and
             whoever knows all records but one could train on each candidate and compare hashes.
 
@@ -63,11 +65,13 @@ class EnsembleTeacher(Teacher):
         precision: Precision = "float32",
         description: str,
         scores: DeclaredScores = "logits",
-        is_disjoint: bool = False,
+        shards: Shards | None = None,
         key: bytes,
     ) -> None:
         self.members = len(next(iter(stacked.values())))
-        self.is_disjoint = is_disjoint
+        if shards is not None:
+            self.is_disjoint, self.dealt_by = True, shards.dealt_by
+            self.records, self.persons = shards.records, shards.persons
         fingerprint = fingerprint_tensors(stacked, key=key)
         self._device, self._precision = checked_device(device), precision
         self._stacked = {

@@ -1,12 +1,14 @@
-"""Training one small teacher on every shard.
+"""Training one small teacher on every shard, from that shard alone.
 
-``scattering`` teachers, linear on fixed wavelet features, are ridge regressions: one batched linear
-solve fits them all. Any other architecture is trained shard by shard as a single teacher is, and a
-run that was interrupted goes on where it stopped.
+``scattering`` teachers, linear on fixed wavelet features, are ridge regressions in closed form. Any
+other architecture is trained as a single teacher is, and a run that was interrupted goes on where
+it stopped. What comes of a shard depends on its own records, its number and the seed, to the last
+bit: no batch holds records of two shards, and no random number depends on another shard's size. A
+shard without records leaves its teacher as the seed made it.
 
 >>> from dpsd.datasets import load_dataset
 >>> data = load_dataset("digits", "train")
->>> shards = Shards.assign(data.images, teachers=20, seed=0)
+>>> shards = Shards.assign(data, teachers=20, seed=0)
 >>> stacked = train_ensemble(data, shards)
 >>> stacked["head.weight"].shape
 torch.Size([20, 10, 81])
@@ -16,7 +18,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +27,12 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from dpsd.augmentation import distort_images
+from dpsd.augmentation import draw_distortions, moved
 from dpsd.datasets import LabelledImages
 from dpsd.errors import ConfigError, TeacherError
 from dpsd.files import save_tensors, write_text
 from dpsd.models import build_classifier
+from dpsd.streams import stream_seed
 from dpsd.synthesis.sources import StructuredNoise
 from dpsd.teachers.batches import in_batches
 from dpsd.teachers.fingerprint import fingerprint_tensors
@@ -46,9 +49,12 @@ _RIDGE = 0.03
 _LOGIT_SCALE = 10.0
 #: Public images that features are scaled by.
 _PUBLIC_IMAGES = 2048
-#: Images whose features are held at once, and the most teachers that are solved for at once.
-_HELD_AT_ONCE = 16_384
-_SOLVED_AT_ONCE = 64
+#: Distorted images of a shard that are made at once, if it has no more records than that.
+_IMAGES_AT_ONCE = 256
+#: Where records are dealt by position, distortions are drawn for so many images, and of so many
+#: teachers, at a time. Another number would give another ensemble under the same seed.
+_DRAWN_AT_ONCE = 16_384
+_TEACHERS_AT_ONCE = 64
 
 
 def train_ensemble(
@@ -91,7 +97,10 @@ def train_ensemble(
         raise ConfigError(f"views is {views}, but only {CLOSED_FORM} teachers see distorted copies")
     if parts is not None:
         dealt = fingerprint_tensors(
-            {"shard": shards.shard, "images": data.images, "labels": data.labels}
+            {
+                **{"shard": shards.shard, "kept": shards.kept},
+                **{"images": data.images, "labels": data.labels},
+            }
         )
         _claim(parts, model=model, seed=seed, dealt=dealt, **training)
     members = []
@@ -100,24 +109,27 @@ def train_ensemble(
         if path is not None and path.exists():
             state = load_file(path)
         else:
-            module = train_teacher(
-                LabelledImages(
-                    images=data.images[rows],
-                    labels=data.labels[rows],
-                    class_names=data.class_names,
-                    name=data.name,
-                    split=data.split,
-                ),
-                model=model,
-                seed=seed + index,
-                **training,
-            )
+            module = _trained(data, rows, model=model, seed=seed + index, **training)
             state = {name: part.detach().cpu() for name, part in module.state_dict().items()}
             if path is not None:
                 save_tensors(path, state)
         members.append(state)
         advance(1)
     return {name: torch.stack([state[name] for state in members]) for name in members[0]}
+
+
+def _trained(
+    data: LabelledImages, rows: Tensor, *, model: str, seed: int, **training: Any
+) -> nn.Module:
+    """One teacher, from the records in those rows."""
+    if not len(rows):
+        return build_classifier(
+            model, input_shape=data.input_shape, num_classes=data.num_classes, seed=seed
+        )
+    # Normalisation over a batch needs two images, if only the same one twice.
+    return train_teacher(
+        data.subset(rows if len(rows) > 1 else rows.repeat(2)), model=model, seed=seed, **training
+    )
 
 
 def _claim(parts: Path, **training: object) -> None:
@@ -154,45 +166,89 @@ def _ridge_heads(
     centre, scale = public.mean(0), public.std(0).clamp_min(1e-4)
     weight = torch.empty(shards.teachers, data.num_classes, len(centre))
     bias = torch.empty(shards.teachers, data.num_classes)
-    generator = torch.Generator().manual_seed(seed)
-    by_size: dict[int, list[int]] = defaultdict(list)
-    rows = shards.rows()
-    for index, chosen in enumerate(rows):
-        by_size[len(chosen)].append(index)
-    for size, members in by_size.items():
-        together = min(_SOLVED_AT_ONCE, max(1, _HELD_AT_ONCE // (size * (1 + views))))
-        for some in torch.split(torch.tensor(members), together):
-            chosen = torch.stack([rows[int(index)] for index in some])
-            images = to_unit_range(data.images[chosen.flatten()])
-            seen = [images, *(distort_images(images, generator=generator) for _ in range(views))]
-            features = [(_features(body, view) - centre) / scale for view in seen]
-            inputs = torch.cat([part.view(*chosen.shape, -1) for part in features], dim=1)
-            targets = F.one_hot(data.labels[chosen], data.num_classes).float()
-            heads, offsets = _ridge(inputs, targets.repeat(1, len(seen), 1))
+    maps = _distortions(shards, views=views, channels=data.input_shape[0], seed=seed)
+    for index, rows in enumerate(shards.rows()):
+        if len(rows):
+            images = to_unit_range(data.images[rows])
+            inputs = torch.cat(
+                [(_features(body, part) - centre) / scale for part in _seen(images, maps[index])]
+            )
+            targets = F.one_hot(data.labels[rows], data.num_classes).float()
+            head, offset = _ridge(inputs, targets.repeat(1 + views, 1))
             # What the scaling does is folded into the weights: the stored model is plain.
-            heads = heads / scale.unsqueeze(-1)
-            weight[some] = _LOGIT_SCALE * heads.mT
-            bias[some] = _LOGIT_SCALE * (offsets - centre @ heads)
-            advance(len(some))
+            head = head / scale.unsqueeze(-1)
+            weight[index] = _LOGIT_SCALE * head.mT
+            bias[index] = _LOGIT_SCALE * (offset - centre @ head)
+        else:
+            untrained = _trained(data, rows, model=CLOSED_FORM, seed=seed + index).state_dict()
+            weight[index], bias[index] = untrained["head.weight"], untrained["head.bias"]
+        advance(1)
     return {"head.weight": weight, "head.bias": bias}
 
 
+def _seen(images: Tensor, maps: Tensor) -> Iterator[Tensor]:
+    """A shard's images, and copies of them under the maps ``(views, N, 2, 3)``, in batches."""
+    yield images
+    if len(maps):
+        for some in torch.split(maps, max(1, _IMAGES_AT_ONCE // len(images))):
+            yield moved(images.repeat(len(some), 1, 1, 1), some.flatten(0, 1))
+
+
+def _distortions(shards: Shards, *, views: int, channels: int, seed: int) -> list[Tensor]:
+    """How the copies of each shard's records are distorted: ``(views, records, 2, 3)`` a shard.
+
+    Where records are dealt by position, the sizes of shards follow from the number of records, as
+    long as those count that were dropped later; so all shards may share one stream. Else one
+    record's name would decide where in it another shard's begins, and each has a stream of its own.
+    """
+    dealt = shards.rows(with_dropped=True)
+    drawn: dict[int, Tensor] = {}
+    generator = torch.Generator().manual_seed(seed)
+    groups: list[tuple[int, list[int]]] = []
+    if shards.dealt_by == "position":
+        by_size: dict[int, list[int]] = defaultdict(list)
+        for index, rows in enumerate(dealt):
+            by_size[len(rows)].append(index)
+        for size, members in by_size.items():
+            at_once = min(_TEACHERS_AT_ONCE, max(1, _DRAWN_AT_ONCE // (size * (1 + views))))
+            groups += [
+                (size, members[start : start + at_once])
+                for start in range(0, len(members), at_once)
+            ]
+    else:
+        groups = [(len(rows), [index]) for index, rows in enumerate(dealt)]
+    for size, members in groups:
+        if shards.dealt_by != "position":
+            generator = torch.Generator().manual_seed(stream_seed(seed, members[0], "views"))
+        maps = [
+            draw_distortions(len(members) * size, channels=channels, generator=generator).view(
+                len(members), size, 2, 3
+            )
+            for _ in range(views)
+        ]
+        for place, index in enumerate(members):
+            kept = shards.kept[dealt[index]]
+            own = [part[place][kept] for part in maps]
+            drawn[index] = torch.stack(own) if own else torch.empty(0, int(kept.sum()), 2, 3)
+    return [drawn[index] for index in range(shards.teachers)]
+
+
 def _ridge(inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Batched ridge regression with an intercept: ``(B, N, F), (B, N, K) -> (B, F, K), (B, K)``.
+    """Ridge regression with an intercept: ``(N, F), (N, K) -> (F, K), (K,)``.
 
     Solved in whichever of the two forms, by records or by features, is smaller.
     """
-    mean, base = inputs.mean(1, keepdim=True), targets.mean(1, keepdim=True)
+    mean, base = inputs.mean(0, keepdim=True), targets.mean(0, keepdim=True)
     centred, wanted = inputs - mean, targets - base
-    records, features = centred.shape[1:]
-    penalty = _RIDGE * centred.square().sum(-1).mean(-1).clamp_min(1e-6).view(-1, 1, 1)
+    records, features = centred.shape
+    penalty = _RIDGE * centred.square().sum(-1).mean().clamp_min(1e-6)
     if records <= features:
         kernel = centred @ centred.mT + penalty * torch.eye(records)
         heads = centred.mT @ torch.linalg.solve(kernel, wanted)
     else:
         covariance = centred.mT @ centred + penalty * torch.eye(features)
         heads = torch.linalg.solve(covariance, centred.mT @ wanted)
-    return heads, (base - mean @ heads).squeeze(1)
+    return heads, (base - mean @ heads).squeeze(0)
 
 
 @torch.inference_mode()

@@ -1,22 +1,27 @@
-"""Disjoint shards: which record trains which teacher, and the proof that none trains two.
+"""Disjoint shards: which record trains which teacher, and hashes to check that none trains two.
 
-An ensemble's ε protects a record only if the record reached one teacher. So the assignment is made
-from the *number* of records alone, never from what is in them (replacing one record then moves no
-other), and it is written down as keyed hashes of the records, so that anyone who holds the
-ensemble can check that no record occurs in two shards. The hashes are for the owner: who has the
-key beside them can test whether a given record was in the data, so they stay with the teachers.
+An ensemble's ε protects a record only if the record reached one teacher. So records are dealt by
+what *identifies* them (:mod:`dpsd.teachers.dealing`), never by what is in them, and before equal
+ones are dropped: a record that is replaced in its place then moves no other. The assignment is
+written down with keyed hashes of the records, so that anyone who holds the ensemble can check that
+no record on it is in two shards. What the teachers were really trained on, no hash can tell. The
+hashes are for the owner: who has the key beside them can test whether a given record was in the
+data, so they stay with the teachers.
 
->>> shards = Shards.assign(torch.arange(6, dtype=torch.uint8).view(6, 1, 1, 1), teachers=3, seed=0)
->>> [len(rows) for rows in shards.rows()]
-[2, 2, 2]
+>>> from dpsd.datasets import load_dataset
+>>> shards = Shards.assign(load_dataset("digits", "train"), teachers=500, seed=0)
+>>> sorted({len(rows) for rows in shards.rows()})
+[2, 3]
 """
 
 from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -24,8 +29,10 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from dpsd.datasets import LabelledImages
 from dpsd.errors import DataError, RunError, TeacherError
 from dpsd.files import save_tensors
+from dpsd.teachers.dealing import DealtBy, deal_names, deal_positions
 
 SHARDS_FILE = "shards.safetensors"
 
@@ -35,68 +42,135 @@ class Shards:
     """Which record is in which shard.
 
     Args:
-        shard: of each record, int32 ``(N,)``, from 0.
+        shard: that each record was dealt to, int32 ``(N,)``, from 0.
         digests: keyed BLAKE2b hash of each record's image, uint8 ``(N, 32)``.
         key: of the hashes.
+        teachers: how many shards there are, whether or not each has records.
+        kept: whether a record trains the teacher of its shard, bool ``(N,)``; one that is equal to
+            an earlier record may be left out.
+        dealt_by: what decides a record's shard; ``None`` if that is not on record, as of ensembles
+            that were trained before it was.
+        persons: how many persons the records belong to, if they were dealt by person.
 
     Raises:
-        DataError: a record that is in two shards.
+        DataError: parts that do not fit together, or a record that is in two shards.
     """
 
     shard: Tensor
     digests: Tensor
     key: bytes
+    teachers: int
+    kept: Tensor
+    dealt_by: DealtBy | None = None
+    persons: int | None = None
 
     def __post_init__(self) -> None:
+        count = len(self.shard) if self.shard.ndim == 1 else -1
+        if (
+            self.shard.dtype != torch.int32
+            or tuple(self.digests.shape) != (count, 32)
+            or self.digests.dtype != torch.uint8
+            or tuple(self.kept.shape) != (count,)
+            or self.kept.dtype != torch.bool
+            or not 0 < self.teachers <= count
+            or not 0 <= int(self.shard.min()) <= int(self.shard.max()) < self.teachers
+            or (self.persons is not None) != (self.dealt_by == "person")
+        ):
+            raise DataError("these shards are damaged: their parts do not fit together")
         if several := self.in_several():
+            whose = "" if self.persons is None else " (the same image under two persons)"
             raise DataError(
-                f"{several} of {len(self.shard):,} records occur in more than one shard, so two "
-                "teachers would learn from them and no epsilon would protect them; remove "
+                f"{several} of {len(self.shard):,} records occur in more than one shard{whose}, so "
+                "two teachers would learn from them and no epsilon would protect them; remove "
                 "duplicate records first (train-teacher --drop-duplicates does)"
             )
 
     @classmethod
-    def assign(cls, images: Tensor, *, teachers: int, seed: int) -> Shards:
-        """Deal records out at random, by their positions alone; shards differ by one at most.
+    def assign(
+        cls,
+        data: LabelledImages,
+        *,
+        teachers: int,
+        seed: int,
+        persons: Sequence[str] | None = None,
+        drop_duplicates: bool = False,
+    ) -> Shards:
+        """Deal records out by what identifies them.
+
+        Args:
+            data: the training split. Records that have names are dealt by them, others by their
+                positions.
+            teachers: how many shards to make, at least two. Of records dealt by position, each
+                gets two at least, and as many as any other or one more; by name or person, sizes
+                vary and some may be empty.
+            seed: of the deal.
+            persons: whose each record is: all of a person's records go to one shard.
+            drop_duplicates: of equal records, keep the first. It is chosen after all were dealt.
 
         Raises:
-            DataError: fewer than two records a shard, or the same record in two shards.
+            DataError: more shards than half the records, or persons, there are; or the same record
+                in two shards.
         """
-        if teachers < 2 or 2 * teachers > len(images):
+        units = len(data) if persons is None else len(set(persons))
+        what = "records" if persons is None else "persons"
+        if teachers < 2 or 2 * teachers > units:
             raise DataError(
-                f"shards is {teachers}, but {len(images)} records make 2 to {len(images) // 2} "
-                "shards of at least two records"
+                f"shards is {teachers}, but {units} {what} make 2 to {units // 2} "
+                f"shards of at least two {what}"
             )
-        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
-        shard = torch.empty(len(images), dtype=torch.int32)
-        shard[order] = torch.arange(len(images), dtype=torch.int32) % teachers
+        dealt_by: DealtBy
+        if persons is not None:
+            dealt_by, shard = "person", deal_names(persons, teachers=teachers, seed=seed)
+        elif data.names is not None:
+            dealt_by, shard = "name", deal_names(data.names, teachers=teachers, seed=seed)
+        else:
+            dealt_by = "position"
+            shard = deal_positions(len(data), teachers=teachers, seed=seed)
+        kept = torch.ones(len(data), dtype=torch.bool)
+        if drop_duplicates:
+            kept[:] = False
+            kept[distinct_rows(data.images)] = True
         key = secrets.token_bytes(32)
-        return cls(shard=shard, digests=record_digests(images, key), key=key)
+        return cls(
+            shard=shard,
+            digests=record_digests(data.images, key),
+            key=key,
+            teachers=teachers,
+            kept=kept,
+            dealt_by=dealt_by,
+            persons=None if persons is None else units,
+        )
 
     @property
-    def teachers(self) -> int:
-        """How many shards there are."""
-        return int(self.shard.max()) + 1
+    def records(self) -> int:
+        """How many records train a teacher."""
+        return int(self.kept.sum())
 
-    def rows(self) -> list[Tensor]:
-        """The rows of the data in each shard."""
+    def rows(self, *, with_dropped: bool = False) -> list[Tensor]:
+        """The rows of the data in each shard, in order; those that were left out if asked for."""
         order = self.shard.argsort(stable=True)
-        sizes = torch.bincount(self.shard).tolist()
-        return list(torch.split(order, sizes))
+        sizes = torch.bincount(self.shard, minlength=self.teachers).tolist()
+        dealt = torch.split(order, sizes)
+        return [rows if with_dropped else rows[self.kept[rows]] for rows in dealt]
 
     def in_several(self) -> int:
         """How many records lie in a shard although an equal one lies in another."""
-        which, found = _distinct(self.digests)
+        shard, digests = self.shard[self.kept].numpy(), self.digests[self.kept]
+        which, found = _distinct(digests)
         first, last = np.full(found, self.teachers), np.full(found, -1)
-        np.minimum.at(first, which, self.shard.numpy())
-        np.maximum.at(last, which, self.shard.numpy())
+        np.minimum.at(first, which, shard)
+        np.maximum.at(last, which, shard)
         return int((first != last)[which].sum())
 
     def save(self, directory: Path) -> None:
         """Write ``shards.safetensors`` beside the teachers."""
-        tensors = {"shard": self.shard, "digests": self.digests}
+        tensors = {"shard": self.shard, "digests": self.digests, "kept": self.kept}
+        facts = {"teachers": self.teachers, "dealt_by": self.dealt_by, "persons": self.persons}
+        metadata = {name: str(value) for name, value in facts.items() if value is not None}
         try:
-            save_tensors(directory / SHARDS_FILE, tensors, metadata={"key": self.key.hex()})
+            save_tensors(
+                directory / SHARDS_FILE, tensors, metadata={"key": self.key.hex(), **metadata}
+            )
         except RunError as error:
             raise TeacherError(str(error)) from None
 
@@ -110,17 +184,34 @@ class Shards:
         path = directory / SHARDS_FILE
         try:
             with safe_open(path, framework="pt") as file:
-                key = bytes.fromhex((file.metadata() or {})["key"])
-                return cls(
-                    shard=file.get_tensor("shard"), digests=file.get_tensor("digests"), key=key
-                )
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                return cls(**_parts(tensors, file.metadata() or {}))
         except DataError as error:
             raise TeacherError(f"{path}: {error}") from None
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
+        except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
             raise TeacherError(
                 f"{path} cannot be read ({error}): without it nobody can check that the shards "
                 "are disjoint; copy the whole directory again"
             ) from None
+
+
+def _parts(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> dict[str, Any]:
+    """The arguments of :class:`Shards` in a file; files of earlier versions hold fewer."""
+    shard = tensors["shard"]
+    if not shard.numel():
+        raise ValueError("no records")
+    persons, dealt_by = metadata.get("persons"), metadata.get("dealt_by")
+    if dealt_by not in (None, *get_args(DealtBy)):
+        raise ValueError(f"dealt by {dealt_by!r}")
+    return {
+        "shard": shard,
+        "digests": tensors["digests"],
+        "key": bytes.fromhex(metadata["key"]),
+        "teachers": int(metadata["teachers"] if "teachers" in metadata else shard.max() + 1),
+        "kept": tensors.get("kept", torch.ones(shard.shape, dtype=torch.bool)),
+        "dealt_by": dealt_by,
+        "persons": None if persons is None else int(persons),
+    }
 
 
 def record_digests(images: Tensor, key: bytes) -> Tensor:

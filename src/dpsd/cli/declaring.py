@@ -1,0 +1,45 @@
+"""The flags that say what the images and classes of a data set are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from dpsd.datasets import Declared
+
+Size = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PIXELS",
+        help="Height and width of images, as in 64 or 48x64. Loose images are resized and cut to "
+        "it; arrays must have it.",
+        show_default="as the data set's name says, else as the first training image",
+    ),
+]
+Channels = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=3,
+        help="1 for grey images, 3 for colour.",
+        show_default="as the data set's name says, else as the first training image",
+    ),
+]
+Classes = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAMES",
+        help="The classes in the order of their labels: names, as in cat,dog; a number, as in 10 "
+        "for 0 to 9; or @FILE with one name a line. For loose images they name the folders.",
+        show_default="as the data set's name says, else as found in the data",
+    ),
+]
+
+
+def declared_by(size: str | None, channels: int | None, classes: str | None) -> Declared:
+    """What the three flags say together."""
+    from dpsd.datasets import Declared
+
+    return Declared.parse(size=size, channels=channels, classes=classes)

@@ -1,0 +1,157 @@
+"""Whose record is whose: a person for every record of a training split.
+
+A rule says where persons are on record:
+
+- ``csv:PATH:COLUMN``: a CSV file with a header. Its column ``COLUMN`` holds persons; its column
+  ``file``, or else its first one, holds files, as ``class/file`` or by the file's name alone.
+- ``re:EXPRESSION``: a regular expression that is searched for in every file's name; what its one
+  group matches is the person.
+- ``array:NAME``: an array of the data set's ``.npz`` file, with one number or text a record.
+
+>>> import torch
+>>> from dpsd.datasets.labelled import LabelledImages
+>>> data = LabelledImages(
+...     images=torch.zeros(3, 1, 8, 8, dtype=torch.uint8), labels=torch.tensor([0, 0, 1]),
+...     class_names=("cat", "dog"), name="folder:pets", split="train",
+...     names=("cat/ada_1.png", "cat/ben_1.png", "dog/ada_2.png"),
+... )
+>>> persons_of(data, r"re:^([a-z]+)_", root=Path("data"))
+('ada', 'ben', 'ada')
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from dpsd.datasets.labelled import LabelledImages
+from dpsd.datasets.medmnist import read_array
+from dpsd.datasets.registry import npz_path
+from dpsd.errors import ConfigError, DataError
+
+RULES = "csv:PATH:COLUMN, re:EXPRESSION or array:NAME"
+#: The column of a CSV file that lists files, where there is one of that name.
+FILE_COLUMN = "file"
+
+
+def persons_of(data: LabelledImages, rule: str, *, root: Path) -> tuple[str, ...]:
+    """The person that each record belongs to, in the order of the records.
+
+    Args:
+        data: a split.
+        rule: where persons are on record, see above.
+        root: the folder of data sets, where the split was read from.
+
+    Raises:
+        ConfigError: the rule cannot be read, or does not suit the data set.
+        DataError: a record that has no person, by its file or its row; or a file of persons that
+            is missing, damaged, or gives a record two.
+    """
+    kind, _, rest = rule.partition(":")
+    if kind not in ("csv", "re", "array") or not rest:
+        raise ConfigError(f"group-by is {rule!r}; it must be {RULES}")
+    if kind == "array":
+        return _from_array(data, rest, root)
+    if data.names is None:
+        raise ConfigError(
+            f"group-by is {rule!r}, but the records of data set {data.name!r} are in no files of "
+            "their own; array:NAME names an array of an .npz file"
+        )
+    if kind == "re":
+        return _from_names(data.names, rest)
+    path, _, column = rest.rpartition(":")
+    if not path or not column:
+        raise ConfigError(f"group-by is {rule!r}; it must be csv:PATH:COLUMN")
+    return _from_table(data.names, Path(path).expanduser(), column)
+
+
+def _from_names(names: tuple[str, ...], expression: str) -> tuple[str, ...]:
+    try:
+        compiled = re.compile(expression)
+    except re.error as error:
+        raise ConfigError(f"group-by: '{expression}' is no regular expression ({error})") from None
+    if compiled.groups != 1:
+        raise ConfigError(
+            f"group-by: '{expression}' has {compiled.groups} groups; exactly one must enclose the "
+            r"person, as in re:(patient\d+)_"
+        )
+    found = []
+    for name in names:
+        match = compiled.search(name.rpartition("/")[2])
+        if match is None or not match[1]:
+            raise DataError(
+                f"group-by: '{expression}' finds no person in the file name {name!r}; every record "
+                "needs one"
+            )
+        found.append(match[1])
+    return tuple(found)
+
+
+def _from_table(names: tuple[str, ...], path: Path, column: str) -> tuple[str, ...]:
+    listed: dict[str, str] = {}
+    for line, (file, person) in _rows(path, column):
+        if listed.setdefault(file, person) != person:
+            raise DataError(
+                f"{path}, line {line}: {file} belongs to {person!r}, but to {listed[file]!r} "
+                "further up; a record has one person"
+            )
+    alone = Counter(name.rpartition("/")[2] for name in names)
+    found = []
+    for name in names:
+        short = name.rpartition("/")[2]
+        if name not in listed and short not in listed:
+            raise DataError(f"{path} lists no file {name}; every record needs a person")
+        if name not in listed and alone[short] > 1:
+            raise DataError(
+                f"{path} lists {short}, but {alone[short]} classes have a file of that name: "
+                f"list this one as {name}"
+            )
+        person = listed.get(name, listed.get(short, ""))
+        if not person:
+            raise DataError(f"{path}: {name} has no {column}; every record needs a person")
+        found.append(person)
+    return tuple(found)
+
+
+def _rows(path: Path, column: str) -> Iterator[tuple[int, tuple[str, str]]]:
+    """File and person of each line of a table, with the line's number."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, restval="")
+            fields = list(reader.fieldnames or ())
+            files = FILE_COLUMN if FILE_COLUMN in fields else next(iter(fields), "")
+            if column not in fields or column == files:
+                raise DataError(
+                    f"{path} has no column {column!r} of persons beside its column {files!r} of "
+                    f"files: its columns are {', '.join(fields) or 'missing'}"
+                )
+            for row in reader:
+                yield reader.line_num, (row[files].strip(), row[column].strip())
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read as a CSV file: {error}") from None
+
+
+def _from_array(data: LabelledImages, name: str, root: Path) -> tuple[str, ...]:
+    path = npz_path(data.name, root)
+    if path is None:
+        raise ConfigError(
+            f"group-by is 'array:{name}', but data set {data.name!r} is no .npz file; for files, "
+            "use csv:PATH:COLUMN or re:EXPRESSION"
+        )
+    array = read_array(path, name)
+    if array.dtype.kind not in "iuUS" or array.shape not in ((len(data),), (len(data), 1)):
+        raise DataError(
+            f"{path}: {name} is {array.dtype} {array.shape}; whole numbers or text, one for each "
+            f"of the {len(data):,} records of the {data.split} split, are needed"
+        )
+    flat = array.reshape(-1).tolist()
+    texts = [item.decode("latin-1") if isinstance(item, bytes) else str(item) for item in flat]
+    found = tuple(text.strip() for text in texts)
+    if "" in found:
+        raise DataError(
+            f"{path}: {name}, row {found.index('')}, is empty; every record needs a person"
+        )
+    return found
