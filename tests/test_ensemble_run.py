@@ -209,3 +209,37 @@ def test_a_committee_from_a_folder_can_be_resumed_from_its_configuration(tmp_pat
     loaded = run.directory.config().load_teacher()
     assert loaded.fingerprint == members.fingerprint
     assert dpsd.resume(tmp_path / "run", loaded).certificate == run.certificate
+
+
+@pytest.mark.parametrize(("persons", "whose"), [(None, "training records"), (40_000, "persons")])
+def test_a_delta_that_exposes_some_of_the_records_deserves_a_warning(
+    committee: Committee,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    persons: int | None,
+    whose: str,
+) -> None:
+    monkeypatch.setattr(committee, "records", 60_000)
+    monkeypatch.setattr(committee, "persons", persons)
+    told: list[str] = []
+
+    class Listener(dpsd.Observer):
+        def warn(self, message: str) -> None:
+            told.append(message)
+
+    for delta in (1e-5, 1e-6):
+        dpsd.transcribe(
+            committee,
+            mechanism=NoisyVotes(noise=NOISE),
+            budget=Budget(epsilon=50.0, delta=delta, adjacency="teacher"),
+            recipe=Recipe(**SMALL),
+            out=tmp_path / str(delta),
+            observer=Listener(),
+        )
+    about = [message for message in told if "exposing any one of" in message]
+    assert len(about) == 1
+    assert (
+        f"delta 1e-05 is the chance of exposing any one of the {persons or 60_000:,} {whose}"
+        in (about[0])
+    )
+    assert about[0].endswith("lower delta to 1e-6 at most")

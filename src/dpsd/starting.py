@@ -12,6 +12,7 @@ dpsd.errors.ConfigError: teacher must be a dpsd.Teacher, not 'teacher/'; load it
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Iterator
 from dataclasses import replace
@@ -41,7 +42,6 @@ from dpsd.streams import stream_seed
 from dpsd.synthesis.mixture import build_mixture
 from dpsd.teachers import Teacher
 from dpsd.transcription import Observer, Transcription, Unheard
-
 
 #: Records that may be exposed outright, on average, before a δ is called too large for them.
 _MOST_EXPOSED = 0.1
@@ -210,7 +210,7 @@ def _warnings(config: TranscriptionConfig, teacher: Teacher, mechanism: Mechanis
         yield (
             f"delta {config.delta:g} is the chance of exposing any one of the {covered:,} {whose} "
             f"outright, so {config.delta * covered:.1g} of them on average; lower delta to "
-            f"{_MOST_EXPOSED / covered:.0e} at most"
+            f"1e{math.floor(math.log10(_MOST_EXPOSED / covered))} at most"
         )
     if isinstance(mechanism, NoisySum):
         noise = float(str(mechanism.parameters()["noise_multiplier"]))

@@ -146,7 +146,7 @@ def _many_between(
     angle = 2 * np.pi * np.fft.fftfreq(size)[:, None] * (steps - mean)
     # The characteristic function of one step, less 1, without cancellation.
     less_one = (-2 * np.sin(angle / 2) ** 2) @ own + 1j * (np.sin(angle) @ own)
-    found = np.fft.ifft(np.exp(count * np.log1p(less_one))).real
+    found = np.fft.fft(np.exp(count * np.log1p(less_one))).real / size
     nets = np.arange(-reach, reach + 1)
     found = found[nets]  # negative ones from the end
     with mp.workdps(60):
