@@ -20,7 +20,7 @@ import json
 import shutil
 import stat
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from dpsd.config import TranscriptionConfig, read_toml, to_toml
 from dpsd.errors import RunError, WriteError
 from dpsd.files import UNFINISHED, Column, save_tensors, write_text
-from dpsd.locks import LOCK_FILE, exclusively
+from dpsd.locks import Hold, exclusively
 from dpsd.models import build_classifier, build_generator
 from dpsd.privacy.accounting import Adjacency
 from dpsd.privacy.certificate import Certificate, certify
@@ -101,10 +101,13 @@ class RunDirectory:
 
     def discard(self) -> None:
         """Take back a run that never began; one that another process holds stays."""
-        with suppress(OSError, RunError), exclusively(self.path):
+        with suppress(OSError, RunError), self.held():
             if not self.ledger.is_begun():
                 self._remove_settings()
-                (self.path / LOCK_FILE).unlink()
+
+    def held(self) -> AbstractContextManager[Hold]:
+        """Hold the run for this process; its ledger is the file that lasts as long as it does."""
+        return exclusively(self.ledger.path, name=self.path.resolve())
 
     def _remove_settings(self) -> None:
         """Half a run can neither be continued nor started again: leave nothing."""

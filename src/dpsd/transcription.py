@@ -48,7 +48,7 @@ from dpsd.distillation.polish import agreed, fit_to_agreed, restarted
 from dpsd.distillation.student import StudentTraining, fit_student
 from dpsd.errors import BudgetError, RunError
 from dpsd.execution import Execution, inference_batch
-from dpsd.locks import exclusively
+from dpsd.locks import Hold, exclusively
 from dpsd.privacy.accounting import (
     Budget,
     Exposure,
@@ -123,6 +123,7 @@ class Transcription:
     allowance: Budget | None = None
     replay: Replay = field(default_factory=Replay)
     seconds: dict[str, float] = field(default_factory=dict)
+    holds: list[Hold] = field(default_factory=list)
 
     @property
     def processes(self) -> Processes:
@@ -133,9 +134,10 @@ class Transcription:
         """All rounds that are left, then the certificate; no other process may do so meanwhile."""
         with ExitStack() as stack:
             if self.processes.leads:
-                stack.enter_context(exclusively(self.directory.path))
-                if self.budget is not None:
-                    stack.enter_context(exclusively(self.budget.path))
+                ledger, budgets = self.directory.held(), [self.budget.path] if self.budget else []
+                self.holds = [
+                    stack.enter_context(held) for held in (ledger, *map(exclusively, budgets))
+                ]
                 stack.enter_context(self.processes)  # the others have joined before: see follow
             return self._run()
 
@@ -361,6 +363,8 @@ class Transcription:
         mechanism = self._mechanism_in(round_index)
         # Answers that find no place on the disk would be paid for and lost.
         self.directory.require_space(len(queries) * math.prod(queries.spool.shape))
+        for hold in self.holds:
+            hold.require()
         if self.budget is not None:
             self.budget.reserve(
                 run=self.directory.identity,
