@@ -37,11 +37,10 @@ from dpsd.errors import RunError, WriteError
 from dpsd.files import UNFINISHED, Column, save_tensors, write_text
 from dpsd.locks import Hold, exclusively
 from dpsd.models import build_classifier, build_generator
-from dpsd.privacy.accounting import Adjacency
+from dpsd.privacy.accounts import Accounts
 from dpsd.privacy.certificate import Certificate, certify
 from dpsd.privacy.ledger import Ledger
 from dpsd.privacy.mechanisms import Mechanism
-from dpsd.privacy.teacher_budget import TeacherBudget
 from dpsd.queries import Queries, Spool
 from dpsd.releases import RoundReleases, save_releases
 from dpsd.reporting.contact_sheet import image_row, save_image, stack_rows
@@ -180,19 +179,11 @@ class RunDirectory:
         """What tells this run from others of the same teacher."""
         return str(self.facts()["run"])
 
-    def open_ledger(self, teacher: Teacher, *, budget: TeacherBudget | None) -> None:
+    def open_ledger(self, teacher: Teacher, *, budget: Accounts | None) -> None:
         """Record what run this is, and what its teacher spent before it, the first time."""
         if self.ledger.is_begun():
             return
         config = self.config()
-        earlier = None
-        if budget is not None:
-            before = budget.spent(delta=config.delta)
-            earlier = {
-                **{kind.value: before.under(kind) for kind in Adjacency},
-                "runs": len(budget.runs()),
-                "file": budget.path.name,
-            }
         self.ledger.open(
             {
                 "run": self.identity,
@@ -204,15 +195,15 @@ class RunDirectory:
                 "disjoint_data": teacher.is_disjoint,
                 "settings": {name: file_hash(self.path / name) for name in _SETTINGS},
                 "software": {name: version(name) for name in ("dpsd", "torch", "dp-accounting")},
-                "earlier": earlier,
+                "earlier": None if budget is None else budget.history(delta=config.delta),
             }
         )
 
-    def asked(self) -> list[tuple[int, int]]:
-        """Rounds that were asked, by number, and the answers of each."""
+    def reservations(self) -> list[dict[str, Any]]:
+        """What the run asked, as budgets have it: with its identity."""
         if not self.ledger.is_begun():
             return []
-        return [(entry["round"], entry["answers"]) for entry in self.ledger.reservations()]
+        return [{**entry, "run": self.identity} for entry in self.ledger.reservations()]
 
     def as_recorded(self, mechanism: Mechanism) -> Mechanism:
         """A mechanism with the noise that the ledger records, to the last bit.
