@@ -30,9 +30,7 @@ def budget(
     ] = None,
     budget_file: Annotated[
         Path | None,
-        typer.Option(
-            help="Another budget, kept besides the usual one.", show_default="beside the teacher"
-        ),
+        typer.Option(help="Another budget, kept besides the usual one beside the teacher."),
     ] = None,
     delta: Annotated[float, typer.Option(help="δ at which ε is stated.")] = 1e-5,
     cap: Annotated[
