@@ -35,7 +35,6 @@ from dpsd import (
     queries,
 )
 from dpsd.errors import WriteError
-from dpsd.locks import LOCK_FILE
 from dpsd.privacy.accounting import Exposure
 from dpsd.privacy.ledger import Ledger
 from dpsd.queries import Spool
@@ -192,7 +191,7 @@ def test_a_run_leaves_everything_behind_and_no_pickle(
     expected |= {f"releases/round-{index:04d}.safetensors" for index in (1, 2, 3)}
     assert expected <= files
     for name in files:
-        assert Path(name).suffix in KINDS_OF_FILES or name == LOCK_FILE
+        assert Path(name).suffix in KINDS_OF_FILES
         assert not is_pickle((tmp_path / name).read_bytes())
     assert len(run.metrics) == 3
     assert run.certificate.events == {"response": 1, "round": 3, "teacher": 3 * 96}

@@ -384,12 +384,19 @@ class TranscriptionConfig(Recipe):
     )
     cap: str | None = Field(
         None,
-        description="EPSILON,DELTA,ADJACENCY that all runs of this teacher together may spend; a "
-        "run that would exceed it is refused before it asks anything. For this run; dpsd budget "
-        "--cap keeps one for all.",
+        description="EPSILON,DELTA,ADJACENCY that all runs of this teacher together may spend, and "
+        "of several teachers those of each; a run that would exceed it is refused before it asks "
+        "anything. For this run; dpsd budget --cap keeps one for all.",
     )
     budget_file: str | None = Field(
-        None, description="Where the teacher's budget is kept; beside the teacher if not given."
+        None,
+        description="Where the teacher's budget is kept, besides the usual place beside the "
+        "teacher, whose cap holds too.",
+    )
+    count_earlier: bool = Field(
+        False,
+        description="The teacher's file was changed or exchanged: what the budget beside it "
+        "records of what was there before counts for this teacher, from now on.",
     )
     reproducible_noise: int | None = Field(
         None, ge=0, description="NOT PRIVATE. Seeds the privacy noise, for tests and benchmarks."

@@ -20,7 +20,7 @@ import json
 import shutil
 import stat
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -36,13 +36,12 @@ from dpsd.config import TranscriptionConfig, read_toml, to_toml
 from dpsd.distinct import AskedImages
 from dpsd.errors import RunError, WriteError
 from dpsd.files import UNFINISHED, Column, save_tensors, write_text
-from dpsd.locks import LOCK_FILE, exclusively
+from dpsd.locks import Hold, exclusively
 from dpsd.models import build_classifier, build_generator
-from dpsd.privacy.accounting import Adjacency
+from dpsd.privacy.accounts import Accounts
 from dpsd.privacy.certificate import Certificate, certify
 from dpsd.privacy.ledger import Ledger
 from dpsd.privacy.mechanisms import Mechanism
-from dpsd.privacy.teacher_budget import TeacherBudget
 from dpsd.queries import Queries, Spool
 from dpsd.releases import RoundReleases, check_asked_once, save_releases
 from dpsd.reporting.contact_sheet import image_row, save_image, stack_rows
@@ -102,10 +101,13 @@ class RunDirectory:
 
     def discard(self) -> None:
         """Take back a run that never began; one that another process holds stays."""
-        with suppress(OSError, RunError), exclusively(self.path):
+        with suppress(OSError, RunError), self.held():
             if not self.ledger.is_begun():
                 self._remove_settings()
-                (self.path / LOCK_FILE).unlink()
+
+    def held(self) -> AbstractContextManager[Hold]:
+        """Hold the run for this process; its ledger is the file that lasts as long as it does."""
+        return exclusively(self.ledger.path, name=self.path.resolve())
 
     def _remove_settings(self) -> None:
         """Half a run can neither be continued nor started again: leave nothing."""
@@ -178,19 +180,11 @@ class RunDirectory:
         """What tells this run from others of the same teacher."""
         return str(self.facts()["run"])
 
-    def open_ledger(self, teacher: Teacher, *, budget: TeacherBudget | None) -> None:
+    def open_ledger(self, teacher: Teacher, *, budget: Accounts | None) -> None:
         """Record what run this is, and what its teacher spent before it, the first time."""
         if self.ledger.is_begun():
             return
         config, facts = self.config(), self.facts()
-        earlier = None
-        if budget is not None:
-            before = budget.spent(delta=config.delta)
-            earlier = {
-                **{kind.value: before.under(kind) for kind in Adjacency},
-                "runs": len(budget.runs()),
-                "file": budget.path.name,
-            }
         self.ledger.open(
             {
                 "run": facts["run"],
@@ -205,15 +199,15 @@ class RunDirectory:
                 "distinct_images": facts.get("distinct_images", False),
                 "settings": {name: file_hash(self.path / name) for name in _SETTINGS},
                 "software": {name: version(name) for name in ("dpsd", "torch", "dp-accounting")},
-                "earlier": earlier,
+                "earlier": None if budget is None else budget.history(delta=config.delta),
             }
         )
 
-    def asked(self) -> list[tuple[int, int]]:
-        """Rounds that were asked, by number, and the answers of each."""
+    def reservations(self) -> list[dict[str, Any]]:
+        """What the run asked, as budgets have it: with its identity."""
         if not self.ledger.is_begun():
             return []
-        return [(entry["round"], entry["answers"]) for entry in self.ledger.reservations()]
+        return [{**entry, "run": self.identity} for entry in self.ledger.reservations()]
 
     def as_recorded(self, mechanism: Mechanism) -> Mechanism:
         """A mechanism with the noise that the ledger records, to the last bit.

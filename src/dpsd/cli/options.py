@@ -33,6 +33,7 @@ PANELS = {
         "consensus_answered",
         "cap",
         "budget_file",
+        "count_earlier",
         "reproducible_noise",
     ),
     "Queries": (

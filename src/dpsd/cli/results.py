@@ -196,13 +196,16 @@ def certify(
     """State what privacy a run spent, recomputed from its ledger.
 
     Fails if the ledger, the releases, the models or the stored certificate do not belong together,
-    and names the line.
+    and names the line. The ledger is also compared with the teacher's budget, where that can be
+    seen from here.
     """
+    from dpsd.reconciliation import reconcile
     from dpsd.runs import RunDirectory
 
     directory = RunDirectory.open(run)
     with shown_warnings():
         certificate = directory.certify()
+    compared = reconcile(directory)
     if format == "json":
         RESULTS.file.write(certificate.to_json())
     elif format == "markdown":
@@ -214,6 +217,9 @@ def certify(
     else:
         _show_certificate(certificate)
     _compare_with_stored(directory, certificate)
+    for shortfall in compared.shortfalls:
+        warn(shortfall)
+    STATUS.print(compared.describe(), style="dim", soft_wrap=True)
 
 
 def _show_certificate(certificate: Certificate) -> None:

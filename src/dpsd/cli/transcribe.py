@@ -27,7 +27,7 @@ from dpsd.transcription import Observer
 
 #: All that may be said anew when a run continues: where the same teacher is found, what it may
 #: spend, and how many processes share the work.
-_CHANGEABLE = {"teacher_weights", "cap", "budget_file", "devices"}
+_CHANGEABLE = {"teacher_weights", "cap", "budget_file", "count_earlier", "devices"}
 
 
 #: Asked for nothing else, an ensemble protects records.
@@ -193,6 +193,7 @@ def _played(
                 loaded,
                 cap=allowance,
                 budget_file=settings.budget_file,
+                count_earlier=settings.count_earlier,
                 devices=settings.devices,
                 observer=observer,
             )

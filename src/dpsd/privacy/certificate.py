@@ -142,14 +142,21 @@ class Certificate:
         if self.earlier is None:
             return "What other runs asked this teacher is not on record."
         runs, file = int(self.earlier["runs"]), self.earlier.get("file", "its budget")
+        asked = "this teacher"
+        if several := self.earlier.get("accounts", 0):
+            file, asked = (
+                "one for each teacher",
+                f"the one of its {several} teachers that had spent most",
+            )
         later = f"Costs add up with those of any other run: see `dpsd budget` ({file})."
         if not runs:
-            return f"On record, no other run had asked this teacher before. {later}"
+            asked = "any of its teachers" if several else asked
+            return f"On record, no other run had asked {asked} before. {later}"
         epsilons = ", ".join(
             f"{format_epsilon(self.earlier[kind.value])} under `{kind.value}`" for kind in Adjacency
         )
         return (
-            f"Before it, {runs} other run{'s' * (runs > 1)} had asked this teacher and spent, at "
+            f"Before it, {runs} other run{'s' * (runs > 1)} had asked {asked} and spent, at "
             f"δ = {self.spent.delta:g}, ε = {epsilons}. {later}"
         )
 

@@ -22,6 +22,7 @@ import json
 import os
 from collections.abc import Mapping
 from datetime import datetime, timezone
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -47,32 +48,13 @@ class Chain:
         self.path = path
 
     def entries(self) -> list[dict[str, Any]]:
-        """All entries, in order, each checked against the one before.
+        """All entries, in order, each checked against the one before; not to be changed.
 
         Raises:
             RunError: the file is missing, a line of it is no entry, or lines were changed.
         """
-        entries, previous = [], _FIRST
-        for number, line in enumerate(self._lines(), start=1):
-            try:
-                entry = json.loads(line)
-                for field, kind in self.kinds[entry["entry"]].items():
-                    # A boolean is a whole number to Python, and to nobody else.
-                    if type(entry[field]) is not kind:
-                        raise TypeError(f"{field} is no {kind.__name__}")
-                if entry.get("answers", 1) < 1:
-                    raise ValueError("answers is below 1")
-                follows = entry["previous"] == previous
-            except (ValueError, KeyError, TypeError, RecursionError) as error:
-                raise RunError(f"{self.line(number)}: no {self.name} entry ({error})") from None
-            if not follows:
-                raise RunError(
-                    f"{self.line(number)}: does not follow line {number - 1}, so one before it "
-                    "was changed, added or taken out"
-                )
-            entries.append(entry)
-            previous = hashlib.sha256(line).hexdigest()
-        return entries
+        whole = b"".join(line + b"\n" for line in self._lines())
+        return list(_checked(type(self), self.path, whole))  # type: ignore[arg-type]  # a class is hashable
 
     @property
     def head(self) -> str:
@@ -81,7 +63,7 @@ class Chain:
 
     def line(self, number: int) -> str:
         """How messages name a line; lines count from 1."""
-        return f"{self.name} {self.path}, line {number}"
+        return _place(self.name, self.path, number)
 
     def _lines(self) -> list[bytes]:
         """The whole lines, without what a crash cut off."""
@@ -106,6 +88,37 @@ class Chain:
                 f"{self.name} {self.path} could not be written ({error}); before it is, the "
                 "teacher is not asked"
             ) from None
+
+
+@lru_cache(maxsize=8)
+def _checked(kind: type[Chain], path: Path, content: bytes) -> tuple[dict[str, Any], ...]:
+    """The entries in a file's whole lines; one budget may be read for hundreds of teachers."""
+    entries, previous = [], _FIRST
+    for number, line in enumerate(content.split(b"\n")[:-1], start=1):
+        place = _place(kind.name, path, number)
+        try:
+            entry = json.loads(line)
+            for field, wanted in kind.kinds[entry["entry"]].items():
+                # A boolean is a whole number to Python, and to nobody else.
+                if type(entry[field]) is not wanted:
+                    raise TypeError(f"{field} is no {wanted.__name__}")
+            if entry.get("answers", 1) < 1:
+                raise ValueError("answers is below 1")
+            follows = entry["previous"] == previous
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise RunError(f"{place}: no {kind.name} entry ({error})") from None
+        if not follows:
+            raise RunError(
+                f"{place}: does not follow line {number - 1}, so one before it "
+                "was changed, added or taken out"
+            )
+        entries.append(entry)
+        previous = hashlib.sha256(line).hexdigest()
+    return tuple(entries)
+
+
+def _place(name: str, path: Path, number: int) -> str:
+    return f"{name} {path}, line {number}"
 
 
 def _head(lines: list[bytes]) -> str:

@@ -1,13 +1,15 @@
-"""What a teacher has spent in all its runs, and how much it may.
+"""A teacher's budget: a file of what was asked of it in all runs, and of how much it may spend.
 
 Privacy belongs to the teacher: two runs against it reveal more than either, and compose. Each run
 writes its reservations here too, before it asks, under the teacher's content hash, so one file may
-serve several teachers and a teacher that was retrained starts afresh.
+serve several teachers and a teacher that was retrained starts afresh. What a teacher spent
+altogether may be in several files: :mod:`dpsd.privacy.accounts` adds them up.
 
-The file (format ``dpsd-budget``, version 1) is a chain (:mod:`dpsd.privacy.chain`) of two kinds of
-lines. ``reserve``: ``teacher``, ``run``, ``directory``, ``round``, ``answers``, ``mechanism``,
+The file (format ``dpsd-budget``, version 1) is a chain (:mod:`dpsd.privacy.chain`) of three kinds
+of lines. ``reserve``: ``teacher``, ``run``, ``directory``, ``round``, ``answers``, ``mechanism``,
 ``event``, ``mean_event``, ``private``. ``cap``: ``teacher``, and ``cap``, which is an object of
 ``epsilon``, ``delta`` and ``adjacency``, or null where a cap was lifted; the latest holds.
+``count``: ``teacher`` and ``earlier``, two hashes of what is one teacher, whose file was changed.
 
 >>> import tempfile
 >>> from dpsd.privacy.mechanisms import RandomizedResponse
@@ -22,20 +24,15 @@ lines. ``reserve``: ``teacher``, ``run``, ``directory``, ``round``, ``answers``,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from dpsd.errors import BudgetError, RunError
-from dpsd.privacy.accounting import (
-    Budget,
-    Exposure,
-    PrivacySpent,
-    Spending,
-    format_epsilon,
-    spent_together,
-)
+from dpsd.errors import RunError
+from dpsd.privacy.accounting import Budget, PrivacySpent, Spending, spent_together
 from dpsd.privacy.chain import Chain
 from dpsd.privacy.ledger import RESERVATION, reservation, spending_of
 from dpsd.privacy.mechanisms import Mechanism
@@ -65,7 +62,7 @@ class RunSpending:
 
 
 class TeacherBudget(Chain):
-    """All that was asked of a teacher.
+    """What one file records of a teacher.
 
     Args:
         path: of the file; made with the first entry.
@@ -76,6 +73,7 @@ class TeacherBudget(Chain):
     kinds: ClassVar[Mapping[str, Mapping[str, type]]] = {
         "reserve": {**RESERVATION, "run": str, "directory": str},
         "cap": {"teacher": str},
+        "count": {"teacher": str, "earlier": str},
     }
 
     def __init__(self, path: Path, *, teacher: str) -> None:
@@ -86,29 +84,32 @@ class TeacherBudget(Chain):
         self, *, run: str, directory: str, round_index: int, answers: int, mechanism: Mechanism
     ) -> None:
         """Record, durably, that a round of a run is about to be asked."""
-        self._append(
-            {
-                "entry": "reserve",
-                "version": _VERSION,
-                "run": run,
-                "directory": directory,
-                **reservation(
-                    round_index=round_index,
-                    answers=answers,
-                    mechanism=mechanism,
-                    teacher=self.teacher,
-                ),
-            }
+        entry = reservation(
+            round_index=round_index, answers=answers, mechanism=mechanism, teacher=self.teacher
         )
+        self.record(entry, run=run, directory=directory)
+
+    def record(self, entry: Mapping[str, object], *, run: str, directory: str) -> None:
+        """Record a reservation of a run as another file has it, whoever it names as the teacher."""
+        fields = {name: entry[name] for name in RESERVATION} | {"teacher": self.teacher}
+        self._add("reserve", run=run, directory=directory, **fields)
 
     def set_cap(self, cap: Budget | None) -> None:
         """Record what all runs together may spend at most; ``None`` lifts the cap."""
-        limit = None if cap is None else cap.to_dict()
-        self._append({"entry": "cap", "version": _VERSION, "teacher": self.teacher, "cap": limit})
+        self._add("cap", teacher=self.teacher, cap=None if cap is None else cap.to_dict())
 
-    def cap(self) -> Budget | None:
-        """What all runs together may spend at most, if that was set."""
-        caps = [entry["cap"] for entry in self._own() if entry["entry"] == "cap"]
+    def count(self, earlier: str) -> None:
+        """Record that this teacher is the one of hash ``earlier``, and spent what that did."""
+        self._add("count", teacher=self.teacher, earlier=earlier)
+
+    def cap(self, teachers: Collection[str] = ()) -> Budget | None:
+        """What all runs together may spend at most, if that was set.
+
+        Args:
+            teachers: all hashes that the teacher has had; the budget's own if none is given.
+        """
+        about = teachers or {self.teacher}
+        caps = [e["cap"] for e in self.lines() if e["entry"] == "cap" and e["teacher"] in about]
         if not caps or caps[-1] is None:
             return None
         try:
@@ -116,88 +117,21 @@ class TeacherBudget(Chain):
         except TypeError as error:
             raise RunError(f"budget {self.path}: a cap that means nothing ({error})") from None
 
+    def reservations(self, teachers: Collection[str] = ()) -> list[dict[str, Any]]:
+        """Lines that spend; see :meth:`cap`."""
+        about = teachers or {self.teacher}
+        return [e for e in self.lines() if e["entry"] == "reserve" and e["teacher"] in about]
+
     def runs(self) -> list[RunSpending]:
         """Every run that asked this teacher, in the order in which they began."""
-        by_run: dict[str, list[dict[str, Any]]] = {}
-        for entry in self._own():
-            if entry["entry"] == "reserve":
-                by_run.setdefault(entry["run"], []).append(entry)
-        return [
-            RunSpending(
-                run=run,
-                directory=entries[0]["directory"],
-                started=entries[0]["time"],
-                mechanism=entries[0]["mechanism"],
-                spending=spending_of(entries),
-                private=all(entry["private"] for entry in entries),
-            )
-            for run, entries in by_run.items()
-        ]
-
-    def asked(self, run: str) -> list[tuple[int, int]]:
-        """Rounds that a run asked, by number, and the answers of each."""
-        return [
-            (entry["round"], entry["answers"])
-            for entry in self._own()
-            if entry["entry"] == "reserve" and entry["run"] == run
-        ]
+        return runs_of(self.reservations())
 
     def spent(self, *, delta: float) -> PrivacySpent:
         """ε of all runs together at ``delta``, under each adjacency."""
         return spent_together([run.spending for run in self.runs()], delta=delta)
 
-    def with_run(
-        self, run: str, *, mechanism: Mechanism, planned: Sequence[tuple[int, int]]
-    ) -> list[Spending]:
-        """What all runs spend once this one has asked what is ``planned``, too."""
-        whole = Spending(
-            event=mechanism.event(),
-            mean_event=mechanism.mean_event(),
-            exposure=Exposure.of_asked([*self.asked(run), *planned]),
-        )
-        return [*(other.spending for other in self.runs() if other.run != run), whole]
-
-    def admit(
-        self,
-        *,
-        run: str,
-        mechanism: Mechanism,
-        planned: Sequence[tuple[int, int]],
-        cap: Budget | None = None,
-    ) -> None:
-        """Refuse a run, or the rest of one, that would exceed a cap.
-
-        Args:
-            run: its identifier.
-            mechanism: calibrated.
-            planned: rounds that are still to be asked, by number, and the queries of each.
-            cap: of the run's own choice, beside the one on record.
-
-        Raises:
-            BudgetError: with this, more would be spent than the cap.
-        """
-        caps = [limit for limit in (self.cap(), cap) if limit is not None]
-        if not caps:
-            return
-        together = self.with_run(run, mechanism=mechanism, planned=planned)
-        for limit in caps:
-            needed = spent_together(together, delta=limit.delta).under(limit.adjacency)
-            if limit.is_exceeded_by(needed):
-                spent = self.spent(delta=limit.delta).under(limit.adjacency)
-                raise BudgetError(
-                    f"with this run the teacher would have spent ε = {format_epsilon(needed)} "
-                    f"under {limit.adjacency.value!r} at δ = {limit.delta:g}; the cap is "
-                    f"{limit.epsilon:g}, and ε = {format_epsilon(spent)} is spent ({self.path}). "
-                    + (
-                        "Raise the cap, or leave this run as it is: what it released stays valid"
-                        if self.asked(run)
-                        else "Ask for a lower epsilon, for fewer rounds or queries, or raise the "
-                        "cap"
-                    )
-                )
-
-    def _own(self) -> list[dict[str, Any]]:
-        """Entries about this teacher.
+    def lines(self) -> list[dict[str, Any]]:
+        """All entries, about whichever teacher.
 
         Raises:
             RunError: the file is damaged, or of another version.
@@ -211,4 +145,73 @@ class TeacherBudget(Chain):
                     f"{self.line(number)}: of version {entry.get('version')}; this dpsd reads "
                     f"{_VERSION}. Use the dpsd that wrote it, or a newer one"
                 )
-        return [entry for entry in entries if entry["teacher"] == self.teacher]
+        return entries
+
+    def _add(self, kind: str, **fields: object) -> None:
+        self._append({"entry": kind, "version": _VERSION, **fields})
+
+
+def runs_of(reservations: Iterable[dict[str, Any]]) -> list[RunSpending]:
+    """What each run spent; one whose answers cost different events is listed once for each."""
+    by_run: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for entry in reservations:
+        by_run.setdefault((entry["run"], _cost(entry)), []).append(entry)
+    return [
+        RunSpending(
+            run=run,
+            directory=entries[0]["directory"],
+            started=entries[0]["time"],
+            mechanism=entries[0]["mechanism"],
+            spending=spending_of(entries),
+            private=all(entry["private"] for entry in entries),
+        )
+        for (run, _), entries in by_run.items()
+    ]
+
+
+def united(records: Iterable[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """What several files record together, each reservation once, in the order of time.
+
+    A run writes the same reservation into several files. A round that it asked again is the same
+    reservation once more, so each counts as often as in the file that has it most often.
+
+    >>> first = {"run": "r", "round": 1, "answers": 5, "event": {}, "mean_event": {}, "time": "1"}
+    >>> [entry["time"] for entry in united([[first, first | {"time": "2"}], [first]])]
+    ['1', '2']
+    """
+    most: dict[str, list[dict[str, Any]]] = {}
+    for record in records:
+        alike: dict[str, list[dict[str, Any]]] = {}
+        for entry in record:
+            alike.setdefault(_identity(entry), []).append(entry)
+        for identity, entries in alike.items():
+            if len(entries) > len(most.get(identity, [])):
+                most[identity] = entries
+    return sorted((entry for group in most.values() for entry in group), key=lambda e: e["time"])
+
+
+def lacking(
+    record: Iterable[dict[str, Any]], whole: Iterable[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Reservations of ``whole`` that ``record`` does not have, or not as often.
+
+    >>> first = {"run": "r", "round": 1, "answers": 5, "event": {}, "mean_event": {}}
+    >>> [entry["round"] for entry in lacking([first], [first, first | {"round": 2}])]
+    [2]
+    """
+    there = Counter(map(_identity, record))
+    missing = []
+    for entry in whole:
+        there[_identity(entry)] -= 1
+        if there[_identity(entry)] < 0:
+            missing.append(entry)
+    return missing
+
+
+def _identity(entry: Mapping[str, Any]) -> str:
+    """What is the same of a reservation in every file that it is written to."""
+    return json.dumps([entry.get("run"), entry["round"], entry["answers"], _cost(entry)])
+
+
+def _cost(entry: Mapping[str, Any]) -> str:
+    return json.dumps([entry["event"], entry["mean_event"]], sort_keys=True)

@@ -117,6 +117,11 @@ class Teacher(ABC):
         answers = _MOST_SCORES // (self.members * self.num_classes)
         return max(1, min(inference_batch(self.input_shape), answers))
 
+    @property
+    def charged(self) -> Sequence[Teacher]:
+        """The teachers that a run is charged to, each on an account of its own."""
+        return (self,)
+
     @abstractmethod
     def _scores(self, images: Tensor) -> object:
         """The teacher's scores for normalised images ``(N, C, H, W)``: a tensor ``(N, K)``, or

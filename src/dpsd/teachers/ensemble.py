@@ -118,7 +118,8 @@ class Committee(Teacher):
 
     Whether they were trained on disjoint data is for their owner to say: nothing here can tell.
     A committee goes by its members' places and names, and not by a hash of their weights, which a
-    run would publish; modules without either get a name that lasts as long as the process.
+    run would publish; modules without either get a name that lasts as long as the process. What a
+    run costs is charged to each member, by its content.
 
     Raises:
         TeacherError: fewer than two, two that are the same, or two that do not fit together.
@@ -153,6 +154,10 @@ class Committee(Teacher):
             description=f"{len(teachers)} teachers, {first.description} among them",
             scores="probabilities",
         )
+
+    @property
+    def charged(self) -> Sequence[Teacher]:
+        return tuple(self._teachers)
 
     def _scores(self, images: Tensor) -> object:
         answers = []
