@@ -6,6 +6,7 @@ import errno
 import json
 import math
 import os
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from dpsd.privacy.accounting import Adjacency, Exposure, spent
 from dpsd.privacy.certificate import (
     ADJACENCY_MEANINGS,
     NOT_PRIVATE,
+    TIMING_LIMIT,
     Certificate,
     certify,
     format_epsilon,
@@ -330,3 +332,19 @@ def test_shown_epsilons_are_rounded_up(epsilon: float) -> None:
 )
 def test_shown_epsilons(epsilon: float, shown: str) -> None:
     assert format_epsilon(epsilon) == shown
+
+
+@pytest.mark.parametrize("members", [1, 5])
+def test_time_is_not_promised_and_older_certificates_that_do_not_say_so_still_certify(
+    run: Ledger, members: int
+) -> None:
+    reserve(run, 1, 2, mechanism=RESPONSE)
+    certificate = replace(certificate_of(run), members=members)
+    assert certificate.limits.endswith(TIMING_LIMIT)
+    older = certificate.to_json().replace(f" {TIMING_LIMIT}", "")
+    assert TIMING_LIMIT not in older
+    assert certificate.difference(older) is None
+    for text in (older.replace("not about", "about"), older.replace("does not cover", "covers")):
+        assert text == older or certificate.difference(text) is not None
+    halved = certificate.to_json().replace(TIMING_LIMIT, TIMING_LIMIT[:20])
+    assert certificate.difference(halved) is not None

@@ -105,8 +105,8 @@ def round_line(metrics: dict[str, Any], *, rounds: int) -> str:
     """One round in one line.
 
     >>> round_line({"round": 1, "queries": 300, "student_loss": 1.5, "agreement": None,
-    ...             "seconds": {"student": 2.0}}, rounds=8).split()
-    ['1/8', '300', '1.5000', '-', '2.0']
+    ...             "seconds": 2}, rounds=8).split()
+    ['1/8', '300', '1.5000', '-', '2']
     """
     agreement = metrics["agreement"]
     shown = "-"
@@ -114,9 +114,8 @@ def round_line(metrics: dict[str, Any], *, rounds: int) -> str:
         shown = f"{agreement['mean']:.1%} ± {agreement['standard_error']:.1%}"
         if agreement["standard_error"] > TELLING:
             shown = "unknown"
-    seconds = sum(metrics["seconds"].values())
     number = f"{metrics['round']}/{rounds}"
     return (
         f"{number:>9}  {metrics['queries']:>9,}  {metrics['student_loss']:>8.4f}  {shown:>18}  "
-        f"{seconds:>8.1f}"
+        f"{metrics['seconds']:>8,}"
     )
