@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
 
@@ -21,6 +22,7 @@ from rich.text import Text
 
 from dpsd.cli.console import STATUS, warn
 from dpsd.quality import TELLING
+from dpsd.silence import spared
 from dpsd.transcription import Observer
 
 _UNITS = {"synthesis": "queries", "teacher": "queries"}
@@ -71,8 +73,12 @@ class ProgressObserver(QuietObserver):
         self._run = self._progress.add_task("rounds", total=rounds, completed=finished, unit="")
         self._phase: TaskID | None = None
         self._has_headings = False
+        self._end = ExitStack()
 
     def __enter__(self) -> ProgressObserver:
+        # Drawn by a thread of its own, also while a teacher is asked and all else is silent.
+        STATUS.file = self._end.enter_context(spared(STATUS.file))
+        self._end.callback(setattr, STATUS, "file", None)  # which follows sys.stderr
         self._progress.start()
         return self
 
@@ -82,7 +88,8 @@ class ProgressObserver(QuietObserver):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._progress.stop()
+        with self._end:
+            self._progress.stop()
 
     def phase(self, name: str, *, total: int, round_index: int) -> Callable[[int], None]:
         if self._phase is not None:
