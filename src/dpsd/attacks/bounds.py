@@ -1,7 +1,7 @@
 """What counted guesses prove about ε: lower bounds that hold with confidence 1 - 1e-6.
 
 >>> through_rates(100, 300, 1_000, delta=0.0)  # said in 10 % of one world, in 30 % of the other
-0.53...
+0.396...
 >>> through_rates(100, 100, 1_000, delta=0.0) < 0  # nothing was told
 True
 >>> impossible([0, 200], 1_000, delta=1e-5), impossible([0, 0], 1_000, delta=1e-5)

@@ -38,8 +38,8 @@ def audit(
 
     Two kinds of row stand apart. "null" is a mechanism that does not hear the teacher: its ε is 0,
     and a bound above that would prove the auditor wrong. "tail" counts what one world releases and
-    the other never could, under an ε so strong that noise may run out; no ε allows for more of
-    that than δ, so the bound is 0 or ∞.
+    the other never could, where one answer costs so much, whatever --epsilon, that noise may run
+    out; no ε allows for more of that than δ, so the bound is 0 or ∞.
     """
     from rich.progress import Progress
 
