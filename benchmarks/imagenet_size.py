@@ -25,6 +25,7 @@ from typing import Any
 import torch
 
 import dpsd
+from dpsd.benchmarks.phases import PhaseTimes
 from dpsd.execution import Execution
 from dpsd.models import build_classifier
 
@@ -84,6 +85,7 @@ def measure(queries: int, student_steps: int, generator_steps: int, seed: int) -
         generator_steps=generator_steps,
         seed=seed,
     )
+    observer = Quiet()
     before = peak_memory()
     with tempfile.TemporaryDirectory() as folder:
         run = dpsd.transcribe(
@@ -93,12 +95,8 @@ def measure(queries: int, student_steps: int, generator_steps: int, seed: int) -
             out=Path(folder) / "run",
             student="resnet34",
             recipe=recipe,
-            observer=Quiet(),
+            observer=observer,
         )
-    seconds = {
-        part: sum(line["seconds"][part] for line in run.metrics)
-        for part in run.metrics[0]["seconds"]
-    }
     images = {
         "synthesis": sum(line["queries"] for line in run.metrics),
         "teacher": run.certificate.events["teacher"],
@@ -107,15 +105,17 @@ def measure(queries: int, student_steps: int, generator_steps: int, seed: int) -
     }
     return {
         "queries": queries,
-        "images_per_s": {part: round(count / seconds[part], 2) for part, count in images.items()},
+        "images_per_s": {
+            part: round(count / observer.seconds[part], 2) for part, count in images.items()
+        },
         "batch_size": recipe.batch_size,
         "loaded_mb": before,
         "peak_mb": peak_memory(),
     }
 
 
-class Quiet(dpsd.Observer):
-    """Random weights deserve the warnings that they cause."""
+class Quiet(PhaseTimes):
+    """Times the phases; random weights deserve the warnings that they cause."""
 
     def warn(self, message: str) -> None:
         """Say nothing."""

@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 
 import dpsd
+from dpsd.benchmarks.phases import PhaseTimes
 from dpsd.distillation.generator import latent
 from dpsd.execution import Execution, forward_batch, inference_batch
 from dpsd.models import build_classifier, build_generator
@@ -30,10 +31,11 @@ SHAPE, CLASSES = (1, 28, 28), 10
 RECIPE = dpsd.Recipe(rounds=3, queries=20_000)
 
 
-class Recorder(dpsd.Observer):
-    """Keeps every round's metrics and the steps of each phase."""
+class Recorder(PhaseTimes):
+    """Keeps every round's metrics, and the seconds and steps of each phase."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.metrics: list[dict[str, Any]] = []
         self.steps: dict[str, int] = {}
 
@@ -65,10 +67,7 @@ def main() -> None:
     generated = sum(line["sources"]["generator"] for line in recorder.metrics)
     predicted = sum(line["queries"] for line in recorder.metrics[1:])  # a first round is guessed
     bare = bare_passes(execution, queries, predicted, generated, recorder.steps)
-    parts: dict[str, float] = {}
-    for line in recorder.metrics:
-        for part, seconds in line["seconds"].items():
-            parts[part] = parts.get(part, 0.0) + seconds
+    parts = recorder.seconds
     total = sum(parts.values())
     images = RECIPE.batch_size * recorder.steps["student"]
     print(

@@ -36,7 +36,7 @@ from dpsd.runs import RunDirectory
 
 TEACHERS = '''
 """A teacher of 8x8 images that writes down what it is asked, one file a process."""
-import os, pathlib, signal, time
+import os, pathlib, signal, sys, time
 import torch
 
 WEIGHTS = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
@@ -49,6 +49,8 @@ def answer(images, state=[0]):
         with open(f"asked-{RANK}-{os.getpid()}.txt", "a") as file:
             for row in (images * 255).round().to(torch.uint8).flatten(1):
                 file.write(row.numpy().tobytes().hex() + "\\n")
+        print(f"process {RANK} says {scores[0].tolist()}", file=sys.stderr)
+        os.write(2, f"process {RANK} says {scores[0].tolist()}".encode())
     if state[0] == 3 and os.environ.get("MISBEHAVING") == RANK:
         how = os.environ["MISBEHAVE"]
         if how == "raise":
@@ -211,9 +213,10 @@ def test_two_processes_share_a_run_and_one_that_is_killed_stops_it(
     assert_same_files(place / "together", place / "stopped")
 
 
-def test_a_teacher_that_fails_in_one_process_stops_all(
-    place: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_teacher_that_fails_in_one_process_stops_all_and_is_heard_in_none(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setenv("DPSD_DEBUG", "1")  # all processes write to the same standard error
     monkeypatch.setenv("MISBEHAVING", "1")
     monkeypatch.setenv("MISBEHAVE", "raise")
     with pytest.raises(AnswerError) as caught:
@@ -221,6 +224,8 @@ def test_a_teacher_that_fails_in_one_process_stops_all(
     assert "raised ValueError" in str(caught.value)
     assert "(in process 1)" in str(caught.value)
     assert "answers [" not in str(caught.value)
+    assert set(asked(place)) == {"0", "1"}
+    assert "says" not in "".join(capfd.readouterr())
     monkeypatch.delenv("MISBEHAVING")
     cap = Budget(epsilon=9.0, delta=1e-5, adjacency="round")
     resumed = dpsd.resume("run", load(), cap=cap, devices=1)  # the other number

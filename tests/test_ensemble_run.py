@@ -140,8 +140,19 @@ def test_mechanisms_and_teachers_must_fit(committee: Committee, tmp_path: Path) 
     assert Recipe.suited_to(committee).objective_function(members=60) != Recipe()
 
 
+class Phases(dpsd.Observer):
+    """Keeps the phases of each round."""
+
+    def __init__(self) -> None:
+        self.phases: list[tuple[str, int]] = []
+
+    def phase_finished(self, name: str, *, seconds: float, round_index: int) -> None:
+        self.phases.append((name, round_index))
+
+
 def test_restarts_and_selection(committee: Committee, tmp_path: Path) -> None:
     recipe = Recipe.suited_to(committee, **SMALL, restarts=2, polish_steps=5, selection=3.0)
+    heard = Phases()
     runs = [
         dpsd.transcribe(
             committee,
@@ -149,12 +160,13 @@ def test_restarts_and_selection(committee: Committee, tmp_path: Path) -> None:
             budget=BUDGET,
             out=tmp_path / name,
             recipe=recipe,
+            observer=observer,
         )
-        for name in ("one", "again")
+        for name, observer in (("one", heard), ("again", Phases()))
     ]
     assert runs[0].certificate.events["teacher"] == 300  # synthesised more, asked no more
-    assert {"student", "polish"} <= runs[0].metrics[-1]["seconds"].keys()
-    assert "polish" not in runs[0].metrics[0]["seconds"]
+    assert {("student", 2), ("polish", 2)} <= set(heard.phases)
+    assert ("polish", 1) not in heard.phases
     for name, tensor in runs[0].student.state_dict().items():
         assert tensor.equal(runs[1].student.state_dict()[name])
 

@@ -23,7 +23,7 @@ def main() -> None:
     """Help until the run is over."""
     answer = os.fdopen(os.dup(1), "w")
     silence = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(silence, 1)  # a teacher may print, and it would print answers
+    os.dup2(silence, 1)  # a teacher may print, as it is loaded too, and process 0 reads this line
     told = json.loads(sys.stdin.readline())
     rank, count = int(told["rank"]), int(told["count"])
     try:

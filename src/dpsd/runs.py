@@ -366,9 +366,9 @@ class RunDirectory:
 
     def append_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Add a line to ``metrics.jsonl``; a crash leaves no half of one."""
-        path = self.path / "metrics.jsonl"
-        before = path.read_text(encoding="utf-8") if path.exists() else ""
-        write_text(path, before + json.dumps(dict(metrics)) + "\n")
+        lines = [line for line in self.metrics() if line["round"] != metrics["round"]]
+        text = "".join(json.dumps(line) + "\n" for line in [*lines, dict(metrics)])
+        write_text(self.path / "metrics.jsonl", text)
 
     def metrics(self) -> list[dict[str, Any]]:
         """The latest line of each round, in order."""
@@ -377,7 +377,8 @@ class RunDirectory:
             return []
         try:
             lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-            return [line for _, line in sorted({line["round"]: line for line in lines}.items())]
+            latest = {line["round"]: line for line in lines}
+            return [_without_parts(line) for _, line in sorted(latest.items())]
         except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
             raise RunError(f"{path} cannot be read: {error}") from None
 
@@ -590,6 +591,14 @@ def file_hash(path: Path) -> str:
 def _shape(facts: Mapping[str, Any]) -> Shape:
     channels, height, width = facts["input_shape"]
     return int(channels), int(height), int(width)
+
+
+def _without_parts(metrics: dict[str, Any]) -> dict[str, Any]:
+    """A round's metrics, where an earlier version may have told the seconds of each phase."""
+    seconds = metrics.get("seconds")
+    if not isinstance(seconds, dict):
+        return metrics
+    return {**metrics, "seconds": round(sum(seconds.values()))}
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -82,11 +82,18 @@ _SAMPLES = 16
 
 
 class Observer:
-    """Told how a run is going; does nothing. Everything it hears is public."""
+    """Told how a run is going; does nothing.
+
+    Everything it hears is public but time: how long a teacher takes may depend on what it answers.
+    What an observer learns of that is for the screen of the run's owner, and for no file.
+    """
 
     def phase(self, name: str, *, total: int, round_index: int) -> Callable[[int], None]:
         """A phase of ``total`` steps begins; call the result with the steps done."""
         return lambda _: None
+
+    def phase_finished(self, name: str, *, seconds: float, round_index: int) -> None:
+        """The phase is over, or was broken off, after so many seconds of wall-clock time."""
 
     def round_finished(self, metrics: dict[str, Any]) -> None:
         """A round is over."""
@@ -123,7 +130,6 @@ class Transcription:
     allowance: Budget | None = None
     replay: Replay = field(default_factory=Replay)
     asked: AskedImages = field(default_factory=AskedImages)
-    seconds: dict[str, float] = field(default_factory=dict)
     holds: list[Hold] = field(default_factory=list)
 
     @property
@@ -249,7 +255,7 @@ class Transcription:
 
     def play(self, round_index: int) -> None:
         """One round of Algorithm 1."""
-        self.seconds = {}
+        start = time.perf_counter()
         releases = self.released(round_index) if self.processes.leads else self.help(round_index)
         quality = self.remember(releases)
         if warning := collapse_warning(quality, round_index=round_index):
@@ -265,7 +271,13 @@ class Transcription:
             self.sources = self.sources.adapted(quality.surprise, quality.spread)
         if not self.processes.leads:
             return
-        metrics = self._metrics(releases, quality, student_loss, generator_loss)
+        metrics = self._metrics(
+            releases,
+            quality,
+            student_loss,
+            generator_loss,
+            seconds=time.perf_counter() - start,
+        )
         self.directory.append_metrics(metrics)
         self.directory.save_samples(round_index, self._samples())
         # Last: once a checkpoint is there, a resumed run does not come back to this round.
@@ -575,8 +587,9 @@ class Transcription:
         try:
             yield self.observer.phase(name, total=total, round_index=round_index)
         finally:
-            spent = time.perf_counter() - start
-            self.seconds[name] = self.seconds.get(name, 0.0) + spent
+            self.observer.phase_finished(
+                name, seconds=time.perf_counter() - start, round_index=round_index
+            )
 
     def _metrics(
         self,
@@ -584,6 +597,8 @@ class Transcription:
         quality: RoundQuality,
         student_loss: float,
         generator_loss: float | None,
+        *,
+        seconds: float,
     ) -> dict[str, Any]:
         names = [source.name for source in self.sources.sources] + ["generator"]
         # In the first round a guess stood in for the untrained student.
@@ -598,5 +613,7 @@ class Transcription:
             "label_shares": quality.label_shares,
             "predicted_shares": quality.predicted_shares,
             "sources": dict(zip(names, counts, strict=True)),
-            "seconds": {name: round(seconds, 3) for name, seconds in self.seconds.items()},
+            # Of the whole round, and whole ones: a teacher that leaves early for some images, or
+            # one member of an ensemble that does, would be told apart by what it takes alone.
+            "seconds": round(seconds),
         }

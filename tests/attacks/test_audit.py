@@ -12,7 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dpsd.attacks.audit import Game, audit, standard_games, worst_case
+from dpsd.attacks import bounds
+from dpsd.attacks.audit import audit
+from dpsd.attacks.games import CAPPED, Game, standard_games, worst_case
 from dpsd.errors import ConfigError
 from dpsd.privacy.accounting import Adjacency
 from dpsd.privacy.answers import RawAnswers, open_for_mechanism
@@ -29,11 +31,13 @@ from dpsd.privacy.randomness import NoiseSource, ReproducibleNoise, SystemNoise
 DRAWS = 1_000_000
 #: For what is broken, fewer are enough.
 FEWER = 100_000
-GAMES = standard_games()
+GAMES = [game for game in standard_games() if not game.is_null]
+NULL = [game for game in standard_games() if game.is_null]
 #: The test of consensus is paid for as if it told more than it does; and of ten classes whose
 #: priors change from round to round, the two in question are not always the furthest apart.
 LOOSE = {
     "confident-votes": 0.4,
+    "confident-votes, 50% answered": 0.4,
     "gaussian, normalize, 10 classes": 0.8,
 }
 
@@ -75,11 +79,37 @@ class Silence(SystemNoise):
 class CertainOfConsensus(ConfidentVotes):
     """Forgets the noise of its test: whether there is an answer tells."""
 
-    def privatize(self, answers: RawAnswers, prior: Tensor) -> Tensor:
+    def privatize(self, answers: RawAnswers, prior: Tensor, *, batches: int = 1) -> Tensor:
         agreed = open_for_mechanism(answers).sum(0).amax(-1) >= self.threshold * self._teachers
         votes = NoisyVotes(noise_multiplier=self.noise_multiplier, teachers=self.teachers)
         release = votes.privatize(answers, prior)
         return release.masked_fill(~agreed.unsqueeze(-1), torch.nan)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClearestWithoutNoise(ConfidentVotes):
+    """Forgets it where the answers of a batch are dealt out: who is displaced tells."""
+
+    def privatize(self, answers: RawAnswers, prior: Tensor, *, batches: int = 1) -> Tensor:
+        quiet = replace(self, test_noise=1e-9)
+        return ConfidentVotes.privatize(quiet, answers, prior, batches=batches)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithoutItsCap(ConfidentVotes):
+    """Answers whatever passes, and pays for half of it."""
+
+    def privatize(self, answers: RawAnswers, prior: Tensor, *, batches: int = 1) -> Tensor:
+        generous = replace(self, answered=1.0)
+        return ConfidentVotes.privatize(generous, answers, prior, batches=batches)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FreeOfTests(ConfidentVotes):
+    """Pays for answers, and not for the test that says which are given."""
+
+    def _composed(self, answers: float) -> dp_accounting.DpEvent:
+        return dp_accounting.GaussianDpEvent(self._noise_multiplier / math.sqrt(2 * answers))
 
 
 # Half the sensitivity.
@@ -173,6 +203,10 @@ class SeededAnewOnResume(NoiseSource):
         return ReproducibleNoise(seed=0, round_index=attempted_again)
 
 
+def capped(kind: type[ConfidentVotes]) -> ConfidentVotes:
+    return kind(threshold=CAPPED.threshold, test_noise=CAPPED.test_noise, answered=CAPPED.answered)
+
+
 ROUND, RESPONSE = Adjacency.ROUND, Adjacency.RESPONSE
 BROKEN: dict[str, tuple[Mechanism, Adjacency, int]] = {
     "labels without noise": (HonestResponse(), RESPONSE, 2),
@@ -184,6 +218,9 @@ BROKEN: dict[str, tuple[Mechanism, Adjacency, int]] = {
         Adjacency.TEACHER,
         2,
     ),
+    "a cap dealt out without noise, one answer": (capped(ClearestWithoutNoise), RESPONSE, 2),
+    "a cap dealt out without noise, all": (capped(ClearestWithoutNoise), Adjacency.TEACHER, 2),
+    "a test that is not paid for": (capped(FreeOfTests), Adjacency.TEACHER, 2),
     "half the sensitivity of labels": (HalfResponse(), RESPONSE, 2),
     "half the sensitivity of gradients": (HalfGaussian(), ROUND, 2),
     "half the sensitivity of votes": (HalfVotes(), Adjacency.TEACHER, 2),
@@ -211,6 +248,58 @@ BROKEN: dict[str, tuple[Mechanism, Adjacency, int]] = {
 def test_broken_copies_are_caught(broken: str) -> None:
     mechanism, adjacency, classes = BROKEN[broken]
     assert is_caught(mechanism, adjacency, classes=classes)
+
+
+def test_games_of_a_cap_are_batches_of_their_own() -> None:
+    """In each, one of two queries is answered, whatever the others are."""
+    game = worst_case(CAPPED, RESPONSE, epsilon=1.0, teachers=12)
+    answered = game.play(0, 1_000).isfinite().all(-1)
+    assert answered.shape == (1_000, 1, 2)
+    assert int(answered.sum(-1).max()) == 1
+    assert int(answered.sum()) > 900  # where neither passed, the threshold decided
+    assert 300 < int(answered[:, 0, 0].sum()) < 700  # either, as it happens
+    one, other = (world.sum(0).amax(-1) for world in game.worlds)  # the largest bins
+    assert one.tolist() == [[12, 11]]
+    assert other.tolist() == [[11, 11]]
+
+
+def test_a_cap_that_is_not_kept_is_caught() -> None:
+    """Among so many teachers that the threshold stops no query."""
+    mechanism = WithoutItsCap(threshold=1e-3, test_noise=3.0, answered=0.5)
+    game = worst_case(mechanism, Adjacency.TEACHER, epsilon=1.0, teachers=60)
+    assert not audit(game, draws=FEWER).holds
+    kept = replace(game, mechanism=ConfidentVotes(**vars(game.mechanism)))
+    assert audit(kept, draws=FEWER).holds
+
+
+@pytest.mark.parametrize("game", NULL, ids=[game.name for game in NULL])
+def test_nothing_is_proven_of_the_deaf(game: Game) -> None:
+    assert game.claimed == 0
+    found = audit(game, draws=FEWER)
+    assert (found.lower_bound, found.holds) == (0, True)
+
+
+def test_the_deaf_are_deaf() -> None:
+    """And would be found out if they were not."""
+    game = NULL[0]
+    assert not torch.equal(*game.worlds)
+    heard = replace(game, is_null=False)
+    said = [float(g.play(1, FEWER).double().mean()) for g in (game, heard)]
+    assert abs(said[0] - float(game.play(0, FEWER).double().mean())) < 0.02
+    assert abs(said[1] - said[0]) > 0.1
+    assert audit(heard, draws=FEWER).lower_bound > 0
+
+
+def test_an_auditor_that_takes_luck_for_proof_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without confidence, half of all audits prove something of a mechanism that says nothing."""
+
+    def lucky(count: int, total: int) -> float:
+        return count / total
+
+    monkeypatch.setattr(bounds, "_at_least", lucky)
+    monkeypatch.setattr(bounds, "_at_most", lucky)
+    found = [audit(replace(game, delta=0.0), draws=2_000) for game in [NULL[0]] * 20]
+    assert not all(one.holds for one in found)
 
 
 def test_an_audit_needs_draws() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import itertools
 import sys
@@ -22,20 +23,43 @@ Invoke = Callable[..., Result]
 
 #: Answers in float32 that spell a canary: 0.7317 and its like would stand out in any file.
 TEACHER = """
-import itertools, os
+import ctypes, itertools, logging, os, subprocess, sys, threading, time, warnings
 import torch
 
 CANARY = float(os.environ["CANARY"])
+KEPT = sys.__stderr__
+
+def talk():
+    # In every way there is, and for as long as the answer is large.
+    said = f"the answer is {CANARY}"
+    print(said)
+    print(said, file=sys.stderr)
+    KEPT.write(said)
+    warnings.warn(said)
+    logging.getLogger("canary").error(said)
+    for descriptor in (1, 2):
+        os.write(descriptor, said.encode())
+    ctypes.CDLL(None).printf(said.encode())
+    subprocess.run(["echo", said])
+    thread = threading.Thread(target=lambda: print(said))
+    thread.start()
+    thread.join()
+    for _ in range(int(1_000 * CANARY)):
+        time.perf_counter()
 
 def factory():
     calls = itertools.count(1)
 
     def answer(images):
         call, how = next(calls), os.environ.get("MISBEHAVE")
+        if call > 1:  # the first is the probe, whose images are public
+            talk()
         if call == 3 and how == "fail":
             raise RuntimeError(f"class {int(10 * CANARY)} has probability {CANARY}")
         if call == 3 and how == "interrupt":
             raise KeyboardInterrupt(CANARY)
+        if call == 3 and how == "exit":
+            sys.exit(f"the answer was {CANARY}")
         scores = torch.full((len(images), 4), (1 - CANARY) / 3)
         scores[:, int(10 * CANARY) % 4] = CANARY
         return scores
@@ -98,7 +122,8 @@ def observed(
     patch.delitem(sys.modules, "canary", raising=False)
     patch.setenv("CANARY", canary)
     clock = itertools.count()
-    patch.setattr("time.perf_counter", lambda: float(next(clock)))
+    # A teacher takes a hundredth of a second or less, one more than another.
+    patch.setattr("time.perf_counter", lambda: 1e-5 * next(clock))
     shown: list[Any] = []
     if how:
         patch.setenv("MISBEHAVE", how)
@@ -118,8 +143,10 @@ def observed(
 
 
 @pytest.mark.usefixtures("frozen")
-@pytest.mark.parametrize("protect", ["labels", "data"])
-@pytest.mark.parametrize("how", ["", "fail", "interrupt"])
+@pytest.mark.parametrize(
+    ("how", "protect"),
+    [*itertools.product(["", "fail", "interrupt"], ["labels", "data"]), ("exit", "labels")],
+)
 def test_nothing_tells_what_the_teacher_said(
     invoke: Invoke,
     tmp_path: Path,
@@ -130,14 +157,15 @@ def test_nothing_tells_what_the_teacher_said(
     seen = []
     for number, canary in enumerate(CANARIES):
         with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+            warnings.simplefilter("always")
             shown, written = observed(invoke, tmp_path / str(number), canary, how, protect, patch)
-        seen.append((shown, written, capfd.readouterr()))
-        for _, out, err in shown:
-            assert canary not in out + err
+        ctypes.CDLL(None).fflush(None)
+        caught = capfd.readouterr()
+        seen.append((shown, written, caught))
+        assert canary not in "".join(out + err for _, out, err in shown) + caught.out + caught.err
     exit_codes = [code for code, _, _ in seen[0][0]]
     assert exit_codes[-2:] == [0, 0], seen[0][0]
-    assert exit_codes[0] == {"": 0, "fail": 4, "interrupt": 130}[how]
+    assert exit_codes[0] == {"": 0, "fail": 4, "interrupt": 130, "exit": 4}[how]
     for shown, written, caught in seen[1:]:
         assert shown == seen[0][0]
         assert written == seen[0][1]

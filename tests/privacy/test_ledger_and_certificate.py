@@ -23,6 +23,7 @@ from dpsd.privacy.certificate import (
     ENSEMBLE_MEANINGS,
     NOT_PRIVATE,
     REPEATED_IMAGES,
+    TIMING_LIMIT,
     Certificate,
     certify,
     format_epsilon,
@@ -386,3 +387,9 @@ def test_shown_epsilons_are_rounded_up(epsilon: float) -> None:
 )
 def test_shown_epsilons(epsilon: float, shown: str) -> None:
     assert format_epsilon(epsilon) == shown
+
+
+@pytest.mark.parametrize("members", [1, 5])
+def test_time_is_not_promised(run: Ledger, members: int) -> None:
+    reserve(run, 1, 2, mechanism=RESPONSE)
+    assert replace(certificate_of(run), members=members).limits.endswith(TIMING_LIMIT)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import traceback
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +16,7 @@ from torch import Tensor, nn
 
 from dpsd.errors import AnswerError, TeacherError
 from dpsd.privacy.answers import RawAnswers, open_for_mechanism
-from dpsd.teachers import CallableTeacher, ModuleTeacher, load_teacher
+from dpsd.teachers import CallableTeacher, ModuleTeacher, Teacher, load_teacher
 
 SHAPE = (1, 8, 8)
 SECRET = 0.123456
@@ -186,6 +189,104 @@ def test_a_failing_teacher_reveals_no_answer(images: Tensor) -> None:
         assert not (own and any(isinstance(v, RawAnswers) for v in frame.f_locals.values()))
         assert not (own and "answers" in frame.f_locals)
     assert str(SECRET) not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("way_out", [SystemExit, KeyboardInterrupt])
+def test_a_teacher_that_leaves_says_nothing_on_its_way(
+    images: Tensor, way_out: type[BaseException]
+) -> None:
+    def leaving(batch: Tensor) -> Tensor:
+        if len(batch) == 7:
+            raise way_out(f"my answer was {SECRET}")
+        return scores(batch)
+
+    teacher = load_teacher(leaving, input_shape=SHAPE)
+    expected = AnswerError if way_out is SystemExit else KeyboardInterrupt
+    with pytest.raises(expected) as caught:
+        teacher.ask(images, query_batch=0)
+    assert str(SECRET) not in "".join(traceback.format_exception(caught.value))
+
+
+def chatty(batch: Tensor) -> Tensor:
+    """In every way that there is; what reaches descriptors is tested where the silence is."""
+    words = f"of {len(batch)} images the first is {SECRET}"
+    print(words)
+    warnings.warn(words, stacklevel=1)
+    logging.getLogger("teacher").warning(words)
+    os.write(2, words.encode())
+    return scores(batch)
+
+
+class ChattyModule(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return chatty(images)
+
+
+def committee() -> Teacher:
+    return load_teacher(
+        [load_teacher(chatty, input_shape=SHAPE, name=name) for name in ("one", "other")]
+    )
+
+
+@pytest.mark.parametrize(
+    "load",
+    [
+        lambda: load_teacher(chatty, input_shape=SHAPE),
+        lambda: load_teacher(ChattyModule(), input_shape=SHAPE),
+        committee,
+    ],
+    ids=["callable", "module", "committee"],
+)
+def test_words_about_public_noise_are_heard_and_those_about_queries_are_not(
+    load: Callable[[], Teacher],
+    images: Tensor,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    def heard() -> list[str]:
+        seen = [*capfd.readouterr(), caplog.text, *(str(one.message) for one in recwarn.list)]
+        caplog.clear()
+        recwarn.clear()
+        return seen
+
+    teacher = load()
+    assert all("of 5 images" in words for words in heard())
+    teacher.ask(images, query_batch=0)
+    teacher.predict_classes(images)
+    assert not any(heard())
+
+
+def test_warnings_of_libraries_about_queries_are_withheld(images: Tensor) -> None:
+    def warned(batch: Tensor) -> Tensor:
+        torch.nn.functional.mse_loss(batch[:1, 0, 0], batch[:, 0, 0])  # shapes that do not match
+        return scores(batch)
+
+    with pytest.warns(UserWarning, match="different to the input size"):
+        teacher = load_teacher(warned, input_shape=SHAPE)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        teacher.ask(images, query_batch=0)
+    assert not seen
+
+
+def test_a_teacher_that_fails_on_public_noise_may_say_why() -> None:
+    def failing(batch: Tensor) -> Tensor:
+        raise ValueError("expected 3 channels,\n    got 1" + "." * 1_000)
+
+    with pytest.raises(TeacherError, match=r"raised ValueError: expected 3 channels, got 1") as own:
+        load_teacher(failing, input_shape=SHAPE)
+    assert len(str(own.value)) < 600
+    assert "\n" not in str(own.value)
+    assert isinstance(own.value.__cause__, ValueError)  # --debug shows where
+
+
+def test_a_teacher_that_fails_without_a_word_is_named_all_the_same() -> None:
+    def failing(batch: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    with pytest.raises(TeacherError, match=r"raised NotImplementedError\. Are input_shape"):
+        load_teacher(failing, input_shape=SHAPE)
 
 
 def test_wrong_queries(module: nn.Module, images: Tensor) -> None:

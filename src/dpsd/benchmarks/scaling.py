@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dpsd.benchmarks.methods import Outcome, Task, Unit
+from dpsd.benchmarks.phases import PhaseTimes
 from dpsd.config import Recipe
 from dpsd.execution import Execution
 from dpsd.models import build_classifier
@@ -65,14 +66,16 @@ class Untrained:
                 devices=self.devices,
                 seed=seed,
             )
+            times = PhaseTimes()
             start = time.perf_counter()
-            run = transcribe(
+            transcribe(
                 teacher,
                 student=self.student,
                 mechanism=RandomizedResponse(),
                 budget=target or Budget(epsilon=1.0, adjacency=Adjacency.RESPONSE),
                 out=Path(folder) / "run",
                 recipe=recipe,
+                observer=times,
             )
             seconds = time.perf_counter() - start
-        return Outcome(seconds=seconds, details={"seconds_by_part": run.metrics[0]["seconds"]})
+        return Outcome(seconds=seconds, details={"seconds_by_part": times.rounded()})

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dpsd.benchmarks.methods import Outcome, Task, Unit
+from dpsd.benchmarks.phases import PhaseTimes
 from dpsd.config import Recipe
 from dpsd.errors import ConfigError
 from dpsd.privacy.accounting import Adjacency, Budget
@@ -28,7 +29,6 @@ from dpsd.privacy.mechanisms import (
 )
 from dpsd.runs import RunDirectory
 from dpsd.starting import transcribe
-from dpsd.transcription import Observer
 
 _UNITS = {
     Adjacency.RESPONSE: Unit.ANSWER,
@@ -110,7 +110,7 @@ class Transcribing:
                 "curve": watcher.curve,
                 "student_loss": [metrics["student_loss"] for metrics in run.metrics],
                 "agreement": watcher.agreement,
-                "seconds_by_part": watcher.by_part,
+                "seconds_by_part": watcher.rounded(),
             },
         )
 
@@ -123,7 +123,7 @@ class Transcribing:
         return ConfidentVotes(**arguments) if "threshold" in arguments else NoisyVotes(**arguments)
 
 
-class AccuracyByRound(Observer):
+class AccuracyByRound(PhaseTimes):
     """Measures the student on the test split after every round, from its checkpoint.
 
     The transcription never sees what it finds; its clock starts with the observer and stands still
@@ -131,11 +131,11 @@ class AccuracyByRound(Observer):
     """
 
     def __init__(self, directory: Path, task: Task) -> None:
+        super().__init__()
         self.directory = directory
         self.task = task
         self.curve: list[tuple[float, float]] = []
         self.agreement: list[str] = []
-        self.by_part: dict[str, float] = {}
         self.student = ""
         self._started = time.perf_counter()
         self._measuring = 0.0
@@ -152,6 +152,4 @@ class AccuracyByRound(Observer):
         self.curve.append((round(elapsed, 1), self.task.accuracy(run.student())))
         if found := metrics["agreement"]:
             self.agreement.append(f"{found['mean']:.3f}±{found['standard_error']:.3f}")
-        for part, seconds in metrics["seconds"].items():
-            self.by_part[part] = round(self.by_part.get(part, 0.0) + seconds, 1)
         self._measuring += time.perf_counter() - start

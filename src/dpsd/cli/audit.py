@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,15 +14,11 @@ from dpsd.errors import DpsdError
 
 if TYPE_CHECKING:
     from dpsd.attacks.audit import Audit
+    from dpsd.attacks.games import Game
+    from dpsd.attacks.tails import TailGame
 
 #: The least share of a claim that its lower bound must reach to say anything for it.
 _TELLING = 0.3
-
-
-def _verdict(one: Audit) -> str:
-    if not one.holds:
-        return "FALSE"
-    return "holds" if one.lower_bound >= _TELLING * one.claimed else "too few games to tell"
 
 
 def audit(
@@ -38,13 +35,20 @@ def audit(
     attacker guesses which world it was; its success proves a lower bound on ε, with confidence
     1 - 1e-6. A bound above the claim would prove the claim false, and fails. Takes about two
     minutes.
+
+    Two kinds of row stand apart. "null" is a mechanism that does not hear the teacher: its ε is 0,
+    and a bound above that would prove the auditor wrong. "tail" counts what one world releases and
+    the other never could, where one answer costs so much, whatever --epsilon, that noise may run
+    out; no ε allows for more of that than δ, so the bound is 0 or ∞.
     """
     from rich.progress import Progress
 
     from dpsd.attacks.audit import audit as play
-    from dpsd.attacks.audit import standard_games
+    from dpsd.attacks.games import standard_games
+    from dpsd.attacks.tails import tail_games
 
-    games = standard_games(epsilon=epsilon, delta=delta)
+    games: list[Game | TailGame] = [*standard_games(epsilon=epsilon, delta=delta)]
+    games += tail_games(delta=delta)
     found = []
     with Progress(console=STATUS, transient=True) as progress:
         task = progress.add_task("auditing", total=len(games))
@@ -52,20 +56,9 @@ def audit(
             found.append(play(game, draws=draws))
             progress.advance(task)
     if as_json:
-        say(json.dumps([{**asdict(one), "holds": one.holds} for one in found], indent=2))
+        say(json.dumps([_stated(one) for one in found], indent=2))
     else:
-        numbers = ("claimed ε", "lower bound", "share")
-        table = grid("mechanism", "adjacency", *numbers, "claim", right=numbers)
-        for one in found:
-            table.add_row(
-                one.mechanism,
-                one.adjacency.value,
-                f"{one.claimed:.3f}",
-                f"{one.lower_bound:.3f}",
-                f"{one.lower_bound / one.claimed:.0%}",
-                _verdict(one),
-            )
-        show(table)
+        _show(found)
         say(
             f"\n{draws:,} games in each world, δ = {delta:g}, replace-one. A bound well below its "
             "claim does not make it false: it is not tight, or the games were too few to tell (a "
@@ -76,3 +69,31 @@ def audit(
             f"{len(false)} of {len(found)} claims are false, the first of them that of "
             f"{false[0].mechanism} under {false[0].adjacency.value!r}: do not use this version"
         )
+
+
+def _stated(one: Audit) -> dict[str, object]:
+    """An audit as JSON types, which know no infinity."""
+    bound = one.lower_bound if math.isfinite(one.lower_bound) else "infinity"
+    return {**asdict(one), "lower_bound": bound, "holds": one.holds}
+
+
+def _show(found: list[Audit]) -> None:
+    numbers = ("claimed ε", "lower bound", "share")
+    table = grid("mechanism", "adjacency", *numbers, "claim", right=numbers)
+    for one in found:
+        table.add_row(
+            one.mechanism,
+            one.adjacency.value,
+            f"{one.claimed:.3f}",
+            f"{one.lower_bound:.3f}" if math.isfinite(one.lower_bound) else "∞",
+            f"{one.lower_bound / one.claimed:.0%}" if one.measures_claim else "",
+            _verdict(one),
+        )
+    show(table)
+
+
+def _verdict(one: Audit) -> str:
+    if not one.holds:
+        return "FALSE"
+    is_telling = not one.measures_claim or one.lower_bound >= _TELLING * one.claimed
+    return "holds" if is_telling else "too few games to tell"

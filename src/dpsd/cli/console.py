@@ -5,17 +5,34 @@ Nothing is interpreted as markup, so a path with brackets is shown as it is.
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 from rich.table import Table
 from rich.text import Text
 
+
+class _Status(Console):
+    """Asks the terminal that it writes to for its size.
+
+    Rich asks the standard streams, which lead nowhere while a teacher is asked: a bar would be
+    drawn as if its terminal had eighty columns.
+    """
+
+    @property  # type: ignore[misc]  # nobody sets it
+    def size(self) -> ConsoleDimensions:
+        if "COLUMNS" not in os.environ:
+            with suppress(OSError, ValueError, AttributeError):
+                return ConsoleDimensions(*os.get_terminal_size(self.file.fileno()))
+        return super().size
+
+
 RESULTS = Console(markup=False, highlight=False)
-STATUS = Console(stderr=True, markup=False, highlight=False)
+STATUS = _Status(stderr=True, markup=False, highlight=False)
 
 
 def say(text: str = "", style: str | None = None) -> None:

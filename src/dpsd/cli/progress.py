@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
 
@@ -21,6 +22,7 @@ from rich.text import Text
 
 from dpsd.cli.console import STATUS, warn
 from dpsd.quality import TELLING
+from dpsd.silence import spared
 from dpsd.transcription import Observer
 
 _UNITS = {"synthesis": "queries", "teacher": "queries"}
@@ -71,8 +73,12 @@ class ProgressObserver(QuietObserver):
         self._run = self._progress.add_task("rounds", total=rounds, completed=finished, unit="")
         self._phase: TaskID | None = None
         self._has_headings = False
+        self._end = ExitStack()
 
     def __enter__(self) -> ProgressObserver:
+        # Drawn by a thread of its own, also while a teacher is asked and all else is silent.
+        STATUS.file = self._end.enter_context(spared(STATUS.file))
+        self._end.callback(setattr, STATUS, "file", None)  # which follows sys.stderr
         self._progress.start()
         return self
 
@@ -82,7 +88,8 @@ class ProgressObserver(QuietObserver):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._progress.stop()
+        with self._end:
+            self._progress.stop()
 
     def phase(self, name: str, *, total: int, round_index: int) -> Callable[[int], None]:
         if self._phase is not None:
@@ -105,8 +112,8 @@ def round_line(metrics: dict[str, Any], *, rounds: int) -> str:
     """One round in one line.
 
     >>> round_line({"round": 1, "queries": 300, "student_loss": 1.5, "agreement": None,
-    ...             "seconds": {"student": 2.0}}, rounds=8).split()
-    ['1/8', '300', '1.5000', '-', '2.0']
+    ...             "seconds": 2}, rounds=8).split()
+    ['1/8', '300', '1.5000', '-', '2']
     """
     agreement = metrics["agreement"]
     shown = "-"
@@ -114,9 +121,8 @@ def round_line(metrics: dict[str, Any], *, rounds: int) -> str:
         shown = f"{agreement['mean']:.1%} ± {agreement['standard_error']:.1%}"
         if agreement["standard_error"] > TELLING:
             shown = "unknown"
-    seconds = sum(metrics["seconds"].values())
     number = f"{metrics['round']}/{rounds}"
     return (
         f"{number:>9}  {metrics['queries']:>9,}  {metrics['student_loss']:>8.4f}  {shown:>18}  "
-        f"{seconds:>8.1f}"
+        f"{metrics['seconds']:>8,}"
     )

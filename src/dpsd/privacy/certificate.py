@@ -63,6 +63,11 @@ ENSEMBLE_PLACE_MEANINGS = {
     Adjacency.TEACHER: ENSEMBLE_MEANINGS[Adjacency.TEACHER],
 }
 
+TIMING_LIMIT = (
+    "Nor does any epsilon cover time: how long the rounds took is published to the second, in the "
+    "figures and by the times of the ledger's lines and of files."
+)
+
 NOT_PRIVATE = (
     "NOT PRIVATE: reproducible noise. Whoever knows the seed can subtract it. Every epsilon here "
     "is what the run would have cost with secret noise."
@@ -189,7 +194,8 @@ class Certificate:
         limits = ONE_TEACHER_LIMITS
         if self.members > 1:
             limits = units.ensemble_limits(is_disjoint=self.is_disjoint, dealt_by=self.dealt_by)
-        return limits if self.distinct_images else f"{limits} {REPEATED_IMAGES}"
+        images = "" if self.distinct_images else f" {REPEATED_IMAGES}"
+        return f"{limits}{images} {TIMING_LIMIT}"
 
     def to_json(self) -> str:
         """The certificate as JSON."""

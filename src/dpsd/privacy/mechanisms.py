@@ -720,21 +720,41 @@ class ConfidentVotes(NoisyVotes):
             "answered_at_most": self.answered,
         }
 
-    def privatize(self, answers: RawAnswers, prior: Tensor) -> Tensor:
+    def privatize(self, answers: RawAnswers, prior: Tensor, *, batches: int = 1) -> Tensor:
+        """Release noisy votes of the queries that pass: float32 ``(N, K)``, NaN for the others.
+
+        Args:
+            answers: ``(teachers, N, K)``.
+            prior: ``(N, K)``.
+            batches: of how many batches, all of the same size and one after another, these are the
+                queries; each is capped on its own.
+        """
         votes = self._counted(open_for_mechanism(answers).argmax(-1), prior)
+        # All that follows of the test sees the noisy maxima alone: who is displaced by whom too.
         seeming = self._noisy(votes.amax(-1), self.test_noise * self._noise_multiplier)
-        clearest = seeming.argsort(descending=True)[: int(self.answered * len(votes))]
-        passed = clearest[seeming[clearest] >= self.threshold * self._teachers]
+        seeming = seeming.reshape(batches, -1)
+        clearest = seeming.argsort(descending=True)[..., : int(self.answered * seeming.shape[-1])]
+        passed = torch.zeros_like(seeming, dtype=torch.bool).scatter_(-1, clearest, True)
+        passed = (passed & (seeming >= self.threshold * self._teachers)).flatten()
         release = torch.full_like(votes, torch.nan)
         release[passed] = self._noisy(votes[passed], self._noise_multiplier)
         return release.float()
 
     def event(self) -> dp_accounting.DpEvent:
-        """A test and an answer, as one Gaussian: their squared signals add up."""
+        """A test and an answer, as one Gaussian: their squared signals add up.
+
+        Where one query's answers differ, one noisy maximum does. The cap may then let another query
+        take its place, or give up its own; but that is computed from noisy maxima, and what is
+        released of the other has the same distribution in both worlds. So nothing is added.
+        """
         return self._composed(1.0)
 
     def mean_event(self) -> dp_accounting.DpEvent:
-        """A test, and an answer as often as one is given at most."""
+        """A test, and an answer as often as one is given at most.
+
+        Of a batch at most a share is answered, whatever the data: as if exactly so many were, of
+        which some are not shown. Which ones, is computed from noisy maxima.
+        """
         return self._composed(self.answered)
 
     def _composed(self, answers: float) -> dp_accounting.DpEvent:

@@ -158,6 +158,18 @@ def _boundaries(scale: float) -> _Boundaries:
     return _Boundaries(exact, np.array([part >> (_BITS - 64) for part in exact], dtype=np.uint64))
 
 
+def reach(scale: float) -> tuple[int, int]:
+    """The least and the largest ``k`` that :meth:`NoiseSource.discrete_gaussian` can return.
+
+    >>> least, largest = reach(100.0)
+    >>> least < -2_050 and 2_050 < largest
+    True
+    """
+    exact = _boundaries(scale).exact
+    # A value whose chance is below 2^-320 has the boundary of the one before, and is never drawn.
+    return bisect_right(exact, 0) - len(exact) // 2, len(exact) - len(exact) // 2
+
+
 class SystemNoise(NoiseSource):
     """The operating system's cryptographically secure generator. The only private source."""
 

@@ -40,7 +40,7 @@ def report(run: RunDirectory, certificate: Certificate) -> str:
         privacy=_privacy(certificate),
         rounds=[_round(line) for line in metrics],
         queries=sum(line["queries"] for line in metrics),
-        seconds=sum(sum(line["seconds"].values()) for line in metrics),
+        seconds=sum(line["seconds"] for line in metrics),
         curves=progress_curves(metrics) if metrics else "",
         sheet=_inline_image(run),
     )
@@ -88,7 +88,7 @@ def _round(line: dict[str, Any]) -> dict[str, str]:
         ),
         "largest": f"{max(line['label_shares']):.0%}",
         "sources": ", ".join(f"{name} {count:,}" for name, count in line["sources"].items()),
-        "seconds": f"{sum(line['seconds'].values()):.1f}",
+        "seconds": f"{line['seconds']:,}",
     }
 
 

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import importlib.util
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -53,6 +54,10 @@ class TensorBoardObserver(Observer):
     def phase(self, name: str, *, total: int, round_index: int) -> Callable[[int], None]:
         return self._inner.phase(name, total=total, round_index=round_index)
 
+    def phase_finished(self, name: str, *, seconds: float, round_index: int) -> None:
+        # Passed on and not written: what a teacher's phase took may tell its answers.
+        self._inner.phase_finished(name, seconds=seconds, round_index=round_index)
+
     def warn(self, message: str) -> None:
         self._inner.warn(message)
 
@@ -61,8 +66,10 @@ class TensorBoardObserver(Observer):
             from torch.utils.tensorboard import SummaryWriter
 
             self._writer = SummaryWriter(str(self._folder))  # type: ignore[no-untyped-call, unused-ignore]
+        # In whole seconds, as in the run's other files: TensorBoard stamps to the microsecond.
+        now = float(int(time.time()))
         for name, value in scalars(metrics).items():
-            self._writer.add_scalar(name, value, metrics["round"])
+            self._writer.add_scalar(name, value, metrics["round"], walltime=now)
         self._writer.flush()
         self._inner.round_finished(metrics)
 

@@ -29,6 +29,7 @@ from torch import Tensor
 from dpsd.errors import AnswerError, TeacherError
 from dpsd.execution import inference_batch
 from dpsd.privacy.answers import AnswerCheckError, RawAnswers, Scores
+from dpsd.silence import silenced
 from dpsd.teachers.dealing import DealtBy
 
 Shape: TypeAlias = tuple[int, int, int]
@@ -37,6 +38,9 @@ Precision: TypeAlias = Literal["float32", "bfloat16"]
 DeclaredScores: TypeAlias = Literal["logits", "probabilities", "auto"]
 
 _PROBE_IMAGES = 5
+
+#: Characters of a teacher's own message that are quoted.
+_LONGEST_MESSAGE = 300
 
 #: Scores of an ensemble held in memory at once.
 _MOST_SCORES = 2**24
@@ -142,20 +146,30 @@ class Teacher(ABC):
             TeacherError: the images are not what the teacher takes.
             AnswerError: the teacher failed, or answered with something other than finite class
                 scores. The message says what kind of failure it was and quotes no answer.
+            KeyboardInterrupt: somebody interrupted, or the teacher says so.
+
+        Whatever the teacher prints, warns of or logs meanwhile is dropped (see
+        :mod:`dpsd.silence`), as are warnings of libraries: all of it may depend on answers.
         """
         self._check_images(images, query_batch)
-        try:
-            return RawAnswers.seal(
-                self._answers(images),
-                batch=len(images),
-                num_classes=self.num_classes,
-                scores=self.scores,
-                members=self.members,
-            )
-        except Exception as error:  # noqa: BLE001 - foreign code may raise anything
-            failure = _described(error)
+        failure = None
+        with silenced():
+            try:
+                return RawAnswers.seal(
+                    self._answers(images),
+                    batch=len(images),
+                    num_classes=self.num_classes,
+                    scores=self.scores,
+                    members=self.members,
+                )
+            except KeyboardInterrupt:
+                pass
+            except BaseException as error:  # noqa: BLE001 - foreign code may raise anything
+                failure = _described(error)
         # Raised outside the handler and without a local that holds answers: the original
         # exception, its message and the variables of its traceback are all out of reach.
+        if failure is None:
+            raise KeyboardInterrupt
         raise AnswerError(
             f"query batch {query_batch}: for images of shape {tuple(images.shape)} the teacher "
             f"{failure}"
@@ -182,10 +196,11 @@ class Teacher(ABC):
             pixels = batch.float() / 255 if batch.dtype == torch.uint8 else batch
             self._check_images(pixels, number)
             try:
-                answers = self._answers(pixels)
-                RawAnswers.seal(
-                    answers, batch=len(batch), num_classes=self.num_classes, scores=self.scores
-                )
+                with silenced():
+                    answers = self._answers(pixels)
+                    RawAnswers.seal(
+                        answers, batch=len(batch), num_classes=self.num_classes, scores=self.scores
+                    )
             except Exception as error:  # noqa: BLE001 - foreign code may raise anything
                 raise AnswerError(
                     f"evaluation batch {number}: the teacher {_described(error)}"
@@ -214,7 +229,11 @@ class Teacher(ABC):
             return answers.to(images.device) if isinstance(answers, Tensor) else answers
 
     def _probe(self, num_classes: int | None, scores: DeclaredScores) -> tuple[int, Scores]:
-        """Check the interface on public noise; only a class count and a format come out."""
+        """Check the interface on public noise.
+
+        A class count and a format come out, and what the teacher says in words: about public
+        images it may, and it helps whoever loads the teacher.
+        """
         noise = torch.rand(
             _PROBE_IMAGES, *self.input_shape, generator=torch.Generator().manual_seed(0)
         )
@@ -225,13 +244,12 @@ class Teacher(ABC):
                 scores=scores,
                 members=self.members,
             )
-        except Exception as error:  # noqa: BLE001 - foreign code may raise anything
-            failure = _described(error)
-        raise TeacherError(
-            f"{self.description}: asked about {_PROBE_IMAGES} images of noise with "
-            f"input_shape={self.input_shape}, the teacher {failure}. Are input_shape, num_classes "
-            "and scores right?"
-        )
+        except Exception as error:
+            raise TeacherError(
+                f"{self.description}: asked about {_PROBE_IMAGES} images of noise with "
+                f"input_shape={self.input_shape}, the teacher {_described(error, is_public=True)}. "
+                "Are input_shape, num_classes and scores right?"
+            ) from error
 
     def __repr__(self) -> str:
         return (
@@ -286,11 +304,19 @@ def _channel_tensors(
     return mean, deviation
 
 
-def _described(error: Exception) -> str:
-    """What went wrong, without quoting any message that the teacher may have written."""
+def _described(error: BaseException, *, is_public: bool = False) -> str:
+    """What went wrong, in a line; with the teacher's own message if it is about public images.
+
+    >>> _described(ValueError("expected 3 channels,\\n got 1"), is_public=True)
+    'raised ValueError: expected 3 channels, got 1'
+    """
     if isinstance(error, AnswerCheckError):
         return f"returned {error}"
-    return f"raised {type(error).__name__} (its message is withheld: it may quote answers)"
+    kind = f"raised {type(error).__name__}"
+    if not is_public:
+        return f"{kind} (its message is withheld: it may quote answers)"
+    message = " ".join(str(error).split())[:_LONGEST_MESSAGE]
+    return f"{kind}: {message}" if message else kind
 
 
 def _interface(
