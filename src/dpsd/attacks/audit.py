@@ -1,8 +1,8 @@
 """Auditing a mechanism: play the game that its ε is about, and see how well an attacker does.
 
-Two worlds differ in one of the teacher's answers, in one answer a round, or in all of them. The
-mechanism itself releases its answers in either world, a million times; an attacker who knows all
-but the noise guesses which world it was. From how often it is right follows a lower bound on ε,
+Two worlds differ in the teacher's answer about one image, about one a round, or about all of them.
+The mechanism itself releases its answers in either world, a million times; an attacker who knows
+all but the noise guesses which world it was. From how often it is right follows a lower bound on ε,
 with Clopper-Pearson confidence. If the bound is above what :meth:`Mechanism.event` claims, the
 claim is false: noise was forgotten, used twice, too small, or something beside it leaks. Where the
 claim is tight, the bound comes close to it.

@@ -2,9 +2,10 @@
 
 An ε means nothing without its adjacency, which says which two worlds must look alike:
 
-- ``response``: they differ in one of the teacher's answers, in the whole run. Answers to different
-  queries are separate data, so by parallel composition a run costs one event.
-- ``round``: they differ in one answer in every round: as many events as rounds.
+- ``response``: they differ in the teacher's answer about one image, in the whole run. A run asks
+  about an image once, and answers about different images are separate data, so by parallel
+  composition it costs one event.
+- ``round``: they differ in the answer about one image in every round: as many events as rounds.
 - ``teacher``: they differ in the whole teacher, in all its answers: an event for every query.
 
 With one teacher, the first two bound what an observer learns about an answer, not about a person in
