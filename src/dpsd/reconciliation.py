@@ -126,6 +126,7 @@ def complete_ledger(
                 answers=entry["answers"],
                 mechanism=mechanism,
                 teacher=teacher.fingerprint,
+                asking=entry.get("asking"),
             )
 
 

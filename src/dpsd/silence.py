@@ -24,6 +24,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import random
 import sys
 import threading
 import warnings
@@ -31,6 +32,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache
 from typing import IO, Any
+
+import numpy as np
+import torch
 
 _STREAMS = ("stdout", "stderr")
 
@@ -180,3 +184,21 @@ def _c_flush() -> Callable[[None], object]:
 
 
 _flush_c = _c_flush()
+
+
+@contextmanager
+def untouched_generators() -> Iterator[None]:
+    """Leave the global random generators of Python, NumPy and torch as they are found.
+
+    A teacher that draws from them, more or fewer numbers by what it sees, would otherwise show in
+    what is drawn after it: a student's dropout, for one.
+    """
+    has_cuda = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    devices = list(range(torch.cuda.device_count())) if has_cuda else []
+    own, numpys = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices):
+        try:
+            yield
+        finally:
+            random.setstate(own)
+            np.random.set_state(numpys)

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import json
 import math
+import secrets
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -402,12 +403,15 @@ class Transcription:
         self.directory.require_space(len(queries) * math.prod(queries.spool.shape))
         for hold in self.holds:
             hold.require()
+        self.teacher.require_unchanged()
         # The ledger first: what only a budget has was then cut off the ledger, or asked by a copy.
+        asking = secrets.token_hex(8)
         self.directory.ledger.reserve(
             round_index=round_index,
             answers=len(queries),
             mechanism=mechanism,
             teacher=self.teacher.fingerprint,
+            asking=asking,
         )
         if self.budget is not None:
             self.budget.reserve(
@@ -416,6 +420,7 @@ class Transcription:
                 round_index=round_index,
                 answers=len(queries),
                 mechanism=mechanism,
+                asking=asking,
             )
         release, answered = None, torch.empty(len(queries), dtype=torch.bool)
         size = self.teacher.query_batch * self.processes.count

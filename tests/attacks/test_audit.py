@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import dp_accounting
 import numpy as np
@@ -117,6 +118,8 @@ class FreeOfTests(ConfidentVotes):
 
 @dataclass(frozen=True, kw_only=True)
 class HalfResponse(RandomizedResponse):
+    strengths: ClassVar[tuple[float, float]] = (2e-6, 25.0)
+
     def event(self) -> dp_accounting.DpEvent:
         return replace(RandomizedResponse(), epsilon=self._epsilon / 2).event()
 

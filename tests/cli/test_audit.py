@@ -11,6 +11,7 @@ from click.testing import Result
 
 from dpsd.attacks.games import CAPPED, Game, worst_case
 from dpsd.attacks.tails import TailGame, far_case
+from dpsd.cli.console import RESULTS
 from dpsd.privacy.accounting import Adjacency
 from dpsd.privacy.mechanisms import Gaussian, RandomizedResponse
 
@@ -35,7 +36,7 @@ def few_games(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 def test_every_row_says_what_it_is(
     invoke: Invoke, few_games: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(RESULTS, "_width", 200)  # no name is cut or broken
     few_games(8.0)
     result = invoke("audit", "--draws", 20_000)
     assert result.exit_code == 0, result.stderr

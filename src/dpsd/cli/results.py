@@ -253,6 +253,7 @@ def _show_certificate(certificate: Certificate) -> None:
 
 
 def _compare_with_stored(directory: RunDirectory, certificate: Certificate) -> None:
+    from dpsd.privacy.certificate import VERSION
     from dpsd.runs import read_json
 
     path = directory.path / "certificate.json"
@@ -261,17 +262,19 @@ def _compare_with_stored(directory: RunDirectory, certificate: Certificate) -> N
             raise DpsdError(f"{path} is lost; what is printed here takes its place")
         warn("the run is not finished: this is what it has spent so far")
         return
-    read_json(path)  # what is no JSON object has a better message
+    stored = read_json(path)  # what is no JSON object has a better message
     difference = certificate.difference(path.read_text(encoding="utf-8"))
     if difference is not None:
         raise DpsdError(
             f"{path}, {difference}. What is printed here is computed from the run's ledger, "
             "releases and student"
         )
+    is_older = stored["version"] != VERSION
+    words = ", nor the words of the certificate, which an earlier version wrote" * is_older
     STATUS.print(
         "checked: every line of the ledger, the releases, the student, the generator, the settings "
         "and the stored certificate belong together; report.html, metrics.jsonl and the images "
-        "were not checked",
+        f"were not checked{words}",
         style="dim",
         soft_wrap=True,
     )

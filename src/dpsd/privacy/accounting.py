@@ -57,6 +57,9 @@ _LEAST_DELTA = 1e-250
 _LOOSENESS = 2e-3
 #: Orders of Rényi divergences: a large composition needs those near 1, a weak mechanism large ones.
 _ORDERS = [1 + 2.0 ** (power / 4) for power in range(-80, 120)]
+#: How many standard deviations of the noise two answers may be apart, if a budget is to choose it:
+#: ε is then above 60 for one answer, and the table that noise is drawn from reaches far enough.
+_MOST_APART = 8.0
 #: At a δ above it, what nothing is promised with is no longer a rare accident.
 _LARGE_DELTA = 0.01
 
@@ -245,6 +248,10 @@ class Spending:
         is_mean = adjacency is Adjacency.TEACHER
         return (self.mean_event if is_mean else self.event), self.exposure.under(adjacency)
 
+    def single(self, adjacency: Adjacency) -> tuple[dp_accounting.DpEvent, int]:
+        """The event of a single answer, and how many of them there are."""
+        return self.event, self.exposure.under(adjacency)
+
 
 def spent_together(runs: Sequence[Spending], *, delta: float) -> PrivacySpent:
     """What runs against one teacher cost together, under every adjacency.
@@ -261,7 +268,11 @@ def spent_together(runs: Sequence[Spending], *, delta: float) -> PrivacySpent:
     """
     found, second = (
         {
-            kind.value: account(tuple(run.under(kind) for run in runs), delta=delta)
+            kind.value: account(
+                tuple(run.under(kind) for run in runs),
+                delta=delta,
+                single=tuple(run.single(kind) for run in runs),
+            )
             for kind in Adjacency
         }
         for account in (_composed, _composed_by_rdp)
@@ -281,14 +292,20 @@ def spent_together(runs: Sequence[Spending], *, delta: float) -> PrivacySpent:
 
 
 @lru_cache(maxsize=512)
-def _composed(events: Events, *, delta: float) -> float:
-    """ε of events of several kinds: the least of the bounds that hold."""
+def _composed(events: Events, *, delta: float, single: Events | None = None) -> float:
+    """ε of events of several kinds: the least of the bounds that hold.
+
+    Args:
+        events: of several kinds, which may be averages over answers.
+        delta: at which ε holds.
+        single: the events of single answers, where they are others.
+    """
     kinds = _merged(events)
     if not kinds:
         return 0.0
     if delta < _LEAST_DELTA:
         return sum(_pure(event, count) for event, count in kinds)
-    delta -= _beyond_reach(events)
+    delta -= _beyond_reach(events if single is None else single)
     if delta <= 0:
         return math.inf
     if len(kinds) == 1:
@@ -346,8 +363,8 @@ def _beyond_reach(events: Events) -> float:
     Noise is drawn from a table that ends, so a release near its end cannot be had, or not as often
     as it should be, where the noise is added to something else. Within :data:`EXACT_REACH`
     deviations in both worlds all chances are right to a relative 2^-64, so this is the chance that
-    noise is within a shift of that: for two coordinates and more it is largest, for a given
-    Euclidean length of the shift, where one of them takes all of it.
+    noise is within a shift of that. For a given Euclidean length of the shift it is largest where
+    one coordinate takes all of it, or, for shifts so small that this is not so, below 1e-60.
     """
     gaussian = (
         (event.noise_multiplier, count)
@@ -399,13 +416,13 @@ def _merged(events: Events) -> Events:
 
 
 @lru_cache(maxsize=512)
-def _composed_by_rdp(events: Events, *, delta: float) -> float:
+def _composed_by_rdp(events: Events, *, delta: float, single: Events | None = None) -> float:
     kinds = _merged(events)
     if not kinds:
         return 0.0
     if delta < _LEAST_DELTA:
         return sum(_pure(event, count) for event, count in kinds)
-    delta -= _beyond_reach(events)
+    delta -= _beyond_reach(events if single is None else single)
     return _renyi(kinds, delta=delta) if delta > 0 else math.inf
 
 
@@ -468,9 +485,18 @@ def calibrate(mechanism: MechanismT, budget: Budget, exposure: Exposure) -> Mech
 
     def excess(strength: float) -> float:
         noisy = mechanism.with_strength(strength)
-        event = noisy.mean_event() if budget.adjacency is Adjacency.TEACHER else noisy.event()
-        spent = pld_epsilon(event, count=count, delta=budget.delta)
-        return min(spent, sys.float_info.max) - budget.epsilon  # of infinity no root is found
+        spending = Spending(event=noisy.event(), mean_event=noisy.mean_event(), exposure=exposure)
+        single, _ = spending.single(budget.adjacency)
+        if isinstance(single, dp_accounting.GaussianDpEvent) and (
+            single.noise_multiplier < 1 / _MOST_APART
+        ):
+            return sys.float_info.max  # of infinity no root is found
+        spent = _composed(
+            (spending.under(budget.adjacency),),
+            delta=budget.delta,
+            single=(spending.single(budget.adjacency),),
+        )
+        return min(spent, sys.float_info.max) - budget.epsilon
 
     strength = _strongest(excess, *mechanism.strengths)
     if strength is None:

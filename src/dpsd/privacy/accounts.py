@@ -218,7 +218,14 @@ class Accounts:
         return self.paths[0]
 
     def reserve(
-        self, *, run: str, directory: str, round_index: int, answers: int, mechanism: Mechanism
+        self,
+        *,
+        run: str,
+        directory: str,
+        round_index: int,
+        answers: int,
+        mechanism: Mechanism,
+        asking: str | None = None,
     ) -> None:
         """Record, durably and for every teacher, that a round of a run is about to be asked."""
         for account in self.accounts:
@@ -229,6 +236,7 @@ class Accounts:
                     round_index=round_index,
                     answers=answers,
                     mechanism=mechanism,
+                    asking=asking,
                 )
 
     def asked(self, run: str) -> list[dict[str, Any]]:

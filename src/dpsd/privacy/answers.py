@@ -21,7 +21,16 @@ Scores: TypeAlias = Literal["logits", "probabilities"]
 
 
 class AnswerCheckError(ValueError):
-    """Answers that are not class scores for the batch that was asked; says why, quotes none."""
+    """Answers that are not class scores for the batch that was asked; says why, quotes none.
+
+    Args:
+        problem: what is wrong, in words that no answer can choose.
+        seen: the same with what was found, which a teacher chooses: for public probes alone.
+    """
+
+    def __init__(self, problem: str, *, seen: str | None = None) -> None:
+        self.problem = problem
+        super().__init__(seen or problem)
 
 
 class RawAnswers:
@@ -56,17 +65,31 @@ class RawAnswers:
             AnswerCheckError: wrong type, shape, or values that are not finite or no distribution.
         """
         if not isinstance(answers, Tensor):
-            raise AnswerCheckError(f"a {type(answers).__name__} instead of a tensor of scores")
+            raise AnswerCheckError(
+                "no tensor of scores",
+                seen=f"a {type(answers).__name__} instead of a tensor of scores",
+            )
         shape = tuple(answers.shape)
         if len(shape) not in (2, 3):
-            raise AnswerCheckError(f"shape {shape} instead of ({batch}, {num_classes})")
+            raise AnswerCheckError(
+                f"another shape than ({batch}, {num_classes})",
+                seen=f"shape {shape} instead of ({batch}, {num_classes})",
+            )
         if members is not None and shape[:-2] != (() if members == 1 else (members,)):
             wanted = (batch, num_classes) if members == 1 else (members, batch, num_classes)
-            raise AnswerCheckError(f"shape {shape} instead of {wanted}")
+            raise AnswerCheckError(
+                f"another shape than {wanted}", seen=f"shape {shape} instead of {wanted}"
+            )
         if shape[-2] != batch:
-            raise AnswerCheckError(f"{shape[-2]} answers for a batch of {batch} images")
+            raise AnswerCheckError(
+                f"another number of answers than the batch's {batch}",
+                seen=f"{shape[-2]} answers for a batch of {batch} images",
+            )
         if shape[-1] != num_classes:
-            raise AnswerCheckError(f"{shape[-1]} classes instead of {num_classes}")
+            raise AnswerCheckError(
+                f"another number of classes than {num_classes}",
+                seen=f"{shape[-1]} classes instead of {num_classes}",
+            )
         values = answers.detach().float()
         if not torch.isfinite(values).all():
             raise AnswerCheckError("values that are not finite (NaN or infinity)")

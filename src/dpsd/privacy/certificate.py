@@ -229,6 +229,8 @@ class Certificate:
             version = VERSION  # it is damaged, and its first other line says where
         if version == VERSION:
             return self._different_line(stored)
+        if version not in range(1, VERSION):
+            return f"version: says {version!r}, and this dpsd knows 1 to {VERSION}"
         return self._different_fact(theirs)
 
     def _different_line(self, stored: str) -> str | None:
@@ -243,6 +245,10 @@ class Certificate:
 
     def _different_fact(self, stored: dict[str, Any]) -> str | None:
         own, theirs = json.loads(self.to_json()), {**_STATED_SINCE_2, **stored}
+        if strange := sorted(theirs.keys() - own.keys()):
+            return f"{strange[0]}: no certificate says that"
+        if "warning" in own and theirs.get("warning") != own["warning"]:
+            return _contradiction("warning", own["warning"], theirs.get("warning"))
         own["delta"], theirs["delta"] = self.spent.delta, _spent(stored, "delta")
         for kind in Adjacency:
             # An earlier dpsd's bounds were looser: it may state more, and never less.

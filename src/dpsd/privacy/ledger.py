@@ -86,14 +86,24 @@ class Ledger(Chain):
         return entries[0]
 
     def reserve(
-        self, *, round_index: int, answers: int, mechanism: Mechanism, teacher: str
+        self,
+        *,
+        round_index: int,
+        answers: int,
+        mechanism: Mechanism,
+        teacher: str,
+        asking: str | None = None,
     ) -> None:
-        """Record, durably, that a round is about to be asked."""
+        """Record, durably, that a round is about to be asked; see :func:`reservation`."""
         self._append(
             {
                 "entry": "reserve",
                 **reservation(
-                    round_index=round_index, answers=answers, mechanism=mechanism, teacher=teacher
+                    round_index=round_index,
+                    answers=answers,
+                    mechanism=mechanism,
+                    teacher=teacher,
+                    asking=asking,
                 ),
                 "noise": mechanism.noise.description,
             }
@@ -144,10 +154,20 @@ class Ledger(Chain):
 
 
 def reservation(
-    *, round_index: int, answers: int, mechanism: Mechanism, teacher: str
+    *,
+    round_index: int,
+    answers: int,
+    mechanism: Mechanism,
+    teacher: str,
+    asking: str | None = None,
 ) -> dict[str, object]:
-    """What is written down before a round is asked: the fields of :data:`RESERVATION`."""
+    """What is written down before a round is asked: the fields of :data:`RESERVATION`.
+
+    ``asking`` is a random text that the ledger and all budgets have alike, so that two copies of a
+    run that ask the same round are told apart; lines of earlier versions have none.
+    """
     return {
+        **({} if asking is None else {"asking": asking}),
         "teacher": teacher,
         "round": round_index,
         "answers": answers,

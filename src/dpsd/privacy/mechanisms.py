@@ -52,10 +52,6 @@ _MOST_GRADIENTS = 1 << 23
 #: Numbers of releases in double precision that are held at once.
 _MOST_RELEASED = 1 << 22
 
-#: How many standard deviations of the noise two answers may be apart, if a budget is to choose it:
-#: ε is then above 60 for one answer, and the table that noise is drawn from reaches far enough.
-_MOST_APART = 8.0
-
 
 class Scaling(str, Enum):
     """How a gradient is brought to a bounded norm before noise is added.
@@ -400,7 +396,6 @@ class Gaussian(GaussianNoise):
     """
 
     protects: ClassVar[str] = "data"
-    strengths: ClassVar[tuple[float, float]] = (1e-6, _MOST_APART / 2)
 
     bound: float = 1.0
     top_k: int | None = None
@@ -669,7 +664,7 @@ class NoisyVotes(NoisySum):
     # Votes are whole numbers, and stay so: cut towards zero, one vote could count for more.
     _coarsest_step: ClassVar[float] = 1.0
     # The table of a discrete Gaussian grows with its scale in steps.
-    strengths: ClassVar[tuple[float, float]] = (1e-4, _MOST_APART / sensitivity)
+    strengths: ClassVar[tuple[float, float]] = (1e-4, 1e5)
 
     def _summed(self, votes: Tensor, prior: Tensor) -> Tensor:
         return votes
@@ -775,7 +770,6 @@ class SummedGradients(NoisySum):
 
     protects: ClassVar[str] = "data"
     sensitivity: ClassVar[float] = 2.0
-    strengths: ClassVar[tuple[float, float]] = (1e-6, _MOST_APART / sensitivity)
 
     def _summed(self, votes: Tensor, prior: Tensor) -> Tensor:
         # Each teacher's gradient is cut to the grid before it is added: cut afterwards, the sum

@@ -7,8 +7,9 @@ altogether may be in several files: :mod:`dpsd.privacy.accounts` adds them up.
 
 The file (format ``dpsd-budget``, version 1) is a chain (:mod:`dpsd.privacy.chain`) of three kinds
 of lines. ``reserve``: ``teacher``, ``run``, ``directory``, ``round``, ``answers``, ``mechanism``,
-``event``, ``mean_event``, ``private``. ``cap``: ``teacher``, and ``cap``, which is an object of
-``epsilon``, ``delta`` and ``adjacency``, or null where a cap was lifted; the latest holds.
+``event``, ``mean_event``, ``private`` and ``asking``. ``cap``: ``teacher``, and ``cap``, which is
+an object of ``epsilon``, ``delta`` and ``adjacency``, or null where a cap was lifted; the latest
+holds.
 ``count``: ``teacher`` and ``earlier``, two hashes of what is one teacher, whose file was changed.
 
 >>> import tempfile
@@ -81,17 +82,29 @@ class TeacherBudget(Chain):
         self.teacher = teacher
 
     def reserve(
-        self, *, run: str, directory: str, round_index: int, answers: int, mechanism: Mechanism
+        self,
+        *,
+        run: str,
+        directory: str,
+        round_index: int,
+        answers: int,
+        mechanism: Mechanism,
+        asking: str | None = None,
     ) -> None:
         """Record, durably, that a round of a run is about to be asked."""
         entry = reservation(
-            round_index=round_index, answers=answers, mechanism=mechanism, teacher=self.teacher
+            round_index=round_index,
+            answers=answers,
+            mechanism=mechanism,
+            teacher=self.teacher,
+            asking=asking,
         )
         self.record(entry, run=run, directory=directory)
 
     def record(self, entry: Mapping[str, object], *, run: str, directory: str) -> None:
         """Record a reservation of a run as another file has it, whoever it names as the teacher."""
-        fields = {name: entry[name] for name in RESERVATION} | {"teacher": self.teacher}
+        known = [*RESERVATION, *(["asking"] if "asking" in entry else [])]
+        fields = {name: entry[name] for name in known} | {"teacher": self.teacher}
         self._add("reserve", run=run, directory=directory, **fields)
 
     def set_cap(self, cap: Budget | None) -> None:
@@ -172,8 +185,9 @@ def runs_of(reservations: Iterable[dict[str, Any]]) -> list[RunSpending]:
 def united(records: Iterable[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
     """What several files record together, each reservation once, in the order of time.
 
-    A run writes the same reservation into several files. A round that it asked again is the same
-    reservation once more, so each counts as often as in the file that has it most often.
+    A run writes the same reservation into several files, under one ``asking``. Those of earlier
+    versions have none: there, a round that was asked again is the same reservation once more, so
+    each counts as often as in the file that has it most often.
 
     >>> first = {"run": "r", "round": 1, "answers": 5, "event": {}, "mean_event": {}, "time": "1"}
     >>> [entry["time"] for entry in united([[first, first | {"time": "2"}], [first]])]
@@ -210,7 +224,8 @@ def lacking(
 
 def _identity(entry: Mapping[str, Any]) -> str:
     """What is the same of a reservation in every file that it is written to."""
-    return json.dumps([entry.get("run"), entry["round"], entry["answers"], _cost(entry)])
+    told = [entry.get("run"), entry["round"], entry["answers"], entry.get("asking"), _cost(entry)]
+    return json.dumps(told)
 
 
 def _cost(entry: Mapping[str, Any]) -> str:

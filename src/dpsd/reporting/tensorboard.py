@@ -26,7 +26,7 @@ class TensorBoardObserver(Observer):
 
     Args:
         inner: the other observer.
-        folder: for the event files; made with the first round.
+        folder: for the event files; made as the first phase begins.
 
     Raises:
         ConfigError: the extra is not installed.
@@ -52,6 +52,8 @@ class TensorBoardObserver(Observer):
             self._writer.close()
 
     def phase(self, name: str, *, total: int, round_index: int) -> Callable[[int], None]:
+        # Opened before a teacher is asked: TensorBoard stamps a file's opening to the microsecond.
+        self._open()
         return self._inner.phase(name, total=total, round_index=round_index)
 
     def phase_finished(self, name: str, *, seconds: float, round_index: int) -> None:
@@ -62,16 +64,19 @@ class TensorBoardObserver(Observer):
         self._inner.warn(message)
 
     def round_finished(self, metrics: dict[str, Any]) -> None:
-        if self._writer is None:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._writer = SummaryWriter(str(self._folder))  # type: ignore[no-untyped-call, unused-ignore]
+        self._open()
         # In whole seconds, as in the run's other files: TensorBoard stamps to the microsecond.
         now = float(int(time.time()))
         for name, value in scalars(metrics).items():
             self._writer.add_scalar(name, value, metrics["round"], walltime=now)
         self._writer.flush()
         self._inner.round_finished(metrics)
+
+    def _open(self) -> None:
+        if self._writer is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(str(self._folder))  # type: ignore[no-untyped-call, unused-ignore]
 
 
 def scalars(metrics: Mapping[str, Any], *, prefix: str = "") -> dict[str, float]:

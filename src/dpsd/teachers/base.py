@@ -29,7 +29,7 @@ from torch import Tensor
 from dpsd.errors import AnswerError, TeacherError
 from dpsd.execution import inference_batch
 from dpsd.privacy.answers import AnswerCheckError, RawAnswers, Scores
-from dpsd.silence import silenced
+from dpsd.silence import silenced, untouched_generators
 from dpsd.teachers.dealing import DealtBy
 
 Shape: TypeAlias = tuple[int, int, int]
@@ -88,7 +88,8 @@ class Teacher(ABC):
     dealt_by: DealtBy | None = None
     """What decided which member a record trained, if that is on record."""
     records: int | None = None
-    """How many records the members were trained on in all, if that is on record."""
+    """How many records were dealt to the members, before equal ones were dropped: a number that no
+    record can change. ``None`` if it is not on record."""
     persons: int | None = None
     """How many persons those records belong to, if they were dealt by person."""
     weights_location: str | None = None
@@ -126,6 +127,13 @@ class Teacher(ABC):
         """The teachers that a run is charged to, each on an account of its own."""
         return (self,)
 
+    def require_unchanged(self) -> None:  # noqa: B027 - most teachers cannot be changed
+        """Refuse a teacher that is no longer what its fingerprint says.
+
+        Raises:
+            TeacherError: somebody changed its weights since it was loaded.
+        """
+
     @abstractmethod
     def _scores(self, images: Tensor) -> object:
         """The teacher's scores for normalised images ``(N, C, H, W)``: a tensor ``(N, K)``, or
@@ -149,11 +157,12 @@ class Teacher(ABC):
             KeyboardInterrupt: somebody interrupted, or the teacher says so.
 
         Whatever the teacher prints, warns of or logs meanwhile is dropped (see
-        :mod:`dpsd.silence`), as are warnings of libraries: all of it may depend on answers.
+        :mod:`dpsd.silence`), as are warnings of libraries: all of it may depend on answers. So may
+        what it draws from random generators that others use after it, which are put back.
         """
         self._check_images(images, query_batch)
         failure = None
-        with silenced():
+        with silenced(), untouched_generators():
             try:
                 return RawAnswers.seal(
                     self._answers(images),
@@ -225,6 +234,8 @@ class Teacher(ABC):
             if self._normalization is not None:
                 mean, deviation = (part.to(images.device) for part in self._normalization)
                 images = (images - mean) / deviation
+            else:
+                images = images.clone()  # a teacher may change them, and others are asked after it
             answers = self._scores(images)
             return answers.to(images.device) if isinstance(answers, Tensor) else answers
 
@@ -311,10 +322,12 @@ def _described(error: BaseException, *, is_public: bool = False) -> str:
     'raised ValueError: expected 3 channels, got 1'
     """
     if isinstance(error, AnswerCheckError):
-        return f"returned {error}"
-    kind = f"raised {type(error).__name__}"
+        return f"returned {error if is_public else error.problem}"
     if not is_public:
-        return f"{kind} (its message is withheld: it may quote answers)"
+        # The name of a type of its own may be a message, too.
+        kinds = (kind for kind in type(error).__mro__ if kind.__module__ in ("builtins", "torch"))
+        return f"raised {next(kinds).__name__} (its message is withheld: it may quote answers)"
+    kind = f"raised {type(error).__name__}"
     message = " ".join(str(error).split())[:_LONGEST_MESSAGE]
     return f"{kind}: {message}" if message else kind
 
@@ -335,10 +348,13 @@ def _interface(
 
 def _count_classes(answers: object) -> int:
     if not isinstance(answers, Tensor):
-        raise AnswerCheckError(f"a {type(answers).__name__} instead of a tensor of scores")
+        raise AnswerCheckError(
+            "no tensor of scores", seen=f"a {type(answers).__name__} instead of a tensor of scores"
+        )
     if answers.ndim not in (2, 3) or answers.shape[-1] < 2:
         raise AnswerCheckError(
-            f"shape {tuple(answers.shape)} instead of ({_PROBE_IMAGES}, number of classes)"
+            f"another shape than ({_PROBE_IMAGES}, number of classes)",
+            seen=f"shape {tuple(answers.shape)} instead of ({_PROBE_IMAGES}, number of classes)",
         )
     return answers.shape[-1]
 

@@ -41,5 +41,5 @@ def in_batches(
         scores = run(batch)
         if not isinstance(scores, Tensor) or scores.ndim != 2 or len(scores) != len(batch):
             return scores
-        found.append(scores)
+        found.append(scores.clone())  # a model may answer every batch into one buffer of its own
     return torch.cat(found)[: len(images)]

@@ -71,7 +71,7 @@ class EnsembleTeacher(Teacher):
         self.members = len(next(iter(stacked.values())))
         if shards is not None:
             self.is_disjoint, self.dealt_by = True, shards.dealt_by
-            self.records, self.persons = shards.records, shards.persons
+            self.records, self.persons = len(shards.shard), shards.persons
         fingerprint = fingerprint_tensors(stacked, key=key)
         self._device, self._precision = checked_device(device), precision
         self._stacked = {
@@ -103,8 +103,10 @@ class EnsembleTeacher(Teacher):
                     functional_call(
                         self._module,
                         {name: part[member] for name, part in self._stacked.items()},
-                        (images,),
-                    ).float()
+                        (images.clone(),),  # what one does to them, the next must not see
+                    )
+                    .float()
+                    .clone()
                     for member in range(self.members)
                 ]
             )
@@ -138,6 +140,8 @@ class Committee(Teacher):
                 )
         if nested := [teacher.description for teacher in teachers if teacher.members > 1]:
             raise TeacherError(f"{nested[0]} is an ensemble itself: give its members")
+        for teacher in teachers:
+            teacher.require_unchanged()
         if len({teacher.fingerprint for teacher in teachers}) < len(teachers):
             seen = [teacher.fingerprint for teacher in teachers]
             same = [t.location or t.description for t in teachers if seen.count(t.fingerprint) > 1]
@@ -159,6 +163,10 @@ class Committee(Teacher):
     def charged(self) -> Sequence[Teacher]:
         return tuple(self._teachers)
 
+    def require_unchanged(self) -> None:
+        for teacher in self._teachers:
+            teacher.require_unchanged()
+
     def _scores(self, images: Tensor) -> object:
         answers = []
         for teacher in self._teachers:
@@ -166,7 +174,8 @@ class Committee(Teacher):
             if not isinstance(scores, Tensor):
                 return scores
             scores = scores.float()
-            answers.append(scores.softmax(-1) if teacher.scores == "logits" else scores)
+            # A member may answer into a buffer of its own.
+            answers.append(scores.softmax(-1) if teacher.scores == "logits" else scores.clone())
         return torch.stack(answers)
 
 

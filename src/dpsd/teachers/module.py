@@ -63,6 +63,14 @@ class ModuleTeacher(Teacher):
             normalization=normalization,
         )
 
+    def require_unchanged(self) -> None:
+        if fingerprint_module(self._module) != self.fingerprint:
+            raise TeacherError(
+                f"{self.description}: the module was changed since it was made a teacher, by "
+                "training or by weights of another; load it again, and give every teacher a module "
+                "of its own"
+            )
+
     def _scores(self, images: Tensor) -> object:
         self._module.eval()  # whoever else holds the module may have switched it to training
         images = images.to(self._device).contiguous(memory_format=torch.channels_last)
