@@ -12,7 +12,7 @@ transcribed and what privacy is wanted. Neither holds anything that depends on a
 from __future__ import annotations
 
 import math
-import sys
+import tomllib
 from collections.abc import Collection, Sequence
 from enum import Enum
 from pathlib import Path
@@ -44,11 +44,6 @@ from dpsd.privacy.mechanisms import (
 )
 from dpsd.privacy.randomness import ReproducibleNoise
 from dpsd.teachers import Teacher, load_teacher
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 RecipeT = TypeVar("RecipeT", bound="Recipe")
 

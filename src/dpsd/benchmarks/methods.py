@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -29,7 +29,7 @@ from dpsd.teachers import Teacher, load_teacher
 SUITED = {"cifar10-jpeg": "resnet8", "cifar10": "resnet8", "cifar100": "resnet20"}
 
 
-class Unit(str, Enum):
+class Unit(StrEnum):
     """What two worlds that an ε makes alike differ in."""
 
     NOTHING = "nothing: not private"

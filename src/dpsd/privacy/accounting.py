@@ -32,7 +32,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from functools import lru_cache
 from importlib.metadata import version
 from typing import TypeAlias, TypeVar
@@ -65,7 +65,7 @@ Events: TypeAlias = tuple[tuple[dp_accounting.DpEvent, int], ...]
 MechanismT = TypeVar("MechanismT", bound=Mechanism)
 
 
-class Adjacency(str, Enum):
+class Adjacency(StrEnum):
     """Which two worlds must look alike; each is stronger than the one before."""
 
     RESPONSE = "response"

@@ -30,7 +30,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from enum import Enum
+from enum import StrEnum
 from typing import ClassVar, Literal
 
 import dp_accounting
@@ -57,7 +57,7 @@ _MOST_RELEASED = 1 << 22
 _MOST_APART = 8.0
 
 
-class Scaling(str, Enum):
+class Scaling(StrEnum):
     """How a gradient is brought to a bounded norm before noise is added.
 
     ``NONE`` leaves it as it is: of hardened answers, the difference of two distributions is at most
