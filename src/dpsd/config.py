@@ -7,43 +7,35 @@ transcribed and what privacy is wanted. Neither holds anything that depends on a
 4
 >>> TranscriptionConfig(teacher="teacher/", epsilon=1.0).mechanism().protects
 'labels'
+
+What settings stand for (a mechanism, an objective, a teacher) is built by methods, which import
+what they build: a setting that makes no sense is refused before anything waits for torch.
 """
 
 from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
-from dpsd.augmentation import Augmentation
-from dpsd.distillation.objectives import (
-    DKD,
-    FaceValue,
-    GeneratorWeights,
-    Marginal,
-    Objective,
-    VoteShares,
-)
-from dpsd.errors import ConfigError
-from dpsd.execution import Execution, Precision
-from dpsd.privacy.accounting import Adjacency, Budget
-from dpsd.privacy.mechanisms import (
-    ConfidentVotes,
-    Gaussian,
-    Mechanism,
-    NoisyVotes,
-    RandomizedResponse,
-    Scaling,
-    SummedGradients,
-)
-from dpsd.privacy.randomness import ReproducibleNoise
-from dpsd.teachers import Teacher, load_teacher
+from dpsd.choices import Augmentation, Precision
+from dpsd.errors import ConfigError, DpsdError, Setting
+from dpsd.models.names import check_generator, check_model
+from dpsd.privacy.parameters import Candidates, Scaling, check_candidates, check_scaling
+from dpsd.privacy.targets import Adjacency, Budget
+from dpsd.synthesis.names import check_sources
+
+if TYPE_CHECKING:
+    from dpsd.distillation.objectives import GeneratorWeights, Objective
+    from dpsd.privacy.mechanisms import Mechanism, NoisyVotes
+    from dpsd.teachers import Teacher
 
 RecipeT = TypeVar("RecipeT", bound="Recipe")
 
@@ -70,7 +62,7 @@ class Settings(BaseModel):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise ConfigError(_readable(error)) from None
+            raise ConfigError(*_readable(error)) from None
 
 
 class Recipe(Settings):
@@ -253,6 +245,8 @@ class Recipe(Settings):
 
     def objective_function(self, *, members: int = 1) -> Objective:
         """The student's objective towards so many teachers."""
+        from dpsd.distillation.objectives import DKD, FaceValue, Marginal, VoteShares
+
         dkd = DKD(alpha=self.alpha, beta=self.beta, temperature=self.temperature)
         if self.objective == "dkd":
             return dkd
@@ -260,8 +254,9 @@ class Recipe(Settings):
             return FaceValue(decoupled=dkd if self.objective == "noisy-dkd" else None)
         if self.objective == "shares" and members == 1:
             raise ConfigError(
-                "objective 'shares' learns how many of several teachers say each class, and this "
-                "is one teacher; use 'marginal' or 'dkd'"
+                Setting("objective"),
+                " 'shares' learns how many of several teachers say each class, and this is one "
+                "teacher; use 'marginal' or 'dkd'",
             )
         if self.objective == "shares" or (self.objective == "auto" and members > 1):
             return VoteShares()
@@ -269,6 +264,8 @@ class Recipe(Settings):
 
     def generator_weights(self) -> GeneratorWeights:
         """The weights of the generator's three losses."""
+        from dpsd.distillation.objectives import GeneratorWeights
+
         return GeneratorWeights(
             classification=self.classification_weight,
             balance=self.balance_weight,
@@ -340,7 +337,7 @@ class TranscriptionConfig(Recipe):
         description="What ε is about: the answer about one image in the whole run (response), "
         "about one in every round (round), or the whole teacher (teacher).",
     )
-    candidates: Literal["per-query", "all"] | int = Field(
+    candidates: Candidates = Field(
         "per-query", description="Classes that randomised response chooses from, or how many."
     )
     top_k: int | None = Field(
@@ -401,8 +398,26 @@ class TranscriptionConfig(Recipe):
     def _check_privacy(self) -> TranscriptionConfig:
         self.budget()
         self.limit()
-        self.mechanism()
+        if self.consensus is not None and self.protect == "data":
+            raise ConfigError(
+                *(Setting("consensus"), " is tested on votes, and ", Setting("protect")),
+                " 'data' sums gradients; use 'labels'",
+            )
+        if self.protect == "labels":
+            check_candidates(self.candidates)
+        else:
+            check_scaling(self.scaling, harden=self.harden)
         return self
+
+    def check_names(self) -> None:
+        """Refuse unknown names of models and sources, in a run that is about to begin.
+
+        Raises:
+            ConfigError: a name that nothing has, or sources that cannot go together.
+        """
+        check_model(self.student)
+        check_generator(self.generator)
+        check_sources(self.sources)
 
     def require_effect(self, *, members: int | None = None) -> None:
         """Refuse settings that would do nothing, in a run that is about to begin.
@@ -413,27 +428,33 @@ class TranscriptionConfig(Recipe):
         Raises:
             ConfigError: one that is not left at its default.
         """
+        protect, consensus = Setting("protect"), Setting("consensus")
         if self.protect == "labels":
-            self._refuse(OF_GRADIENTS, "shapes gradients, and protect 'labels' releases none")
+            self._refuse(OF_GRADIENTS, "shapes gradients, and ", protect, " 'labels' releases none")
         else:
-            self._refuse(_OF_CLASSES, "is about classes, and protect 'data' releases gradients")
+            self._refuse(
+                _OF_CLASSES, "is about classes, and ", protect, " 'data' releases gradients"
+            )
         if self.consensus is None:
-            self._refuse(_OF_VOTES, "is of a test that nobody asked for with consensus")
+            self._refuse(_OF_VOTES, "is of a test that nobody asked for with ", consensus)
         if members == 1:
             self._refuse(_OF_VOTES, "is of a test among several teachers, and this is one")
         elif members is not None:
             names = (*_OF_CLASSES, *OF_GRADIENTS)
             self._refuse(names, f"is for one teacher's answers; those of {members} are summed")
 
-    def _refuse(self, names: Collection[str], reason: str) -> None:
+    def _refuse(self, names: Collection[str], *reason: str) -> None:
         for name in names:
             if (value := getattr(self, name)) != type(self).model_fields[name].default:
                 said = value.value if isinstance(value, Enum) else value
                 raise ConfigError(
-                    f"{name} is {said!r}, but it {reason}: leave it out, of a --config file too"
+                    *(Setting(name), f" is {said!r}, but it ", *reason),
+                    ": leave it out, of a --config file too",
                 )
 
     def _votes(self) -> NoisyVotes:
+        from dpsd.privacy.mechanisms import ConfidentVotes, NoisyVotes
+
         if self.consensus is None:
             return NoisyVotes()
         return ConfidentVotes(
@@ -448,18 +469,13 @@ class TranscriptionConfig(Recipe):
 
     def limit(self) -> Budget | None:
         """What all runs of the teacher together may spend."""
-        return None if self.cap is None else Budget.parse(self.cap)
+        return Budget.of_cap(self.cap)
 
     def mechanism(self, *, members: int = 1) -> Mechanism:
-        """The mechanism for so many teachers, not yet calibrated.
+        """The mechanism for so many teachers, not yet calibrated."""
+        from dpsd.privacy.mechanisms import Gaussian, RandomizedResponse, SummedGradients
+        from dpsd.privacy.randomness import ReproducibleNoise
 
-        Raises:
-            ConfigError: a test of consensus where there are no votes to test.
-        """
-        if self.consensus is not None and self.protect == "data":
-            raise ConfigError(
-                "consensus is tested on votes, and protect 'data' sums gradients; use 'labels'"
-            )
         mechanism: Mechanism
         if members > 1:
             mechanism = SummedGradients() if self.protect == "data" else self._votes()
@@ -471,6 +487,18 @@ class TranscriptionConfig(Recipe):
             mechanism = mechanism.with_noise(ReproducibleNoise(seed=self.reproducible_noise))
         return mechanism
 
+    def check_normalization(self) -> None:
+        """Refuse half of the teacher's normalisation.
+
+        Raises:
+            ConfigError: one of mean and deviation without the other.
+        """
+        if (self.mean is None) != (self.deviation is None):
+            raise ConfigError(
+                *(Setting("mean"), " and ", Setting("deviation")),
+                " belong together: give both or neither",
+            )
+
     def load_teacher(self, *, device: str | None = None) -> Teacher:
         """The teacher, on the device and in the precision of the run, or on another device.
 
@@ -478,8 +506,10 @@ class TranscriptionConfig(Recipe):
             TeacherError: it cannot be loaded.
             ConfigError: one of mean and deviation without the other, or no such device.
         """
-        if (self.mean is None) != (self.deviation is None):
-            raise ConfigError("mean and deviation belong together: give both or neither")
+        from dpsd.execution import Execution
+        from dpsd.teachers import load_teacher
+
+        self.check_normalization()
         several = 1 if device else self.devices
         execution = Execution.of(device or self.device, self.precision, devices=several)
         return load_teacher(
@@ -521,19 +551,31 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"configuration {path} is not readable as TOML: {error}") from None
 
 
-def _readable(error: ValidationError) -> str:
-    problems = []
+def _readable(error: ValidationError) -> Iterator[str]:
+    """What is wrong, in the parts of a :class:`DpsdError`'s message."""
+    told: set[str] = set()
     for problem in error.errors(include_url=False):
-        place = problem["loc"]
-        name = str(place[0]) if place else "configuration"
-        if problem["type"] == "missing" and len(place) > 1:  # in a tuple
-            problems.append(f"{name} has too few values (not {problem['input']!r})")
-        elif problem["type"] == "missing":
-            problems.append(f"{name} is required")
-        elif problem["type"] == "extra_forbidden":
-            problems.append(f"{name} is not a setting")
-        else:
-            reason = problem["msg"].removeprefix("Value error, ")
-            asked = "" if name == "configuration" else f" (not {problem['input']!r})"
-            problems.append(f"{name}: {reason}{asked}")
-    return "; ".join(dict.fromkeys(problems))
+        parts = list(_stated(problem))
+        if (text := "".join(parts)) not in told:
+            yield from ["; ", *parts] if told else parts
+            told.add(text)
+
+
+def _stated(problem: ErrorDetails) -> Iterator[str]:
+    """One problem: the setting that has it, what it is, and the value."""
+    place, kind, value = problem["loc"], problem["type"], problem["input"]
+    cause = problem.get("ctx", {}).get("error")
+    if isinstance(cause, DpsdError):  # of our own, and names the setting itself
+        yield from cause.parts
+        return
+    yield Setting(place[0]) if place else "configuration"
+    if kind == "missing" and len(place) > 1:  # in a tuple
+        yield f" has too few values (not {value!r})"
+    elif kind == "missing":
+        yield " is required"
+    elif kind == "extra_forbidden":
+        yield " is not a setting"
+    else:
+        yield f": {problem['msg']}"
+        if place:
+            yield f" (not {value!r})"

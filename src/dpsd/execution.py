@@ -11,15 +11,15 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, TypeVar
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from dpsd.choices import Precision as Precision
 from dpsd.errors import ConfigError
 from dpsd.processes import ALONE, Processes
 
-Precision: TypeAlias = Literal["auto", "float32", "bfloat16"]
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 #: Images per forward pass without gradients; large enough to fill a device, small in memory.

@@ -43,9 +43,9 @@ def test_every_field_has_a_flag_with_its_default_and_description() -> None:
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (("--top-k", "3"), "top_k is 3, but it shapes gradients, and protect 'labels'"),
-        (("--scaling", "clip"), "scaling is 'clip'"),
-        (("--protect", "data", "--candidates", "3"), "candidates is 3, but it is about classes"),
+        (("--top-k", "3"), "--top-k is 3, but it shapes gradients, and --protect 'labels'"),
+        (("--scaling", "clip"), "--scaling is 'clip'"),
+        (("--protect", "data", "--candidates", "3"), "--candidates is 3, but it is about classes"),
     ],
 )
 def test_a_flag_that_would_do_nothing_is_refused(
@@ -118,17 +118,17 @@ def test_flags_override_the_file_and_defaults_do_not(invoke: Invoke, tmp_path: P
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["teacher", "--out", "run"], "epsilon is required"),
-        (["teacher", "--epsilon", "-1", "--out", "run"], "epsilon must be positive"),
-        (["teacher", "--epsilon", "1", "--rounds", "0", "--out", "run"], "rounds: "),
-        (["teacher", "--epsilon", "1", "--delta", "1", "--out", "run"], "delta must be"),
+        (["teacher", "--out", "run"], "--epsilon is required"),
+        (["teacher", "--epsilon", "-1", "--out", "run"], "--epsilon must be positive"),
+        (["teacher", "--epsilon", "1", "--rounds", "0", "--out", "run"], "--rounds: "),
+        (["teacher", "--epsilon", "1", "--delta", "1", "--out", "run"], "--delta must be"),
         (["teacher", "--epsilon", "1"], "--out"),
-        (["--epsilon", "1", "--out", "run"], "teacher is required"),
-        (["teacher", "--epsilon", "1", "--input-shape", "1,8"], "input_shape has too few values"),
+        (["--epsilon", "1", "--out", "run"], "TEACHER is required"),
+        (["teacher", "--epsilon", "1", "--input-shape", "1,8"], "--input-shape has too few values"),
         (["--config", "absent.toml", "--out", "run"], "no such file"),
         (["teacher", "--epsilon", "1", "--epsilno", "2", "--out", "run"], "--epsilno"),
         (["teacher", "--epsilon", "one", "--out", "run"], "one"),
-        (["teacher", "--epsilon", "1", "--mean", "0.5", "--out", "run"], "deviation"),
+        (["teacher", "--epsilon", "1", "--mean", "0.5", "--out", "run"], "--mean and --deviation"),
     ],
 )
 def test_wrong_settings_are_one_line(

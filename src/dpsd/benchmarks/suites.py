@@ -25,7 +25,7 @@ from dpsd.benchmarks.racing import Race
 from dpsd.benchmarks.rows import Quoted, Row
 from dpsd.benchmarks.scaling import Untrained
 from dpsd.benchmarks.transcribing import Transcribing
-from dpsd.datasets.medmnist import MEDMNIST_NAMES
+from dpsd.datasets.published import MEDMNIST_NAMES
 from dpsd.privacy.accounting import Adjacency, Budget
 
 Settings = Mapping[str, Any]

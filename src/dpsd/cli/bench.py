@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dpsd.benchmarks.names import check_suite
 from dpsd.cli.console import STATUS, grid, hint, say, show, warn
+from dpsd.datasets import check_dataset
 from dpsd.errors import (
     ConfigError,
     DataError,
@@ -18,6 +20,7 @@ from dpsd.errors import (
     RunError,
     UnknownNameError,
 )
+from dpsd.models import model_names
 
 if TYPE_CHECKING:
     from dpsd.benchmarks.methods import Task
@@ -76,23 +79,24 @@ def bench(
     soon as it is there: after Ctrl-C the same command goes on where it was. A whole suite takes
     hours on two cores; --share 0.1 and --only give a look. Baselines with DP-SGD need Opacus.
     """
+    check_suite(name)
+    if model is not None and model not in model_names():
+        raise UnknownNameError("model", model, model_names())
+    if not math.isfinite(share):
+        raise ConfigError(f"--share {share} is no share: give 0.001 to 100")
+    named = [part.strip() for part in data.split(",")] if data else []
+    for one in named:
+        check_dataset(one)
+
     from dpsd.benchmarks.figures import draw
     from dpsd.benchmarks.methods import Task
     from dpsd.benchmarks.rows import Quoted
     from dpsd.benchmarks.running import Measured, measure_all
     from dpsd.benchmarks.suites import SUITES
     from dpsd.benchmarks.tables import cells, comma_separated, markdown, summarise
-    from dpsd.models import model_names
 
-    if name not in SUITES:
-        raise UnknownNameError("suite", name, list(SUITES))
-    if model is not None and model not in model_names():
-        raise UnknownNameError("model", model, model_names())
     suite = SUITES[name]
-    if not math.isfinite(share):
-        raise ConfigError(f"--share {share} is no share: give 0.001 to 100")
-    wanted = [part.strip() for part in data.split(",")] if data else [*suite.data, *suite.besides]
-    wanted = list(dict.fromkeys(wanted))
+    wanted = list(dict.fromkeys(named or [*suite.data, *suite.besides]))
     folder = out / name
     tasks = [
         Task(data=one, teachers=teachers or out / "teachers", model=model or "") for one in wanted

@@ -29,7 +29,7 @@ from pathlib import Path
 
 from dpsd.datasets.labelled import LabelledImages
 from dpsd.datasets.medmnist import read_array
-from dpsd.datasets.registry import npz_path
+from dpsd.datasets.published import npz_path
 from dpsd.errors import ConfigError, DataError
 
 RULES = "csv:PATH:COLUMN, re:EXPRESSION or array:NAME"

@@ -1,6 +1,7 @@
-from .generators import DEFAULT_LATENT_DIM, Generator, build_generator, generator_names
+from .generators import DEFAULT_LATENT_DIM, Generator, build_generator
 from .layers import PixelNormalize, Shape
-from .registry import build_classifier, load_factory, model_names
+from .names import generator_names, model_names
+from .registry import build_classifier, load_factory
 
 __all__ = [
     "DEFAULT_LATENT_DIM",

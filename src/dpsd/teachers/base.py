@@ -17,7 +17,6 @@ RawAnswers(shape=(2, 4))
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
@@ -31,8 +30,9 @@ from dpsd.execution import inference_batch
 from dpsd.privacy.answers import AnswerCheckError, RawAnswers, Scores
 from dpsd.silence import silenced
 from dpsd.teachers.dealing import DealtBy
+from dpsd.teachers.record import Shape as Shape
+from dpsd.teachers.record import checked_shape as checked_shape
 
-Shape: TypeAlias = tuple[int, int, int]
 Normalization: TypeAlias = tuple[Sequence[float], Sequence[float]]
 Precision: TypeAlias = Literal["float32", "bfloat16"]
 DeclaredScores: TypeAlias = Literal["logits", "probabilities", "auto"]
@@ -256,25 +256,6 @@ class Teacher(ABC):
             f"{type(self).__name__}({self.description!r}, input_shape={self.input_shape}, "
             f"num_classes={self.num_classes}, scores={self.scores!r})"
         )
-
-
-#: Numbers in an image; what a forged description declares beyond would only take memory.
-_LARGEST_IMAGE = 1 << 28
-
-
-def checked_shape(shape: Sequence[int]) -> Shape:
-    """``shape`` as three positive integers.
-
-    >>> checked_shape([1, 28, 28])
-    (1, 28, 28)
-    """
-    sizes = tuple(int(size) for size in shape)
-    if len(sizes) != 3 or min(sizes) < 1 or math.prod(sizes) > _LARGEST_IMAGE:
-        raise TeacherError(
-            "input_shape must be (channels, height, width), all positive and at most "
-            f"{_LARGEST_IMAGE:,} numbers in all, not {tuple(shape)}"
-        )
-    return sizes
 
 
 def agree(name: str, declared: object, found: object, *, where: str) -> None:

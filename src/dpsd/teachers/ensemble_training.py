@@ -32,6 +32,7 @@ from dpsd.datasets import LabelledImages
 from dpsd.errors import ConfigError, TeacherError
 from dpsd.files import save_tensors, write_text
 from dpsd.models import build_classifier
+from dpsd.models.names import CLOSED_FORM as CLOSED_FORM
 from dpsd.streams import stream_seed
 from dpsd.synthesis.sources import StructuredNoise
 from dpsd.teachers.batches import in_batches
@@ -39,7 +40,6 @@ from dpsd.teachers.fingerprint import fingerprint_tensors
 from dpsd.teachers.sharding import Shards
 from dpsd.teachers.training import to_unit_range, train_teacher
 
-CLOSED_FORM = "scattering"
 #: Distorted copies of each record that closed-form teachers see, if nobody says how many.
 VIEWS = 8
 
