@@ -145,7 +145,7 @@ def test_a_declared_order_of_classes_is_kept(pets: Path) -> None:
 def test_images_that_were_not_declared_are_refused_by_file(pets: Path) -> None:
     colour = Image.new("RGB", (12, 8), (200, 40, 40))
     colour.save(pets / "train/dog/1.png")
-    with pytest.raises(DataError, match=r"dog/1\.png is in colour, but --channels 1 was declared"):
+    with pytest.raises(DataError, match=r"dog/1\.png is in colour, but channels 1 was declared"):
         load_dataset(f"folder:{pets}", "train", declared=PETS)
     three = Declared(size=(8, 8), channels=3, classes=("cat", "dog"))
     assert load_dataset(f"folder:{pets}", "train", declared=three).input_shape == (3, 8, 8)

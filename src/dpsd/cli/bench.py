@@ -12,6 +12,7 @@ import typer
 from dpsd.benchmarks.names import check_suite
 from dpsd.cli.console import STATUS, grid, hint, say, show, warn
 from dpsd.datasets import check_dataset
+from dpsd.datasets.published import RECORDS
 from dpsd.errors import (
     ConfigError,
     DataError,
@@ -23,7 +24,7 @@ from dpsd.errors import (
 from dpsd.models import model_names
 
 if TYPE_CHECKING:
-    from dpsd.benchmarks.methods import Task
+    from dpsd.benchmarks.methods import PublishedTask, Task
     from dpsd.benchmarks.rows import Row
     from dpsd.benchmarks.suites import Suite
 
@@ -69,7 +70,7 @@ def bench(
         typer.Option(help="The teacher's and students' architecture; suited to the data if unset."),
     ] = None,
     show_rows: Annotated[
-        bool, typer.Option("--list", help="Name the suite's rows and stop.")
+        bool, typer.Option("--list", help="Name the suite's rows and stop; needs no data.")
     ] = False,
 ) -> None:
     """Measure one of the field's tables: methods and baselines side by side.
@@ -98,11 +99,15 @@ def bench(
     suite = SUITES[name]
     wanted = list(dict.fromkeys(named or [*suite.data, *suite.besides]))
     folder = out / name
-    tasks = [
-        Task(data=one, teachers=teachers or out / "teachers", model=model or "") for one in wanted
-    ]
-    missed = wanted if data else suite.data
-    present = [task for task in tasks if _is_here(task, missed=task.data in missed)]
+    missed = named or suite.data
+    present: list[Task] = []
+    for one in wanted:
+        # Rows of what is wanted can be named before it is here, but for data nobody describes.
+        is_listed = show_rows and one in missed and one in RECORDS
+        kind = PublishedTask if is_listed else Task
+        task = kind(data=one, teachers=teachers or out / "teachers", model=model or "")
+        if is_listed or _is_here(task, missed=one in missed):
+            present.append(task)
     if not present:
         raise DataError(f"none of these data sets is here: {', '.join(missed)}")
     rows = [row for task in present for row in _rows_of(suite, task, share)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import types
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -44,10 +44,9 @@ class Command(TyperCommand):
         return super().invoke(ctx)
 
 
-def spelled_as_in_a_file(ctx: click.Context, names: Collection[str]) -> None:
-    """Let errors call these settings of the command what a TOML file calls them."""
-    for name in names:
-        ctx.meta[_SPELLINGS].pop(name, None)
+def spell(ctx: click.Context, names: Mapping[str, str]) -> None:
+    """Let errors of the command write settings like that, instead of as flags of their name."""
+    ctx.meta[_SPELLINGS] |= names
 
 
 class CommandGroup(TyperGroup):

@@ -13,7 +13,7 @@ import click
 import typer
 
 from dpsd.cli.console import say
-from dpsd.cli.errors import Command, spelled_as_in_a_file, unwrapped
+from dpsd.cli.errors import Command, spell, unwrapped
 from dpsd.cli.options import RUN_PANEL, flag_name, given, with_config_flags
 from dpsd.config import ENSEMBLE_DEFAULTS, ENSEMBLE_STUDENT, TranscriptionConfig, read_toml, to_toml
 from dpsd.errors import ConfigError
@@ -23,6 +23,13 @@ from dpsd.teachers.kinds import check_source, is_ensemble
 #: All that may be said anew when a run continues: where the same teacher is found, what it may
 #: spend, and how many processes share the work.
 _CHANGEABLE = {"teacher_weights", "cap", "budget_file", "count_earlier", "devices"}
+
+
+#: What loading a teacher calls by other names than the flags.
+_PARTS_OF_TEACHER = {
+    "weights": flag_name("teacher_weights"),
+    "normalization": f"{flag_name('mean')} and {flag_name('deviation')}",
+}
 
 
 #: Asked for nothing else, an ensemble protects records.
@@ -96,13 +103,14 @@ def _transcribe(
     Each flag is also a key of the TOML file. Lists are separated by commas.
     """
     chosen = given(ctx, flags)
+    spell(ctx, _PARTS_OF_TEACHER)
     if resume is not None:
         if out is not None or config is not None:
             raise ConfigError("--resume takes everything from the run: leave --out, --config out")
         directory, settings = resume, _resumed_settings(resume, teacher, chosen)
     else:
         values = {} if config is None else read_toml(config)
-        spelled_as_in_a_file(ctx, values.keys() - chosen.keys())
+        spell(ctx, {name: name for name in values.keys() - chosen.keys()})
         values |= chosen | ({} if teacher is None else {"teacher": teacher})
         defaults = _ENSEMBLE if is_ensemble(values.get("teacher")) else {}
         settings = TranscriptionConfig(**defaults | values)

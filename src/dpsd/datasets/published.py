@@ -55,6 +55,16 @@ ARRAYS = {
     "cifar100": Declared(size=(32, 32), channels=3, classes=CIFAR100_CLASSES),
 }
 
+#: How many records of those sets are for training, and how many for testing.
+RECORDS = {
+    "digits": (1_085, 712),
+    "mnist": (60_000, 10_000),
+    "fashion-mnist": (60_000, 10_000),
+    "cifar10": (50_000, 10_000),
+    "cifar10-jpeg": (50_000, 10_000),
+    "cifar100": (50_000, 10_000),
+}
+
 #: Sets of loose images: what they are brought to unless something else is declared. The X-rays of
 #: COVIDx are grey in some releases and coloured in others; ImageNet's classes are a user's choice.
 LOOSE = {

@@ -45,7 +45,7 @@ from dp_accounting.rdp.rdp_privacy_accountant import compute_epsilon
 from scipy import special
 from scipy.optimize import brentq
 
-from dpsd.errors import BudgetError
+from dpsd.errors import BudgetError, Setting
 from dpsd.privacy.losses import Losses, added_up, of_gaussian, of_responses, response_epsilon
 from dpsd.privacy.mechanisms import Mechanism
 from dpsd.privacy.randomness import EXACT_REACH
@@ -356,8 +356,9 @@ def calibrate(mechanism: MechanismT, budget: Budget, exposure: Exposure) -> Mech
     if strength is None:
         raise BudgetError(
             f"no noise level of {type(mechanism).__name__} gives epsilon {budget.epsilon:g} at "
-            f"delta {budget.delta:g} under {budget.adjacency.value!r} over {count} events; raise "
-            "epsilon or delta, or ask for fewer rounds or queries"
+            f"delta {budget.delta:g} under {budget.adjacency.value!r} over {count} events; raise ",
+            *(Setting("epsilon"), " or ", Setting("delta"), ", or ask for fewer "),
+            *(Setting("rounds"), " or ", Setting("queries")),
         )
     if budget.epsilon <= strength <= budget.epsilon * (1 + 1e-3):
         # One randomised response: what δ adds to its own ε is not worth an odd number.

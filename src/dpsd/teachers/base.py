@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dpsd.errors import AnswerError, TeacherError
+from dpsd.errors import AnswerError, Setting, TeacherError
 from dpsd.execution import inference_batch
 from dpsd.privacy.answers import AnswerCheckError, RawAnswers, Scores
 from dpsd.silence import silenced
@@ -110,9 +110,11 @@ class Teacher(ABC):
         self.normalization = normalization
         self._normalization = _channel_tensors(normalization, channels=self.input_shape[0])
         if num_classes is not None and num_classes < 2:
-            raise TeacherError(f"num_classes must be at least 2, not {num_classes}")
+            raise TeacherError(Setting("num_classes"), f" must be at least 2, not {num_classes}")
         if scores not in ("logits", "probabilities", "auto"):
-            raise TeacherError(f"scores must be logits, probabilities or auto, not {scores!r}")
+            raise TeacherError(
+                Setting("scores"), f" must be logits, probabilities or auto, not {scores!r}"
+            )
         self.num_classes, self.scores = self._probe(num_classes, scores)
 
     @property
@@ -246,9 +248,10 @@ class Teacher(ABC):
             )
         except Exception as error:
             raise TeacherError(
-                f"{self.description}: asked about {_PROBE_IMAGES} images of noise with "
-                f"input_shape={self.input_shape}, the teacher {_described(error, is_public=True)}. "
-                "Are input_shape, num_classes and scores right?"
+                f"{self.description}: asked about {_PROBE_IMAGES} images of noise of shape "
+                f"{self.input_shape}, the teacher {_described(error, is_public=True)}. Are ",
+                *(Setting("input_shape"), ", ", Setting("num_classes"), " and ", Setting("scores")),
+                " right?",
             ) from error
 
     def __repr__(self) -> str:
@@ -265,10 +268,12 @@ def agree(name: str, declared: object, found: object, *, where: str) -> None:
     >>> agree("num_classes", 7, 10, where="teacher.onnx")
     Traceback (most recent call last):
         ...
-    dpsd.errors.TeacherError: teacher.onnx says num_classes 10, but num_classes=7 was given
+    dpsd.errors.TeacherError: teacher.onnx says num_classes 10, but num_classes 7 was given
     """
     if declared is not None and found is not None and declared != found:
-        raise TeacherError(f"{where} says {name} {found}, but {name}={declared} was given")
+        raise TeacherError(
+            f"{where} says {name} {found}, but ", Setting(name), f" {declared} was given"
+        )
 
 
 def _channel_tensors(
@@ -279,8 +284,9 @@ def _channel_tensors(
     mean, deviation = (torch.tensor(list(part)).float().view(-1, 1, 1) for part in normalization)
     if len(mean) != channels or len(deviation) != channels or not bool((deviation > 0).all()):
         raise TeacherError(
-            f"normalization must be (means, deviations) with {channels} numbers each, deviations "
-            f"positive, not {normalization}"
+            Setting("normalization"),
+            f" must be (means, deviations) with {channels} numbers each, deviations positive, not "
+            f"{normalization}",
         )
     return mean, deviation
 

@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from torch import Tensor, nn
 
-from dpsd.errors import TeacherError
+from dpsd.errors import Setting, TeacherError
 from dpsd.teachers.base import (
     DeclaredScores,
     Normalization,
@@ -96,8 +96,9 @@ def load_teacher(
         )
     if weights is not None and not isinstance(made, nn.Module):
         raise TeacherError(
-            f"weights={str(weights)!r} needs a module to fill: give 'package.module:factory' as "
-            "the teacher, with a factory that returns an nn.Module"
+            Setting("weights"),
+            f" {str(weights)!r} needs a module to fill: give 'package.module:factory' as "
+            "the teacher, with a factory that returns an nn.Module",
         )
     if isinstance(made, str | Path):
         loaded = _load_path(
@@ -123,8 +124,8 @@ def load_teacher(
         )
     if shape is None:
         raise TeacherError(
-            f"{factory or 'the teacher'} does not say what images it takes: give "
-            "input_shape=(channels, height, width)"
+            f"{factory or 'the teacher'} does not say what images it takes: give ",
+            *(Setting("input_shape"), ", the channels, height and width, as in 1,28,28"),
         )
     if not isinstance(made, nn.Module):
         loaded = CallableTeacher(
@@ -167,7 +168,9 @@ def _load_path(
 ) -> Teacher:
     if path.is_dir():
         if normalization is not None:
-            raise TeacherError(f"{path} normalises its own input: leave normalization out")
+            raise TeacherError(
+                f"{path} normalises its own input: leave ", Setting("normalization"), " out"
+            )
         if not (path / DESCRIPTION_FILE).exists() and (members := members_in(path)):
             return Committee(
                 [
@@ -212,5 +215,6 @@ def _load_path(
     read_weights(path)  # a file that is damaged, or no state dict, has a better message
     raise TeacherError(
         f"{path} is a state dict: weights without the code that runs them. Give the code as "
-        f"the teacher, 'package.module:factory', and weights={str(path)!r}"
+        "the teacher, 'package.module:factory', and the file as ",
+        Setting("weights"),
     )

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from dpsd.errors import TeacherError
+from dpsd.errors import Setting, TeacherError
 
 #: Channels, height and width.
 Shape: TypeAlias = tuple[int, int, int]
@@ -142,7 +142,8 @@ def checked_shape(shape: Sequence[int]) -> Shape:
     sizes = tuple(int(size) for size in shape)
     if len(sizes) != 3 or min(sizes) < 1 or math.prod(sizes) > _LARGEST_IMAGE:
         raise TeacherError(
-            "input_shape must be (channels, height, width), all positive and at most "
-            f"{_LARGEST_IMAGE:,} numbers in all, not {tuple(shape)}"
+            Setting("input_shape"),
+            " must be (channels, height, width), all positive and at most "
+            f"{_LARGEST_IMAGE:,} numbers in all, not {tuple(shape)}",
         )
     return sizes
