@@ -24,7 +24,7 @@ from dpsd.errors import (
 from dpsd.models import model_names
 
 if TYPE_CHECKING:
-    from dpsd.benchmarks.methods import PublishedTask, Task
+    from dpsd.benchmarks.methods import Task
     from dpsd.benchmarks.rows import Row
     from dpsd.benchmarks.suites import Suite
 
@@ -90,7 +90,7 @@ def bench(
         check_dataset(one)
 
     from dpsd.benchmarks.figures import draw
-    from dpsd.benchmarks.methods import Task
+    from dpsd.benchmarks.methods import PublishedTask, Task
     from dpsd.benchmarks.rows import Quoted
     from dpsd.benchmarks.running import Measured, measure_all
     from dpsd.benchmarks.suites import SUITES
