@@ -13,6 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING, Literal
 
 from dpsd.errors import BudgetError, Setting
 
@@ -76,7 +77,7 @@ class Budget:
     Args:
         epsilon: > 0.
         delta: in [0, 1); 0 asks for pure ε-DP, which the Gaussian mechanism cannot give.
-        adjacency: what the ε is about.
+        adjacency: what the ε is about; or its name.
 
     Raises:
         BudgetError: a target that means nothing.
@@ -90,6 +91,16 @@ class Budget:
     epsilon: float
     delta: float = 1e-5
     adjacency: Adjacency = Adjacency.ROUND
+
+    if TYPE_CHECKING:  # an adjacency may be given by its name
+
+        def __init__(
+            self,
+            *,
+            epsilon: float,
+            delta: float = 1e-5,
+            adjacency: Adjacency | Literal["response", "round", "teacher"] = Adjacency.ROUND,
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         if not (0 < self.epsilon < math.inf):
