@@ -15,21 +15,18 @@ what they build: a setting that makes no sense is refused before anything waits 
 from __future__ import annotations
 
 import math
-import tomllib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from enum import Enum
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import Field, model_validator
 
 from dpsd.choices import Augmentation, Precision
-from dpsd.errors import ConfigError, DpsdError, Setting
+from dpsd.errors import ConfigError, Setting
 from dpsd.models.names import check_generator, check_model
 from dpsd.privacy.parameters import Candidates, Scaling, check_candidates, check_scaling
 from dpsd.privacy.targets import Adjacency, Budget
+from dpsd.settings import Settings
 from dpsd.synthesis.names import check_sources
 
 if TYPE_CHECKING:
@@ -49,20 +46,6 @@ _SMALL_IMAGE = 64 * 64
 _OF_CLASSES = ("candidates",)
 OF_GRADIENTS = ("top_k", "bound", "scaling", "harden", "widen")
 _OF_VOTES = ("consensus", "consensus_noise", "consensus_answered")
-
-
-class Settings(BaseModel):
-    """Common behaviour: immutable, no unknown keys, one clear error."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
-    )
-
-    def __init__(self, **values: Any) -> None:
-        try:
-            super().__init__(**values)
-        except ValidationError as error:
-            raise ConfigError(*_readable(error)) from None
 
 
 class Recipe(Settings):
@@ -526,56 +509,3 @@ class TranscriptionConfig(Recipe):
     def recipe(self) -> Recipe:
         """The part that is not about the teacher or privacy."""
         return Recipe(**{name: getattr(self, name) for name in Recipe.model_fields})
-
-
-def to_toml(settings: Settings, *, without: Collection[str] = ()) -> str:
-    """Settings as TOML; unset ones are left out, and those that are to go ``without`` saying.
-
-    >>> print(to_toml(Recipe()).splitlines()[0])
-    rounds = 8
-    """
-    return tomli_w.dumps(settings.model_dump(mode="json", exclude_none=True, exclude=set(without)))
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """The keys of a TOML file, for the settings to check.
-
-    Raises:
-        ConfigError: no such file, or no TOML.
-    """
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"configuration {path}: no such file") from None
-    except (OSError, ValueError, RecursionError) as error:  # ValueError: no TOML, or no text
-        raise ConfigError(f"configuration {path} is not readable as TOML: {error}") from None
-
-
-def _readable(error: ValidationError) -> Iterator[str]:
-    """What is wrong, in the parts of a :class:`DpsdError`'s message."""
-    told: set[str] = set()
-    for problem in error.errors(include_url=False):
-        parts = list(_stated(problem))
-        if (text := "".join(parts)) not in told:
-            yield from ["; ", *parts] if told else parts
-            told.add(text)
-
-
-def _stated(problem: ErrorDetails) -> Iterator[str]:
-    """One problem: the setting that has it, what it is, and the value."""
-    place, kind, value = problem["loc"], problem["type"], problem["input"]
-    cause = problem.get("ctx", {}).get("error")
-    if isinstance(cause, DpsdError):  # of our own, and names the setting itself
-        yield from cause.parts
-        return
-    yield Setting(place[0]) if place else "configuration"
-    if kind == "missing" and len(place) > 1:  # in a tuple
-        yield f" has too few values (not {value!r})"
-    elif kind == "missing":
-        yield " is required"
-    elif kind == "extra_forbidden":
-        yield " is not a setting"
-    else:
-        yield f": {problem['msg']}"
-        if place:
-            yield f" (not {value!r})"

@@ -32,7 +32,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from dpsd.config import TranscriptionConfig, read_toml, to_toml
+from dpsd.config import TranscriptionConfig
 from dpsd.distinct import AskedImages
 from dpsd.errors import RunError, WriteError
 from dpsd.files import UNFINISHED, Column, save_tensors, write_text
@@ -46,6 +46,7 @@ from dpsd.queries import Queries, Spool
 from dpsd.releases import RoundReleases, check_asked_once, save_releases
 from dpsd.reporting.contact_sheet import image_row, save_image, stack_rows
 from dpsd.run_files import CONFIG_FILE, check_run
+from dpsd.settings import read_toml, to_toml
 from dpsd.teachers import Teacher
 
 Shape = tuple[int, int, int]
