@@ -8,7 +8,6 @@ from .errors import (
     RunError,
     TeacherError,
 )
-from .privacy.accounting import Adjacency, Budget
 from .privacy.certificate import Certificate
 from .privacy.mechanisms import (
     ConfidentVotes,
@@ -16,10 +15,11 @@ from .privacy.mechanisms import (
     Mechanism,
     NoisyVotes,
     RandomizedResponse,
-    Scaling,
     SummedGradients,
 )
+from .privacy.parameters import Scaling
 from .privacy.randomness import ReproducibleNoise, SystemNoise
+from .privacy.targets import Adjacency, Budget
 from .runs import Run, RunDirectory
 from .starting import resume, transcribe
 from .teachers import Teacher, load_teacher

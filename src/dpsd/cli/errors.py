@@ -16,7 +16,6 @@ from dpsd.errors import DpsdError
 #: Exit codes beside those of the errors in :mod:`dpsd.errors`.
 USAGE, NO_RESOURCES, BUG, INTERRUPTED = 2, 6, 70, 130
 
-
 #: Where a command leaves, for its group, how its parameters are written on the command line.
 _SPELLINGS = "dpsd.spellings"
 
