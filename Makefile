@@ -7,6 +7,11 @@ STAMP := $(VENV)/.stamp
 # One thread pool: pytest's workers share the cores, so each computes on one thread.
 TEST_THREADS := 1
 
+# Data sets that lie beside the checkout, unless DPSD_DATA says where they are.
+ifneq ($(wildcard ../shared/data),)
+export DPSD_DATA ?= $(abspath ../shared/data)
+endif
+
 SUITES := data-sensitive label-sensitive sensitivity ablation speed scale
 
 .PHONY: help demo test lint docs bench crash fuzz clean

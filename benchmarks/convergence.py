@@ -65,7 +65,7 @@ def average_gradient(epsilon: float, steps: int, features: Tensor, labels: Tenso
         gradients = torch.autograd.grad(loss, list(head.parameters()))
         with torch.no_grad():
             for parameter, gradient in zip(head.parameters(), gradients, strict=True):
-                parameter -= rate * gradient
+                parameter.sub_(rate * gradient)
     return total / steps
 
 
@@ -78,7 +78,9 @@ def main() -> None:
     )
     noise = StructuredNoise((1, 8, 8)).sample(24_000, generator=torch.Generator().manual_seed(0))
     images = noise.float() / 255
-    body = build_classifier("scattering", input_shape=(1, 8, 8), num_classes=10, seed=0).eval()[:-1]
+    model = build_classifier("scattering", input_shape=(1, 8, 8), num_classes=10, seed=0).eval()
+    assert isinstance(model, nn.Sequential)
+    body = model[:-1]
     with torch.inference_mode():
         labels = teacher(images).argmax(-1)
         features = body(images)

@@ -129,7 +129,7 @@ def bare_passes(
                 logits = make()
             loss = F.cross_entropy(logits.float(), labels[: len(logits)])
             optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             optimizer.step()
 
     noise = latent(generator, size, random).to(execution.device)

@@ -97,13 +97,13 @@ def true_epsilon(
     """ε of so many events by independent arithmetic."""
     if isinstance(event, dp_accounting.GaussianDpEvent):
         gaussian = exact.delta_of_gaussian(event.noise_multiplier, count=count)
-        return exact.epsilon_at(gaussian, delta)
+        return float(exact.epsilon_at(gaussian, delta))
     assert epsilon is not None
     buckets = event.num_buckets
     if count <= (300 if buckets == 2 else 24):
         losses = exact.responses(epsilon, count=count, buckets=buckets)
-        return exact.epsilon_at(exact.delta_of_losses(losses), delta)
-    return exact.epsilon_of_many(epsilon, count=count, buckets=buckets, delta=delta)
+        return float(exact.epsilon_at(exact.delta_of_losses(losses), delta))
+    return float(exact.epsilon_of_many(epsilon, count=count, buckets=buckets, delta=delta))
 
 
 def mixtures() -> Iterator[tuple[str, list[Spending], float, float]]:

@@ -19,7 +19,7 @@ import dpsd
 from dpsd.cli.progress import ProgressObserver
 from dpsd.datasets import LabelledImages, load_dataset
 from dpsd.evaluation import evaluate
-from dpsd.privacy.certificate import format_epsilon
+from dpsd.privacy.accounting import format_epsilon
 from dpsd.teachers import Teacher, TeacherRecord, save_teacher
 from dpsd.teachers.ensemble_training import train_ensemble
 from dpsd.teachers.sharding import Shards

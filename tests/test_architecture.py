@@ -89,11 +89,12 @@ def test_the_whole_package_is_looked_at() -> None:
     [
         ("dpsd.privacy", ["dpsd.privacy", "dpsd.errors", "dpsd.files"]),
         ("dpsd.errors", []),
+        ("dpsd.choices", []),
         ("dpsd.files", ["dpsd.errors"]),
         ("dpsd.streams", []),
         ("dpsd.models", ["dpsd.models", "dpsd.errors"]),
         ("dpsd.processes", ["dpsd.errors"]),
-        ("dpsd.execution", ["dpsd.errors", "dpsd.processes"]),
+        ("dpsd.execution", ["dpsd.choices", "dpsd.errors", "dpsd.processes"]),
         ("dpsd.distinct", []),
         ("dpsd.releases", ["dpsd.distinct", "dpsd.errors", "dpsd.files"]),
         ("dpsd.queries", ["dpsd.errors", "dpsd.files"]),

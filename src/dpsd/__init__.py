@@ -14,111 +14,13 @@ synthetic queries alone::
     )
     run.student, run.generator, run.certificate
 
-Names are imported when they are first used, so that ``dpsd --help`` need not wait for torch.
+Names are imported when they are first used, so that ``dpsd --help`` need not wait for torch. The
+stub beside this file says which module each name comes from, to type checkers and to the loader.
 """
 
-from importlib import import_module
 from importlib.metadata import version
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from dpsd.config import Recipe, TranscriptionConfig
-    from dpsd.errors import (
-        AnswerError,
-        BudgetError,
-        ConfigError,
-        DataError,
-        DpsdError,
-        RunError,
-        TeacherError,
-    )
-    from dpsd.privacy.accounting import Adjacency, Budget
-    from dpsd.privacy.certificate import Certificate
-    from dpsd.privacy.mechanisms import (
-        ConfidentVotes,
-        Gaussian,
-        Mechanism,
-        NoisyVotes,
-        RandomizedResponse,
-        Scaling,
-        SummedGradients,
-    )
-    from dpsd.privacy.randomness import ReproducibleNoise, SystemNoise
-    from dpsd.runs import Run, RunDirectory
-    from dpsd.starting import resume, transcribe
-    from dpsd.teachers import Teacher, load_teacher
+import lazy_loader
 
 __version__ = version("dpsd")
-
-_HOME = {
-    "dpsd.config": ("Recipe", "TranscriptionConfig"),
-    "dpsd.errors": (
-        "AnswerError",
-        "BudgetError",
-        "ConfigError",
-        "DataError",
-        "DpsdError",
-        "RunError",
-        "TeacherError",
-    ),
-    "dpsd.privacy.accounting": ("Adjacency", "Budget"),
-    "dpsd.privacy.certificate": ("Certificate",),
-    "dpsd.privacy.mechanisms": (
-        "ConfidentVotes",
-        "Gaussian",
-        "Mechanism",
-        "NoisyVotes",
-        "RandomizedResponse",
-        "Scaling",
-        "SummedGradients",
-    ),
-    "dpsd.privacy.randomness": ("ReproducibleNoise", "SystemNoise"),
-    "dpsd.runs": ("Run", "RunDirectory"),
-    "dpsd.teachers": ("Teacher", "load_teacher"),
-    "dpsd.starting": ("resume", "transcribe"),
-    "dpsd.transcription": ("Observer",),
-}
-_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
-
-__all__ = [
-    "Adjacency",
-    "AnswerError",
-    "Budget",
-    "BudgetError",
-    "Certificate",
-    "ConfidentVotes",
-    "ConfigError",
-    "DataError",
-    "DpsdError",
-    "Gaussian",
-    "Mechanism",
-    "NoisyVotes",
-    "Observer",
-    "RandomizedResponse",
-    "Recipe",
-    "ReproducibleNoise",
-    "Run",
-    "RunDirectory",
-    "RunError",
-    "Scaling",
-    "SummedGradients",
-    "SystemNoise",
-    "Teacher",
-    "TeacherError",
-    "TranscriptionConfig",
-    "load_teacher",
-    "resume",
-    "transcribe",
-]
-
-
-def __getattr__(name: str) -> object:
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_MODULE_OF[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -7,13 +7,12 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Augmentation: TypeAlias = Literal["none", "shift", "shift-flip"]
+from dpsd.choices import Augmentation as Augmentation
 
 
 def default_augmentation(input_shape: tuple[int, int, int]) -> Augmentation:

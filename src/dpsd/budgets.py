@@ -34,8 +34,7 @@ from dpsd.privacy.accounting import Budget
 from dpsd.privacy.accounts import Account, Accounts
 from dpsd.privacy.teacher_budget import TeacherBudget
 from dpsd.teachers import Teacher
-
-BUDGET_FILE = "budget.jsonl"
+from dpsd.teachers.kinds import BUDGET_FILE
 
 #: Whom a line is about, read without checking all of a file that may be about others.
 _TEACHER = re.compile(rb'"teacher": "([^"]+)"')

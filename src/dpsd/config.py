@@ -7,48 +7,32 @@ transcribed and what privacy is wanted. Neither holds anything that depends on a
 4
 >>> TranscriptionConfig(teacher="teacher/", epsilon=1.0).mechanism().protects
 'labels'
+
+What settings stand for (a mechanism, an objective, a teacher) is built by methods, which import
+what they build: a setting that makes no sense is refused before anything waits for torch.
 """
 
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Collection, Sequence
 from enum import Enum
-from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from dpsd.augmentation import Augmentation
-from dpsd.distillation.objectives import (
-    DKD,
-    FaceValue,
-    GeneratorWeights,
-    Marginal,
-    Objective,
-    VoteShares,
-)
-from dpsd.errors import ConfigError
-from dpsd.execution import Execution, Precision
-from dpsd.privacy.accounting import Adjacency, Budget
-from dpsd.privacy.mechanisms import (
-    ConfidentVotes,
-    Gaussian,
-    Mechanism,
-    NoisyVotes,
-    RandomizedResponse,
-    Scaling,
-    SummedGradients,
-)
-from dpsd.privacy.randomness import ReproducibleNoise
-from dpsd.teachers import Teacher, load_teacher
+from dpsd.choices import Augmentation, Precision
+from dpsd.errors import ConfigError, Setting
+from dpsd.models.names import check_generator, check_model
+from dpsd.privacy.parameters import Candidates, Scaling, check_candidates, check_scaling
+from dpsd.privacy.targets import Adjacency, Budget
+from dpsd.settings import Settings
+from dpsd.synthesis.names import check_sources
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+if TYPE_CHECKING:
+    from dpsd.distillation.objectives import GeneratorWeights, Objective
+    from dpsd.privacy.mechanisms import Mechanism, NoisyVotes
+    from dpsd.teachers import Teacher
 
 RecipeT = TypeVar("RecipeT", bound="Recipe")
 
@@ -62,20 +46,6 @@ _SMALL_IMAGE = 64 * 64
 _OF_CLASSES = ("candidates",)
 OF_GRADIENTS = ("top_k", "bound", "scaling", "harden", "widen")
 _OF_VOTES = ("consensus", "consensus_noise", "consensus_answered")
-
-
-class Settings(BaseModel):
-    """Common behaviour: immutable, no unknown keys, one clear error."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
-    )
-
-    def __init__(self, **values: Any) -> None:
-        try:
-            super().__init__(**values)
-        except ValidationError as error:
-            raise ConfigError(_readable(error)) from None
 
 
 class Recipe(Settings):
@@ -258,6 +228,8 @@ class Recipe(Settings):
 
     def objective_function(self, *, members: int = 1) -> Objective:
         """The student's objective towards so many teachers."""
+        from dpsd.distillation.objectives import DKD, FaceValue, Marginal, VoteShares
+
         dkd = DKD(alpha=self.alpha, beta=self.beta, temperature=self.temperature)
         if self.objective == "dkd":
             return dkd
@@ -265,8 +237,9 @@ class Recipe(Settings):
             return FaceValue(decoupled=dkd if self.objective == "noisy-dkd" else None)
         if self.objective == "shares" and members == 1:
             raise ConfigError(
-                "objective 'shares' learns how many of several teachers say each class, and this "
-                "is one teacher; use 'marginal' or 'dkd'"
+                Setting("objective"),
+                " 'shares' learns how many of several teachers say each class, and this is one "
+                "teacher; use 'marginal' or 'dkd'",
             )
         if self.objective == "shares" or (self.objective == "auto" and members > 1):
             return VoteShares()
@@ -274,6 +247,8 @@ class Recipe(Settings):
 
     def generator_weights(self) -> GeneratorWeights:
         """The weights of the generator's three losses."""
+        from dpsd.distillation.objectives import GeneratorWeights
+
         return GeneratorWeights(
             classification=self.classification_weight,
             balance=self.balance_weight,
@@ -345,7 +320,7 @@ class TranscriptionConfig(Recipe):
         description="What ε is about: the answer about one image in the whole run (response), "
         "about one in every round (round), or the whole teacher (teacher).",
     )
-    candidates: Literal["per-query", "all"] | int = Field(
+    candidates: Candidates = Field(
         "per-query", description="Classes that randomised response chooses from, or how many."
     )
     top_k: int | None = Field(
@@ -406,8 +381,26 @@ class TranscriptionConfig(Recipe):
     def _check_privacy(self) -> TranscriptionConfig:
         self.budget()
         self.limit()
-        self.mechanism()
+        if self.consensus is not None and self.protect == "data":
+            raise ConfigError(
+                *(Setting("consensus"), " is tested on votes, and ", Setting("protect")),
+                " 'data' sums gradients; use 'labels'",
+            )
+        if self.protect == "labels":
+            check_candidates(self.candidates)
+        else:
+            check_scaling(self.scaling, harden=self.harden)
         return self
+
+    def check_names(self) -> None:
+        """Refuse unknown names of models and sources, in a run that is about to begin.
+
+        Raises:
+            ConfigError: a name that nothing has, or sources that cannot go together.
+        """
+        check_model(self.student)
+        check_generator(self.generator)
+        check_sources(self.sources)
 
     def require_effect(self, *, members: int | None = None) -> None:
         """Refuse settings that would do nothing, in a run that is about to begin.
@@ -418,27 +411,33 @@ class TranscriptionConfig(Recipe):
         Raises:
             ConfigError: one that is not left at its default.
         """
+        protect, consensus = Setting("protect"), Setting("consensus")
         if self.protect == "labels":
-            self._refuse(OF_GRADIENTS, "shapes gradients, and protect 'labels' releases none")
+            self._refuse(OF_GRADIENTS, "shapes gradients, and ", protect, " 'labels' releases none")
         else:
-            self._refuse(_OF_CLASSES, "is about classes, and protect 'data' releases gradients")
+            self._refuse(
+                _OF_CLASSES, "is about classes, and ", protect, " 'data' releases gradients"
+            )
         if self.consensus is None:
-            self._refuse(_OF_VOTES, "is of a test that nobody asked for with consensus")
+            self._refuse(_OF_VOTES, "is of a test that nobody asked for with ", consensus)
         if members == 1:
             self._refuse(_OF_VOTES, "is of a test among several teachers, and this is one")
         elif members is not None:
             names = (*_OF_CLASSES, *OF_GRADIENTS)
             self._refuse(names, f"is for one teacher's answers; those of {members} are summed")
 
-    def _refuse(self, names: Collection[str], reason: str) -> None:
+    def _refuse(self, names: Collection[str], *reason: str) -> None:
         for name in names:
             if (value := getattr(self, name)) != type(self).model_fields[name].default:
                 said = value.value if isinstance(value, Enum) else value
                 raise ConfigError(
-                    f"{name} is {said!r}, but it {reason}: leave it out, of a --config file too"
+                    *(Setting(name), f" is {said!r}, but it ", *reason),
+                    ": leave it out, of a --config file too",
                 )
 
     def _votes(self) -> NoisyVotes:
+        from dpsd.privacy.mechanisms import ConfidentVotes, NoisyVotes
+
         if self.consensus is None:
             return NoisyVotes()
         return ConfidentVotes(
@@ -453,18 +452,13 @@ class TranscriptionConfig(Recipe):
 
     def limit(self) -> Budget | None:
         """What all runs of the teacher together may spend."""
-        return None if self.cap is None else Budget.parse(self.cap)
+        return Budget.of_cap(self.cap)
 
     def mechanism(self, *, members: int = 1) -> Mechanism:
-        """The mechanism for so many teachers, not yet calibrated.
+        """The mechanism for so many teachers, not yet calibrated."""
+        from dpsd.privacy.mechanisms import Gaussian, RandomizedResponse, SummedGradients
+        from dpsd.privacy.randomness import ReproducibleNoise
 
-        Raises:
-            ConfigError: a test of consensus where there are no votes to test.
-        """
-        if self.consensus is not None and self.protect == "data":
-            raise ConfigError(
-                "consensus is tested on votes, and protect 'data' sums gradients; use 'labels'"
-            )
         mechanism: Mechanism
         if members > 1:
             mechanism = SummedGradients() if self.protect == "data" else self._votes()
@@ -476,6 +470,18 @@ class TranscriptionConfig(Recipe):
             mechanism = mechanism.with_noise(ReproducibleNoise(seed=self.reproducible_noise))
         return mechanism
 
+    def check_normalization(self) -> None:
+        """Refuse half of the teacher's normalisation.
+
+        Raises:
+            ConfigError: one of mean and deviation without the other.
+        """
+        if (self.mean is None) != (self.deviation is None):
+            raise ConfigError(
+                *(Setting("mean"), " and ", Setting("deviation")),
+                " belong together: give both or neither",
+            )
+
     def load_teacher(self, *, device: str | None = None) -> Teacher:
         """The teacher, on the device and in the precision of the run, or on another device.
 
@@ -483,8 +489,10 @@ class TranscriptionConfig(Recipe):
             TeacherError: it cannot be loaded.
             ConfigError: one of mean and deviation without the other, or no such device.
         """
-        if (self.mean is None) != (self.deviation is None):
-            raise ConfigError("mean and deviation belong together: give both or neither")
+        from dpsd.execution import Execution
+        from dpsd.teachers import load_teacher
+
+        self.check_normalization()
         several = 1 if device else self.devices
         execution = Execution.of(device or self.device, self.precision, devices=several)
         return load_teacher(
@@ -501,44 +509,3 @@ class TranscriptionConfig(Recipe):
     def recipe(self) -> Recipe:
         """The part that is not about the teacher or privacy."""
         return Recipe(**{name: getattr(self, name) for name in Recipe.model_fields})
-
-
-def to_toml(settings: Settings, *, without: Collection[str] = ()) -> str:
-    """Settings as TOML; unset ones are left out, and those that are to go ``without`` saying.
-
-    >>> print(to_toml(Recipe()).splitlines()[0])
-    rounds = 8
-    """
-    return tomli_w.dumps(settings.model_dump(mode="json", exclude_none=True, exclude=set(without)))
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """The keys of a TOML file, for the settings to check.
-
-    Raises:
-        ConfigError: no such file, or no TOML.
-    """
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"configuration {path}: no such file") from None
-    except (OSError, ValueError, RecursionError) as error:  # ValueError: no TOML, or no text
-        raise ConfigError(f"configuration {path} is not readable as TOML: {error}") from None
-
-
-def _readable(error: ValidationError) -> str:
-    problems = []
-    for problem in error.errors(include_url=False):
-        place = problem["loc"]
-        name = str(place[0]) if place else "configuration"
-        if problem["type"] == "missing" and len(place) > 1:  # in a tuple
-            problems.append(f"{name} has too few values (not {problem['input']!r})")
-        elif problem["type"] == "missing":
-            problems.append(f"{name} is required")
-        elif problem["type"] == "extra_forbidden":
-            problems.append(f"{name} is not a setting")
-        else:
-            reason = problem["msg"].removeprefix("Value error, ")
-            asked = "" if name == "configuration" else f" (not {problem['input']!r})"
-            problems.append(f"{name}: {reason}{asked}")
-    return "; ".join(dict.fromkeys(problems))

@@ -8,18 +8,50 @@ the value and the mend. They never quote a teacher's raw answers.
 Traceback (most recent call last):
     ...
 dpsd.errors.UnknownNameError: unknown model 'resnet9': did you mean 'resnet8'? Known: resnet8, vgg11
+
+A setting has one name in Python and another on the command line, so a message that names one says
+that it does, and whoever shows the message says how the name is spelled there:
+
+>>> error = ConfigError(Setting("top_k"), " must be at least 2, not 1")
+>>> print(error)
+top_k must be at least 2, not 1
+>>> print(error.spelled(lambda name: "--" + name.replace("_", "-")))
+--top-k must be at least 2, not 1
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
+
+
+class Setting(str):
+    """The name of a setting in an error's message, as Python spells it: a keyword, a field."""
+
+    __slots__ = ()
 
 
 class DpsdError(Exception):
-    """Base of every error that a user can cause and mend."""
+    """Base of every error that a user can cause and mend.
+
+    Args:
+        parts: the message, in pieces; those that are a :class:`Setting` name one.
+    """
 
     exit_code = 1
+
+    def __init__(self, *parts: str) -> None:
+        super().__init__("".join(parts))
+        self.parts = parts
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Other processes raise it too, and an exception travels as its arguments.
+        return type(self), self.parts
+
+    def spelled(self, spell: Callable[[str], str]) -> str:
+        """The message, with every setting as ``spell`` writes its name."""
+        return "".join(spell(part) if isinstance(part, Setting) else part for part in self.parts)
 
 
 class ConfigError(DpsdError, ValueError):
@@ -39,14 +71,13 @@ class UnknownNameError(ConfigError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         known = sorted(known)
-        self._parts = kind, name, known
+        self._arguments = kind, name, known
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]!r}? " if near else ""
         super().__init__(f"unknown {kind} {name!r}: {hint}Known: {', '.join(known)}")
 
-    def __reduce__(self) -> tuple[type[UnknownNameError], tuple[str, str, list[str]]]:
-        # Other processes raise it too, and an exception travels as its arguments.
-        return type(self), self._parts
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self._arguments
 
 
 class BudgetError(ConfigError):

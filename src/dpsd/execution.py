@@ -11,15 +11,15 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, TypeVar
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from dpsd.errors import ConfigError
+from dpsd.choices import Precision as Precision
+from dpsd.errors import ConfigError, Setting
 from dpsd.processes import ALONE, Processes
 
-Precision: TypeAlias = Literal["auto", "float32", "bfloat16"]
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 #: Images per forward pass without gradients; large enough to fill a device, small in memory.
@@ -72,7 +72,9 @@ class Execution:
                 torch.zeros(1, device=chosen)
             except (RuntimeError, AssertionError, NotImplementedError) as error:
                 reason = str(error).splitlines()[0]
-                raise ConfigError(f"device {device!r} cannot be used here: {reason}") from None
+                raise ConfigError(
+                    Setting("device"), f" {device!r} cannot be used here: {reason}"
+                ) from None
         if precision == "auto":
             precision = "bfloat16" if _has_bfloat16(chosen) else "float32"
         return cls(chosen, precision)
@@ -151,7 +153,8 @@ def _own_device(device: str, devices: int) -> str:
         return device  # of which every process takes an equal part
     if device != "cuda":
         raise ConfigError(
-            f"device {device!r} is a single one, and devices is {devices}: say cuda or cpu"
+            *(Setting("device"), f" {device!r} is a single one, and ", Setting("devices")),
+            f" is {devices}: say cuda or cpu",
         )
     # So do torchrun, Lightning and SLURM number the processes of a machine.
     own = int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")))

@@ -26,7 +26,7 @@ from typing import Any
 from torch import nn
 
 from dpsd.config import TranscriptionConfig
-from dpsd.errors import ConfigError
+from dpsd.errors import ConfigError, Setting
 from dpsd.execution import Execution
 from dpsd.processes import ALONE, Group, Placement, Processes, recalled, required_fabric
 from dpsd.teachers import Teacher
@@ -84,9 +84,10 @@ def processes_for(
             f"model {type(models[0]).__qualname__}" if models else f"teacher {teacher.description}"
         )
         raise ConfigError(
-            f"devices is {config.devices}, and the {what} exists in this process alone: name it by "
+            Setting("devices"),
+            f" is {config.devices}, and the {what} exists in this process alone: name it by "
             "a path or package.module:factory, or start the script itself in every process, with "
-            f"torchrun --nproc-per-node {config.devices}"
+            f"torchrun --nproc-per-node {config.devices}",
         )
     settings = config.model_dump(mode="json") | {
         "teacher": teacher.location,
@@ -184,8 +185,8 @@ def _scheduled(devices: int) -> Placement | None:
     rank, local_rank, count = (int(os.environ[name]) for name in names)
     if count != devices:
         raise ConfigError(
-            f"devices is {devices}, and this was started as {count} processes: start {devices}, "
-            f"or say --devices {count} (in Python, Recipe(devices={count}))"
+            *(Setting("devices"), f" is {devices}, and this was started as {count} processes: "),
+            *(f"start {devices}, or set ", Setting("devices"), f" to {count}"),
         )
     if count == 1:
         return None

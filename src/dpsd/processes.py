@@ -41,6 +41,7 @@ from dpsd.errors import (
     DataError,
     DpsdError,
     RunError,
+    Setting,
     TeacherError,
     WriteError,
 )
@@ -514,7 +515,7 @@ def _launch(placement: Placement, device: torch.device) -> None:
     except (RuntimeError, ValueError, LookupError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(
-            f"devices: {placement.count} processes cannot be joined here: {reason}"
+            Setting("devices"), f": {placement.count} processes cannot be joined here: {reason}"
         ) from None
 
 

@@ -32,7 +32,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from dpsd.config import TranscriptionConfig, read_toml, to_toml
+from dpsd.config import TranscriptionConfig
 from dpsd.distinct import AskedImages
 from dpsd.errors import RunError, WriteError
 from dpsd.files import UNFINISHED, Column, save_tensors, write_text
@@ -45,12 +45,14 @@ from dpsd.privacy.mechanisms import Mechanism
 from dpsd.queries import Queries, Spool
 from dpsd.releases import RoundReleases, check_asked_once, save_releases
 from dpsd.reporting.contact_sheet import image_row, save_image, stack_rows
+from dpsd.run_files import CONFIG_FILE, check_run
+from dpsd.settings import read_toml, to_toml
 from dpsd.teachers import Teacher
 
 Shape = tuple[int, int, int]
 
 #: What a run was started with, and what reading it back needs: neither changes again.
-_SETTINGS = ("config.toml", "student.json")
+_SETTINGS = (CONFIG_FILE, "student.json")
 
 #: Rounds that the generator's contact sheet shows, at most.
 _SHEET_ROWS = 30
@@ -85,7 +87,7 @@ class RunDirectory:
             if path.exists() and not path.is_dir():
                 raise RunError(f"{path} is a file, and a run is a directory: give another --out")
             if path.exists() and any(path.iterdir()):
-                is_run = (path / "config.toml").exists()
+                is_run = (path / CONFIG_FILE).exists()
                 mend = f"Continue that run with --resume {path}, or give" if is_run else "Give"
                 raise RunError(f"{path} already holds something. {mend} another --out")
             (path / "releases").mkdir(parents=True)
@@ -93,7 +95,7 @@ class RunDirectory:
             raise RunError(f"{path} cannot be made: {error}") from None
         try:
             write_text(path / "student.json", json.dumps(dict(facts), indent=2) + "\n")
-            write_text(path / "config.toml", to_toml(config))
+            write_text(path / CONFIG_FILE, to_toml(config))
         except RunError:
             cls(path)._remove_settings()
             raise
@@ -135,8 +137,7 @@ class RunDirectory:
         Raises:
             RunError: there is none, it holds links, or its settings are not those it began with.
         """
-        if not (path / "config.toml").is_file():
-            raise RunError(f"{path} is not a run directory: it has no config.toml")
+        check_run(path)
         # What a run writes goes into it, and nowhere that a link may lead; a pipe never ends.
         for part in path.rglob("*"):
             try:
@@ -154,7 +155,7 @@ class RunDirectory:
 
     def config(self) -> TranscriptionConfig:
         """The configuration the run was started with."""
-        return TranscriptionConfig(**read_toml(self.path / "config.toml"))
+        return TranscriptionConfig(**read_toml(self.path / CONFIG_FILE))
 
     def facts(self) -> dict[str, Any]:
         """What ``student.json`` says.

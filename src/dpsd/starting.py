@@ -23,7 +23,7 @@ from torch import nn
 
 from dpsd.budgets import budget_of, count_uncounted
 from dpsd.config import ENSEMBLE_STUDENT, OF_GRADIENTS, Recipe, TranscriptionConfig
-from dpsd.errors import ConfigError, DpsdError, RunError
+from dpsd.errors import ConfigError, DpsdError, RunError, Setting
 from dpsd.execution import Execution
 from dpsd.launching import processes_for
 from dpsd.models import build_classifier, build_generator
@@ -234,8 +234,12 @@ def _refuse_unknown(accounts: Accounts | None, *, cap: Budget | None) -> None:
     if cap is not None and (accounts is None or accounts.unknown):
         which = accounts.unknown[0] if accounts is not None else "this teacher"
         raise ConfigError(
-            f"a cap needs to know what {which} has spent, and nothing tells it from another: say "
-            "with budget_file where its budget is"
+            *(
+                "a ",
+                Setting("cap"),
+                f" needs to know what {which} has spent, and nothing tells it ",
+            ),
+            *("from another: say with ", Setting("budget_file"), " where its budget is"),
         )
 
 

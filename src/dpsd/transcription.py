@@ -48,7 +48,7 @@ from dpsd.distillation.objectives import Marginal
 from dpsd.distillation.polish import agreed, fit_to_agreed, restarted
 from dpsd.distillation.student import StudentTraining, fit_student
 from dpsd.distinct import AskedImages, image_digests
-from dpsd.errors import BudgetError, RunError
+from dpsd.errors import BudgetError, RunError, Setting
 from dpsd.execution import Execution, inference_batch
 from dpsd.locks import Hold, exclusively
 from dpsd.privacy.accounting import (
@@ -438,8 +438,8 @@ class Transcription:
         if release is None or not answered.any():
             raise RunError(
                 f"round {round_index}: no query passed the test of consensus, or too few were "
-                "asked at once for a share of them to be one; start a new run with a lower "
-                "consensus, more queries, or without the test"
+                "asked at once for a share of them to be one; start a new run with a lower ",
+                *(Setting("consensus"), ", more ", Setting("queries"), ", or without the test"),
             )
         if answered.all():
             return queries, release
@@ -486,7 +486,8 @@ class Transcription:
         if not math.isfinite(loss):
             raise RunError(
                 f"round {round_index}: training the student diverged (loss {loss}); start anew "
-                f"with a learning_rate below {self.recipe.learning_rate:g}"
+                "with a ",
+                *(Setting("learning_rate"), f" below {self.recipe.learning_rate:g}"),
             )
         return loss
 

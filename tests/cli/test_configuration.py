@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,9 +41,9 @@ def test_every_field_has_a_flag_with_its_default_and_description() -> None:
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (("--top-k", "3"), "top_k is 3, but it shapes gradients, and protect 'labels'"),
-        (("--scaling", "clip"), "scaling is 'clip'"),
-        (("--protect", "data", "--candidates", "3"), "candidates is 3, but it is about classes"),
+        (("--top-k", "3"), "--top-k is 3, but it shapes gradients, and --protect 'labels'"),
+        (("--scaling", "clip"), "--scaling is 'clip'"),
+        (("--protect", "data", "--candidates", "3"), "--candidates is 3, but it is about classes"),
     ],
 )
 def test_a_flag_that_would_do_nothing_is_refused(
@@ -118,17 +116,17 @@ def test_flags_override_the_file_and_defaults_do_not(invoke: Invoke, tmp_path: P
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["teacher", "--out", "run"], "epsilon is required"),
-        (["teacher", "--epsilon", "-1", "--out", "run"], "epsilon must be positive"),
-        (["teacher", "--epsilon", "1", "--rounds", "0", "--out", "run"], "rounds: "),
-        (["teacher", "--epsilon", "1", "--delta", "1", "--out", "run"], "delta must be"),
+        (["teacher", "--out", "run"], "--epsilon is required"),
+        (["teacher", "--epsilon", "-1", "--out", "run"], "--epsilon must be positive"),
+        (["teacher", "--epsilon", "1", "--rounds", "0", "--out", "run"], "--rounds: "),
+        (["teacher", "--epsilon", "1", "--delta", "1", "--out", "run"], "--delta must be"),
         (["teacher", "--epsilon", "1"], "--out"),
-        (["--epsilon", "1", "--out", "run"], "teacher is required"),
-        (["teacher", "--epsilon", "1", "--input-shape", "1,8"], "input_shape has too few values"),
+        (["--epsilon", "1", "--out", "run"], "TEACHER is required"),
+        (["teacher", "--epsilon", "1", "--input-shape", "1,8"], "--input-shape has too few values"),
         (["--config", "absent.toml", "--out", "run"], "no such file"),
         (["teacher", "--epsilon", "1", "--epsilno", "2", "--out", "run"], "--epsilno"),
         (["teacher", "--epsilon", "one", "--out", "run"], "one"),
-        (["teacher", "--epsilon", "1", "--mean", "0.5", "--out", "run"], "deviation"),
+        (["teacher", "--epsilon", "1", "--mean", "0.5", "--out", "run"], "--mean and --deviation"),
     ],
 )
 def test_wrong_settings_are_one_line(
@@ -171,13 +169,43 @@ def test_rounds_that_nobody_chose_suit_the_budget(
     assert f"queries = {queries}" in printed
 
 
-def test_help_does_not_wait_for_torch() -> None:
-    source = (
-        "import sys\nfrom dpsd.cli import main\nsys.argv = ['dpsd', '--help']\n"
-        "try:\n    main()\nexcept SystemExit as stop:\n    code = stop.code\n"
-        "assert not code and 'torch' not in sys.modules"
+@pytest.mark.parametrize(
+    ("line", "key"),
+    [
+        ("prior_temperature = -1.0", "prior_temperature: Input should be greater than 0"),
+        ("top_k = 3", "top_k is 3, but it shapes gradients, and --protect 'labels'"),
+        ("mean = [0.5]", "mean and --deviation belong together"),
+    ],
+)
+def test_a_mistake_in_the_file_is_told_by_its_key_and_one_on_the_command_line_by_its_flag(
+    invoke: Invoke,
+    assert_error: Callable[[Result, int, str], None],
+    tmp_path: Path,
+    line: str,
+    key: str,
+) -> None:
+    path = tmp_path / "settings.toml"
+    path.write_text(f'teacher = "there"\nepsilon = 3.0\n{line}\n')
+    written = invoke("transcribe", "--config", path, "--out", tmp_path / "run")
+    assert_error(written, 2, f"error: {key}")
+    overridden = invoke("transcribe", "--config", path, "--epsilon", -1, "--out", tmp_path / "run")
+    if line.startswith("prior"):
+        assert_error(overridden, 2, f"error: {key}")
+    else:
+        assert_error(overridden, 2, "error: --epsilon must be positive")
+
+
+def test_what_a_teacher_needs_is_told_by_the_flag_that_gives_it(
+    invoke: Invoke, assert_error: Callable[[Result, int, str], None], odd_teachers: Path
+) -> None:
+    running = ("--epsilon", 1, "--out", "run")
+    result = invoke("transcribe", "odd_teachers:factory", *running)
+    assert_error(result, 4, "give --input-shape, the channels, height and width")
+    Path("own.safetensors").write_bytes(b"")
+    result = invoke(
+        *("transcribe", "odd_teachers:factory", "--input-shape", "1,8,8"),
+        *("--teacher-weights", "own.safetensors", *running),
     )
-    shown = subprocess.run(
-        [sys.executable, "-c", source], capture_output=True, text=True, check=True
-    )
-    assert "A first session" in shown.stdout
+    assert_error(result, 4, "--teacher-weights 'own.safetensors' needs a module to fill")
+    result = invoke("budget", "odd_teachers:factory", "--weights", "own.safetensors")
+    assert_error(result, 4, "--weights 'own.safetensors' needs a module to fill")

@@ -76,7 +76,7 @@ def changed(one: Path, other: Path) -> list[int]:
     ("flags", "message"),
     [
         ((), "--size, --channels and --classes are not declared"),
-        (SHAPE[:2], "--channels 1 --classes cat,dog"),
+        (SHAPE[:2], "--channels 1 and --classes cat,dog"),
         (SHAPE[2:], "--size is not declared"),
         (("--classes", "few", *SHAPE[:4]), "there must be 2"),
         (("--size", "big", *SHAPE[2:]), "size is 'big'"),

@@ -8,7 +8,7 @@ import itertools
 import sys
 import warnings
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +90,7 @@ def deaf(mechanism: type[Mechanism]) -> Callable[[Mechanism, RawAnswers, Tensor]
 class FrozenTime(datetime):
     @classmethod
     def now(cls, tz: Any = None) -> datetime:
-        return datetime(2026, 1, 1, tzinfo=timezone.utc)
+        return datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture

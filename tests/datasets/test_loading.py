@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
+import platformdirs
 import pytest
 import torch
 from PIL import Image
@@ -55,16 +57,20 @@ def test_senseless_options() -> None:
 
 
 def test_data_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DPSD_DATA", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert data_root() == platformdirs.user_cache_path("dpsd", appauthor=False) / "data"
+    if sys.platform == "linux":
+        assert data_root() == Path.home() / ".cache/dpsd/data"
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        assert data_root() == tmp_path / "cache/dpsd/data"
+    # No folder that happens to lie beside the current one is taken for the data.
     checkout = tmp_path / "checkout"
     checkout.mkdir()
     monkeypatch.chdir(checkout)
-    monkeypatch.delenv("DPSD_DATA", raising=False)
-    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    assert data_root() == Path.home() / ".cache/dpsd/data"
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    assert data_root() == tmp_path / "cache/dpsd/data"
+    before = data_root()
     (tmp_path / "shared/data").mkdir(parents=True)
-    assert data_root().resolve() == tmp_path / "shared/data"
+    assert data_root() == before
     monkeypatch.setenv("DPSD_DATA", "~/elsewhere")
     assert data_root() == Path.home() / "elsewhere"
 

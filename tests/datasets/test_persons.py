@@ -89,7 +89,7 @@ def test_an_expression_over_file_names() -> None:
     [
         (
             "persons.csv:patient",
-            "group-by is 'persons.csv:patient'; it must be csv:PATH:COLUMN, re",
+            "group_by is 'persons.csv:patient'; it must be csv:PATH:COLUMN, re",
         ),
         ("csv:persons.csv", "it must be csv:PATH:COLUMN"),
         ("csv::patient", "it must be csv:PATH:COLUMN"),

@@ -38,7 +38,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import dpsd
-from dpsd.config import TranscriptionConfig, read_toml, to_toml
+from dpsd.config import TranscriptionConfig
 from dpsd.datasets import load_dataset
 from dpsd.errors import DpsdError
 from dpsd.export import export_student
@@ -46,6 +46,7 @@ from dpsd.models import build_classifier, build_generator
 from dpsd.privacy.ledger import Ledger
 from dpsd.privacy.teacher_budget import TeacherBudget
 from dpsd.runs import RunDirectory
+from dpsd.settings import read_toml, to_toml
 from dpsd.teachers.directory import TeacherRecord, save_teacher
 from dpsd.teachers.ensemble_training import train_ensemble
 from dpsd.teachers.sharding import Shards

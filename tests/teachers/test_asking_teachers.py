@@ -116,12 +116,12 @@ def test_location_is_absolute(
 def test_teacher_passes_through(module: nn.Module) -> None:
     teacher = load_teacher(module, input_shape=SHAPE)
     assert load_teacher(teacher, num_classes=3) is teacher
-    with pytest.raises(TeacherError, match="says num_classes 3, but num_classes=4 was given"):
+    with pytest.raises(TeacherError, match="says num_classes 3, but num_classes 4 was given"):
         load_teacher(teacher, num_classes=4)
 
 
 def test_input_shape_is_asked_for(module: nn.Module) -> None:
-    with pytest.raises(TeacherError, match="give input_shape="):
+    with pytest.raises(TeacherError, match="give input_shape, the channels"):
         load_teacher(module)
     with pytest.raises(TeacherError, match="Are input_shape, num_classes and scores right"):
         load_teacher(module, input_shape=(3, 8, 8))

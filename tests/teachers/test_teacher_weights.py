@@ -161,7 +161,7 @@ def test_directory_round_trip(directory: Path, images: Tensor, tmp_path: Path) -
 
 
 def test_directory_that_says_otherwise(directory: Path) -> None:
-    with pytest.raises(TeacherError, match=r"says num_classes 10, but num_classes=7"):
+    with pytest.raises(TeacherError, match=r"says num_classes 10, but num_classes 7"):
         load_teacher(directory, num_classes=7)
     with pytest.raises(TeacherError, match="says input_shape"):
         load_teacher(directory, input_shape=(3, 8, 8))

@@ -411,9 +411,9 @@ class Pate:
         return f"{self.shards:,} teachers on shards, and public images like the private ones"
 
     @staticmethod
-    def most_queries(test: LabelledImages) -> int:
+    def most_queries(records: int) -> int:
         """How many of a test split may be public, so that enough is left to measure on."""
-        return len(test) * 9 // 10
+        return records * 9 // 10
 
     def __post_init__(self) -> None:
         _require_positive(self, "queries")
@@ -429,7 +429,7 @@ class Pate:
         target = _required(self.name, target, needs_delta=True)
         test, teacher = task.test, task.teacher(self.shards)
         order = torch.randperm(len(test), generator=torch.Generator().manual_seed(seed))
-        if self.queries > (most := self.most_queries(test)):
+        if self.queries > (most := self.most_queries(len(test))):
             raise ConfigError(f"queries is {self.queries}, but at most {most} images are public")
         asked, held_out = order.tensor_split([self.queries])
         start = time.perf_counter()

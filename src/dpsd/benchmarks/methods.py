@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +21,7 @@ from torch import nn
 
 from dpsd.benchmarks.teachers import open_module, trained_teacher
 from dpsd.datasets import LabelledImages, load_dataset
+from dpsd.datasets.published import ARRAYS, RECORDS
 from dpsd.execution import Execution
 from dpsd.privacy.accounting import Budget
 from dpsd.teachers import Teacher, load_teacher
@@ -29,7 +30,7 @@ from dpsd.teachers import Teacher, load_teacher
 SUITED = {"cifar10-jpeg": "resnet8", "cifar10": "resnet8", "cifar100": "resnet20"}
 
 
-class Unit(str, Enum):
+class Unit(StrEnum):
     """What two worlds that an ε makes alike differ in."""
 
     NOTHING = "nothing: not private"
@@ -73,6 +74,21 @@ class Task:
         """What students are measured on, and nothing else."""
         return load_dataset(self.data, "test")
 
+    @property
+    def channels(self) -> int:
+        """1 for grey images, 3 for colour."""
+        return self.test.input_shape[0]
+
+    @property
+    def records(self) -> int:
+        """How many records there are for teachers."""
+        return len(self.train)
+
+    @property
+    def test_records(self) -> int:
+        """How many there are to measure on."""
+        return len(self.test)
+
     def teacher_path(self, shards: int | None = None) -> Path:
         """Where the teacher is kept, or the ensemble of so many; trained if not there yet."""
         return trained_teacher(self.data, self.teachers, model=self.model, shards=shards)
@@ -90,6 +106,32 @@ class Task:
         execution = Execution.of()
         logits = execution.predict(execution.place(student), self.test.images)
         return float((logits.argmax(-1).cpu() == self.test.labels).double().mean())
+
+
+class PublishedTask(Task):
+    """A task whose rows can be named without its data: by what the data's publishers say of them.
+
+    >>> task = PublishedTask(data="mnist", teachers=Path("teachers"))
+    >>> task.channels, task.records, task.test_records
+    (1, 60000, 10000)
+    """
+
+    @property
+    def channels(self) -> int:
+        """1 for grey images, 3 for colour."""
+        found = ARRAYS[self.data].channels
+        assert found is not None, self.data  # those of all of them are published
+        return found
+
+    @property
+    def records(self) -> int:
+        """How many records there are for teachers."""
+        return RECORDS[self.data][0]
+
+    @property
+    def test_records(self) -> int:
+        """How many there are to measure on."""
+        return RECORDS[self.data][1]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,7 +25,7 @@ from dpsd.benchmarks.racing import Race
 from dpsd.benchmarks.rows import Quoted, Row
 from dpsd.benchmarks.scaling import Untrained
 from dpsd.benchmarks.transcribing import Transcribing
-from dpsd.datasets.medmnist import MEDMNIST_NAMES
+from dpsd.datasets.published import MEDMNIST_NAMES
 from dpsd.privacy.accounting import Adjacency, Budget
 
 Settings = Mapping[str, Any]
@@ -356,7 +356,7 @@ SUITES: Mapping[str, Suite] = {
 
 def sources_for(task: Task) -> tuple[str, ...]:
     """Public sources that suit a task's images."""
-    return SOURCES.get(task.data) or PUBLIC[task.test.input_shape[0]]
+    return SOURCES.get(task.data) or PUBLIC[task.channels]
 
 
 def _many_rounds(task: Task, epsilon: float, share: float = 1.0) -> dict[str, Any]:
@@ -417,13 +417,13 @@ def _many_teachers(task: Task, shards: int) -> Transcribing:
 def _votes_on_real_images(task: Task, shards: int, epsilon: float) -> Pate:
     return Pate(
         shards=shards,
-        queries=min(1_000 if epsilon < 3 else 4_000, Pate.most_queries(task.test)),
+        queries=min(1_000 if epsilon < 3 else 4_000, Pate.most_queries(task.test_records)),
     )
 
 
 def _shards(task: Task, epsilon: float) -> int:
     # Of few records, a teacher gets seven at least.
-    return min(3_000 if epsilon < 3 else 500, len(task.train) // 7)
+    return min(3_000 if epsilon < 3 else 500, task.records // 7)
 
 
 def _published_methods(task: Task, protect: str, epsilon: float, share: float) -> Iterator[Row]:

@@ -7,10 +7,9 @@ from typing import Annotated, Any
 
 import click
 import typer
-from typer.core import TyperCommand
 
 from dpsd.cli import audit, bench, budget, data, results, train
-from dpsd.cli.errors import CommandGroup
+from dpsd.cli.errors import Command, CommandGroup
 
 # A paragraph is one line: it is wrapped to the terminal where it is shown.
 INTRODUCTION = """
@@ -43,7 +42,7 @@ app = typer.Typer(
 )
 
 
-class _Transcribe(TyperCommand):
+class _Transcribe(Command):
     """Stands in for `transcribe`, whose flags are built from the configuration once it is used."""
 
     def make_context(
@@ -84,13 +83,12 @@ def _transcribe() -> None:
     """Turn a teacher into a student through privatised answers."""
 
 
-app.command("train-teacher")(train.train_teacher)
-for _command in (results.evaluate, results.sample, results.export, results.certify):
-    app.command()(_command)
-app.command()(budget.budget)
-app.command()(audit.audit)
-app.command()(bench.bench)
-app.command()(data.models)
+app.command("train-teacher", cls=Command)(train.train_teacher)
+for _command in (
+    *(results.evaluate, results.sample, results.export, results.certify),
+    *(budget.budget, audit.audit, bench.bench, data.models),
+):
+    app.command(cls=Command)(_command)
 app.add_typer(data.app, name="data")
 # In the order in which a user meets them.
 app.registered_commands.insert(0, app.registered_commands.pop(1))

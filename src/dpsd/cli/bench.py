@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dpsd.benchmarks.names import check_suite
 from dpsd.cli.console import STATUS, grid, hint, say, show, warn
+from dpsd.datasets import check_dataset
+from dpsd.datasets.published import RECORDS
 from dpsd.errors import (
     ConfigError,
     DataError,
@@ -18,6 +21,7 @@ from dpsd.errors import (
     RunError,
     UnknownNameError,
 )
+from dpsd.models import model_names
 
 if TYPE_CHECKING:
     from dpsd.benchmarks.methods import Task
@@ -66,7 +70,7 @@ def bench(
         typer.Option(help="The teacher's and students' architecture; suited to the data if unset."),
     ] = None,
     show_rows: Annotated[
-        bool, typer.Option("--list", help="Name the suite's rows and stop.")
+        bool, typer.Option("--list", help="Name the suite's rows and stop; needs no data.")
     ] = False,
 ) -> None:
     """Measure one of the field's tables: methods and baselines side by side.
@@ -76,29 +80,34 @@ def bench(
     soon as it is there: after Ctrl-C the same command goes on where it was. A whole suite takes
     hours on two cores; --share 0.1 and --only give a look. Baselines with DP-SGD need Opacus.
     """
+    check_suite(name)
+    if model is not None and model not in model_names():
+        raise UnknownNameError("model", model, model_names())
+    if not math.isfinite(share):
+        raise ConfigError(f"--share {share} is no share: give 0.001 to 100")
+    named = [part.strip() for part in data.split(",")] if data else []
+    for one in named:
+        check_dataset(one)
+
     from dpsd.benchmarks.figures import draw
-    from dpsd.benchmarks.methods import Task
+    from dpsd.benchmarks.methods import PublishedTask, Task
     from dpsd.benchmarks.rows import Quoted
     from dpsd.benchmarks.running import Measured, measure_all
     from dpsd.benchmarks.suites import SUITES
     from dpsd.benchmarks.tables import cells, comma_separated, markdown, summarise
-    from dpsd.models import model_names
 
-    if name not in SUITES:
-        raise UnknownNameError("suite", name, list(SUITES))
-    if model is not None and model not in model_names():
-        raise UnknownNameError("model", model, model_names())
     suite = SUITES[name]
-    if not math.isfinite(share):
-        raise ConfigError(f"--share {share} is no share: give 0.001 to 100")
-    wanted = [part.strip() for part in data.split(",")] if data else [*suite.data, *suite.besides]
-    wanted = list(dict.fromkeys(wanted))
+    wanted = list(dict.fromkeys(named or [*suite.data, *suite.besides]))
     folder = out / name
-    tasks = [
-        Task(data=one, teachers=teachers or out / "teachers", model=model or "") for one in wanted
-    ]
-    missed = wanted if data else suite.data
-    present = [task for task in tasks if _is_here(task, missed=task.data in missed)]
+    missed = named or suite.data
+    present: list[Task] = []
+    for one in wanted:
+        # Rows of what is wanted can be named before it is here, but for data nobody describes.
+        is_listed = show_rows and one in missed and one in RECORDS
+        kind = PublishedTask if is_listed else Task
+        task = kind(data=one, teachers=teachers or out / "teachers", model=model or "")
+        if is_listed or _is_here(task, missed=one in missed):
+            present.append(task)
     if not present:
         raise DataError(f"none of these data sets is here: {', '.join(missed)}")
     rows = [row for task in present for row in _rows_of(suite, task, share)]

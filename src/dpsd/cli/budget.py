@@ -11,9 +11,10 @@ import typer
 
 from dpsd.cli.console import grid, hint, say, show, warn
 from dpsd.errors import ConfigError
+from dpsd.privacy.targets import Adjacency, Budget
+from dpsd.teachers.kinds import check_source
 
 if TYPE_CHECKING:
-    from dpsd.privacy.accounting import Budget
     from dpsd.privacy.accounts import Accounts
 
 
@@ -59,12 +60,8 @@ def budget(
     In a directory of several teachers, each has a budget of its own: shown is the one that has
     spent most, and --cap is set for each.
     """
-    from dpsd.budgets import budget_of, count_uncounted, set_cap
-    from dpsd.privacy.accounting import Budget
-    from dpsd.teachers import load_teacher
-
     Budget(epsilon=1.0, delta=delta)  # is it a δ?
-    limit = None if cap in (None, "none") else Budget.parse(str(cap))
+    limit = None if cap == "none" else Budget.of_cap(cap)
     shape: Any = None
     if input_shape is not None:
         try:
@@ -73,6 +70,11 @@ def budget(
             raise ConfigError(
                 f"--input-shape is {input_shape!r}; write channels, height, width, as in 1,28,28"
             ) from None
+    check_source(teacher)
+
+    from dpsd.budgets import budget_of, count_uncounted, set_cap
+    from dpsd.teachers import load_teacher
+
     loaded = load_teacher(teacher, weights=weights, input_shape=shape)
     found = budget_of(loaded, budget_file)
     if found is None or (cap is not None and found.unknown):
@@ -123,7 +125,7 @@ def _as_json(accounts: Accounts, delta: float) -> dict[str, Any]:
 
 
 def _show(accounts: Accounts, delta: float) -> None:
-    from dpsd.privacy.accounting import Adjacency, format_epsilon, spent_together
+    from dpsd.privacy.accounting import format_epsilon, spent_together
     from dpsd.privacy.certificate import NOT_PRIVATE
 
     account = accounts.most_spent(delta=delta)

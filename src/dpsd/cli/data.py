@@ -17,6 +17,10 @@ from rich.progress import (
 )
 
 from dpsd.cli.console import STATUS, grid, say, show
+from dpsd.cli.errors import Command
+from dpsd.datasets import data_root, dataset_names, fetch, fetchable_names
+from dpsd.models import generator_names, model_names
+from dpsd.synthesis.names import source_names
 
 app = typer.Typer(no_args_is_help=True, help="Data sets for training and measuring teachers.")
 
@@ -26,11 +30,9 @@ Root = Annotated[
 ]
 
 
-@app.command("list")
+@app.command("list", cls=Command)
 def list_data(root: Root = None) -> None:
     """List the data sets that dpsd can read, and those that it can fetch."""
-    from dpsd.datasets import data_root, dataset_names, fetchable_names
-
     table = grid("name", "where it comes from")
     for name in dataset_names():
         if name == "digits":
@@ -47,7 +49,7 @@ def list_data(root: Root = None) -> None:
     say(f"Data sets are looked for in {root or data_root()} (set DPSD_DATA to change that).")
 
 
-@app.command("fetch")
+@app.command("fetch", cls=Command)
 def fetch_data(
     name: Annotated[str, typer.Argument(help="mnist or fashion-mnist.")],
     root: Root = None,
@@ -56,8 +58,6 @@ def fetch_data(
     ] = None,
 ) -> None:
     """Download a data set, checked by its checksums."""
-    from dpsd.datasets import data_root, fetch
-
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -80,13 +80,9 @@ def fetch_data(
 
 def models() -> None:
     """List the names of models, generators and public sources of queries."""
-    from dpsd.models import generator_names, model_names
-    from dpsd.synthesis.mixture import NO_SOURCE
-    from dpsd.synthesis.sources import SOURCES, Folder
-
     table = grid("kind", "used as", "names")
     table.add_row("models", "--model, --student", ", ".join(model_names()))
     table.add_row("generators", "--generator", ", ".join(generator_names()))
-    table.add_row("sources", "--sources", ", ".join([*SOURCES, f"{Folder.name}:PATH", NO_SOURCE]))
+    table.add_row("sources", "--sources", ", ".join(source_names()))
     show(table)
     say("\nA model or generator of your own is package.module:factory.")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from dpsd.datasets import Declared
+from dpsd.datasets import Declared
 
 Size = Annotated[
     str | None,
@@ -40,6 +39,4 @@ Classes = Annotated[
 
 def declared_by(size: str | None, channels: int | None, classes: str | None) -> Declared:
     """What the three flags say together."""
-    from dpsd.datasets import Declared
-
     return Declared.parse(size=size, channels=channels, classes=classes)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import errno
+import types
+from collections.abc import Mapping
 from typing import Any
 
 import click
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from dpsd.cli.console import STATUS, complain, hint
 from dpsd.errors import DpsdError
 
 #: Exit codes beside those of the errors in :mod:`dpsd.errors`.
 USAGE, NO_RESOURCES, BUG, INTERRUPTED = 2, 6, 70, 130
+
+#: Where a command leaves, for its group, how its parameters are written on the command line.
+_SPELLINGS = "dpsd.spellings"
 
 
 def unwrapped(text: str) -> str:
@@ -22,6 +27,25 @@ def unwrapped(text: str) -> str:
     'One and the same.\\n\\nAnother.'
     """
     return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
+
+
+class Command(TyperCommand):
+    """A command whose mistakes are told in the words of the command line: ``--top-k``."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; its group shows what goes wrong."""
+        ctx.meta[_SPELLINGS] = {
+            str(parameter.name): parameter.opts[0]
+            if isinstance(parameter, click.Option)
+            else str(parameter.name).upper()
+            for parameter in self.params
+        }
+        return super().invoke(ctx)
+
+
+def spell(ctx: click.Context, names: Mapping[str, str]) -> None:
+    """Let errors of the command write settings like that, instead of as flags of their name."""
+    ctx.meta[_SPELLINGS] |= names
 
 
 class CommandGroup(TyperGroup):
@@ -50,21 +74,27 @@ class CommandGroup(TyperGroup):
         except Exception as error:
             if ctx.params.get("debug"):
                 raise
-            message, code = described(error)
+            message, code = described(error, ctx.meta.get(_SPELLINGS, {}))
             complain("error", message, "bold red")
             if isinstance(error, click.UsageError) and error.ctx is not None:
                 hint(f"{error.ctx.command_path} --help")
             raise click.exceptions.Exit(code) from None
 
 
-def described(error: Exception) -> tuple[str, int]:
+def described(
+    error: Exception, spellings: Mapping[str, str] = types.MappingProxyType({})
+) -> tuple[str, int]:
     """What to tell the user about an exception, and the exit code.
+
+    Args:
+        error: the exception.
+        spellings: how the user writes the settings that a message may name.
 
     >>> described(OSError(errno.ENOSPC, "No space left on device", "runs/mnist"))
     ('the disk is full (runs/mnist): free some space and try again', 6)
     """
     if isinstance(error, DpsdError):
-        return str(error), error.exit_code
+        return error.spelled(lambda name: spellings.get(name, name)), error.exit_code
     if isinstance(error, click.ClickException):
         return error.format_message(), USAGE
     if isinstance(error, MemoryError) or _is_allocation_failure(error):

@@ -11,10 +11,11 @@ import typer
 
 from dpsd.cli.console import RESULTS, STATUS, grid, say, show, shown_warnings, warn
 from dpsd.cli.declaring import Channels, Classes, Size, declared_by
+from dpsd.datasets import Declared, check_dataset, is_folder
 from dpsd.errors import ConfigError, DpsdError
+from dpsd.run_files import check_run
 
 if TYPE_CHECKING:
-    from dpsd.datasets import Declared
     from dpsd.evaluation import Evaluation
     from dpsd.privacy.certificate import Certificate
     from dpsd.runs import RunDirectory
@@ -48,12 +49,14 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Measure teacher and student on labelled data, as the data's owner."""
+    check_run(run)
+    check_dataset(data)
+    declared = declared_by(size, channels, classes)
+
     from dpsd.datasets import load_dataset
-    from dpsd.datasets.registry import is_folder
     from dpsd.evaluation import evaluate as measure
 
     directory = _opened(run)
-    declared = declared_by(size, channels, classes)
     if is_folder(data):
         declared = declared.over(_declared_by_run(directory, teacher))
     labelled = load_dataset(data, split, root=data_root, declared=declared)  # type: ignore[arg-type]
@@ -67,6 +70,8 @@ def evaluate(
 
 def _opened(run: Path) -> RunDirectory:
     """A run; one whose noise anybody can draw again comes with a warning."""
+    check_run(run)
+
     from dpsd.privacy.certificate import NOT_PRIVATE
     from dpsd.runs import RunDirectory
 
@@ -80,7 +85,6 @@ def _opened(run: Path) -> RunDirectory:
 
 def _declared_by_run(directory: RunDirectory, teacher: str | None) -> Declared:
     """What loose images must be for a run's student: its shape, and its teacher's classes."""
-    from dpsd.datasets import Declared
     from dpsd.teachers import read_record
 
     channels, height, width = directory.facts()["input_shape"]
@@ -150,6 +154,8 @@ def sample(
     force: Force = False,
 ) -> None:
     """Make synthetic images with the student's labels; it costs no privacy."""
+    check_run(run)
+
     from dpsd.synthetic import CONTACT_SHEET_FILE, DATA_FILE, synthesise, write_synthetic
 
     for name in (DATA_FILE, CONTACT_SHEET_FILE):
@@ -171,6 +177,8 @@ def export(
     force: Force = False,
 ) -> None:
     """Write the student for use elsewhere: .onnx, .pt2 or .safetensors."""
+    check_run(run)
+
     from dpsd.export import export_student, exported_paths
 
     for path in exported_paths(to):
@@ -199,6 +207,8 @@ def certify(
     and names the line. The ledger is also compared with the teacher's budget, where that can be
     seen from here.
     """
+    check_run(run)
+
     from dpsd.reconciliation import reconcile
     from dpsd.runs import RunDirectory
 

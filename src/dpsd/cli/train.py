@@ -14,7 +14,12 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from dpsd.cli.console import STATUS, say
 from dpsd.cli.declaring import Channels, Classes, Size, declared_by
+from dpsd.datasets import check_dataset, settled_in_full
+from dpsd.datasets import data_root as default_root
 from dpsd.errors import ConfigError
+from dpsd.models.names import CLOSED_FORM, check_model
+from dpsd.teachers.kinds import BUDGET_FILE
+from dpsd.teachers.record import DESCRIPTION_FILE
 
 if TYPE_CHECKING:
     from dpsd.datasets import LabelledImages
@@ -95,17 +100,6 @@ def train_teacher(
     ] = False,
 ) -> None:
     """Train a teacher, or many on disjoint shards, on private data, without any protection."""
-    from dpsd.budgets import BUDGET_FILE
-    from dpsd.datasets import data_root as default_root
-    from dpsd.datasets import load_dataset, persons_of, settled_in_full
-    from dpsd.execution import Execution
-    from dpsd.teachers import TeacherRecord, save_teacher
-    from dpsd.teachers.directory import DESCRIPTION_FILE
-    from dpsd.teachers.ensemble_training import CLOSED_FORM
-    from dpsd.teachers.sharding import Shards, distinct_rows
-    from dpsd.teachers.training import evaluate_accuracy
-    from dpsd.teachers.training import train_teacher as train
-
     if (out / DESCRIPTION_FILE).exists() and not force:
         raise ConfigError(f"{out} already holds a teacher: give another --out, or --force")
     if (out / BUDGET_FILE).exists():
@@ -124,10 +118,21 @@ def train_teacher(
         )
     if group_by is not None and shards is None:
         raise ConfigError(f"--group-by {group_by} is for many teachers: give --shards too")
-    execution = Execution.of(device, precision)  # type: ignore[arg-type]
+    check_dataset(data)
+    if model is not None:
+        check_model(model)
     declared = declared_by(size, channels, classes)
     if shards is not None:
         declared = settled_in_full(data, declared)
+
+    from dpsd.datasets import load_dataset, persons_of
+    from dpsd.execution import Execution
+    from dpsd.teachers import TeacherRecord, save_teacher
+    from dpsd.teachers.sharding import Shards, distinct_rows
+    from dpsd.teachers.training import evaluate_accuracy
+    from dpsd.teachers.training import train_teacher as train
+
+    execution = Execution.of(device, precision)  # type: ignore[arg-type]
     root = data_root or default_root()
     training = load_dataset(data, "train", root=root, declared=declared)
     testing = load_dataset(data, "test", root=root, declared=declared)
@@ -220,7 +225,7 @@ def _train_ensemble(
 ) -> None:
     """Train a teacher on every shard and write them all to ``out``."""
     from dpsd.teachers import TeacherRecord, load_teacher, save_teacher
-    from dpsd.teachers.ensemble_training import CLOSED_FORM, train_ensemble
+    from dpsd.teachers.ensemble_training import train_ensemble
 
     teachers = dealt.teachers
     started = time.monotonic()

@@ -3,28 +3,12 @@
 A transcription never sees a data set. Readers know the canonical formats, hold a split in memory
 as uint8 pixels, and never unpickle.
 
+>>> from dpsd.datasets import load_dataset
 >>> data = load_dataset("digits", "train")
 >>> data.images.shape, data.class_names[:3]
 (torch.Size([1085, 1, 8, 8]), ('0', '1', '2'))
 """
 
-from dpsd.datasets.declared import Declared
-from dpsd.datasets.fetch import fetch, fetchable_names
-from dpsd.datasets.labelled import LabelledImages, Split
-from dpsd.datasets.location import data_root
-from dpsd.datasets.persons import persons_of
-from dpsd.datasets.published import settled_in_full
-from dpsd.datasets.registry import dataset_names, load_dataset
+import lazy_loader
 
-__all__ = [
-    "Declared",
-    "LabelledImages",
-    "Split",
-    "data_root",
-    "dataset_names",
-    "fetch",
-    "fetchable_names",
-    "load_dataset",
-    "persons_of",
-    "settled_in_full",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -13,9 +13,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from dpsd.datasets.labelled import LabelledImages
-from dpsd.errors import ConfigError, DataError
+from dpsd.errors import ConfigError, DataError, Setting
+
+if TYPE_CHECKING:
+    from dpsd.datasets.labelled import LabelledImages
 
 MOST_CLASSES = 10_000
 
@@ -39,15 +42,20 @@ class Declared:
 
     def __post_init__(self) -> None:
         if self.size is not None and min(self.size) < 1:
-            raise ConfigError(f"size is {_sides(self.size)}; it must be at least 1 pixel")
+            raise ConfigError(
+                Setting("size"), f" is {_sides(self.size)}; it must be at least 1 pixel"
+            )
         if self.channels not in (None, 1, 3):
-            raise ConfigError(f"channels is {self.channels}; it must be 1 (grey) or 3 (colour)")
+            raise ConfigError(
+                Setting("channels"), f" is {self.channels}; it must be 1 (grey) or 3 (colour)"
+            )
         if self.classes is None:
             return
         if not 2 <= len(self.classes) <= MOST_CLASSES:
             raise ConfigError(
-                f"classes are {len(self.classes):,}; there must be 2 to {MOST_CLASSES:,}, as in "
-                "--classes 10 or --classes cat,dog"
+                Setting("classes"),
+                f" are {len(self.classes):,}; there must be 2 to {MOST_CLASSES:,}: give their "
+                "number, as in 10, or their names, as in cat,dog",
             )
         if "" in self.classes or len(set(self.classes)) < len(self.classes):
             odd = next(name for name in self.classes if not name or self.classes.count(name) > 1)
@@ -73,8 +81,8 @@ class Declared:
             found = re.fullmatch(r"(\d{1,6})(?:x(\d{1,6}))?", size.strip())
             if found is None:
                 raise ConfigError(
-                    f"size is {size!r}; give pixels a side, as in 64, or height and width, as in "
-                    "48x64"
+                    Setting("size"),
+                    f" is {size!r}; give pixels a side, as in 64, or height and width, as in 48x64",
                 )
             sides = int(found[1]), int(found[2] or found[1])
         return cls(
@@ -138,6 +146,7 @@ def _class_names(text: str) -> tuple[str, ...]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"classes: {path} cannot be read ({error}); it must be text, one class a line"
+            Setting("classes"),
+            f": {path} cannot be read ({error}); it must be text, one class a line",
         ) from None
     return tuple(line.strip() for line in lines if line.strip())

@@ -32,7 +32,7 @@ from PIL import Image
 from dpsd.datasets.declared import Declared
 from dpsd.datasets.labelled import LabelledImages, Split
 from dpsd.datasets.location import missing
-from dpsd.errors import DataError
+from dpsd.errors import DataError, Setting
 
 LARGEST_SET = 32 * 2**30
 """Bytes that the pixels of one split may take: they are held in memory."""
@@ -166,8 +166,8 @@ def _pixels(
             raise DataError(f"{file} is no readable image: {error}") from None
     if is_coloured:
         raise DataError(
-            f"{file} is in colour, but --channels 1 was declared: make it grey, or declare "
-            "--channels 3"
+            *(f"{file} is in colour, but ", Setting("channels"), " 1 was declared: make it grey, "),
+            *("or declare ", Setting("channels"), " 3"),
         )
     scale = max(height / image.height, width / image.width)
     cover = max(width, round(image.width * scale)), max(height, round(image.height * scale))

@@ -12,23 +12,20 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from dpsd.errors import MissingDataError
+from platformdirs import user_cache_path
 
-_BESIDE = Path("../shared/data")
+from dpsd.errors import MissingDataError
 
 
 def data_root() -> Path:
-    """The folder of data sets: ``DPSD_DATA``, else ``../shared/data`` if it exists, else the cache.
+    """The folder of data sets: ``DPSD_DATA``, else ``data`` in dpsd's part of the user's cache.
 
-    The cache is ``$XDG_CACHE_HOME/dpsd/data``, by default ``~/.cache/dpsd/data``. The folder need
-    not exist.
+    On Linux that is ``$XDG_CACHE_HOME/dpsd/data``, by default ``~/.cache/dpsd/data``. The folder
+    need not exist.
     """
     if chosen := os.environ.get("DPSD_DATA"):
         return Path(chosen).expanduser()
-    if _BESIDE.is_dir():
-        return _BESIDE
-    cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else Path.home() / ".cache") / "dpsd" / "data"
+    return user_cache_path("dpsd", appauthor=False) / "data"
 
 
 def missing(

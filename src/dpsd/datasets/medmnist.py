@@ -38,14 +38,6 @@ LARGEST_ARRAY = 8 * 2**30
 _LARGEST_RATIO = 500
 _RATIO_MATTERS_FROM = 64 * 2**20
 
-MEDMNIST_NAMES = tuple(
-    """
-    bloodmnist breastmnist dermamnist octmnist organamnist organcmnist organsmnist pathmnist
-    pneumoniamnist retinamnist tissuemnist
-    """.split()  # noqa: SIM905
-)
-"""The two-dimensional, single-label sets; ``chestmnist`` has several labels an image."""
-
 _Array = np.ndarray[Any, np.dtype[Any]]
 
 

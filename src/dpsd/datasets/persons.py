@@ -29,8 +29,8 @@ from pathlib import Path
 
 from dpsd.datasets.labelled import LabelledImages
 from dpsd.datasets.medmnist import read_array
-from dpsd.datasets.registry import npz_path
-from dpsd.errors import ConfigError, DataError
+from dpsd.datasets.published import npz_path
+from dpsd.errors import ConfigError, DataError, Setting
 
 RULES = "csv:PATH:COLUMN, re:EXPRESSION or array:NAME"
 #: The column of a CSV file that lists files, where there is one of that name.
@@ -52,19 +52,20 @@ def persons_of(data: LabelledImages, rule: str, *, root: Path) -> tuple[str, ...
     """
     kind, _, rest = rule.partition(":")
     if kind not in ("csv", "re", "array") or not rest:
-        raise ConfigError(f"group-by is {rule!r}; it must be {RULES}")
+        raise ConfigError(Setting("group_by"), f" is {rule!r}; it must be {RULES}")
     if kind == "array":
         return _from_array(data, rest, root)
     if data.names is None:
         raise ConfigError(
-            f"group-by is {rule!r}, but the records of data set {data.name!r} are in no files of "
-            "their own; array:NAME names an array of an .npz file"
+            Setting("group_by"),
+            f" is {rule!r}, but the records of data set {data.name!r} are in no files of their "
+            "own; array:NAME names an array of an .npz file",
         )
     if kind == "re":
         return _from_names(data.names, rest)
     path, _, column = rest.rpartition(":")
     if not path or not column:
-        raise ConfigError(f"group-by is {rule!r}; it must be csv:PATH:COLUMN")
+        raise ConfigError(Setting("group_by"), f" is {rule!r}; it must be csv:PATH:COLUMN")
     return _from_table(data.names, Path(path).expanduser(), column)
 
 
@@ -72,19 +73,23 @@ def _from_names(names: tuple[str, ...], expression: str) -> tuple[str, ...]:
     try:
         compiled = re.compile(expression)
     except re.error as error:
-        raise ConfigError(f"group-by: '{expression}' is no regular expression ({error})") from None
+        raise ConfigError(
+            Setting("group_by"), f": '{expression}' is no regular expression ({error})"
+        ) from None
     if compiled.groups != 1:
         raise ConfigError(
-            f"group-by: '{expression}' has {compiled.groups} groups; exactly one must enclose the "
-            r"person, as in re:(patient\d+)_"
+            Setting("group_by"),
+            f": '{expression}' has {compiled.groups} groups; exactly one must enclose the person, "
+            r"as in re:(patient\d+)_",
         )
     found = []
     for name in names:
         match = compiled.search(name.rpartition("/")[2])
         if match is None or not match[1]:
             raise DataError(
-                f"group-by: '{expression}' finds no person in the file name {name!r}; every record "
-                "needs one"
+                Setting("group_by"),
+                f": '{expression}' finds no person in the file name {name!r}; every record needs "
+                "one",
             )
         found.append(match[1])
     return tuple(found)
@@ -138,8 +143,9 @@ def _from_array(data: LabelledImages, name: str, root: Path) -> tuple[str, ...]:
     path = npz_path(data.name, root)
     if path is None:
         raise ConfigError(
-            f"group-by is 'array:{name}', but data set {data.name!r} is no .npz file; for files, "
-            "use csv:PATH:COLUMN or re:EXPRESSION"
+            Setting("group_by"),
+            f" is 'array:{name}', but data set {data.name!r} is no .npz file; for files, use "
+            "csv:PATH:COLUMN or re:EXPRESSION",
         )
     array = read_array(path, name)
     if array.dtype.kind not in "iuUS" or array.shape not in ((len(data),), (len(data), 1)):

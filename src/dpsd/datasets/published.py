@@ -1,5 +1,7 @@
 """What the name of a data set fixes: the shape and the classes that its publishers say it has.
 
+Nothing is read to know that, so this module imports nothing that takes long.
+
 >>> settled("medmnist:bloodmnist", Declared()).channels
 3
 """
@@ -7,11 +9,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
-from dpsd.datasets.cifar import CIFAR10_CLASSES, CIFAR100_CLASSES
 from dpsd.datasets.declared import Declared
-from dpsd.datasets.medmnist import MEDMNIST_NAMES
-from dpsd.errors import ConfigError
+from dpsd.errors import ConfigError, Setting, UnknownNameError
 
 DIGITS = tuple("0123456789")
 FASHION = (
@@ -27,6 +29,22 @@ FASHION = (
     "ankle boot",
 )
 
+CIFAR10_CLASSES = tuple(
+    "airplane automobile bird cat deer dog frog horse ship truck".split()  # noqa: SIM905
+)
+CIFAR100_CLASSES = tuple(
+    """
+    apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus
+    butterfly camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab
+    crocodile cup dinosaur dolphin elephant flatfish forest fox girl hamster house kangaroo
+    keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree motorcycle mountain mouse
+    mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate poppy
+    porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper
+    snail snake spider squirrel streetcar sunflower sweet_pepper table tank telephone television
+    tiger tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm
+    """.split()  # noqa: SIM905 - a list literal takes a hundred lines
+)
+
 #: Sets whose files hold arrays: what their publishers say is checked and cannot be changed.
 ARRAYS = {
     "digits": Declared(size=(8, 8), channels=1, classes=DIGITS),
@@ -35,6 +53,16 @@ ARRAYS = {
     "cifar10": Declared(size=(32, 32), channels=3, classes=CIFAR10_CLASSES),
     "cifar10-jpeg": Declared(size=(32, 32), channels=3, classes=CIFAR10_CLASSES),
     "cifar100": Declared(size=(32, 32), channels=3, classes=CIFAR100_CLASSES),
+}
+
+#: How many records of those sets are for training, and how many for testing.
+RECORDS = {
+    "digits": (1_085, 712),
+    "mnist": (60_000, 10_000),
+    "fashion-mnist": (60_000, 10_000),
+    "cifar10": (50_000, 10_000),
+    "cifar10-jpeg": (50_000, 10_000),
+    "cifar100": (50_000, 10_000),
 }
 
 #: Sets of loose images: what they are brought to unless something else is declared. The X-rays of
@@ -46,7 +74,8 @@ LOOSE = {
     "imagenet": Declared(size=(224, 224), channels=3),
 }
 
-#: Channels and classes of the MedMNIST sets, as published with version 2.
+#: Channels and classes of the MedMNIST sets of two dimensions and one label an image, as published
+#: with version 2; ``chestmnist`` has several labels.
 _MEDMNIST = {
     "bloodmnist": (3, 8),
     "breastmnist": (1, 2),
@@ -60,7 +89,54 @@ _MEDMNIST = {
     "retinamnist": (3, 5),
     "tissuemnist": (1, 8),
 }
+MEDMNIST_NAMES = tuple(_MEDMNIST)
 _MEDMNIST_NAME = re.compile(rf"medmnist:({'|'.join(MEDMNIST_NAMES)})(?:_(64|128|224))?")
+
+
+def dataset_names() -> list[str]:
+    """The names that :func:`dpsd.datasets.load_dataset` knows, beside ``folder:PATH`` and files.
+
+    >>> dataset_names()[:3]
+    ['celeba-gender', 'celeba-hair', 'cifar10']
+    """
+    return sorted([*ARRAYS, *LOOSE, *(f"medmnist:{name}" for name in MEDMNIST_NAMES)])
+
+
+def check_dataset(name: str) -> None:
+    """Refuse what names neither a data set nor where one is.
+
+    Raises:
+        UnknownNameError: there is no data set of that name.
+
+    >>> check_dataset("minst")
+    Traceback (most recent call last):
+        ...
+    dpsd.errors.UnknownNameError: unknown data set 'minst': did you mean 'mnist'? Known: ...
+    """
+    if name not in ARRAYS and not is_folder(name) and npz_path(name, Path()) is None:
+        raise UnknownNameError("data set", name, [*dataset_names(), "folder:PATH", "PATH.npz"])
+
+
+def is_folder(name: str) -> bool:
+    """Whether a data set is one of loose images.
+
+    >>> is_folder("folder:pets"), is_folder("covidx"), is_folder("mnist")
+    (True, True, False)
+    """
+    kind, _, rest = name.partition(":")
+    return name in LOOSE or (kind == "folder" and bool(rest))
+
+
+def npz_path(name: str, root: Path) -> Path | None:
+    """The ``.npz`` file that a data set is read from, if it is one of those.
+
+    >>> print(npz_path("medmnist:bloodmnist", Path("data")))
+    data/medmnist/bloodmnist.npz
+    """
+    kind, _, rest = name.partition(":")
+    if kind == "medmnist" and re.fullmatch(r"\w+", rest):  # one name, not a way to another folder
+        return root / "medmnist" / f"{rest}.npz"
+    return Path(name).expanduser() if name.endswith(".npz") else None
 
 
 def settled(name: str, declared: Declared) -> Declared:
@@ -100,16 +176,24 @@ def settled_in_full(name: str, declared: Declared) -> Declared:
     >>> settled_in_full("folder:pets", Declared(size=(64, 64)))
     Traceback (most recent call last):
         ...
-    dpsd.errors.ConfigError: data set 'folder:pets': --channels and --classes are not declared...
+    dpsd.errors.ConfigError: data set 'folder:pets': channels and classes are not declared. ...
     """
     whole = settled(name, declared)
-    example = {"size": "--size 64", "channels": "--channels 1", "classes": "--classes cat,dog"}
-    if missing := [at for at in example if getattr(whole, at) is None]:
-        flags = [f"--{at}" for at in missing]
-        named = " and ".join([", ".join(flags[:-1])] * (len(flags) > 1) + flags[-1:])
+    examples = {"size": "64", "channels": "1", "classes": "cat,dog"}
+    if missing := [Setting(name) for name in examples if getattr(whole, name) is None]:
         raise ConfigError(
-            f"data set {name!r}: {named} {'is' if len(flags) == 1 else 'are'} not declared. Read "
-            "off the data, one record could change it for all teachers, and no epsilon would "
-            f"protect that record; give, for example, {' '.join(example[at] for at in missing)}"
+            *(f"data set {name!r}: ", *_listed([[setting] for setting in missing])),
+            f" {'is' if len(missing) == 1 else 'are'} not declared. Read off the data, one record "
+            "could change it for all teachers, and no epsilon would protect that record; give, for "
+            "example, ",
+            *_listed([[setting, f" {examples[setting]}"] for setting in missing]),
         )
     return whole
+
+
+def _listed(items: Sequence[Sequence[str]]) -> Iterator[str]:
+    """The parts of a message that lists some things, as in "one, two and three"."""
+    for place, item in enumerate(items):
+        if place:
+            yield " and " if place == len(items) - 1 else ", "
+        yield from item

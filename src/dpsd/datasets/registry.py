@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -20,9 +19,17 @@ from dpsd.datasets.idx import read_idx_pair
 from dpsd.datasets.labelled import LabelledImages, Split
 from dpsd.datasets.location import data_root
 from dpsd.datasets.medmnist import HOME as MEDMNIST_HOME
-from dpsd.datasets.medmnist import MEDMNIST_NAMES, read_npz
-from dpsd.datasets.published import DIGITS, FASHION, LOOSE, settled
-from dpsd.errors import ConfigError, UnknownNameError
+from dpsd.datasets.medmnist import read_npz
+from dpsd.datasets.published import (
+    DIGITS,
+    FASHION,
+    LOOSE,
+    check_dataset,
+    is_folder,
+    npz_path,
+    settled,
+)
+from dpsd.errors import ConfigError
 
 _FIXED: dict[str, Callable[[Split, Path], LabelledImages]] = {
     "digits": lambda split, _root: read_digits(split),
@@ -49,23 +56,15 @@ _FOLDERS = {
 }
 
 
-def dataset_names() -> list[str]:
-    """The names that :func:`load_dataset` knows, beside ``folder:PATH`` and ``PATH.npz``.
-
-    >>> dataset_names()[:3]
-    ['celeba-gender', 'celeba-hair', 'cifar10']
-    """
-    return sorted([*_FIXED, *_FOLDERS, *(f"medmnist:{name}" for name in MEDMNIST_NAMES)])
-
-
 def load_dataset(
     name: str, split: Split, *, root: Path | None = None, declared: Declared | None = None
 ) -> LabelledImages:
     """Load one split of a data set into memory.
 
     Args:
-        name: one of :func:`dataset_names`; ``folder:PATH`` for images in one folder a class
-            (:mod:`dpsd.datasets.folder`); or the path of an ``.npz`` file in MedMNIST's layout.
+        name: one of :func:`~dpsd.datasets.dataset_names`; ``folder:PATH`` for images in one folder
+            a class (:mod:`dpsd.datasets.folder`); or the path of an ``.npz`` file in MedMNIST's
+            layout.
         split: ``"train"`` or ``"test"``.
         root: the folder of data sets; by default :func:`data_root`.
         declared: what the images and classes must be. Loose images are resized and cut to the
@@ -85,6 +84,7 @@ def load_dataset(
     """
     if split not in ("train", "test"):
         raise ConfigError(f"split is {split!r}; it must be 'train' or 'test'")
+    check_dataset(name)
     root = data_root() if root is None else root
     declared = declared or Declared()
     settled(name, declared)  # a contradiction is refused before anything is read
@@ -96,29 +96,7 @@ def load_dataset(
         return read_folder(name, split, path, declared=declared)
     if name in _FIXED:
         return declared.fit(_FIXED[name](split, root))
-    if (npz := npz_path(name, root)) is not None:
-        home = MEDMNIST_HOME if name.startswith("medmnist:") else None
-        return declared.fit(read_npz(name, split, npz, home=home, classes=declared.classes))
-    raise UnknownNameError("data set", name, [*dataset_names(), "folder:PATH", "PATH.npz"])
-
-
-def is_folder(name: str) -> bool:
-    """Whether a data set is one of loose images.
-
-    >>> is_folder("folder:pets"), is_folder("covidx"), is_folder("mnist")
-    (True, True, False)
-    """
-    kind, _, rest = name.partition(":")
-    return name in _FOLDERS or (kind == "folder" and bool(rest))
-
-
-def npz_path(name: str, root: Path) -> Path | None:
-    """The ``.npz`` file that a data set is read from, if it is one of those.
-
-    >>> print(npz_path("medmnist:bloodmnist", Path("data")))
-    data/medmnist/bloodmnist.npz
-    """
-    kind, _, rest = name.partition(":")
-    if kind == "medmnist" and re.fullmatch(r"\w+", rest):  # one name, not a way to another folder
-        return root / "medmnist" / f"{rest}.npz"
-    return Path(name).expanduser() if name.endswith(".npz") else None
+    npz = npz_path(name, root)
+    assert npz is not None, name  # the only kind that is left
+    home = MEDMNIST_HOME if name.startswith("medmnist:") else None
+    return declared.fit(read_npz(name, split, npz, home=home, classes=declared.classes))

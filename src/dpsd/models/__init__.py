@@ -4,24 +4,13 @@ Every classifier takes pixel images in ``[0, 1]``, ``(N, C, H, W)``, carries its
 returns logits and ends in ``nn.Linear``; every generator turns noise into such images.
 
 >>> import torch
+>>> from dpsd.models import build_classifier, build_generator
 >>> student = build_classifier("cnn", input_shape=(1, 28, 28), num_classes=10, seed=0)
 >>> generator = build_generator("dcgan", input_shape=(1, 28, 28), seed=0)
 >>> student(generator(torch.randn(4, generator.latent_dim))).shape
 torch.Size([4, 10])
 """
 
-from dpsd.models.generators import DEFAULT_LATENT_DIM, Generator, build_generator, generator_names
-from dpsd.models.layers import PixelNormalize, Shape
-from dpsd.models.registry import build_classifier, load_factory, model_names
+import lazy_loader
 
-__all__ = [
-    "DEFAULT_LATENT_DIM",
-    "Generator",
-    "PixelNormalize",
-    "Shape",
-    "build_classifier",
-    "build_generator",
-    "generator_names",
-    "load_factory",
-    "model_names",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -89,15 +89,6 @@ _GENERATORS: dict[str, Callable[..., nn.Module]] = {
 }
 
 
-def generator_names() -> list[str]:
-    """The names that :func:`build_generator` knows.
-
-    >>> generator_names()
-    ['dcgan', 'dcgan-wide', 'dcgan-widest']
-    """
-    return sorted(_GENERATORS)
-
-
 def build_generator(
     generator: str | nn.Module | Callable[..., object] = "dcgan",
     *,

@@ -1,8 +1,6 @@
 """Classifiers by name, by import path or as they are, checked once before anything relies on them.
 
 >>> model = build_classifier("cnn", input_shape=(1, 28, 28), num_classes=10, seed=0)
->>> "resnet18" in model_names()
-True
 """
 
 from __future__ import annotations
@@ -20,10 +18,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dpsd.errors import ConfigError, UnknownNameError
+from dpsd.errors import ConfigError
 from dpsd.models.convolutional import cnn, lenet5, vgg11
 from dpsd.models.layers import Shape
 from dpsd.models.mobile import mobilenetv2
+from dpsd.models.names import check_name
 from dpsd.models.residual import resnet8, resnet18, resnet20, resnet34, resnet50, wide_resnet
 from dpsd.models.scattering import scattering
 
@@ -47,15 +46,6 @@ _CLASSIFIERS: dict[str, Callable[..., nn.Module]] = {
 }
 
 
-def model_names() -> list[str]:
-    """The names that :func:`build_classifier` knows.
-
-    >>> model_names()[:3]
-    ['cnn', 'cnn-wide', 'lenet5']
-    """
-    return sorted(_CLASSIFIERS)
-
-
 def build_classifier(
     model: str | nn.Module | Callable[..., object],
     *,
@@ -66,8 +56,8 @@ def build_classifier(
     """Build a classifier of images in ``[0, 1]`` and check what it answers.
 
     Args:
-        model: a name (:func:`model_names`), ``"package.module:factory"``, a factory, or a module,
-            which is returned as it is. A factory is called with ``input_shape`` and
+        model: a name (:func:`~dpsd.models.model_names`), ``"package.module:factory"``, a factory,
+            or a module, which is returned as it is. A factory is called with ``input_shape`` and
             ``num_classes`` as far as its signature takes them.
         input_shape: channels, height and width.
         num_classes: logits it must return for each image.
@@ -179,8 +169,7 @@ def build_module(
         return what, f"{kind} {type(what).__name__}"
     if isinstance(what, str):
         label = f"{kind} {what!r}"
-        if what not in known and ":" not in what:
-            raise UnknownNameError(kind, what, known)
+        check_name(kind, what, known)
         factory = known[what] if what in known else load_factory(what)
     else:
         label = f"factory {getattr(what, '__name__', repr(what))!r}"

@@ -32,7 +32,6 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from functools import lru_cache
 from importlib.metadata import version
 from typing import TypeAlias, TypeVar
@@ -46,10 +45,13 @@ from dp_accounting.rdp.rdp_privacy_accountant import compute_epsilon
 from scipy import special
 from scipy.optimize import brentq
 
-from dpsd.errors import BudgetError
+from dpsd.errors import BudgetError, Setting
 from dpsd.privacy.losses import Losses, added_up, of_gaussian, of_responses, response_epsilon
 from dpsd.privacy.mechanisms import Mechanism
 from dpsd.privacy.randomness import EXACT_REACH
+from dpsd.privacy.targets import Adjacency as Adjacency
+from dpsd.privacy.targets import Budget as Budget
+from dpsd.privacy.targets import Exposure as Exposure
 
 #: Below it nothing is told from zero: probabilities of this size are near the smallest number.
 _LEAST_DELTA = 1e-250
@@ -66,128 +68,6 @@ _LARGE_DELTA = 0.01
 #: Events of several kinds, and how many of each.
 Events: TypeAlias = tuple[tuple[dp_accounting.DpEvent, int], ...]
 MechanismT = TypeVar("MechanismT", bound=Mechanism)
-
-
-class Adjacency(str, Enum):
-    """Which two worlds must look alike; each is stronger than the one before."""
-
-    RESPONSE = "response"
-    ROUND = "round"
-    TEACHER = "teacher"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Exposure:
-    """How many events two neighbouring worlds can differ in, under each adjacency.
-
-    Args:
-        response: the most often that any one image can have been answered about.
-        round: how many times a round of queries was answered.
-        teacher: answers in all.
-
-    >>> Exposure.of_rounds([40_000, 40_000])
-    Exposure(response=1, round=2, teacher=80000)
-    """
-
-    response: int
-    round: int
-    teacher: int
-
-    @classmethod
-    def of_rounds(cls, answers: Sequence[int]) -> Exposure:
-        """Rounds that were each answered once, with so many answers."""
-        return cls.of_asked([(number, count) for number, count in enumerate(answers) if count])
-
-    @classmethod
-    def of_asked(cls, asked: Sequence[tuple[int, int]]) -> Exposure:
-        """Rounds, by number, with so many answers each time that they were asked.
-
-        An image is asked once in all rounds that were stored. What a lost attempt asked is not
-        known, so an image may have been asked in each of them besides, of whichever round.
-
-        >>> Exposure.of_asked([(1, 40), (2, 40), (2, 40)])  # the second was lost, and asked again
-        Exposure(response=2, round=3, teacher=120)
-        """
-        rounds = {number for number, _ in asked}
-        return cls(
-            response=min(1, len(rounds)) + len(asked) - len(rounds),
-            round=len(asked),
-            teacher=sum(answers for _, answers in asked),
-        )
-
-    def under(self, adjacency: Adjacency) -> int:
-        """Events under one adjacency."""
-        return int(getattr(self, adjacency.value))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Budget:
-    """A privacy target: ε at δ, under an adjacency.
-
-    Args:
-        epsilon: > 0.
-        delta: in [0, 1); 0 asks for pure ε-DP, which the Gaussian mechanism cannot give.
-        adjacency: what the ε is about.
-
-    Raises:
-        BudgetError: a target that means nothing.
-
-    >>> Budget(epsilon=-1.0)
-    Traceback (most recent call last):
-        ...
-    dpsd.errors.BudgetError: epsilon must be positive and finite, not -1.0
-    """
-
-    epsilon: float
-    delta: float = 1e-5
-    adjacency: Adjacency = Adjacency.ROUND
-
-    def __post_init__(self) -> None:
-        if not (0 < self.epsilon < math.inf):
-            raise BudgetError(f"epsilon must be positive and finite, not {self.epsilon}")
-        if not (0 <= self.delta < 1):
-            raise BudgetError(
-                f"delta must be at least 0 and below 1 (at 1 nothing is promised), not {self.delta}"
-            )
-        try:
-            object.__setattr__(self, "adjacency", Adjacency(self.adjacency))
-        except ValueError:
-            known = ", ".join(adjacency.value for adjacency in Adjacency)
-            raise BudgetError(f"adjacency must be one of {known}, not {self.adjacency!r}") from None
-
-    def is_exceeded_by(self, epsilon: float) -> bool:
-        """Whether that much at δ is more than ε, rounding apart."""
-        return epsilon > self.epsilon * (1 + 1e-6)
-
-    @classmethod
-    def parse(cls, text: str) -> Budget:
-        """A budget from ``EPSILON[,DELTA[,ADJACENCY]]``, as the command line takes it.
-
-        >>> Budget.parse("3,1e-6,teacher")
-        Budget(epsilon=3.0, delta=1e-06, adjacency=<Adjacency.TEACHER: 'teacher'>)
-        """
-        parts = [part.strip() for part in text.split(",")]
-        try:
-            numbers = dict(zip(("epsilon", "delta"), map(float, parts[:2]), strict=False))
-        except ValueError:
-            numbers = {}
-        if not numbers or len(parts) > 3:
-            raise BudgetError(
-                f"{text!r} is no privacy target; write EPSILON,DELTA,ADJACENCY, as in 8,1e-5,round"
-            )
-        return cls(**numbers, **dict(zip(("adjacency",), parts[2:], strict=False)))  # type: ignore[arg-type]
-
-    def to_dict(self) -> dict[str, object]:
-        """The target as JSON types; its keywords make it again."""
-        return {
-            "epsilon": self.epsilon,
-            "delta": self.delta,
-            "adjacency": self.adjacency.value,
-        }
-
-    def __str__(self) -> str:
-        # In full: a cap that is rounded up is another cap.
-        return f"{self.epsilon!r},{self.delta!r},{self.adjacency.value}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -502,8 +382,9 @@ def calibrate(mechanism: MechanismT, budget: Budget, exposure: Exposure) -> Mech
     if strength is None:
         raise BudgetError(
             f"no noise level of {type(mechanism).__name__} gives epsilon {budget.epsilon:g} at "
-            f"delta {budget.delta:g} under {budget.adjacency.value!r} over {count} events; raise "
-            "epsilon or delta, or ask for fewer rounds or queries"
+            f"delta {budget.delta:g} under {budget.adjacency.value!r} over {count} events; raise ",
+            *(Setting("epsilon"), " or ", Setting("delta"), ", or ask for fewer "),
+            *(Setting("rounds"), " or ", Setting("queries")),
         )
     if budget.epsilon <= strength <= budget.epsilon * (1 + 1e-3):
         # One randomised response: what δ adds to its own ε is not worth an odd number.

@@ -21,7 +21,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -73,7 +73,7 @@ class Chain:
             raise RunError(f"{self.name} {self.path} cannot be read: {error}") from None
 
     def _append(self, entry: dict[str, Any]) -> None:
-        time = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        time = datetime.now(UTC).isoformat(timespec="seconds")
         lines = self._lines() if self.path.exists() else []
         stamped = {"time": time, **entry, "previous": _head(lines)}
         try:

@@ -30,7 +30,6 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from enum import Enum
 from typing import ClassVar, Literal
 
 import dp_accounting
@@ -41,6 +40,8 @@ from torch import Tensor
 from dpsd.errors import ConfigError
 from dpsd.privacy.answers import RawAnswers, open_for_mechanism
 from dpsd.privacy.disagreement import Disagreement, Projections
+from dpsd.privacy.parameters import Scaling as Scaling
+from dpsd.privacy.parameters import check_candidates, check_scaling
 from dpsd.privacy.randomness import NoiseSource, SystemNoise
 
 #: A standard deviation of noise is from 2 to this power steps of its grid, up to twice as many.
@@ -51,18 +52,6 @@ _MOST_GRADIENTS = 1 << 23
 
 #: Numbers of releases in double precision that are held at once.
 _MOST_RELEASED = 1 << 22
-
-
-class Scaling(str, Enum):
-    """How a gradient is brought to a bounded norm before noise is added.
-
-    ``NONE`` leaves it as it is: of hardened answers, the difference of two distributions is at most
-    ``√2`` long.
-    """
-
-    NORMALIZE = "normalize"
-    CLIP = "clip"
-    NONE = "none"
 
 
 class Mechanism(ABC):
@@ -184,7 +173,7 @@ class RandomizedResponse(Mechanism):
     >>> RandomizedResponse(epsilon=1.0, candidates=1)
     Traceback (most recent call last):
         ...
-    ValueError: candidates must be "per-query", "all" or an integer of at least 2, not 1
+    dpsd.errors.ConfigError: candidates must be "per-query", "all" or an integer of at least 2, ...
     """
 
     protects: ClassVar[str] = "labels"
@@ -203,12 +192,7 @@ class RandomizedResponse(Mechanism):
                 f"epsilon must be positive, at least {least:g} and at most {most:g}, not "
                 f"{self.epsilon}"
             )
-        named = self.candidates in ("per-query", "all")
-        if not named and not (isinstance(self.candidates, int) and self.candidates >= 2):
-            raise ValueError(
-                'candidates must be "per-query", "all" or an integer of at least 2, '
-                f"not {self.candidates!r}"
-            )
+        check_candidates(self.candidates)
 
     @property
     def is_calibrated(self) -> bool:
@@ -410,8 +394,7 @@ class Gaussian(GaussianNoise):
         if self.top_k is not None and self.top_k < 2:
             raise ValueError(f"top_k must be at least 2, not {self.top_k}")
         object.__setattr__(self, "scaling", Scaling(self.scaling))
-        if self.scaling is Scaling.NONE and not self.harden:
-            raise ValueError("scaling none needs harden: a class's gradient is bounded by itself")
+        check_scaling(self.scaling, harden=self.harden)
 
     def parameters(self) -> dict[str, object]:
         return {

@@ -15,11 +15,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dpsd.errors import ConfigError, UnknownNameError
+from dpsd.synthesis.names import FOLDER, NO_SOURCE, check_sources
 from dpsd.synthesis.sources import SOURCES, Folder, Shape, Source, chunk_size
-
-#: Instead of sources: the generator makes all queries, from the first on.
-NO_SOURCE = "none"
 
 #: Chunks of images that are shuffled together, as many as are in memory at once.
 _CHUNKS = 16
@@ -82,27 +79,19 @@ def build_mixture(names: Sequence[str], shape: Shape) -> Mixture:
     """Sources by name; ``folder:PATH`` is a folder of public images, ``none`` alone is no source.
 
     Raises:
-        UnknownNameError: no such source.
-        ConfigError: ``none`` among others.
+        ConfigError: names that :func:`~dpsd.synthesis.names.check_sources` refuses.
 
     >>> build_mixture(["noise", "crops"], (1, 8, 8)).shares
     [0.5, 0.5]
     """
     sources: list[Source] = []
-    if NO_SOURCE in names:
-        if len(names) > 1:
-            raise ConfigError(f"sources: {NO_SOURCE!r} stands alone, not in {','.join(names)}")
-        return Mixture(sources)
+    check_sources(names)
     for name in names:
         kind, _, path = name.partition(":")
-        if kind == Folder.name and path:
+        if kind == FOLDER:
             sources.append(Folder(shape, Path(path)))
-        elif kind == Folder.name:
-            raise ConfigError(f"source {name!r}: say which folder, as in folder:public-images")
-        elif kind in SOURCES and not path:
+        elif kind != NO_SOURCE:
             sources.append(SOURCES[kind](shape))
-        else:
-            raise UnknownNameError("source", name, [*SOURCES, f"{Folder.name}:PATH", NO_SOURCE])
     return Mixture(sources)
 
 

@@ -17,7 +17,6 @@ RawAnswers(shape=(2, 4))
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
@@ -26,13 +25,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dpsd.errors import AnswerError, TeacherError
+from dpsd.errors import AnswerError, Setting, TeacherError
 from dpsd.execution import inference_batch
 from dpsd.privacy.answers import AnswerCheckError, RawAnswers, Scores
 from dpsd.silence import silenced, untouched_generators
 from dpsd.teachers.dealing import DealtBy
+from dpsd.teachers.record import Shape as Shape
+from dpsd.teachers.record import checked_shape as checked_shape
 
-Shape: TypeAlias = tuple[int, int, int]
 Normalization: TypeAlias = tuple[Sequence[float], Sequence[float]]
 Precision: TypeAlias = Literal["float32", "bfloat16"]
 DeclaredScores: TypeAlias = Literal["logits", "probabilities", "auto"]
@@ -111,9 +111,11 @@ class Teacher(ABC):
         self.normalization = normalization
         self._normalization = _channel_tensors(normalization, channels=self.input_shape[0])
         if num_classes is not None and num_classes < 2:
-            raise TeacherError(f"num_classes must be at least 2, not {num_classes}")
+            raise TeacherError(Setting("num_classes"), f" must be at least 2, not {num_classes}")
         if scores not in ("logits", "probabilities", "auto"):
-            raise TeacherError(f"scores must be logits, probabilities or auto, not {scores!r}")
+            raise TeacherError(
+                Setting("scores"), f" must be logits, probabilities or auto, not {scores!r}"
+            )
         self.num_classes, self.scores = self._probe(num_classes, scores)
 
     @property
@@ -257,9 +259,10 @@ class Teacher(ABC):
             )
         except Exception as error:
             raise TeacherError(
-                f"{self.description}: asked about {_PROBE_IMAGES} images of noise with "
-                f"input_shape={self.input_shape}, the teacher {_described(error, is_public=True)}. "
-                "Are input_shape, num_classes and scores right?"
+                f"{self.description}: asked about {_PROBE_IMAGES} images of noise of shape "
+                f"{self.input_shape}, the teacher {_described(error, is_public=True)}. Are ",
+                *(Setting("input_shape"), ", ", Setting("num_classes"), " and ", Setting("scores")),
+                " right?",
             ) from error
 
     def __repr__(self) -> str:
@@ -269,25 +272,6 @@ class Teacher(ABC):
         )
 
 
-#: Numbers in an image; what a forged description declares beyond would only take memory.
-_LARGEST_IMAGE = 1 << 28
-
-
-def checked_shape(shape: Sequence[int]) -> Shape:
-    """``shape`` as three positive integers.
-
-    >>> checked_shape([1, 28, 28])
-    (1, 28, 28)
-    """
-    sizes = tuple(int(size) for size in shape)
-    if len(sizes) != 3 or min(sizes) < 1 or math.prod(sizes) > _LARGEST_IMAGE:
-        raise TeacherError(
-            "input_shape must be (channels, height, width), all positive and at most "
-            f"{_LARGEST_IMAGE:,} numbers in all, not {tuple(shape)}"
-        )
-    return sizes
-
-
 def agree(name: str, declared: object, found: object, *, where: str) -> None:
     """Refuse an argument that contradicts what a file says about itself.
 
@@ -295,10 +279,12 @@ def agree(name: str, declared: object, found: object, *, where: str) -> None:
     >>> agree("num_classes", 7, 10, where="teacher.onnx")
     Traceback (most recent call last):
         ...
-    dpsd.errors.TeacherError: teacher.onnx says num_classes 10, but num_classes=7 was given
+    dpsd.errors.TeacherError: teacher.onnx says num_classes 10, but num_classes 7 was given
     """
     if declared is not None and found is not None and declared != found:
-        raise TeacherError(f"{where} says {name} {found}, but {name}={declared} was given")
+        raise TeacherError(
+            f"{where} says {name} {found}, but ", Setting(name), f" {declared} was given"
+        )
 
 
 def _channel_tensors(
@@ -309,8 +295,9 @@ def _channel_tensors(
     mean, deviation = (torch.tensor(list(part)).float().view(-1, 1, 1) for part in normalization)
     if len(mean) != channels or len(deviation) != channels or not bool((deviation > 0).all()):
         raise TeacherError(
-            f"normalization must be (means, deviations) with {channels} numbers each, deviations "
-            f"positive, not {normalization}"
+            Setting("normalization"),
+            f" must be (means, deviations) with {channels} numbers each, deviations positive, not "
+            f"{normalization}",
         )
     return mean, deviation
 

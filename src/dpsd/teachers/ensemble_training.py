@@ -29,9 +29,10 @@ from torch import Tensor, nn
 
 from dpsd.augmentation import draw_distortions, moved
 from dpsd.datasets import LabelledImages
-from dpsd.errors import ConfigError, TeacherError
+from dpsd.errors import ConfigError, Setting, TeacherError
 from dpsd.files import save_tensors, write_text
 from dpsd.models import build_classifier
+from dpsd.models.names import CLOSED_FORM as CLOSED_FORM
 from dpsd.streams import stream_seed
 from dpsd.synthesis.sources import StructuredNoise
 from dpsd.teachers.batches import in_batches
@@ -39,7 +40,6 @@ from dpsd.teachers.fingerprint import fingerprint_tensors
 from dpsd.teachers.sharding import Shards
 from dpsd.teachers.training import to_unit_range, train_teacher
 
-CLOSED_FORM = "scattering"
 #: Distorted copies of each record that closed-form teachers see, if nobody says how many.
 VIEWS = 8
 
@@ -91,10 +91,12 @@ def train_ensemble(
     if model == CLOSED_FORM:
         views = VIEWS if views is None else views
         if views < 0:
-            raise ConfigError(f"views is {views}, but must be at least 0")
+            raise ConfigError(Setting("views"), f" is {views}, but must be at least 0")
         return _ridge_heads(data, shards, views=views, seed=seed, advance=advance)
     if views is not None:
-        raise ConfigError(f"views is {views}, but only {CLOSED_FORM} teachers see distorted copies")
+        raise ConfigError(
+            Setting("views"), f" is {views}, but only {CLOSED_FORM} teachers see distorted copies"
+        )
     if parts is not None:
         dealt = fingerprint_tensors(
             {

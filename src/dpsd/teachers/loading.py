@@ -8,14 +8,13 @@ dpsd.errors.TeacherError: there is no weights.safetensors: a teacher is a direct
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
 from torch import Tensor, nn
 
-from dpsd.errors import TeacherError
+from dpsd.errors import Setting, TeacherError
 from dpsd.teachers.base import (
     DeclaredScores,
     Normalization,
@@ -26,22 +25,18 @@ from dpsd.teachers.base import (
     checked_shape,
 )
 from dpsd.teachers.callable import CallableTeacher
-from dpsd.teachers.directory import DESCRIPTION_FILE, load_directory, read_record
+from dpsd.teachers.directory import DESCRIPTION_FILE, load_directory
 from dpsd.teachers.ensemble import Committee
 from dpsd.teachers.exported import ExportedTeacher
 from dpsd.teachers.factory import build_from_factory
+from dpsd.teachers.kinds import KINDS, check_source, is_factory, members_in
+from dpsd.teachers.kinds import is_ensemble as is_ensemble
 from dpsd.teachers.module import ModuleTeacher
 from dpsd.teachers.onnx import OnnxTeacher
-from dpsd.teachers.weights import WEIGHT_SUFFIXES, fill_module, read_weights
+from dpsd.teachers.weights import fill_module, read_weights
 
 TeacherSource: TypeAlias = (
     str | Path | nn.Module | Teacher | Callable[[Tensor], object] | Sequence[Teacher]
-)
-
-_FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
-_KINDS = (
-    "a directory that train-teacher wrote, a directory of several teachers, a .pt2 or .onnx file, "
-    "or 'package.module:factory'"
 )
 
 
@@ -91,7 +86,7 @@ def load_teacher(
         source = Committee(source)
     made: object = source
     factory: str | None = None
-    if isinstance(source, str) and _FACTORY.fullmatch(source) and not Path(source).exists():
+    if isinstance(source, str) and is_factory(source):
         made = build_from_factory(source, input_shape=shape, num_classes=num_classes)
         factory = source
     if name is not None and isinstance(made, str | Path | nn.Module | Teacher):
@@ -101,8 +96,9 @@ def load_teacher(
         )
     if weights is not None and not isinstance(made, nn.Module):
         raise TeacherError(
-            f"weights={str(weights)!r} needs a module to fill: give 'package.module:factory' as "
-            "the teacher, with a factory that returns an nn.Module"
+            Setting("weights"),
+            f" {str(weights)!r} needs a module to fill: give 'package.module:factory' as "
+            "the teacher, with a factory that returns an nn.Module",
         )
     if isinstance(made, str | Path):
         loaded = _load_path(
@@ -123,13 +119,13 @@ def load_teacher(
         return made
     if not callable(made):
         raise TeacherError(
-            f"{factory or 'the teacher'} is a {type(made).__name__}; a teacher is {_KINDS}, "
+            f"{factory or 'the teacher'} is a {type(made).__name__}; a teacher is {KINDS}, "
             "an nn.Module or a function from images to scores"
         )
     if shape is None:
         raise TeacherError(
-            f"{factory or 'the teacher'} does not say what images it takes: give "
-            "input_shape=(channels, height, width)"
+            f"{factory or 'the teacher'} does not say what images it takes: give ",
+            *(Setting("input_shape"), ", the channels, height and width, as in 1,28,28"),
         )
     if not isinstance(made, nn.Module):
         loaded = CallableTeacher(
@@ -160,28 +156,6 @@ def load_teacher(
     return loaded
 
 
-def is_ensemble(source: object) -> bool:
-    """Whether a path holds several teachers; looks at descriptions and names, loads nothing.
-
-    >>> is_ensemble("package.module:factory")
-    False
-    """
-    if not isinstance(source, str | Path) or not Path(source).is_dir():
-        return False
-    if (Path(source) / DESCRIPTION_FILE).exists():
-        return read_record(source).members > 1
-    return bool(_members_in(Path(source)))
-
-
-def _members_in(directory: Path) -> list[Path]:
-    """The teachers in a directory of several, by name."""
-    return sorted(
-        path
-        for path in directory.iterdir()
-        if path.suffix in (".pt2", ".onnx") or (path / DESCRIPTION_FILE).exists()
-    )
-
-
 def _load_path(
     path: Path,
     *,
@@ -194,8 +168,10 @@ def _load_path(
 ) -> Teacher:
     if path.is_dir():
         if normalization is not None:
-            raise TeacherError(f"{path} normalises its own input: leave normalization out")
-        if not (path / DESCRIPTION_FILE).exists() and (members := _members_in(path)):
+            raise TeacherError(
+                f"{path} normalises its own input: leave ", Setting("normalization"), " out"
+            )
+        if not (path / DESCRIPTION_FILE).exists() and (members := members_in(path)):
             return Committee(
                 [
                     load_teacher(
@@ -217,8 +193,7 @@ def _load_path(
             device=device,
             precision=precision,
         )
-    if not path.exists():
-        raise TeacherError(f"there is no {path}: a teacher is {_KINDS}")
+    check_source(path)
     if path.suffix == ".pt2":
         return ExportedTeacher(
             path,
@@ -237,10 +212,9 @@ def _load_path(
             scores=scores,
             normalization=normalization,
         )
-    if path.suffix in WEIGHT_SUFFIXES:
-        read_weights(path)  # a file that is damaged, or no state dict, has a better message
-        raise TeacherError(
-            f"{path} is a state dict: weights without the code that runs them. Give the code as "
-            f"the teacher, 'package.module:factory', and weights={str(path)!r}"
-        )
-    raise TeacherError(f"{path} is of no known kind: a teacher is {_KINDS}")
+    read_weights(path)  # a file that is damaged, or no state dict, has a better message
+    raise TeacherError(
+        f"{path} is a state dict: weights without the code that runs them. Give the code as "
+        "the teacher, 'package.module:factory', and the file as ",
+        Setting("weights"),
+    )

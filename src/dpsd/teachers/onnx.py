@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dpsd.errors import TeacherError
+from dpsd.errors import Setting, TeacherError
 from dpsd.teachers.base import (
     DeclaredScores,
     Normalization,
@@ -193,8 +193,8 @@ def _image_shape(found: list[Any], declared: Shape | None, path: Path) -> Shape:
     if declared is None:
         if None in fixed:
             raise TeacherError(
-                f"{path} leaves the image shape open ({', '.join(map(str, found))}): give "
-                "input_shape=(C, H, W)"
+                f"{path} leaves the image shape open ({', '.join(map(str, found))}): give ",
+                *(Setting("input_shape"), ", as in 1,28,28"),
             )
         return checked_shape([size for size in fixed if size is not None])
     declared = checked_shape(declared)

@@ -30,7 +30,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from dpsd.datasets import LabelledImages
-from dpsd.errors import DataError, RunError, TeacherError
+from dpsd.errors import DataError, RunError, Setting, TeacherError
 from dpsd.files import save_tensors
 from dpsd.teachers.dealing import DealtBy, deal_names, deal_positions
 
@@ -115,8 +115,9 @@ class Shards:
         what = "records" if persons is None else "persons"
         if teachers < 2 or 2 * teachers > units:
             raise DataError(
-                f"shards is {teachers}, but {units} {what} make 2 to {units // 2} "
-                f"shards of at least two {what}"
+                Setting("shards"),
+                f" is {teachers}, but {units} {what} make 2 to {units // 2} shards of at least two "
+                f"{what}",
             )
         dealt_by: DealtBy
         if persons is not None:

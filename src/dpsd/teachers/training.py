@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from dpsd.augmentation import Augmentation, augment_images, default_augmentation
 from dpsd.datasets import LabelledImages
-from dpsd.errors import ConfigError, TeacherError
+from dpsd.errors import ConfigError, Setting, TeacherError
 from dpsd.execution import Execution
 from dpsd.models import build_classifier
 from dpsd.teachers.base import Precision
@@ -90,9 +90,11 @@ def train_teacher(
     count = len(data.images)
     for name, value in (("batch_size", batch_size), ("learning_rate", learning_rate)):
         if value <= 0:
-            raise ConfigError(f"{name} must be positive, not {value}")
+            raise ConfigError(Setting(name), f" must be positive, not {value}")
     if precision not in ("float32", "bfloat16"):
-        raise ConfigError(f"precision must be 'float32' or 'bfloat16', not {precision!r}")
+        raise ConfigError(
+            Setting("precision"), f" must be 'float32' or 'bfloat16', not {precision!r}"
+        )
     if augment not in (None, "none", "shift", "shift-flip"):
         raise ConfigError(f"augment must be 'none', 'shift' or 'shift-flip', not {augment!r}")
     # A small data set still gets some sixteen steps an epoch.
@@ -100,7 +102,7 @@ def train_teacher(
     if epochs is None:
         epochs = min(40, max(8, 3_000 * batch_size // count))
     if epochs < 1:
-        raise ConfigError(f"epochs must be at least 1, not {epochs}")
+        raise ConfigError(Setting("epochs"), f" must be at least 1, not {epochs}")
     augment = augment or default_augmentation(data.input_shape)
 
     place = checked_device(device)
@@ -147,7 +149,8 @@ def train_teacher(
             on_epoch(progress)
         if not math.isfinite(progress.loss):
             raise TeacherError(
-                f"training diverged in epoch {epoch}: use a learning_rate below {learning_rate}"
+                *(f"training diverged in epoch {epoch}: use a ", Setting("learning_rate")),
+                f" below {learning_rate}",
             )
     return module.eval()
 

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 
 from dpsd.errors import TeacherError
 from dpsd.teachers.archive import UnsafeContentError, refuse_inflation
+from dpsd.teachers.kinds import WEIGHT_SUFFIXES
 
-WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth")
 _NAMES_SHOWN = 5
 
 

@@ -1,0 +1,59 @@
+from .config import Recipe, TranscriptionConfig
+from .errors import (
+    AnswerError,
+    BudgetError,
+    ConfigError,
+    DataError,
+    DpsdError,
+    RunError,
+    TeacherError,
+)
+from .privacy.certificate import Certificate
+from .privacy.mechanisms import (
+    ConfidentVotes,
+    Gaussian,
+    Mechanism,
+    NoisyVotes,
+    RandomizedResponse,
+    SummedGradients,
+)
+from .privacy.parameters import Scaling
+from .privacy.randomness import ReproducibleNoise, SystemNoise
+from .privacy.targets import Adjacency, Budget
+from .runs import Run, RunDirectory
+from .starting import resume, transcribe
+from .teachers import Teacher, load_teacher
+from .transcription import Observer
+
+__all__ = [
+    "Adjacency",
+    "AnswerError",
+    "Budget",
+    "BudgetError",
+    "Certificate",
+    "ConfidentVotes",
+    "ConfigError",
+    "DataError",
+    "DpsdError",
+    "Gaussian",
+    "Mechanism",
+    "NoisyVotes",
+    "Observer",
+    "RandomizedResponse",
+    "Recipe",
+    "ReproducibleNoise",
+    "Run",
+    "RunDirectory",
+    "RunError",
+    "Scaling",
+    "SummedGradients",
+    "SystemNoise",
+    "Teacher",
+    "TeacherError",
+    "TranscriptionConfig",
+    "load_teacher",
+    "resume",
+    "transcribe",
+]
+
+__version__: str

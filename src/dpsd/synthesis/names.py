@@ -1,0 +1,50 @@
+"""The names of public sources of queries; :mod:`dpsd.synthesis.sources` says what each makes.
+
+>>> source_names()
+['noise', 'strokes', 'silhouettes', 'crops', 'folder:PATH', 'none']
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dpsd.errors import ConfigError, Setting, UnknownNameError
+
+#: Sources that need nothing but their name.
+DRAWN = ("noise", "strokes", "silhouettes", "crops")
+
+#: ``folder:PATH`` is a folder of public images.
+FOLDER = "folder"
+
+#: Instead of sources: the generator makes all queries, from the first on.
+NO_SOURCE = "none"
+
+
+def source_names() -> list[str]:
+    """The names that sources can have, in the order in which they are shown."""
+    return [*DRAWN, f"{FOLDER}:PATH", NO_SOURCE]
+
+
+def check_sources(names: Sequence[str]) -> None:
+    """Refuse names that no mixture of sources can be made of.
+
+    Raises:
+        UnknownNameError: no such source.
+        ConfigError: ``none`` among others, or a folder that is not named.
+
+    >>> check_sources(["noise", "folder:public-images"])
+    >>> check_sources(["noise", "none"])
+    Traceback (most recent call last):
+        ...
+    dpsd.errors.ConfigError: sources: 'none' stands alone, not in noise,none
+    """
+    if NO_SOURCE in names and len(names) > 1:
+        raise ConfigError(
+            Setting("sources"), f": {NO_SOURCE!r} stands alone, not in {','.join(names)}"
+        )
+    for name in names:
+        kind, _, path = name.partition(":")
+        if kind == FOLDER and not path:
+            raise ConfigError(f"source {name!r}: say which folder, as in folder:public-images")
+        if kind != FOLDER and name not in (*DRAWN, NO_SOURCE):
+            raise UnknownNameError("source", name, source_names())

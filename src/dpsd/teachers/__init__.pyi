@@ -1,0 +1,24 @@
+from .base import Teacher
+from .callable import CallableTeacher
+from .directory import save_teacher
+from .ensemble import Committee, EnsembleTeacher
+from .exported import ExportedTeacher
+from .loading import TeacherSource, load_teacher
+from .module import ModuleTeacher
+from .onnx import OnnxTeacher
+from .record import TeacherRecord, read_record
+
+__all__ = [
+    "CallableTeacher",
+    "Committee",
+    "EnsembleTeacher",
+    "ExportedTeacher",
+    "ModuleTeacher",
+    "OnnxTeacher",
+    "Teacher",
+    "TeacherRecord",
+    "TeacherSource",
+    "load_teacher",
+    "read_record",
+    "save_teacher",
+]

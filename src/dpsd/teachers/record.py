@@ -1,0 +1,149 @@
+"""What ``teacher.json`` says about a teacher that dpsd trained.
+
+It is read before the teacher is, to tell one teacher from many, so this module imports nothing that
+takes long.
+
+>>> import tempfile
+>>> read_record(tempfile.mkdtemp())
+Traceback (most recent call last):
+    ...
+dpsd.errors.TeacherError: ... has no teacher.json: give a directory that train-teacher wrote, or ...
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from dpsd.errors import Setting, TeacherError
+
+#: Channels, height and width.
+Shape: TypeAlias = tuple[int, int, int]
+
+DESCRIPTION_FILE = "teacher.json"
+_FORMAT, _VERSION = "dpsd-teacher", 1
+
+#: Beyond it, a description is forged.
+_MOST_CLASSES = 10_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherRecord:
+    """What ``teacher.json`` says about a trained teacher.
+
+    Attributes:
+        model: the architecture's name, for :func:`dpsd.models.build_classifier`.
+        input_shape: ``(channels, height, width)``.
+        num_classes: how many classes there are.
+        members: how many teachers there are, each trained on a shard of its own.
+        class_names: their names, in order of label; may be empty.
+        data: what it was trained on.
+        accuracy: on the test split, from 0 to 1, if it was measured.
+        precision: the precision it was trained in.
+        seed: the seed it was trained with.
+        epochs: passes over the training data.
+        seconds: how long training took.
+    """
+
+    model: str
+    input_shape: Shape
+    num_classes: int
+    members: int = 1
+    class_names: tuple[str, ...] = ()
+    data: str = ""
+    accuracy: float | None = None
+    precision: str = "float32"
+    seed: int | None = None
+    epochs: int | None = None
+    seconds: float | None = None
+
+    def describe(self, **hashes: str) -> str:
+        """The text of ``teacher.json``.
+
+        Args:
+            hashes: of the files that it describes, by name.
+        """
+        content = {"format": _FORMAT, "version": _VERSION, **asdict(self), **hashes}
+        return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
+def read_record(directory: str | Path) -> TeacherRecord:
+    """The description of the teacher in ``directory``.
+
+    Raises:
+        TeacherError: no ``teacher.json``, or one that is damaged or of another version.
+    """
+    return read_description(Path(directory))[0]
+
+
+def read_description(directory: Path) -> tuple[TeacherRecord, dict[str, str]]:
+    """The record, and the hashes of the files that it describes.
+
+    Raises:
+        TeacherError: as :func:`read_record`.
+    """
+    path = directory / DESCRIPTION_FILE
+    if not path.is_file():
+        raise TeacherError(
+            f"{directory} has no {DESCRIPTION_FILE}: give a directory that train-teacher wrote, "
+            "or a file"
+        )
+    try:
+        content: Any = json.loads(path.read_text(encoding="utf-8"))
+        if content["format"] != _FORMAT:
+            raise TeacherError(f"{path} is of format {content['format']!r}, not {_FORMAT!r}")
+        if content["version"] != _VERSION:
+            raise TeacherError(
+                f"{path} is of version {content['version']!r}; this dpsd reads {_VERSION}. "
+                "Use the dpsd that wrote it, or a newer one"
+            )
+        known = {field.name for field in fields(TeacherRecord)}
+        record = TeacherRecord(
+            **{name: value for name, value in content.items() if name in known}
+            | {
+                "input_shape": checked_shape(content["input_shape"]),
+                "num_classes": _checked_count(content["num_classes"]),
+                "members": int(content.get("members", 1)),
+                "class_names": tuple(content.get("class_names", ())),
+            }
+        )
+        hashes = {"weights_sha256": str(content["weights_sha256"])}
+        hashes["shards_sha256"] = str(content.get("shards_sha256"))
+        return record, hashes
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        if isinstance(error, TeacherError):
+            raise
+        raise TeacherError(
+            f"{path} is damaged ({type(error).__name__}: {error}): copy the directory again, "
+            "or train the teacher anew"
+        ) from None
+
+
+def _checked_count(classes: Any) -> int:
+    if not 2 <= int(classes) <= _MOST_CLASSES:
+        raise ValueError(f"num_classes is {classes}")
+    return int(classes)
+
+
+#: Numbers in an image; what a forged description declares beyond would only take memory.
+_LARGEST_IMAGE = 1 << 28
+
+
+def checked_shape(shape: Sequence[int]) -> Shape:
+    """``shape`` as three positive integers.
+
+    >>> checked_shape([1, 28, 28])
+    (1, 28, 28)
+    """
+    sizes = tuple(int(size) for size in shape)
+    if len(sizes) != 3 or min(sizes) < 1 or math.prod(sizes) > _LARGEST_IMAGE:
+        raise TeacherError(
+            Setting("input_shape"),
+            " must be (channels, height, width), all positive and at most "
+            f"{_LARGEST_IMAGE:,} numbers in all, not {tuple(shape)}",
+        )
+    return sizes

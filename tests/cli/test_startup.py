@@ -1,0 +1,136 @@
+"""Mistakes and lists are told before anything waits for what takes seconds to import.
+
+Each command runs in a process of its own, which lists its modules as it ends. Nothing is timed.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dpsd.benchmarks.names import SUITE_NAMES
+from dpsd.benchmarks.suites import SUITES
+from dpsd.datasets import registry
+from dpsd.datasets.published import ARRAYS, LOOSE
+from dpsd.models import generators, names
+from dpsd.models import registry as models
+from dpsd.synthesis.names import DRAWN, FOLDER
+from dpsd.synthesis.sources import SOURCES, Folder
+
+#: What takes long to import, and what no mistake or list needs.
+SLOW = {"torch", "numpy", "scipy", "sklearn", "dp_accounting", "matplotlib", "PIL", "safetensors"}
+
+_RUN = """
+import atexit, json, sys
+from pathlib import Path
+
+def tell():
+    Path(sys.argv[1]).write_text(json.dumps(sorted(sys.modules)))
+
+atexit.register(tell)
+from dpsd.cli import app
+app(sys.argv[2:], prog_name="dpsd")
+"""
+
+SETTINGS = "teacher = 'nowhere'\nepsilon = 1.0\n"
+STARTING = ("--epsilon", "1", "--out", "run")
+
+
+def run(folder: Path, *arguments: str) -> tuple[subprocess.CompletedProcess[str], set[str]]:
+    """What a command says, and the packages that it imported."""
+    modules = folder / "modules.json"
+    done = subprocess.run(
+        [sys.executable, "-c", _RUN, str(modules), *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done, {name.partition(".")[0] for name in json.loads(modules.read_text())}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--help",),
+        ("--version",),
+        ("transcribe", "--help"),
+        ("models",),
+        ("data", "list"),
+        ("transcribe", "teacher", "--epsilon", "1", "--print-config"),
+        ("transcribe", "--config", "settings.toml", "--print-config"),
+    ],
+    ids=" ".join,
+)
+def test_lists_and_help_import_nothing_slow(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "settings.toml").write_text(SETTINGS)
+    done, imported = run(tmp_path, *arguments)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+    assert not imported & SLOW
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("transcribe", "teacher", "--epsilon", "one", "--out", "run"), 2, "'--epsilon': 'one'"),
+        (("transcribe", "teacher", "--epsilon", "-1", "--out", "run"), 2, "--epsilon must be"),
+        (("transcribe", "teacher", "--epsilno", "1", "--out", "run"), 2, "--epsilno"),
+        (("transcribe", "teacher", "--protect", "all", *STARTING), 2, "'all' is not one of"),
+        (("transcribe", "teacher", "--candidates", "1", *STARTING), 2, "--candidates must be"),
+        (("transcribe", "teacher", "--cap", "x", *STARTING), 2, "--cap: 'x' is no privacy target"),
+        (("transcribe", "teacher", "--student", "cn", *STARTING), 2, "did you mean 'cnn'"),
+        (("transcribe", "teacher", "--generator", "dcgna", *STARTING), 2, "did you mean 'dcgan'"),
+        (("transcribe", "teacher", "--sources", "nosie", *STARTING), 2, "did you mean 'noise'"),
+        (("transcribe", "teacher", "--top-k", "3", *STARTING), 2, "--top-k is 3"),
+        (("transcribe", "teacher", "--mean", "0.5", *STARTING), 2, "--mean and --deviation"),
+        (("transcribe", "nowhere", *STARTING), 4, "there is no nowhere"),
+        (("transcribe", "nowhere.onnx", *STARTING), 4, "there is no nowhere.onnx"),
+        (("transcribe", "settings.toml", *STARTING), 4, "settings.toml is of no known kind"),
+        (("transcribe", "empty", *STARTING), 4, "empty has no teacher.json"),
+        (("transcribe", "--config", "settings.toml", "--out", "run"), 4, "there is no nowhere"),
+        (("transcribe", "--resume", "empty"), 5, "empty is not a run directory"),
+        (("certify", "empty"), 5, "empty is not a run directory"),
+        (("evaluate", "empty", "--data", "mnist"), 5, "empty is not a run directory"),
+        (("evaluate", "run-like", "--data", "mnits"), 2, "unknown data set 'mnits'"),
+        (("sample", "empty"), 5, "empty is not a run directory"),
+        (("export", "empty", "--to", "student.onnx"), 5, "empty is not a run directory"),
+        (("train-teacher", "--data", "mnits", "--out", "t"), 2, "unknown data set 'mnits'"),
+        (("train-teacher", "--data", "digits", "--model", "cn", "--out", "t"), 2, "'cnn'"),
+        (("train-teacher", "--data", "mnist", "--size", "x", "--out", "t"), 2, "--size is 'x'"),
+        (("data", "fetch", "mnits"), 2, "unknown data set to fetch 'mnits'"),
+        (("budget", "nowhere"), 4, "there is no nowhere"),
+        (("budget", "nowhere", "--cap", "1,2"), 2, "--cap: '1,2' is no privacy target"),
+        (("bench", "sped"), 2, "unknown suite 'sped'"),
+        (("bench", "speed", "--data", "mnits"), 2, "unknown data set 'mnits'"),
+        (("audit", "--draws", "1"), 2, "--draws"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_mistakes_are_told_before_anything_slow_is_imported(
+    arguments: tuple[str, ...], code: int, words: str, tmp_path: Path
+) -> None:
+    (tmp_path / "settings.toml").write_text(SETTINGS)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "run-like").mkdir()
+    (tmp_path / "run-like" / "config.toml").write_text(SETTINGS)
+    done, imported = run(tmp_path, *arguments)
+    assert done.returncode == code, done.stderr
+    assert words in " ".join(done.stderr.split())
+    assert done.stderr.startswith("error: ")
+    assert not imported & SLOW
+    assert not (tmp_path / "run").exists()
+
+
+def test_light_names_are_those_that_are_built() -> None:
+    assert names.model_names() == sorted(models._CLASSIFIERS)
+    assert names.generator_names() == sorted(generators._GENERATORS)
+    assert list(DRAWN) == list(SOURCES)
+    assert Folder.name == FOLDER
+    assert list(SUITE_NAMES) == list(SUITES)
+    assert ARRAYS.keys() == registry._FIXED.keys()
+    assert LOOSE.keys() == registry._FOLDERS.keys()

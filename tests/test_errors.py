@@ -1,0 +1,75 @@
+"""Messages that name settings, wherever they are shown and however they travel."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import dpsd
+from dpsd.config import TranscriptionConfig
+from dpsd.errors import ConfigError, DpsdError, Setting, UnknownNameError
+
+PARTS = st.lists(st.one_of(st.text(), st.from_regex(r"[a-z_]+", fullmatch=True).map(Setting)))
+
+
+@given(PARTS)
+def test_python_shows_the_names_as_they_are(parts: list[str]) -> None:
+    assert str(DpsdError(*parts)) == "".join(parts) == DpsdError(*parts).spelled(str)
+
+
+@given(PARTS)
+def test_settings_alone_are_spelled_anew(parts: list[str]) -> None:
+    """A value that reads like a setting's name stays what the user wrote."""
+    shown = DpsdError(*parts).spelled(lambda name: f"<{name}>")
+    assert shown == "".join(f"<{p}>" if isinstance(p, Setting) else p for p in parts)
+
+
+@given(PARTS)
+def test_an_error_comes_out_of_another_process_as_it_went_in(parts: list[str]) -> None:
+    error = pickle.loads(pickle.dumps(ConfigError(*parts)))  # noqa: S301 - of our own making
+    assert type(error) is ConfigError
+    assert error.spelled(str.upper) == ConfigError(*parts).spelled(str.upper)
+
+
+def test_an_unknown_name_does_too() -> None:
+    error = pickle.loads(pickle.dumps(UnknownNameError("model", "cn", ["cnn"])))  # noqa: S301
+    assert str(error) == "unknown model 'cn': did you mean 'cnn'? Known: cnn"
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"epsilon": -1.0}, "[epsilon] must be positive"),
+        ({"epsilon": 1.0, "prior_temperature": 0.0}, "[prior_temperature]: Input should be"),
+        ({"epsilon": 1.0, "candidates": 1}, "[candidates] must be"),
+        ({"epsilon": 1.0, "protect": "data", "consensus": 0.5}, "[consensus] is tested on votes"),
+        (
+            {"epsilon": 1.0, "protect": "data", "scaling": "none", "harden": False},
+            "[scaling] none needs [harden]",
+        ),
+        ({"epsilon": 1.0, "cap": "1,2"}, "[cap]: '1,2' is no privacy target: delta must be"),
+        ({"epsilon": 1.0, "mean": (), "input_shape": (1, 8)}, "[input_shape] has too few values"),
+        ({"epsilon": 1.0, "epochz": 3}, "[epochz] is not a setting"),
+        ({}, "[epsilon] is required"),
+    ],
+)
+def test_a_configuration_marks_the_settings_that_it_refuses(
+    settings: dict[str, object], said: str
+) -> None:
+    with pytest.raises(dpsd.ConfigError) as caught:
+        TranscriptionConfig(teacher="some/teacher", **settings)
+    assert said in caught.value.spelled("[{}]".format)
+    assert str(caught.value) == caught.value.spelled(str)
+    assert "\n" not in str(caught.value)
+
+
+def test_several_mistakes_are_told_together_and_each_once() -> None:
+    with pytest.raises(dpsd.ConfigError) as caught:
+        TranscriptionConfig(teacher="some/teacher", epsilon=1.0, rounds=0, queries=0)
+    assert caught.value.spelled("[{}]".format) == (
+        "[rounds]: Input should be greater than or equal to 1 (not 0); "
+        "[queries]: Input should be greater than or equal to 1 (not 0)"
+    )
