@@ -20,7 +20,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 demo: $(STAMP) ## transcribe a teacher of real handwritten digits, under label and data protection
-	$(BIN)/python examples/demo.py
+	$(BIN)/dpsd demo
 
 lint: $(STAMP) ## format and lint checks, and types
 	$(BIN)/ruff format --check src tests benchmarks examples
