@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from dpsd.runs import Run, RunDirectory
     from dpsd.starting import resume, transcribe
     from dpsd.teachers import Teacher, load_teacher
+    from dpsd.transcription import Observer
 
 __version__ = version("dpsd")
 

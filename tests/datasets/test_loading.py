@@ -31,6 +31,8 @@ def test_missing_data_says_what_to_do(name: str, tmp_path: Path) -> None:
     assert str(tmp_path) in message
     assert "http" in message
     assert ("dpsd data fetch" in message) == (name in ("mnist", "fashion-mnist"))
+    with pytest.raises(DataError, match="DPSD_DATA"):
+        load_dataset(name, "train", root=str(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["folder:absent", "absent.npz"])
