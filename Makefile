@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
+DOCS_STAMP := $(VENV)/.docs-stamp
 
 # One thread pool: pytest's workers share the cores, so each computes on one thread.
 TEST_THREADS := 1
@@ -11,6 +12,10 @@ TEST_THREADS := 1
 ifneq ($(wildcard ../shared/data),)
 export DPSD_DATA ?= $(abspath ../shared/data)
 endif
+
+# What ruff looks at, and the texts outside docs/.
+SOURCES := src tests benchmarks examples docs/_site
+TEXTS := README.md CONTRIBUTING.md SECURITY.md
 
 SUITES := data-sensitive label-sensitive sensitivity ablation speed scale
 
@@ -25,18 +30,24 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 demo: $(STAMP) ## transcribe a teacher of real handwritten digits, under label and data protection
-	$(BIN)/python examples/demo.py
+	$(BIN)/dpsd demo
 
 lint: $(STAMP) ## format and lint checks, and types
-	$(BIN)/ruff format --check src tests benchmarks examples
-	$(BIN)/ruff check src tests benchmarks examples
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/mypy
 
 test: lint ## lint, types, and every test and doctest
 	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest -q -n auto
 
-docs: $(STAMP) ## check that every example in the documentation runs
-	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest -q --doctest-glob='*.md' docs README.md
+$(DOCS_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,docs]'
+	touch $(DOCS_STAMP)
+
+docs: $(DOCS_STAMP) ## build the documentation site into site/, strictly, and run every example on it
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest -q --doctest-glob='*.md' docs $(TEXTS)
+	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python tests/documentation/play.py docs/tutorial.md docs/how-to/*.md
 
 bench: $(STAMP) ## the measured figures of benchmarks/RESULTS.md (hours; needs DPSD_DATA)
 	for suite in $(SUITES); do $(BIN)/dpsd bench $$suite --seeds 3 --teachers runs/teachers || exit 1; done
@@ -53,4 +64,4 @@ fuzz: $(STAMP) ## feed 20,000 damaged and hostile files to everything that reads
 	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python tests/hostile/fuzz.py --inputs 20000
 
 clean: ## remove the environment and caches
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) site .pytest_cache .mypy_cache .ruff_cache .hypothesis

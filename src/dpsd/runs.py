@@ -131,12 +131,13 @@ class RunDirectory:
             )
 
     @classmethod
-    def open(cls, path: Path) -> RunDirectory:
+    def open(cls, path: str | Path) -> RunDirectory:
         """An existing run.
 
         Raises:
             RunError: there is none, it holds links, or its settings are not those it began with.
         """
+        path = Path(path)
         check_run(path)
         # What a run writes goes into it, and nowhere that a link may lead; a pipe never ends.
         for part in path.rglob("*"):

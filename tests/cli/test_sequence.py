@@ -34,6 +34,11 @@ def test_a_run_leaves_everything_behind(finished_run: Path) -> None:
     assert not list(finished_run.rglob("*.part"))
 
 
+def test_a_run_opens_by_its_name(finished_run: Path) -> None:
+    opened = RunDirectory.open(str(finished_run))
+    assert opened.certify() == RunDirectory.open(finished_run).certify()
+
+
 def test_report_is_one_page_that_says_what_was_spent(finished_run: Path) -> None:
     page = (finished_run / "report.html").read_text(encoding="utf-8")
     for expected in ("<code>response</code>", "two worlds differ in", "not promise", "<svg"):

@@ -11,7 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from dpsd.datasets import Declared, data_root, dataset_names, folder, load_dataset
+from dpsd.datasets import Declared, data_root, dataset_names, fetchable_names, folder, load_dataset
+from dpsd.datasets.idx import read_idx_pair
 from dpsd.errors import ConfigError, DataError, UnknownNameError
 
 
@@ -32,7 +33,18 @@ def test_missing_data_says_what_to_do(name: str, tmp_path: Path) -> None:
     message = str(caught.value)
     assert str(tmp_path) in message
     assert "http" in message
-    assert ("dpsd data fetch" in message) == (name in ("mnist", "fashion-mnist"))
+    assert ("dpsd data fetch" in message) == (name in fetchable_names())
+    with pytest.raises(DataError, match="DPSD_DATA"):
+        load_dataset(name, "train", root=str(tmp_path))
+
+
+def test_only_what_can_be_fetched_is_said_to_be(tmp_path: Path) -> None:
+    """A set of MNIST's format need not come from where MNIST does."""
+    with pytest.raises(DataError, match=r"Get it from https://kuzushiji\.example") as caught:
+        read_idx_pair(
+            "kmnist", "train", tmp_path, class_names=("o", "ki"), home="https://kuzushiji.example"
+        )
+    assert "dpsd data fetch" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["folder:absent", "absent.npz"])

@@ -88,4 +88,4 @@ def _present(name: str, path: Path, home: str) -> Path:
         if candidate.is_file():
             return candidate
     packed = path.with_name(f"{path.name}.gz")
-    raise missing(name, [packed], home=home, hint=f", or run: dpsd data fetch {name}")
+    raise missing(name, [packed], home=home)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
+from dpsd.datasets.fetch import fetchable_names
 from dpsd.errors import MissingDataError
 
 
@@ -28,20 +29,19 @@ def data_root() -> Path:
     return user_cache_path("dpsd", appauthor=False) / "data"
 
 
-def missing(
-    name: str, paths: Iterable[Path], *, home: str | None, hint: str = ""
-) -> MissingDataError:
+def missing(name: str, paths: Iterable[Path], *, home: str | None) -> MissingDataError:
     """The error for data that is not there: where to get it and where to put it.
 
     ``home`` is ``None`` for the user's own files, which dpsd cannot tell where to get.
 
-    >>> print(missing("mnist", [Path("/data/mnist")], home="https://mnist.example"))
-    data set 'mnist' is not there: no /data/mnist. Get it from https://mnist.example and put it \
+    >>> print(missing("tiny", [Path("/data/tiny")], home="https://tiny.example"))
+    data set 'tiny' is not there: no /data/tiny. Get it from https://tiny.example and put it \
 there, or set DPSD_DATA to the folder that holds it
     """
     wanted = " or ".join(str(path) for path in paths)
     if home is None:
         return MissingDataError(f"data set {name!r} is not there: no {wanted}")
+    hint = f", or run: dpsd data fetch {name}" if name in fetchable_names() else ""
     return MissingDataError(
         f"data set {name!r} is not there: no {wanted}. Get it from {home} and put it there, "
         f"or set DPSD_DATA to the folder that holds it{hint}"

@@ -57,7 +57,7 @@ _FOLDERS = {
 
 
 def load_dataset(
-    name: str, split: Split, *, root: Path | None = None, declared: Declared | None = None
+    name: str, split: Split, *, root: str | Path | None = None, declared: Declared | None = None
 ) -> LabelledImages:
     """Load one split of a data set into memory.
 
@@ -85,7 +85,7 @@ def load_dataset(
     if split not in ("train", "test"):
         raise ConfigError(f"split is {split!r}; it must be 'train' or 'test'")
     check_dataset(name)
-    root = data_root() if root is None else root
+    root = data_root() if root is None else Path(root)
     declared = declared or Declared()
     settled(name, declared)  # a contradiction is refused before anything is read
     if name in _FOLDERS:
