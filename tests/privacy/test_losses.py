@@ -238,8 +238,8 @@ def test_what_was_asked_costs_something_at_a_small_delta(
 def test_what_an_accountant_may_not_say_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     runs = [spending(response(0.01 + number / 1e4), 10_000) for number in range(3)]
     spent_together(runs, delta=1e-5)
-    for account in (accounting._composed, accounting._composed_by_rdp):
-        monkeypatch.setattr(accounting, account.__name__, account.__wrapped__)  # remembers nothing
+    # Which remembers nothing.
+    monkeypatch.setattr(accounting, "_bounded", accounting._bounded.__wrapped__)
     with monkeypatch.context() as patch:
         patch.setattr(accounting, "_renyi", lambda *_, **__: 0.0)
         with pytest.raises(ArithmeticError, match="this is an error of dpsd, and no ε is stated"):

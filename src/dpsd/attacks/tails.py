@@ -88,7 +88,7 @@ class TailGame:
         return self.game.claimed
 
     def impossible(self, world: int, draws: int) -> int:
-        """Of so many releases in a world, how many the other could never have made."""
+        """The number of releases, of those drawn in a world, that the other could never make."""
         least, most = (self._extreme(1 - world, end) for end in (0, 1))
         released = self.game.play(world, draws)
         outside = (released < least) | (released > most)

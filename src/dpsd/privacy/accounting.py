@@ -171,14 +171,25 @@ def spent_together(runs: Sequence[Spending], *, delta: float) -> PrivacySpent:
     )
 
 
-@lru_cache(maxsize=512)
 def _composed(events: Events, *, delta: float, single: Events | None = None) -> float:
-    """ε of events of several kinds: the least of the bounds that hold.
+    """ε of events of several kinds, by the least of the bounds that hold; see :func:`_bounded`."""
+    return _bounded(events, delta=delta, single=single, by_rdp=False)
+
+
+def _composed_by_rdp(events: Events, *, delta: float, single: Events | None = None) -> float:
+    """The same by Rényi divergences alone."""
+    return _bounded(events, delta=delta, single=single, by_rdp=True)
+
+
+@lru_cache(maxsize=1024)
+def _bounded(events: Events, *, delta: float, single: Events | None, by_rdp: bool) -> float:
+    """ε of events of several kinds.
 
     Args:
         events: of several kinds, which may be averages over answers.
         delta: at which ε holds.
         single: the events of single answers, where they are others.
+        by_rdp: whether by Rényi divergences alone, or by the least of the bounds that hold.
     """
     kinds = _merged(events)
     if not kinds:
@@ -188,6 +199,11 @@ def _composed(events: Events, *, delta: float, single: Events | None = None) -> 
     delta -= _beyond_reach(events if single is None else single)
     if delta <= 0:
         return math.inf
+    return _renyi(kinds, delta=delta) if by_rdp else _least(kinds, delta=delta)
+
+
+def _least(kinds: Events, *, delta: float) -> float:
+    """The least of the bounds on ε, for a δ above :data:`_LEAST_DELTA` and at least one kind."""
     if len(kinds) == 1:
         return _alone(*kinds[0], delta=delta)
     # Between kinds ε adds up, and so does δ: here a pure ε-DP event needs none of it, or each kind
@@ -295,17 +311,6 @@ def _merged(events: Events) -> Events:
     return tuple(merged)
 
 
-@lru_cache(maxsize=512)
-def _composed_by_rdp(events: Events, *, delta: float, single: Events | None = None) -> float:
-    kinds = _merged(events)
-    if not kinds:
-        return 0.0
-    if delta < _LEAST_DELTA:
-        return sum(_pure(event, count) for event, count in kinds)
-    delta -= _beyond_reach(events if single is None else single)
-    return _renyi(kinds, delta=delta) if delta > 0 else math.inf
-
-
 def _renyi(events: Events, *, delta: float) -> float:
     """ε by Rényi divergences, to which is added what rounding may have taken from them.
 
@@ -366,16 +371,12 @@ def calibrate(mechanism: MechanismT, budget: Budget, exposure: Exposure) -> Mech
     def excess(strength: float) -> float:
         noisy = mechanism.with_strength(strength)
         spending = Spending(event=noisy.event(), mean_event=noisy.mean_event(), exposure=exposure)
-        single, _ = spending.single(budget.adjacency)
-        if isinstance(single, dp_accounting.GaussianDpEvent) and (
-            single.noise_multiplier < 1 / _MOST_APART
-        ):
+        single = spending.single(budget.adjacency)
+        noise = getattr(single[0], "noise_multiplier", math.inf)
+        if noise < 1 / _MOST_APART:
             return sys.float_info.max  # of infinity no root is found
-        spent = _composed(
-            (spending.under(budget.adjacency),),
-            delta=budget.delta,
-            single=(spending.single(budget.adjacency),),
-        )
+        under = spending.under(budget.adjacency)
+        spent = _composed((under,), delta=budget.delta, single=(single,))
         return min(spent, sys.float_info.max) - budget.epsilon
 
     strength = _strongest(excess, *mechanism.strengths)
