@@ -16,6 +16,8 @@ from dpsd import Budget, BudgetError, ConfigError, RandomizedResponse, Recipe, R
 from dpsd.budgets import budget_of, set_cap
 from dpsd.locks import exclusively
 from dpsd.models import build_classifier
+from dpsd.privacy.accounts import Accounts
+from dpsd.privacy.ledger import reservation
 from dpsd.privacy.mechanisms import NoisyVotes
 from dpsd.privacy.teacher_budget import RunSpending, TeacherBudget
 from dpsd.teachers import Teacher
@@ -235,15 +237,17 @@ def test_what_a_crash_wasted_stops_a_run_at_its_cap(
     assert resumed.certificate.spent.round == pytest.approx(3.0)
 
 
-def reserve(budget: TeacherBudget, name: str, *rounds: int, mechanism: Any = None) -> None:
+def reserve(
+    budget: TeacherBudget | Accounts, name: str, *rounds: int, mechanism: Any = None
+) -> None:
     for index in rounds:
-        budget.reserve(
-            run=name,
-            directory=name,
+        entry = reservation(
             round_index=index,
             answers=64,
             mechanism=mechanism or RandomizedResponse(epsilon=1.0),
+            teacher="sha256:ab",
         )
+        budget.reserve(entry, run=name, directory=name)
 
 
 VOTES = NoisyVotes(noise_multiplier=4.0, teachers=3)
@@ -270,7 +274,7 @@ def test_a_member_that_joins_takes_no_cap_and_no_spending_away(folder: Path) -> 
     three = budget_of(dpsd.load_teacher(folder))
     assert three is not None
     set_cap(three, CAP)
-    three.reserve(run="one", directory="one", round_index=1, answers=64, mechanism=VOTES)
+    reserve(three, "one", 1, mechanism=VOTES)
     assert (folder / "a" / "budget.jsonl").exists()
     stored_teacher(folder / "d", seed=9)
     four = dpsd.load_teacher(folder)
@@ -322,7 +326,7 @@ def test_modules_have_accounts_in_a_committee(own_data_directory: Path) -> None:
     assert found is not None
     assert all(own_data_directory in path.parents for path in found.paths)
     found.path.parent.mkdir(parents=True)  # as who holds a budget does
-    found.reserve(run="one", directory="one", round_index=1, answers=64, mechanism=VOTES)
+    reserve(found, "one", 1, mechanism=VOTES)
     assert len(runs(members[1])) == 1
 
 
@@ -377,13 +381,7 @@ def test_a_teacher_that_changed_in_place_is_told_of_and_counted_for_good(tmp_pat
     place = tmp_path / "teacher"
     reserve_all = budget_of(stored_teacher(place))
     assert reserve_all is not None
-    reserve_all.reserve(
-        run="before",
-        directory="b",
-        round_index=1,
-        answers=64,
-        mechanism=RandomizedResponse(epsilon=1.0),
-    )
+    reserve(reserve_all, "before", 1)
     changed = stored_teacher(place, seed=1)
     assert runs(changed) == []
     words = r"teacher/budget\.jsonl records 1 run against .*\(ε = 1 under 'round'.*--count-earlier"
@@ -429,8 +427,7 @@ def onnx_file(tmp_path: Path) -> Path:
 def spend(teacher: Teacher, name: str) -> None:
     found = budget_of(teacher)
     assert found is not None
-    mechanism = RandomizedResponse(epsilon=1.0)
-    found.reserve(run=name, directory=name, round_index=1, answers=64, mechanism=mechanism)
+    reserve(found, name, 1)
 
 
 @pytest.mark.parametrize("how", ["renamed", "hard link", "copied"])

@@ -159,7 +159,7 @@ def test_a_run_that_an_earlier_dpsd_began_goes_on_in_the_accounts_of_members(
         (tmp_path / "all" / name / "budget.jsonl").unlink()
     old = TeacherBudget(tmp_path / "all" / "budget.jsonl", teacher=committee.fingerprint)
     for entry in directory.reservations():
-        old.record(entry, run=directory.identity, directory=str(directory.path))
+        old.reserve(entry, run=directory.identity, directory=str(directory.path))
     dpsd.resume(tmp_path / "run", committee)
     compared = reconcile(directory)
     assert len(compared.files) == 3

@@ -98,8 +98,19 @@ def test_tensorboard_holds_no_finer_time(tmp_path: Path, monkeypatch: pytest.Mon
     from dpsd.reporting.tensorboard import TensorBoardObserver
 
     times = PhaseTimes()
+    asked: list[bool] = []
+    answer = Clock.answer
+
+    def answering(clock: Clock, images: Tensor) -> Tensor:
+        # The name of the file and its first event say to the microsecond when it was opened.
+        if len(images) == RECIPE.queries:  # and not a probe of the interface
+            asked.append(any((tmp_path / "events").iterdir()))
+        return answer(clock, images)
+
+    monkeypatch.setattr(Clock, "answer", answering)
     with TensorBoardObserver(times, tmp_path / "events") as observer:
         run_taking(1.8, tmp_path / "run", monkeypatch, observer)
+    assert asked == [True, True]
     assert times.rounded()["teacher"] == 3.6  # passed on to the observer inside
     (file,) = (tmp_path / "events").iterdir()
     content, events = file.read_bytes(), []

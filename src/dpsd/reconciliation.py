@@ -18,7 +18,7 @@ from typing import Any
 from dpsd.budgets import files_that_record
 from dpsd.errors import RunError
 from dpsd.privacy.accounts import Accounts
-from dpsd.privacy.ledger import described_event
+from dpsd.privacy.ledger import described_event, reservation
 from dpsd.privacy.mechanisms import Mechanism
 from dpsd.privacy.teacher_budget import TeacherBudget, lacking, united
 from dpsd.runs import RunDirectory
@@ -121,13 +121,14 @@ def complete_ledger(
     cost = described_event(mechanism.event())
     for entry in lacking(directory.reservations(), accounts.asked(directory.identity)):
         if entry["event"] == cost:
-            directory.ledger.reserve(
+            again = reservation(
                 round_index=entry["round"],
                 answers=entry["answers"],
                 mechanism=mechanism,
                 teacher=teacher.fingerprint,
                 asking=entry.get("asking"),
             )
+            directory.ledger.reserve(again)
 
 
 def _refuse_more_than_ledger(

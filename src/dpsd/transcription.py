@@ -60,6 +60,7 @@ from dpsd.privacy.accounting import (
 )
 from dpsd.privacy.accounts import Accounts
 from dpsd.privacy.certificate import Certificate
+from dpsd.privacy.ledger import reservation
 from dpsd.privacy.mechanisms import Mechanism
 from dpsd.processes import Processes
 from dpsd.quality import RoundQuality, assess, collapse_warning, noise_warning
@@ -405,23 +406,17 @@ class Transcription:
             hold.require()
         self.teacher.require_unchanged()
         # The ledger first: what only a budget has was then cut off the ledger, or asked by a copy.
-        asking = secrets.token_hex(8)
-        self.directory.ledger.reserve(
+        entry = reservation(
             round_index=round_index,
             answers=len(queries),
             mechanism=mechanism,
             teacher=self.teacher.fingerprint,
-            asking=asking,
+            asking=secrets.token_hex(8),
         )
+        self.directory.ledger.reserve(entry)
         if self.budget is not None:
-            self.budget.reserve(
-                run=self.directory.identity,
-                directory=str(self.directory.path.absolute()),
-                round_index=round_index,
-                answers=len(queries),
-                mechanism=mechanism,
-                asking=asking,
-            )
+            place = str(self.directory.path.absolute())
+            self.budget.reserve(entry, run=self.directory.identity, directory=place)
         release, answered = None, torch.empty(len(queries), dtype=torch.bool)
         size = self.teacher.query_batch * self.processes.count
         with self._phase("teacher", total=len(queries), round_index=round_index) as advance:

@@ -12,6 +12,7 @@ from click.testing import Result
 
 from dpsd.locks import exclusively
 from dpsd.models import build_classifier
+from dpsd.privacy.ledger import reservation
 from dpsd.privacy.mechanisms import RandomizedResponse
 from dpsd.privacy.teacher_budget import TeacherBudget
 from dpsd.teachers.directory import TeacherRecord, save_teacher
@@ -139,8 +140,10 @@ def test_what_was_asked_of_a_teacher_that_was_exchanged_is_counted_when_told(
     invoke: Invoke, own_teacher: Path, tmp_path: Path
 ) -> None:
     earlier = TeacherBudget(own_teacher / "budget.jsonl", teacher="sha256:00")
-    mechanism = RandomizedResponse(epsilon=1.0)
-    earlier.reserve(run="a", directory="a", round_index=1, answers=9, mechanism=mechanism)
+    asked = reservation(
+        round_index=1, answers=9, mechanism=RandomizedResponse(epsilon=1.0), teacher="sha256:00"
+    )
+    earlier.reserve(asked, run="a", directory="a")
     shown = invoke("budget", own_teacher)
     assert "records 1 run against a teacher of other content" in shown.stderr
     assert "count them with --count-earlier" in shown.stderr

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from dpsd.errors import BudgetError
 from dpsd.privacy.accounting import Adjacency, Budget, PrivacySpent, Spending
 from dpsd.privacy.accounts import Account, Accounts
+from dpsd.privacy.ledger import reservation
 from dpsd.privacy.mechanisms import Mechanism, NoisyVotes, RandomizedResponse
 from dpsd.privacy.teacher_budget import TeacherBudget, lacking, united
 
@@ -25,13 +26,13 @@ def reserve(
     budget: TeacherBudget | Accounts, run: str, *rounds: int, mechanism: Mechanism = RESPONSE
 ) -> None:
     for index in rounds:
-        budget.reserve(
-            run=run,
-            directory=f"runs/{run}",
+        entry = reservation(
             round_index=index,
             answers=100,
             mechanism=mechanism,
+            teacher="sha256:ab",
         )
+        budget.reserve(entry, run=run, directory=f"runs/{run}")
 
 
 def admit(accounts: Accounts, run: str, *rounds: int, cap: Budget | None = None) -> None:
@@ -177,6 +178,24 @@ def test_nobody_knows_what_a_member_without_content_has_spent(budget: TeacherBud
     assert Accounts([Account([budget], name="a")], unknown=["b"]).history(delta=DELTA) is None
 
 
+def test_two_copies_of_a_run_that_ask_the_same_count_twice(
+    budget: TeacherBudget, other: TeacherBudget
+) -> None:
+    first, second = (
+        reservation(
+            round_index=1, answers=100, mechanism=RESPONSE, teacher=budget.teacher, asking=asking
+        )
+        | {"run": "one", "time": asking}
+        for asking in ("a1", "b2")
+    )
+    for entry, file in ((first, budget), (first, other), (second, other)):
+        file.reserve(entry, run="one", directory="runs/one")
+    account = of(budget, other).accounts[0]
+    assert [entry["asking"] for entry in account.asked("one")] == ["a1", "b2"]
+    assert account.spent(delta=DELTA).round == pytest.approx(2.0, abs=1e-3)
+    assert lacking([first], [first, second]) == [second]
+
+
 def test_another_teachers_runs_count_once_they_are_said_to_be_its(
     budget: TeacherBudget, other: TeacherBudget
 ) -> None:
@@ -230,10 +249,29 @@ def test_a_run_by_which_less_would_be_spent_is_an_error_of_ours(
     monkeypatch.setattr("dpsd.privacy.accounts.spent_together", forgetful)
     forgetful_delta = 0.123456789  # nothing is remembered of it
     reserve(budget, "one", 1)
-    with pytest.raises(BudgetError, match=r"ε = 0 under 'round'.*without it 1: dpsd's accounting"):
+    with pytest.raises(
+        BudgetError, match=r"under 'round' .* ε = 0\.0 where a part of it costs 1\.0"
+    ):
         of(budget).admit(
             run="new", mechanism=RESPONSE, planned=[(1, 100)], delta=forgetful_delta, cap=None
         )
+
+
+def test_a_run_that_costs_next_to_nothing_is_let_in(budget: TeacherBudget) -> None:
+    """Bounds on sums are loose by more than what such a run adds, in either direction."""
+    for run, epsilon, answers in (("one", 1.26, 20_000), ("two", 1.72, 100)):
+        mechanism = RandomizedResponse(epsilon=epsilon)
+        entry = reservation(
+            round_index=1, answers=answers, mechanism=mechanism, teacher=budget.teacher
+        )
+        budget.reserve(entry, run=run, directory=run)
+    accounts = of(budget)
+    weak = RandomizedResponse(epsilon=1e-6)
+    before = accounts.accounts[0].spent(delta=DELTA).teacher
+    limit = Budget(epsilon=before + 1e-3, delta=DELTA, adjacency=Adjacency.TEACHER)
+    accounts.admit(run="new", mechanism=weak, planned=[(1, 1)], delta=DELTA, cap=limit)
+    after = accounts.needed("new", mechanism=weak, planned=[(1, 1)], limit=limit)
+    assert after < before, "this is the case in which the two bounds cross"
 
 
 def test_a_cap_is_set_for_every_member_and_lifts_an_old_one_of_the_committee(

@@ -28,7 +28,7 @@ from dpsd.privacy.certificate import (
     certify,
     format_epsilon,
 )
-from dpsd.privacy.ledger import Ledger
+from dpsd.privacy.ledger import Ledger, reservation
 from dpsd.privacy.mechanisms import Gaussian, Mechanism, RandomizedResponse
 from dpsd.privacy.randomness import ReproducibleNoise
 
@@ -50,7 +50,10 @@ def ledger(tmp_path: Path) -> Ledger:
 
 def reserve(ledger: Ledger, *rounds: int, answers: int = 100, mechanism: Mechanism) -> None:
     for index in rounds:
-        ledger.reserve(round_index=index, answers=answers, mechanism=mechanism, teacher="sha256:ab")
+        entry = reservation(
+            round_index=index, answers=answers, mechanism=mechanism, teacher="sha256:ab"
+        )
+        ledger.reserve(entry)
 
 
 def opened(
@@ -354,6 +357,37 @@ def test_a_changed_certificate_is_told_by_its_line(run: Ledger, said: str, inste
     assert changed != text
     assert (certificate_of(run).difference(changed) or "").startswith(f"line {line}: says ")
     assert certificate_of(run).difference(text[: len(text) // 2]) is not None
+
+
+@pytest.mark.parametrize("version", [0, 3, 99, "2", None])
+def test_a_certificate_of_an_unknown_version_is_not_believed(run: Ledger, version: object) -> None:
+    reserve(run, 1, mechanism=RESPONSE)
+    certificate = certificate_of(run)
+    stored = json.loads(certificate.to_json()) | {"version": version}
+    said = certificate.difference(json.dumps(stored, indent=2) + "\n")
+    assert said is not None
+    assert said.startswith("version: says ")
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_certificate_says_nothing_that_is_unknown(run: Ledger, version: int) -> None:
+    reserve(run, 1, mechanism=RESPONSE)
+    certificate = certificate_of(run)
+    stored = {"approved_by": "nobody", **json.loads(certificate.to_json()), "version": version}
+    said = certificate.difference(json.dumps(stored, indent=2) + "\n")
+    assert said is not None
+    assert "approved_by" in said
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_warning_that_was_taken_out_is_missed(run: Ledger, version: int) -> None:
+    reserve(run, 1, mechanism=RESPONSE.with_noise(ReproducibleNoise(seed=1)))
+    certificate = certificate_of(run)
+    stored = json.loads(certificate.to_json()) | {"version": version}
+    del stored["warning"]
+    said = certificate.difference(json.dumps(stored, indent=2) + "\n")
+    assert said is not None
+    assert said.startswith("warning: says null" if version == 1 else "line ")
 
 
 def test_nothing_asked_gives_no_certificate(run: Ledger) -> None:

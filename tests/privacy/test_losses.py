@@ -24,10 +24,17 @@ from dpsd.privacy.accounting import (
     calibrate,
     pld_epsilon,
     rdp_epsilon,
+    spent,
     spent_together,
 )
 from dpsd.privacy.losses import Losses, added_up, of_gaussian, of_responses
-from dpsd.privacy.mechanisms import Gaussian, Mechanism, NoisyVotes, RandomizedResponse
+from dpsd.privacy.mechanisms import (
+    ConfidentVotes,
+    Gaussian,
+    Mechanism,
+    NoisyVotes,
+    RandomizedResponse,
+)
 from dpsd.privacy.randomness import EXACT_REACH
 
 DELTAS = (1e-12, 1e-9, 1e-8, 1e-5, 1e-3, 0.1)
@@ -300,6 +307,24 @@ def test_what_the_noise_cannot_draw_is_part_of_delta() -> None:
     assert math.isfinite(pld_epsilon(strong, count=1, delta=1e-5))
     continuous = exact.epsilon_at(exact.delta_of_gaussian(1 / 12), 2 * missing)
     assert pld_epsilon(strong, count=1, delta=2 * missing) > continuous
+
+
+def test_the_reach_of_the_noise_is_that_of_a_single_answer() -> None:
+    """A batch of which few are answered costs little on average, and each answer is as strong."""
+    strong, on_average = (dp_accounting.GaussianDpEvent(noise) for noise in (1 / 12, 4.0))
+    missing = 2 * float(exact.mp.ncdf(12 - EXACT_REACH))
+    asked = Exposure.of_rounds([10])
+    cost = spent(strong, asked, delta=9.99 * missing, mean_event=on_average)
+    assert cost.teacher == cost.rdp["teacher"] == math.inf
+    assert math.isfinite(spent(strong, asked, delta=1e-5, mean_event=on_average).teacher)
+    assert math.isfinite(spent(on_average, asked, delta=9.99 * missing).teacher)
+
+
+def test_no_budget_for_the_average_buys_a_single_answer_beyond_the_reach() -> None:
+    votes = ConfidentVotes(teachers=3, answered=1 / 256, test_noise=10.0)
+    target = Budget(epsilon=2e4, delta=1e-5, adjacency="teacher")
+    event = calibrate(votes, target, Exposure.of_rounds([2_048])).event()
+    assert 1 / event.noise_multiplier == pytest.approx(8)
 
 
 @pytest.mark.parametrize("adjacency", list(Adjacency))

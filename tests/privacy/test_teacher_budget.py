@@ -22,6 +22,7 @@ from dpsd.privacy.accounting import (
     spent,
     spent_together,
 )
+from dpsd.privacy.ledger import reservation
 from dpsd.privacy.mechanisms import Gaussian, Mechanism, RandomizedResponse
 from dpsd.privacy.randomness import ReproducibleNoise
 from dpsd.privacy.teacher_budget import TeacherBudget
@@ -44,13 +45,13 @@ def reserve(
     mechanism: Mechanism = RESPONSE,
 ) -> None:
     for index in rounds:
-        budget.reserve(
-            run=run,
-            directory=f"runs/{run}",
+        entry = reservation(
             round_index=index,
             answers=answers,
             mechanism=mechanism,
+            teacher="sha256:ab",
         )
+        budget.reserve(entry, run=run, directory=f"runs/{run}")
 
 
 def spending(mechanism: Mechanism, *answers: int) -> Spending:

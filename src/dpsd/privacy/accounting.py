@@ -158,11 +158,11 @@ def spent_together(runs: Sequence[Spending], *, delta: float) -> PrivacySpent:
         for account in (_composed, _composed_by_rdp)
     )
     for name, opinion in second.items():
-        _at_least([found[name]], opinion)
+        at_least([found[name]], opinion)
     if all(run.event == run.mean_event for run in runs):
         # Then events are the same under all three, and there are more of them each time.
-        _at_least([found["response"]], found["round"])
-        _at_least([found["round"]], found["teacher"])
+        at_least([found["response"]], found["round"])
+        at_least([found["round"]], found["teacher"])
     return PrivacySpent(
         delta=delta,
         rdp=second,
@@ -217,10 +217,10 @@ def _least(kinds: Events, *, delta: float) -> float:
     parts = [_alone(event, count, delta=delta) for event, count in kinds]
     shared = [_alone(event, count, delta=delta / len(kinds)) for event, count in kinds]
     for part, at_less in zip(parts, shared, strict=True):
-        _at_least([part], at_less)
+        at_least([part], at_less)
     together = added_up([_losses(event, count) for event, count in kinds], delta=delta)
     bounds = (without, sum(shared), together.epsilon(delta), _renyi(kinds, delta=delta))
-    return _at_least(parts, min(bounds))
+    return at_least(parts, min(bounds))
 
 
 def _alone(event: dp_accounting.DpEvent, count: int, *, delta: float) -> float:
@@ -272,8 +272,11 @@ def _beyond_reach(events: Events) -> float:
     )
 
 
-def _at_least(parts: Sequence[float], whole: float) -> float:
+def at_least(parts: Sequence[float], whole: float) -> float:
     """``whole``, which costs no less than any of its parts: a sum, more answers, or a smaller δ.
+
+    Bounds are compared, and each may be above the truth by :data:`_LOOSENESS`. So the bound on a
+    sum may be a little below that on one of its parts, which then holds for the sum too.
 
     Raises:
         ArithmeticError: it costs less, by more than bounds are loose; no false ε may be printed.

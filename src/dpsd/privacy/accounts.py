@@ -10,14 +10,15 @@ and one that was named. All are read, all are written, and the cap of each holds
 them record together.
 
 >>> import tempfile
+>>> from dpsd.privacy.ledger import reservation
 >>> from dpsd.privacy.mechanisms import RandomizedResponse
 >>> mechanism = RandomizedResponse(epsilon=1.0)
 >>> with tempfile.TemporaryDirectory() as folder:
 ...     named = [TeacherBudget(Path(folder) / name, teacher="sha256:00") for name in ("a", "b")]
 ...     accounts = Accounts([Account(named, name="the teacher")])
 ...     named[0].set_cap(Budget(epsilon=1.5))
-...     named[1].reserve(run="monday", directory="runs/1", round_index=1, answers=50,
-...                      mechanism=mechanism)
+...     asked = reservation(round_index=1, answers=50, mechanism=mechanism, teacher="sha256:00")
+...     named[1].reserve(asked, run="monday", directory="runs/1")
 ...     accounts.admit(run="tuesday", mechanism=mechanism, planned=[(1, 50)], delta=1e-5)
 Traceback (most recent call last):
     ...
@@ -26,7 +27,7 @@ dpsd.errors.BudgetError: with this run the teacher would have spent ε = 2 under
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -39,15 +40,13 @@ from dpsd.privacy.accounting import (
     Exposure,
     PrivacySpent,
     Spending,
+    at_least,
     format_epsilon,
     spent_together,
 )
 from dpsd.privacy.ledger import described_event
 from dpsd.privacy.mechanisms import Mechanism
 from dpsd.privacy.teacher_budget import RunSpending, TeacherBudget, lacking, runs_of, united
-
-#: Rounding apart, a sum of costs is not below any of its parts.
-_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +149,7 @@ class Account:
         for budget in self.budgets:
             there = [entry for entry in budget.reservations(known) if entry["run"] == run]
             for entry in lacking(there, whole):
-                budget.record(entry, run=run, directory=directory)
+                budget.reserve(entry, run=run, directory=directory)
 
     def uncounted(self) -> Uncounted | None:
         """What the budget beside the teacher records of others; ``None`` where that is nothing."""
@@ -217,27 +216,11 @@ class Accounts:
         """The first of them."""
         return self.paths[0]
 
-    def reserve(
-        self,
-        *,
-        run: str,
-        directory: str,
-        round_index: int,
-        answers: int,
-        mechanism: Mechanism,
-        asking: str | None = None,
-    ) -> None:
+    def reserve(self, entry: Mapping[str, object], *, run: str, directory: str) -> None:
         """Record, durably and for every teacher, that a round of a run is about to be asked."""
         for account in self.accounts:
             for budget in account.budgets:
-                budget.reserve(
-                    run=run,
-                    directory=directory,
-                    round_index=round_index,
-                    answers=answers,
-                    mechanism=mechanism,
-                    asking=asking,
-                )
+                budget.reserve(entry, run=run, directory=directory)
 
     def asked(self, run: str) -> list[dict[str, Any]]:
         """What a run reserved, by the records of all teachers together."""
@@ -370,13 +353,13 @@ class Accounts:
 def _require_growth(before: PrivacySpent, after: PrivacySpent) -> None:
     """Refuse a run by which the teacher would seem to have spent less."""
     for kind in Adjacency:
-        without, together = before.under(kind), after.under(kind)
-        if not together >= without * (1 - _ROUNDING):
+        try:
+            at_least([before.under(kind)], after.under(kind))
+        except ArithmeticError as error:
             raise BudgetError(
-                f"with this run the teacher would seem to have spent ε = {together:g} under "
-                f"{kind.value!r} at δ = {after.delta:g}, and without it {without:g}: dpsd's "
-                "accounting is wrong here. Choose another delta, and report this"
-            )
+                f"under {kind.value!r} at δ = {after.delta:g}, {error}. Choose another delta, and "
+                "report this"
+            ) from None
 
 
 @lru_cache(maxsize=256)

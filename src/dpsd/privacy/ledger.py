@@ -11,8 +11,8 @@ counts as spent all the same. The certificate names the hash of the last line (s
 >>> from dpsd.privacy.mechanisms import RandomizedResponse
 >>> with tempfile.TemporaryDirectory() as folder:
 ...     ledger = Ledger(Path(folder) / "ledger.jsonl")
-...     ledger.reserve(round_index=1, answers=100, mechanism=RandomizedResponse(epsilon=1.0),
-...                    teacher="sha256:00")
+...     ledger.reserve(reservation(round_index=1, answers=100, teacher="sha256:00",
+...                                mechanism=RandomizedResponse(epsilon=1.0)))
 ...     ledger.exposure()
 Exposure(response=1, round=1, teacher=100)
 """
@@ -33,7 +33,7 @@ from dpsd.privacy.mechanisms import Mechanism
 
 _VERSION = 1
 
-#: What a reservation holds, here and in a teacher's budget.
+#: What every reservation holds, here and in a teacher's budget.
 RESERVATION: dict[str, type] = {
     "teacher": str,
     "round": int,
@@ -85,29 +85,9 @@ class Ledger(Chain):
             )
         return entries[0]
 
-    def reserve(
-        self,
-        *,
-        round_index: int,
-        answers: int,
-        mechanism: Mechanism,
-        teacher: str,
-        asking: str | None = None,
-    ) -> None:
+    def reserve(self, entry: Mapping[str, Any]) -> None:
         """Record, durably, that a round is about to be asked; see :func:`reservation`."""
-        self._append(
-            {
-                "entry": "reserve",
-                **reservation(
-                    round_index=round_index,
-                    answers=answers,
-                    mechanism=mechanism,
-                    teacher=teacher,
-                    asking=asking,
-                ),
-                "noise": mechanism.noise.description,
-            }
-        )
+        self._append({"entry": "reserve", **entry})
 
     def commit(self, *, round_index: int, sha256: str) -> None:
         """Record that a round's releases are stored, with the hash of their file."""
@@ -161,7 +141,7 @@ def reservation(
     teacher: str,
     asking: str | None = None,
 ) -> dict[str, object]:
-    """What is written down before a round is asked: the fields of :data:`RESERVATION`.
+    """What is written down before a round is asked, in the ledger and in every budget.
 
     ``asking`` is a random text that the ledger and all budgets have alike, so that two copies of a
     run that ask the same round are told apart; lines of earlier versions have none.
@@ -175,6 +155,7 @@ def reservation(
         "event": described_event(mechanism.event()),
         "mean_event": described_event(mechanism.mean_event()),
         "private": mechanism.noise.is_private,
+        "noise": mechanism.noise.description,
     }
 
 

@@ -13,12 +13,14 @@ holds.
 ``count``: ``teacher`` and ``earlier``, two hashes of what is one teacher, whose file was changed.
 
 >>> import tempfile
+>>> from dpsd.privacy.ledger import reservation
 >>> from dpsd.privacy.mechanisms import RandomizedResponse
 >>> with tempfile.TemporaryDirectory() as folder:
 ...     budget = TeacherBudget(Path(folder) / "budget.jsonl", teacher="sha256:00")
 ...     for run in ("monday", "tuesday"):
-...         budget.reserve(run=run, directory=run, round_index=1, answers=500,
-...                        mechanism=RandomizedResponse(epsilon=1.0))
+...         asked = reservation(round_index=1, answers=500, teacher=budget.teacher,
+...                             mechanism=RandomizedResponse(epsilon=1.0))
+...         budget.reserve(asked, run=run, directory=run)
 ...     round(budget.spent(delta=1e-5).round, 3)
 2.0
 """
@@ -35,8 +37,7 @@ from typing import Any, ClassVar
 from dpsd.errors import RunError
 from dpsd.privacy.accounting import Budget, PrivacySpent, Spending, spent_together
 from dpsd.privacy.chain import Chain
-from dpsd.privacy.ledger import RESERVATION, reservation, spending_of
-from dpsd.privacy.mechanisms import Mechanism
+from dpsd.privacy.ledger import RESERVATION, spending_of
 
 _VERSION = 1
 
@@ -81,28 +82,15 @@ class TeacherBudget(Chain):
         super().__init__(path)
         self.teacher = teacher
 
-    def reserve(
-        self,
-        *,
-        run: str,
-        directory: str,
-        round_index: int,
-        answers: int,
-        mechanism: Mechanism,
-        asking: str | None = None,
-    ) -> None:
-        """Record, durably, that a round of a run is about to be asked."""
-        entry = reservation(
-            round_index=round_index,
-            answers=answers,
-            mechanism=mechanism,
-            teacher=self.teacher,
-            asking=asking,
-        )
-        self.record(entry, run=run, directory=directory)
+    def reserve(self, entry: Mapping[str, object], *, run: str, directory: str) -> None:
+        """Record, durably, that a round of a run is about to be asked.
 
-    def record(self, entry: Mapping[str, object], *, run: str, directory: str) -> None:
-        """Record a reservation of a run as another file has it, whoever it names as the teacher."""
+        Args:
+            entry: made by :func:`dpsd.privacy.ledger.reservation`, or another file's. Whichever
+                teacher it names, it is recorded for this one.
+            run: its identifier.
+            directory: where it is written to.
+        """
         known = [*RESERVATION, *(["asking"] if "asking" in entry else [])]
         fields = {name: entry[name] for name in known} | {"teacher": self.teacher}
         self._add("reserve", run=run, directory=directory, **fields)
