@@ -32,9 +32,10 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP) ## transcribe a teacher of real handwritten digits, under label and data protection
 	$(BIN)/dpsd demo
 
-lint: $(STAMP) ## format and lint checks, and types
+lint: $(STAMP) ## format and lint checks, the floors of the package, and types
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/mypy
 
 test: lint ## lint, types, and every test and doctest

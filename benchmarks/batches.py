@@ -2,7 +2,7 @@
 
     python benchmarks/batches.py
 
-:func:`dpsd.execution.forward_batch` says what the package takes.
+:func:`dpsd.devices.execution.forward_batch` says what the package takes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import time
 
 import torch
 
-from dpsd.execution import Execution, forward_batch
+from dpsd.devices.execution import Execution, forward_batch
 from dpsd.models import build_classifier
 
 MODELS = (

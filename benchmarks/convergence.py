@@ -22,7 +22,7 @@ from dpsd.distillation.objectives import marginal_loss
 from dpsd.models import build_classifier
 from dpsd.privacy.mechanisms import RandomizedResponse
 from dpsd.synthesis.sources import StructuredNoise
-from dpsd.teachers.training import train_teacher
+from dpsd.training.classifier import train_teacher
 
 mpl.use("agg")
 

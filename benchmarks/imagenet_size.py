@@ -26,7 +26,7 @@ import torch
 
 import dpsd
 from dpsd.benchmarks.phases import PhaseTimes
-from dpsd.execution import Execution
+from dpsd.devices.execution import Execution
 from dpsd.models import build_classifier
 
 SHAPE, CLASSES = (3, 224, 224), 1000

@@ -23,8 +23,8 @@ import torch.nn.functional as F
 
 import dpsd
 from dpsd.benchmarks.phases import PhaseTimes
+from dpsd.devices.execution import Execution, forward_batch, inference_batch
 from dpsd.distillation.generator import latent
-from dpsd.execution import Execution, forward_batch, inference_batch
 from dpsd.models import build_classifier, build_generator
 
 SHAPE, CLASSES = (1, 28, 28), 10

@@ -18,7 +18,7 @@ from torch import Tensor
 
 import dpsd
 from dpsd.datasets import LabelledImages, load_dataset
-from dpsd.evaluation import evaluate
+from dpsd.results.evaluation import evaluate
 
 #: Rounds cost nothing under `response`; more of them, and more queries, make a better student.
 RECIPE = dpsd.Recipe(rounds=8, queries=10_000, generator_steps=50)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import dpsd
-from dpsd.config import TranscriptionConfig
+from dpsd.config.transcription import TranscriptionConfig
 from dpsd.errors import ConfigError, DpsdError, Setting, UnknownNameError
 
 PARTS = st.lists(st.one_of(st.text(), st.from_regex(r"[a-z_]+", fullmatch=True).map(Setting)))

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "dpsd"
 
 #: What makes up the package, beside its modules; forgotten in a wheel, each is missed only later.
-DATA = {"py.typed", "privacy/certificate.schema.json"} | {
+DATA = {"py.typed", "privacy/records/certificate.schema.json"} | {
     f"reporting/{name}.html.j2" for name in ("certificate", "report")
 }
 

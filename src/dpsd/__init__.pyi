@@ -1,4 +1,4 @@
-from .config import Recipe, TranscriptionConfig
+from .config.transcription import Recipe, TranscriptionConfig
 from .errors import (
     AnswerError,
     BudgetError,
@@ -8,7 +8,6 @@ from .errors import (
     RunError,
     TeacherError,
 )
-from .privacy.certificate import Certificate
 from .privacy.mechanisms import (
     ConfidentVotes,
     Gaussian,
@@ -19,11 +18,12 @@ from .privacy.mechanisms import (
 )
 from .privacy.parameters import Scaling
 from .privacy.randomness import ReproducibleNoise, SystemNoise
+from .privacy.records.certificate import Certificate
 from .privacy.targets import Adjacency, Budget
-from .runs import Run, RunDirectory
-from .starting import resume, transcribe
+from .runs.directory import Run, RunDirectory
+from .runs.observing import Observer
 from .teachers import Teacher, load_teacher
-from .transcription import Observer
+from .transcription.starting import resume, transcribe
 
 __all__ = [
     "Adjacency",

@@ -15,10 +15,10 @@ from click.testing import Result
 from onnx import TensorProto, helper
 
 import dpsd
-from dpsd import starting
 from dpsd.models import build_classifier
-from dpsd.runs import RunDirectory
+from dpsd.runs.directory import RunDirectory
 from dpsd.teachers.directory import TeacherRecord, save_teacher
+from dpsd.transcription import starting
 
 Invoke = Callable[..., Result]
 Arguments = Callable[..., Sequence[object]]

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from dpsd.locks import exclusively
 from dpsd.models import build_classifier
-from dpsd.privacy.ledger import reservation
 from dpsd.privacy.mechanisms import RandomizedResponse
-from dpsd.privacy.teacher_budget import TeacherBudget
+from dpsd.privacy.records.ledger import reservation
+from dpsd.privacy.records.teacher_budget import TeacherBudget
+from dpsd.storage.locks import exclusively
 from dpsd.teachers.directory import TeacherRecord, save_teacher
 
 from .conftest import TINY

@@ -11,7 +11,7 @@ from click.testing import Result
 
 from dpsd.cli.options import PANELS
 from dpsd.cli.transcribe import command
-from dpsd.config import TranscriptionConfig
+from dpsd.config.transcription import TranscriptionConfig
 from dpsd.errors import ConfigError
 
 Invoke = Callable[..., Result]

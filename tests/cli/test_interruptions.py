@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from dpsd import files, transcription
 from dpsd.errors import WriteError
-from dpsd.runs import RunDirectory
+from dpsd.runs.directory import RunDirectory
+from dpsd.storage import files
+from dpsd.transcription import loop as transcription
 
 Invoke = Callable[..., Result]
 Arguments = Callable[..., Sequence[object]]
@@ -165,7 +166,7 @@ def test_full_disk_at_the_start_leaves_nothing_half_made(
         raise WriteError(f"{path} could not be written (No space left on device)")
 
     with monkeypatch.context() as patched:
-        patched.setattr("dpsd.runs.write_text", refuse)
+        patched.setattr("dpsd.runs.directory.write_text", refuse)
         assert_error(invoke(*odd_run("run")), 5, "No space left")
     assert invoke(*odd_run("run")).exit_code == 0
 

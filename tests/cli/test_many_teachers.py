@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 import dpsd
 from dpsd.datasets import load_dataset
-from dpsd.runs import RunDirectory
+from dpsd.runs.directory import RunDirectory
 
 Invoke = Callable[..., Result]
 AssertError = Callable[[Result, int, str], None]
@@ -184,7 +184,7 @@ def test_a_person_is_protected(
         "a person: all of their training records",
     )
     assert "training record" not in stored["headline"]
-    schema = Path(dpsd.__file__).parent / "privacy/certificate.schema.json"
+    schema = Path(dpsd.__file__).parent / "privacy/records/certificate.schema.json"
     jsonschema.validate(stored, json.loads(schema.read_text(encoding="utf-8")))
     assert RunDirectory.open(out).ledger.opening()["dealt_by"] == "person"
     result = invoke("evaluate", out, "--data", data, "--json")

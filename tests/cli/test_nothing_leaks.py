@@ -96,8 +96,8 @@ class FrozenTime(datetime):
 @pytest.fixture
 def frozen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything that differs from run to run for reasons of its own."""
-    monkeypatch.setattr("dpsd.privacy.chain.datetime", FrozenTime)
-    monkeypatch.setattr("dpsd.starting.secrets.token_hex", lambda size: "00" * size)
+    monkeypatch.setattr("dpsd.privacy.records.chain.datetime", FrozenTime)
+    monkeypatch.setattr("dpsd.transcription.starting.secrets.token_hex", lambda size: "00" * size)
     for mechanism in (RandomizedResponse, Gaussian, NoisyVotes):
         monkeypatch.setattr(mechanism, "privatize", deaf(mechanism))
 

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 import dpsd
 from dpsd.datasets import load_dataset
-from dpsd.runs import RunDirectory
+from dpsd.runs.directory import RunDirectory
 
 Invoke = Callable[..., Result]
 

@@ -6,15 +6,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from dpsd.devices.execution import INFERENCE_BATCH, Execution
 from dpsd.distillation.generator import (
     GeneratorTraining,
     PenultimateFeatures,
     fit_generator,
     sample_images,
-    to_pixels,
 )
 from dpsd.distillation.objectives import GeneratorWeights
-from dpsd.execution import INFERENCE_BATCH, Execution
+from dpsd.images.pixels import to_pixels
 from dpsd.models import build_generator
 
 SHAPE = (1, 8, 8)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from dpsd.devices.execution import Execution
 from dpsd.distillation.polish import agreed, fit_to_agreed, restarted
-from dpsd.execution import Execution
 from dpsd.models import build_classifier
 
 EXECUTION = Execution.of("cpu", "float32")

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from dpsd.devices.execution import Execution
 from dpsd.distillation.objectives import DKD, Marginal, Objective
+from dpsd.distillation.releases import Replay, RoundReleases
 from dpsd.distillation.student import StudentTraining, fit_student, one_cycle
-from dpsd.execution import Execution
 from dpsd.privacy.answers import RawAnswers
 from dpsd.privacy.mechanisms import Gaussian, Mechanism, RandomizedResponse
 from dpsd.privacy.randomness import ReproducibleNoise
-from dpsd.releases import Replay, RoundReleases
 
 CLASSES = 3
 EXECUTION = Execution.of("cpu", "float32")

@@ -29,10 +29,11 @@ import torch
 from torch import Tensor
 
 import dpsd
-from dpsd import files, queries
 from dpsd.errors import DpsdError
-from dpsd.privacy.ledger import Ledger
-from dpsd.privacy.teacher_budget import TeacherBudget
+from dpsd.privacy.records.ledger import Ledger
+from dpsd.privacy.records.teacher_budget import TeacherBudget
+from dpsd.storage import files
+from dpsd.synthesis import queries
 
 SHAPE = (1, 8, 8)
 RECIPE = dpsd.Recipe(

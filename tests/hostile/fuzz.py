@@ -38,19 +38,19 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import dpsd
-from dpsd.config import TranscriptionConfig
+from dpsd.config.base import read_toml, to_toml
+from dpsd.config.transcription import TranscriptionConfig
 from dpsd.datasets import load_dataset
 from dpsd.errors import DpsdError
-from dpsd.export import export_student
 from dpsd.models import build_classifier, build_generator
-from dpsd.privacy.ledger import Ledger
-from dpsd.privacy.teacher_budget import TeacherBudget
-from dpsd.runs import RunDirectory
-from dpsd.settings import read_toml, to_toml
+from dpsd.privacy.records.ledger import Ledger
+from dpsd.privacy.records.teacher_budget import TeacherBudget
+from dpsd.results.export import export_student
+from dpsd.runs.directory import RunDirectory
 from dpsd.teachers.directory import TeacherRecord, save_teacher
-from dpsd.teachers.ensemble_training import train_ensemble
 from dpsd.teachers.sharding import Shards
 from dpsd.teachers.weights import read_weights
+from dpsd.training.ensemble import train_ensemble
 
 SHAPE = (1, 8, 8)
 #: Beyond what a child holds when it starts.

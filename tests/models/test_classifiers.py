@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from dpsd.errors import ConfigError, UnknownNameError
-from dpsd.models import PixelNormalize, Shape, build_classifier, load_factory, model_names
+from dpsd.images.names import Shape
+from dpsd.models import PixelNormalize, build_classifier, load_factory, model_names
 
 NARROW = ["cnn", "lenet5", "resnet8"]
 DEEP = {"resnet18", "resnet34", "resnet50", "wrn40-2", "vgg11", "mobilenetv2"}

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from dpsd.errors import ConfigError, UnknownNameError
-from dpsd.models import DEFAULT_LATENT_DIM, Shape, build_generator, generator_names
+from dpsd.images.names import Shape
+from dpsd.models import DEFAULT_LATENT_DIM, build_generator, generator_names
 
 
 class Flat(nn.Module):

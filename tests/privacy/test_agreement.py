@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dpsd.distillation.quality import Agreement
 from dpsd.privacy.answers import RawAnswers
 from dpsd.privacy.mechanisms import Gaussian, Mechanism, RandomizedResponse, Scaling
 from dpsd.privacy.randomness import NoiseSource, ReproducibleNoise
-from dpsd.quality import Agreement
 
 CLASSES = 6
 QUERIES = 20_000

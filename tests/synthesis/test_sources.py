@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from dpsd.config import Recipe
+from dpsd.config.transcription import Recipe
 from dpsd.errors import ConfigError, DataError, UnknownNameError
 from dpsd.synthesis.mixture import Mixture, apportion, build_mixture
 from dpsd.synthesis.sources import (

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from dpsd.execution import forward_batch
+from dpsd.devices.execution import forward_batch
 from dpsd.teachers.batches import in_batches
 
 

@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from dpsd.augmentation import distort_images
 from dpsd.datasets import LabelledImages, load_dataset
 from dpsd.errors import ConfigError, TeacherError
+from dpsd.images.augmentation import distort_images
 from dpsd.models import build_classifier
 from dpsd.privacy.answers import open_for_mechanism
 from dpsd.teachers import (
@@ -26,9 +26,9 @@ from dpsd.teachers import (
     load_teacher,
     save_teacher,
 )
-from dpsd.teachers.ensemble_training import _ridge, train_ensemble
 from dpsd.teachers.loading import is_ensemble
 from dpsd.teachers.sharding import Shards, record_digests
+from dpsd.training.ensemble import _ridge, train_ensemble
 
 
 @pytest.fixture(scope="module")

@@ -41,21 +41,22 @@ from dp_accounting.pld import PLDAccountant
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from dpsd.augmentation import augment_images, default_augmentation
 from dpsd.benchmarks.methods import Outcome, Task, Unit
 from dpsd.datasets import LabelledImages
+from dpsd.devices.execution import Execution, forward_batch
 from dpsd.distillation.generator import PenultimateFeatures, latent
 from dpsd.distillation.objectives import GeneratorWeights, generator_loss, marginal_loss
 from dpsd.distillation.student import one_cycle
 from dpsd.errors import ConfigError
-from dpsd.execution import Execution, forward_batch
-from dpsd.models import Shape, build_classifier, build_generator
+from dpsd.images.augmentation import augment_images, default_augmentation
+from dpsd.images.names import Shape
+from dpsd.images.pixels import to_unit_range
+from dpsd.models import build_classifier, build_generator
 from dpsd.privacy.accounting import Adjacency, Budget, Exposure, calibrate, pld_epsilon, spent
 from dpsd.privacy.answers import RawAnswers
 from dpsd.privacy.mechanisms import NoisyVotes, RandomizedResponse
 from dpsd.privacy.randomness import ReproducibleNoise
 from dpsd.teachers import read_record
-from dpsd.teachers.training import to_unit_range
 
 #: Of a student's logits, the images they are of, and those images' rows in the data.
 Loss: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -439,7 +440,7 @@ class Pate:
             replace(target, adjacency=Adjacency.TEACHER),
             exposure,
         )
-        images = test.images[asked].float() / 255
+        images = to_unit_range(test.images[asked])
         flat = torch.full((len(asked), test.num_classes), 1 / test.num_classes)
         parts = zip(
             *(torch.split(part, teacher.query_batch) for part in (images, flat)), strict=True

@@ -22,7 +22,7 @@ from torch import nn
 from dpsd.benchmarks.teachers import open_module, trained_teacher
 from dpsd.datasets import LabelledImages, load_dataset
 from dpsd.datasets.published import ARRAYS, RECORDS
-from dpsd.execution import Execution
+from dpsd.devices.execution import Execution
 from dpsd.privacy.accounting import Budget
 from dpsd.teachers import Teacher, load_teacher
 

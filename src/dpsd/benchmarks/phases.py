@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from dpsd.transcription import Observer
+from dpsd.runs.observing import Observer
 
 
 class PhaseTimes(Observer):

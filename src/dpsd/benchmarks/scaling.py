@@ -13,13 +13,13 @@ from pathlib import Path
 
 from dpsd.benchmarks.methods import Outcome, Task, Unit
 from dpsd.benchmarks.phases import PhaseTimes
-from dpsd.config import Recipe
-from dpsd.execution import Execution
+from dpsd.config.transcription import Recipe
+from dpsd.devices.execution import Execution
 from dpsd.models import build_classifier
 from dpsd.privacy.accounting import Adjacency, Budget
 from dpsd.privacy.mechanisms import RandomizedResponse
-from dpsd.starting import transcribe
 from dpsd.teachers import TeacherRecord, load_teacher, save_teacher
+from dpsd.transcription.starting import transcribe
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,15 +21,15 @@ from torch import nn
 
 from dpsd.benchmarks.processes import in_a_process
 from dpsd.datasets import Declared, LabelledImages, load_dataset, settled_in_full
+from dpsd.devices.execution import Execution
 from dpsd.errors import ConfigError
-from dpsd.execution import Execution
 from dpsd.models import build_classifier
 from dpsd.teachers import TeacherRecord, load_teacher, read_record, save_teacher
 from dpsd.teachers.directory import DESCRIPTION_FILE, WEIGHTS_FILE
-from dpsd.teachers.ensemble_training import CLOSED_FORM, VIEWS, train_ensemble
 from dpsd.teachers.sharding import Shards
-from dpsd.teachers.training import evaluate_accuracy, train_teacher
 from dpsd.teachers.weights import fill_module, read_weights
+from dpsd.training.classifier import evaluate_accuracy, train_teacher
+from dpsd.training.ensemble import CLOSED_FORM, VIEWS, train_ensemble
 
 
 def trained_teacher(data: str, folder: Path, *, model: str, shards: int | None = None) -> Path:

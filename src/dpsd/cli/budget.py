@@ -15,7 +15,7 @@ from dpsd.privacy.targets import Adjacency, Budget
 from dpsd.teachers.kinds import check_source
 
 if TYPE_CHECKING:
-    from dpsd.privacy.accounts import Accounts
+    from dpsd.privacy.records.accounts import Accounts
 
 
 def budget(
@@ -72,7 +72,7 @@ def budget(
             ) from None
     check_source(teacher)
 
-    from dpsd.budgets import budget_of, count_uncounted, set_cap
+    from dpsd.runs.budgets import budget_of, count_uncounted, set_cap
     from dpsd.teachers import load_teacher
 
     loaded = load_teacher(teacher, weights=weights, input_shape=shape)
@@ -126,7 +126,7 @@ def _as_json(accounts: Accounts, delta: float) -> dict[str, Any]:
 
 def _show(accounts: Accounts, delta: float) -> None:
     from dpsd.privacy.accounting import format_epsilon, spent_together
-    from dpsd.privacy.certificate import NOT_PRIVATE
+    from dpsd.privacy.records.certificate import NOT_PRIVATE
 
     account = accounts.most_spent(delta=delta)
     if len(accounts.accounts) > 1:

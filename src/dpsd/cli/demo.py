@@ -22,11 +22,11 @@ from dpsd.errors import ConfigError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from dpsd.config import Recipe
+    from dpsd.config.transcription import Recipe
     from dpsd.datasets import LabelledImages
     from dpsd.privacy.accounting import Budget
     from dpsd.privacy.mechanisms import Mechanism
-    from dpsd.runs import Run
+    from dpsd.runs.directory import Run
     from dpsd.teachers import Teacher
 
 #: The more various the queries, the better.
@@ -80,7 +80,7 @@ def _play(out: Path, *, quick: bool) -> None:
     """Train, transcribe three times, measure, and say what was bought."""
     import dpsd
     from dpsd.datasets import load_dataset
-    from dpsd.teachers.training import train_teacher
+    from dpsd.training.classifier import train_teacher
 
     private, rest = load_dataset("digits", "train"), load_dataset("digits", "test")
     say(
@@ -151,8 +151,8 @@ def _scenes(teacher: Teacher, many: Teacher, *, quick: bool) -> list[_Scene]:
 def _ensemble(private: LabelledImages, path: Path) -> Teacher:
     """Small teachers on disjoint shards of the private part, stored and loaded as a user's are."""
     from dpsd.teachers import TeacherRecord, load_teacher, save_teacher
-    from dpsd.teachers.ensemble_training import train_ensemble
     from dpsd.teachers.sharding import Shards
+    from dpsd.training.ensemble import train_ensemble
 
     shards = Shards.assign(private, teachers=_MANY, seed=0)
     path.mkdir(parents=True)
@@ -186,8 +186,8 @@ def _transcribed(scene: _Scene, out: Path) -> Run:
 def _column(scene: _Scene, run: Run, rest: LabelledImages, seconds: float) -> list[str]:
     """What is said of a run, in the order of :func:`_summary`'s rows."""
     import dpsd
-    from dpsd.evaluation import evaluate
     from dpsd.privacy.accounting import format_epsilon
+    from dpsd.results.evaluation import evaluate
 
     measured = evaluate(run.directory, rest, teacher=scene.asked)
     return [

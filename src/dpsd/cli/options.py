@@ -14,7 +14,7 @@ from click.core import ParameterSource
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from dpsd.config import TranscriptionConfig
+from dpsd.config.transcription import TranscriptionConfig
 
 PANELS = {
     "Privacy": (

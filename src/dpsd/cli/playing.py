@@ -7,18 +7,18 @@ from pathlib import Path
 
 import typer
 
-from dpsd import starting
 from dpsd.cli.console import RESULTS, STATUS, hint, say, shown_warnings, warn
 from dpsd.cli.errors import INTERRUPTED
 from dpsd.cli.privacy import show_privacy
 from dpsd.cli.progress import ProgressObserver, QuietObserver
-from dpsd.config import TranscriptionConfig
+from dpsd.config.transcription import TranscriptionConfig
 from dpsd.errors import AnswerError, WriteError
-from dpsd.launching import is_follower
-from dpsd.privacy.certificate import NOT_PRIVATE
+from dpsd.privacy.records.certificate import NOT_PRIVATE
 from dpsd.privacy.targets import Budget
-from dpsd.runs import Run, RunDirectory
-from dpsd.transcription import Observer
+from dpsd.runs.directory import Run, RunDirectory
+from dpsd.runs.observing import Observer
+from dpsd.transcription import starting
+from dpsd.transcription.launching import is_follower
 
 
 def play(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from dpsd.cli.console import grid, say, show, warn
 
 if TYPE_CHECKING:
-    from dpsd.privacy.certificate import Certificate
+    from dpsd.privacy.records.certificate import Certificate
 
 ONE_TEACHER = (
     "One teacher was asked: ε under `response` and `round` bounds what is learned about one of its "
@@ -18,7 +18,7 @@ ONE_TEACHER = (
 def show_privacy(certificate: Certificate) -> None:
     """ε under all three adjacencies, with their meaning and limits."""
     from dpsd.privacy.accounting import Adjacency, Budget, format_epsilon
-    from dpsd.privacy.certificate import NOT_PRIVATE
+    from dpsd.privacy.records.certificate import NOT_PRIVATE
 
     table = grid("adjacency", "two worlds differ in", "events", "ε", right=("events", "ε"))
     for adjacency, meaning in certificate.meanings.items():

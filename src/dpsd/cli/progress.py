@@ -21,9 +21,9 @@ from rich.progress import (
 from rich.text import Text
 
 from dpsd.cli.console import STATUS, warn
-from dpsd.quality import TELLING
-from dpsd.silence import spared
-from dpsd.transcription import Observer
+from dpsd.distillation.quality import TELLING
+from dpsd.runs.observing import Observer
+from dpsd.teachers.silence import spared
 
 _UNITS = {"synthesis": "queries", "teacher": "queries"}
 _HEADINGS = f"{'round':>9}  {'queries':>9}  {'loss':>8}  {'agreement ± s.e.':>18}  {'seconds':>8}"

@@ -13,12 +13,12 @@ from dpsd.cli.console import RESULTS, STATUS, grid, say, show, shown_warnings, w
 from dpsd.cli.declaring import Channels, Classes, Size, declared_by
 from dpsd.datasets import Declared, check_dataset, is_folder
 from dpsd.errors import ConfigError, DpsdError
-from dpsd.run_files import check_run
+from dpsd.runs.files import check_run
 
 if TYPE_CHECKING:
-    from dpsd.evaluation import Evaluation
-    from dpsd.privacy.certificate import Certificate
-    from dpsd.runs import RunDirectory
+    from dpsd.privacy.records.certificate import Certificate
+    from dpsd.results.evaluation import Evaluation
+    from dpsd.runs.directory import RunDirectory
     from dpsd.teachers import Teacher
 
 RunPath = Annotated[
@@ -54,7 +54,7 @@ def evaluate(
     declared = declared_by(size, channels, classes)
 
     from dpsd.datasets import load_dataset
-    from dpsd.evaluation import evaluate as measure
+    from dpsd.results.evaluation import evaluate as measure
 
     directory = _opened(run)
     if is_folder(data):
@@ -72,8 +72,8 @@ def _opened(run: Path) -> RunDirectory:
     """A run; one whose noise anybody can draw again comes with a warning."""
     check_run(run)
 
-    from dpsd.privacy.certificate import NOT_PRIVATE
-    from dpsd.runs import RunDirectory
+    from dpsd.privacy.records.certificate import NOT_PRIVATE
+    from dpsd.runs.directory import RunDirectory
 
     directory = RunDirectory.open(run)
     if directory.config().reproducible_noise is not None:
@@ -156,7 +156,7 @@ def sample(
     """Make synthetic images with the student's labels; it costs no privacy."""
     check_run(run)
 
-    from dpsd.synthetic import CONTACT_SHEET_FILE, DATA_FILE, synthesise, write_synthetic
+    from dpsd.results.synthetic import CONTACT_SHEET_FILE, DATA_FILE, synthesise, write_synthetic
 
     for name in (DATA_FILE, CONTACT_SHEET_FILE):
         _refuse_inside_a_run(out / name)
@@ -179,7 +179,7 @@ def export(
     """Write the student for use elsewhere: .onnx, .pt2 or .safetensors."""
     check_run(run)
 
-    from dpsd.export import export_student, exported_paths
+    from dpsd.results.export import export_student, exported_paths
 
     for path in exported_paths(to):
         _refuse_inside_a_run(path)
@@ -209,8 +209,8 @@ def certify(
     """
     check_run(run)
 
-    from dpsd.reconciliation import reconcile
-    from dpsd.runs import RunDirectory
+    from dpsd.runs.directory import RunDirectory
+    from dpsd.runs.reconciliation import reconcile
 
     directory = RunDirectory.open(run)
     with shown_warnings():
@@ -234,7 +234,7 @@ def certify(
 
 def _show_certificate(certificate: Certificate) -> None:
     from dpsd.cli.privacy import show_privacy
-    from dpsd.privacy.certificate import TRUST
+    from dpsd.privacy.records.certificate import TRUST
 
     show_privacy(certificate)
     target = certificate.target
@@ -263,8 +263,8 @@ def _show_certificate(certificate: Certificate) -> None:
 
 
 def _compare_with_stored(directory: RunDirectory, certificate: Certificate) -> None:
-    from dpsd.privacy.certificate import VERSION
-    from dpsd.runs import read_json
+    from dpsd.privacy.records.certificate import VERSION
+    from dpsd.runs.directory import read_json
 
     path = directory.path / "certificate.json"
     if not path.is_file():

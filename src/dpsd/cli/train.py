@@ -24,7 +24,7 @@ from dpsd.teachers.record import DESCRIPTION_FILE
 if TYPE_CHECKING:
     from dpsd.datasets import LabelledImages
     from dpsd.teachers.sharding import Shards
-    from dpsd.teachers.training import TrainingProgress
+    from dpsd.training.classifier import TrainingProgress
 
 
 def train_teacher(
@@ -126,11 +126,11 @@ def train_teacher(
         declared = settled_in_full(data, declared)
 
     from dpsd.datasets import load_dataset, persons_of
-    from dpsd.execution import Execution
+    from dpsd.devices.execution import Execution
     from dpsd.teachers import TeacherRecord, save_teacher
     from dpsd.teachers.sharding import Shards, distinct_rows
-    from dpsd.teachers.training import evaluate_accuracy
-    from dpsd.teachers.training import train_teacher as train
+    from dpsd.training.classifier import evaluate_accuracy
+    from dpsd.training.classifier import train_teacher as train
 
     execution = Execution.of(device, precision)  # type: ignore[arg-type]
     root = data_root or default_root()
@@ -225,7 +225,7 @@ def _train_ensemble(
 ) -> None:
     """Train a teacher on every shard and write them all to ``out``."""
     from dpsd.teachers import TeacherRecord, load_teacher, save_teacher
-    from dpsd.teachers.ensemble_training import train_ensemble
+    from dpsd.training.ensemble import train_ensemble
 
     teachers = dealt.teachers
     started = time.monotonic()

@@ -15,10 +15,10 @@ import typer
 from dpsd.cli.console import say
 from dpsd.cli.errors import Command, spell, unwrapped
 from dpsd.cli.options import RUN_PANEL, flag_name, given, with_config_flags
-from dpsd.config import ENSEMBLE_DEFAULTS, ENSEMBLE_STUDENT, TranscriptionConfig
+from dpsd.config.base import read_toml, to_toml
+from dpsd.config.transcription import ENSEMBLE_DEFAULTS, ENSEMBLE_STUDENT, TranscriptionConfig
 from dpsd.errors import ConfigError
-from dpsd.run_files import check_run
-from dpsd.settings import read_toml, to_toml
+from dpsd.runs.files import check_run
 from dpsd.teachers.kinds import check_source, is_ensemble
 
 #: All that may be said anew when a run continues: where the same teacher is found, what it may
@@ -151,7 +151,7 @@ def _resumed_settings(
         )
     check_run(path)
 
-    from dpsd.runs import RunDirectory
+    from dpsd.runs.directory import RunDirectory
 
     stored = RunDirectory.open(path).config().model_dump()
     return TranscriptionConfig(

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from dpsd.devices.execution import Execution, inference_batch
 from dpsd.distillation.objectives import GeneratorWeights, generator_loss
-from dpsd.execution import Execution, inference_batch
+from dpsd.images.pixels import to_pixels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,15 +122,6 @@ def _kept_buffers(module: nn.Module) -> Iterator[None]:
     finally:
         for buffer, value in before:
             buffer.copy_(value)
-
-
-def to_pixels(images: Tensor) -> Tensor:
-    """Images in [0, 1] to the nearest bytes.
-
-    >>> to_pixels(torch.tensor([0.0, 0.5, 1.0])).tolist()
-    [0, 128, 255]
-    """
-    return (images * 255).round_().to(torch.uint8)
 
 
 def latent(generator: nn.Module, count: int, random: torch.Generator) -> Tensor:

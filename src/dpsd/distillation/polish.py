@@ -19,9 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dpsd.augmentation import Augmentation, augment_images
+from dpsd.devices.execution import Execution, inference_batch
 from dpsd.distillation.student import one_cycle
-from dpsd.execution import Execution, inference_batch
+from dpsd.images.augmentation import Augmentation, augment_images
 
 
 class Images(Protocol):

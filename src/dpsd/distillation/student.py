@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from dpsd.augmentation import Augmentation, augment_images
+from dpsd.devices.execution import Execution
 from dpsd.distillation.objectives import Evidence, Objective
-from dpsd.execution import Execution
+from dpsd.distillation.releases import Replay
+from dpsd.images.augmentation import Augmentation, augment_images
 from dpsd.privacy.mechanisms import Mechanism
-from dpsd.releases import Replay
 
 #: The least share of a class that is believed, as a part of an equal one; below it is noise.
 _RAREST = 0.1

@@ -1,5 +1,5 @@
 from .generators import DEFAULT_LATENT_DIM, Generator, build_generator
-from .layers import PixelNormalize, Shape
+from .layers import PixelNormalize
 from .names import generator_names, model_names
 from .registry import build_classifier, load_factory
 
@@ -7,7 +7,6 @@ __all__ = [
     "DEFAULT_LATENT_DIM",
     "Generator",
     "PixelNormalize",
-    "Shape",
     "build_classifier",
     "build_generator",
     "generator_names",

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from dpsd.models.layers import Shape, classifier, conv, halved, is_small, max_pool, pool_to
+from dpsd.images.names import Shape
+from dpsd.models.layers import classifier, conv, halved, is_small, max_pool, pool_to
 
 
 def lenet5(*, input_shape: Shape, num_classes: int) -> nn.Sequential:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from dpsd.errors import ConfigError
-from dpsd.models.layers import Shape
+from dpsd.images.names import Shape
 from dpsd.models.registry import build_module, probe, require_shape
 
 DEFAULT_LATENT_DIM = 100

@@ -1,4 +1,4 @@
-"""What every architecture here is made of: shapes, the pixel normalisation, stems, poolings.
+"""What every architecture here is made of: the pixel normalisation, stems, poolings.
 
 >>> import torch
 >>> PixelNormalize()(torch.tensor([0.0, 0.5, 1.0]))
@@ -10,9 +10,6 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from torch import Tensor, nn
-
-Shape = tuple[int, int, int]
-"""Channels, height and width of one image."""
 
 Sides = tuple[int, int]
 """Height and width of a feature map."""

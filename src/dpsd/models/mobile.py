@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from dpsd.models.layers import Shape, classifier, conv, halved, is_small, pool_to
+from dpsd.images.names import Shape
+from dpsd.models.layers import classifier, conv, halved, is_small, pool_to
 
 # Table 2 of the paper: expansion, channels, blocks, stride of the first block.
 _STAGES = (

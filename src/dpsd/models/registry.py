@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from dpsd.errors import ConfigError
+from dpsd.images.names import Shape
 from dpsd.models.convolutional import cnn, lenet5, vgg11
-from dpsd.models.layers import Shape
 from dpsd.models.mobile import mobilenetv2
 from dpsd.models.names import check_name
 from dpsd.models.residual import resnet8, resnet18, resnet20, resnet34, resnet50, wide_resnet

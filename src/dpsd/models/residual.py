@@ -15,7 +15,8 @@ from typing import Protocol
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dpsd.models.layers import Shape, classifier, conv, halved, is_small, pool_to
+from dpsd.images.names import Shape
+from dpsd.models.layers import classifier, conv, halved, is_small, pool_to
 
 
 class _Block(Protocol):

@@ -3,7 +3,7 @@
 The features are a scattering transform: moduli of oriented wavelets, and of wavelets of those,
 averaged over space. Nothing in them is learned, so they cost no data and no privacy, and a handful
 of records a class is enough for the linear layer on top. Closed-form training (see
-:mod:`dpsd.teachers.ensemble_training`) fits thousands of them in seconds. As a student it needs
+:mod:`dpsd.training.ensemble`) fits thousands of them in seconds. As a student it needs
 fewest answers: what it learns on synthetic images holds on real ones, as the features do.
 
 Source: Bruna & Mallat, "Invariant Scattering Convolution Networks", TPAMI 2013; for private
@@ -26,7 +26,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dpsd.models.layers import Shape, pool_to
+from dpsd.images.names import Shape
+from dpsd.models.layers import pool_to
 
 _ORIENTATIONS = 8
 _KERNEL = 7

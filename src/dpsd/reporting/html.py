@@ -11,11 +11,11 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined, Template
 
-from dpsd.files import write_text
 from dpsd.privacy.accounting import format_epsilon
-from dpsd.privacy.certificate import NOT_PRIVATE, TRUST, Certificate
+from dpsd.privacy.records.certificate import NOT_PRIVATE, TRUST, Certificate
 from dpsd.reporting.curves import progress_curves
-from dpsd.runs import RunDirectory
+from dpsd.runs.directory import RunDirectory
+from dpsd.storage.files import write_text
 
 REPORT_FILE = "report.html"
 

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any
 
 from dpsd.errors import ConfigError
-from dpsd.transcription import Observer
+from dpsd.runs.observing import Observer
 
 
 class TensorBoardObserver(Observer):

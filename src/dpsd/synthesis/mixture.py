@@ -15,8 +15,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from dpsd.images.names import Shape
 from dpsd.synthesis.names import FOLDER, NO_SOURCE, check_sources
-from dpsd.synthesis.sources import SOURCES, Folder, Shape, Source, chunk_size
+from dpsd.synthesis.sources import SOURCES, Folder, Source, chunk_size
 
 #: Chunks of images that are shuffled together, as many as are in memory at once.
 _CHUNKS = 16

@@ -24,10 +24,9 @@ import torch.nn.functional as F
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from dpsd.distillation.generator import to_pixels
 from dpsd.errors import ConfigError, DataError
-
-Shape = tuple[int, int, int]
+from dpsd.images.names import Shape
+from dpsd.images.pixels import to_pixels, to_unit_range
 
 #: Images made in one vectorised step; what a step draws once (cells a side, a photograph) varies
 #: from one to the next.
@@ -352,7 +351,7 @@ class Folder(Source):
     def _chunk(self, count: int, generator: torch.Generator) -> Tensor:
         _, height, width = self.shape
         chosen = torch.randint(0, len(self._images), (count,), generator=generator)
-        images = self._images[chosen].float() / 255
+        images = to_unit_range(self._images[chosen])
         reach = max(1, min(height, width) // 8)
         rows = torch.randint(-reach, reach + 1, (count, 1), generator=generator)
         columns = torch.randint(-reach, reach + 1, (count, 1), generator=generator)

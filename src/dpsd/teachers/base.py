@@ -25,13 +25,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dpsd.devices.execution import inference_batch
 from dpsd.errors import AnswerError, Setting, TeacherError
-from dpsd.execution import inference_batch
+from dpsd.images.names import Shape
+from dpsd.images.pixels import to_unit_range
 from dpsd.privacy.answers import AnswerCheckError, RawAnswers, Scores
-from dpsd.silence import silenced, untouched_generators
 from dpsd.teachers.dealing import DealtBy
-from dpsd.teachers.record import Shape as Shape
 from dpsd.teachers.record import checked_shape as checked_shape
+from dpsd.teachers.silence import silenced, untouched_generators
 
 Normalization: TypeAlias = tuple[Sequence[float], Sequence[float]]
 Precision: TypeAlias = Literal["float32", "bfloat16"]
@@ -159,8 +160,9 @@ class Teacher(ABC):
             KeyboardInterrupt: somebody interrupted, or the teacher says so.
 
         Whatever the teacher prints, warns of or logs meanwhile is dropped (see
-        :mod:`dpsd.silence`), as are warnings of libraries: all of it may depend on answers. So may
-        what it draws from random generators that others use after it, which are put back.
+        :mod:`dpsd.teachers.silence`), as are warnings of libraries: all of it may depend on
+        answers. So may what it draws from random generators that others use after it, which are put
+        back.
         """
         self._check_images(images, query_batch)
         failure = None
@@ -204,7 +206,7 @@ class Teacher(ABC):
         """
         found = []
         for number, batch in enumerate(torch.split(images, self.query_batch)):
-            pixels = batch.float() / 255 if batch.dtype == torch.uint8 else batch
+            pixels = to_unit_range(batch)
             self._check_images(pixels, number)
             try:
                 with silenced():

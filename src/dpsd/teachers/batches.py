@@ -14,7 +14,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from dpsd.execution import forward_batch
+from dpsd.devices.execution import forward_batch
 
 T = TypeVar("T")
 

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dpsd.teachers.base import DeclaredScores, Normalization, Shape, Teacher
+from dpsd.images.names import Shape
+from dpsd.teachers.base import DeclaredScores, Normalization, Teacher
 
 
 class CallableTeacher(Teacher):

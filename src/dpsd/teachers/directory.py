@@ -25,8 +25,9 @@ from safetensors.torch import save as encode_tensors
 from torch import Tensor, nn
 
 from dpsd.errors import DpsdError, TeacherError
+from dpsd.images.names import Shape
 from dpsd.models import build_classifier
-from dpsd.teachers.base import DeclaredScores, Precision, Shape, Teacher, agree
+from dpsd.teachers.base import DeclaredScores, Precision, Teacher, agree
 from dpsd.teachers.ensemble import EnsembleTeacher
 from dpsd.teachers.module import ModuleTeacher
 from dpsd.teachers.record import DESCRIPTION_FILE as DESCRIPTION_FILE

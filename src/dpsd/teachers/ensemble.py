@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from dpsd.errors import TeacherError
-from dpsd.teachers.base import DeclaredScores, Precision, Shape, Teacher
+from dpsd.images.names import Shape
+from dpsd.teachers.base import DeclaredScores, Precision, Teacher
 from dpsd.teachers.batches import in_batches
 from dpsd.teachers.fingerprint import fingerprint_names, fingerprint_tensors
 from dpsd.teachers.module import checked_device

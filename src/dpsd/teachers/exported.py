@@ -25,12 +25,12 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from dpsd.errors import TeacherError
+from dpsd.images.names import Shape
 from dpsd.teachers.archive import read_archive
 from dpsd.teachers.base import (
     DeclaredScores,
     Normalization,
     Precision,
-    Shape,
     Teacher,
     agree,
     checked_shape,

@@ -11,8 +11,9 @@ import inspect
 from torch import nn
 
 from dpsd.errors import ConfigError, TeacherError
+from dpsd.images.names import Shape
 from dpsd.models import load_factory
-from dpsd.teachers.base import Shape, Teacher
+from dpsd.teachers.base import Teacher
 
 
 def build_from_factory(

@@ -15,11 +15,11 @@ from typing import TypeAlias
 from torch import Tensor, nn
 
 from dpsd.errors import Setting, TeacherError
+from dpsd.images.names import Shape
 from dpsd.teachers.base import (
     DeclaredScores,
     Normalization,
     Precision,
-    Shape,
     Teacher,
     agree,
     checked_shape,

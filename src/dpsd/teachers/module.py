@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from dpsd.errors import TeacherError
-from dpsd.teachers.base import DeclaredScores, Normalization, Precision, Shape, Teacher
+from dpsd.images.names import Shape
+from dpsd.teachers.base import DeclaredScores, Normalization, Precision, Teacher
 from dpsd.teachers.batches import in_batches
 from dpsd.teachers.fingerprint import fingerprint_module
 

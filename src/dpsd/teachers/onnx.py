@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 from dpsd.errors import Setting, TeacherError
+from dpsd.images.names import Shape
 from dpsd.teachers.base import (
     DeclaredScores,
     Normalization,
-    Shape,
     Teacher,
     agree,
     checked_shape,

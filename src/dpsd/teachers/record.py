@@ -17,12 +17,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from dpsd.errors import Setting, TeacherError
-
-#: Channels, height and width.
-Shape: TypeAlias = tuple[int, int, int]
+from dpsd.images.names import Shape
 
 DESCRIPTION_FILE = "teacher.json"
 _FORMAT, _VERSION = "dpsd-teacher", 1

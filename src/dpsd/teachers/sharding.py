@@ -31,7 +31,7 @@ from torch import Tensor
 
 from dpsd.datasets import LabelledImages
 from dpsd.errors import DataError, RunError, Setting, TeacherError
-from dpsd.files import save_tensors
+from dpsd.storage.files import save_tensors
 from dpsd.teachers.dealing import DealtBy, deal_names, deal_positions
 
 SHARDS_FILE = "shards.safetensors"

@@ -1,0 +1,92 @@
+"""What every set of settings is: immutable, checked when it is made, and text in TOML.
+
+>>> class Sizes(Settings):
+...     rows: int = 3
+>>> print(to_toml(Sizes(rows=4)), end="")
+rows = 4
+>>> Sizes(row=4)
+Traceback (most recent call last):
+    ...
+dpsd.errors.ConfigError: row is not a setting
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
+
+from dpsd.errors import ConfigError, DpsdError, Setting
+
+
+class Settings(BaseModel):
+    """Common behaviour: immutable, no unknown keys, one clear error."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
+    )
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise ConfigError(*_readable(error)) from None
+
+
+def to_toml(settings: Settings, *, without: Collection[str] = ()) -> str:
+    """Settings as TOML; unset ones are left out, and those that are to go ``without`` saying.
+
+    >>> from dpsd.config.transcription import Recipe
+    >>> print(to_toml(Recipe()).splitlines()[0])
+    rounds = 8
+    """
+    return tomli_w.dumps(settings.model_dump(mode="json", exclude_none=True, exclude=set(without)))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The keys of a TOML file, for the settings to check.
+
+    Raises:
+        ConfigError: no such file, or no TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"configuration {path}: no such file") from None
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: no TOML, or no text
+        raise ConfigError(f"configuration {path} is not readable as TOML: {error}") from None
+
+
+def _readable(error: ValidationError) -> Iterator[str]:
+    """What is wrong, in the parts of a :class:`DpsdError`'s message."""
+    told: set[str] = set()
+    for problem in error.errors(include_url=False):
+        parts = list(_stated(problem))
+        if (text := "".join(parts)) not in told:
+            yield from ["; ", *parts] if told else parts
+            told.add(text)
+
+
+def _stated(problem: ErrorDetails) -> Iterator[str]:
+    """One problem: the setting that has it, what it is, and the value."""
+    place, kind, value = problem["loc"], problem["type"], problem["input"]
+    cause = problem.get("ctx", {}).get("error")
+    if isinstance(cause, DpsdError):  # of our own, and names the setting itself
+        yield from cause.parts
+        return
+    yield Setting(place[0]) if place else "configuration"
+    if kind == "missing" and len(place) > 1:  # in a tuple
+        yield f" has too few values (not {value!r})"
+    elif kind == "missing":
+        yield " is required"
+    elif kind == "extra_forbidden":
+        yield " is not a setting"
+    else:
+        yield f": {problem['msg']}"
+        if place:
+            yield f" (not {value!r})"

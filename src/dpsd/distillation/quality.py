@@ -1,0 +1,153 @@
+"""How a run is going, from releases alone.
+
+There is no data to validate on, and raw answers may not be looked at; but the channel is known, so
+its releases can be inverted on average. Everything here is post-processing and costs no privacy.
+
+>>> estimate = Agreement.of(torch.tensor([1.0, 1.0, 0.0, 2.0]))
+>>> estimate.mean, round(estimate.standard_error, 2)
+(1.0, 0.41)
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dpsd.distillation.objectives import posterior
+from dpsd.distillation.releases import RoundReleases
+from dpsd.privacy.mechanisms import Mechanism
+
+#: Numbers of the work on priors and likelihoods that are held at once.
+_MOST_NUMBERS = 1 << 20
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """An unbiased estimate of how often the student and the teacher agree on a round's queries.
+
+    Args:
+        mean: the estimate; may fall outside [0, 1], as an unbiased one must be free to.
+        standard_error: of the mean.
+    """
+
+    mean: float
+    standard_error: float
+
+    @classmethod
+    def of(cls, scores: Tensor) -> Agreement | None:
+        """From unbiased scores, one a query; NaN ones are left out. ``None`` for fewer than two."""
+        known = scores[scores.isfinite()]
+        if len(known) < 2:
+            return None
+        return cls(float(known.mean()), float(known.std()) / math.sqrt(len(known)))
+
+
+@dataclass(frozen=True)
+class RoundQuality:
+    """What the releases of one round say.
+
+    Args:
+        agreement: of the student, before it learned from this round, with the teacher; in the first
+            round of a guess, which still shows how loud the noise is.
+        label_shares: estimated share of each class among the teacher's answers.
+        predicted_shares: share of each class among the student's predictions on the queries.
+        surprise: for each source, the mean posterior chance that the student was wrong.
+        spread: for each source, entropy of its estimated labels, as a share of the largest.
+    """
+
+    agreement: Agreement | None
+    label_shares: list[float]
+    predicted_shares: list[float]
+    surprise: dict[int, float]
+    spread: dict[int, float]
+
+
+def assess(releases: RoundReleases, mechanism: Mechanism) -> RoundQuality:
+    """Everything the releases of a round say about how the run is going.
+
+    The queries themselves are not looked at, and the work is done on some rows at a time.
+    """
+    count, classes = releases.prior.shape
+    # In half precision, and filled in as it is found: there may be millions of rows.
+    evidence = torch.empty_like(releases.prior)
+    scores, right = torch.empty((2, count))
+    for part in _slices(count, _MOST_NUMBERS // classes):
+        prior, release = releases.prior[part].float(), releases.release[part]
+        said = releases.predicted[part]
+        likelihood = mechanism.log_likelihood(release, prior)
+        evidence[part] = likelihood - likelihood.amax(-1, keepdim=True)
+        scores[part] = mechanism.agreement(release, prior, said)
+        chance = posterior(prior, likelihood).gather(-1, said.long().unsqueeze(-1))
+        right[part] = chance.squeeze(-1)
+    surprise, spread = {}, {}
+    for source in torch.unique(releases.source).tolist():
+        of_source = releases.source == source
+        surprise[source] = float(1 - right[of_source].mean())
+        shares = class_shares(evidence[of_source])
+        spread[source] = float(torch.special.entr(shares).sum()) / math.log(classes)
+    predicted = torch.bincount(releases.predicted.long(), minlength=classes) / len(releases)
+    return RoundQuality(
+        agreement=Agreement.of(scores),
+        label_shares=class_shares(evidence).tolist(),
+        predicted_shares=predicted.tolist(),
+        surprise=surprise,
+        spread=spread,
+    )
+
+
+def class_shares(log_likelihood: Tensor, *, iterations: int = 50) -> Tensor:
+    """Maximum-likelihood shares of the classes among answers seen through the channel, ``(K,)``.
+
+    Expectation-maximisation over one categorical distribution (Dempster et al., 1977).
+
+    >>> class_shares(torch.tensor([[0.0, -9.0], [-9.0, 0.0], [0.0, -9.0]])).round(decimals=2)
+    tensor([0.6700, 0.3300])
+    """
+    classes = log_likelihood.shape[-1]
+    shares = torch.full((classes,), 1 / classes)
+    parts = torch.split(log_likelihood, max(1, _MOST_NUMBERS // classes))
+    for _ in range(iterations):
+        sums = [posterior(shares, part.float()).sum(0) for part in parts]
+        shares = torch.stack(sums).sum(0) / len(log_likelihood)
+    return shares
+
+
+def collapse_warning(quality: RoundQuality, *, round_index: int, at: float = 0.9) -> str | None:
+    """A warning when labels or predictions are concentrated on one class, else ``None``."""
+    shares = {"the teacher's released labels": quality.label_shares}
+    if round_index > 1:
+        shares["the student's predictions on its queries"] = quality.predicted_shares
+    for what, of_class in shares.items():
+        largest = max(of_class)
+        if largest > at:
+            return (
+                f"round {round_index}: {what} are {largest:.0%} class {of_class.index(largest)}. "
+                "A run that sees one class learns one class: use more varied public sources "
+                "(noise, strokes, silhouettes, crops, a folder), a smaller generator share, or "
+                "more queries"
+            )
+    return None
+
+
+#: Standard error of agreement beyond which releases tell next to nothing.
+TELLING = 0.5
+
+
+def noise_warning(quality: RoundQuality, *, round_index: int) -> str | None:
+    """A warning when the noise drowns what the teacher said, else ``None``."""
+    agreement = quality.agreement
+    if agreement is None or agreement.standard_error <= TELLING:
+        return None
+    return (
+        f"round {round_index}: the releases are too noisy to tell whether the student agrees with "
+        f"the teacher (± {agreement.standard_error:.0%}), so it may have learned next to nothing: "
+        "ask more queries or fewer rounds, raise epsilon, or calibrate to a weaker adjacency"
+    )
+
+
+def _slices(count: int, size: int) -> list[slice]:
+    size = max(1, size)
+    return [slice(start, start + size) for start in range(0, count, size)]

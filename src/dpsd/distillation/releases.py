@@ -1,0 +1,244 @@
+"""What was released, round by round, and how the student reads it again.
+
+A round's queries, the prior they were asked with, and the mechanism's releases are all public: the
+queries come from public sources and the generator, the releases from the mechanism. Queries are
+held as bytes and priors in half precision, and both are fixed *before* the mechanism sees them, so
+what is stored is exactly what was used. Stored rounds are memory-mapped, and mapped anew now and
+then as they are read, and queries are read as they are needed, so a long history costs address
+space and hardly any memory. Nor is a round ever in memory as it is written: :func:`save_releases`
+takes the queries a block at a time.
+
+>>> import torch
+>>> pixels = torch.zeros((6, 1, 8, 8), dtype=torch.uint8)
+>>> flat = torch.full((6, 10), 0.1, dtype=torch.float16)
+>>> round_one = RoundReleases(index=1, queries=pixels, prior=flat, predicted=torch.zeros(6),
+...                           source=torch.zeros(6), release=torch.arange(6))
+>>> replay = Replay([round_one])
+>>> [len(batch.release) for batch in replay.batches(torch.arange(6), batch_size=4)]
+[4, 2]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from dpsd.errors import RunError
+from dpsd.storage.files import Column, column_offset, read_rows, stream_tensors
+from dpsd.synthesis.distinct import AskedImages, image_digests
+
+#: Batches after which what was read is let go of, by mapping the files anew.
+_BATCHES_HELD = 200
+
+#: Bytes of queries that are read at once.
+_BLOCK = 1 << 24
+
+#: The type and the dimensions of a column of digests.
+_DIGESTS = (torch.int64, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundReleases:
+    """Everything public about one round of asking.
+
+    Args:
+        index: of the round, from 1.
+        queries: uint8 ``(N, C, H, W)``.
+        prior: float16 ``(N, K)``, as the mechanism saw it.
+        predicted: the student's class for each query before it learned from the answers, ``(N,)``;
+            in the first round a guess.
+        source: which source made each query, ``(N,)``; an index into the run's sources.
+        release: the mechanism's, ``(N, …)``.
+        asked: digests of all images that the teachers were asked about, int64 ``(M,)``: those of
+            the queries, and of others that the mechanism declined to answer after a test that was
+            paid for. ``None`` in files of an earlier dpsd, which did not store them.
+        path: the file that all this is mapped from, if it is.
+        offset: where in the file the queries begin, in bytes.
+    """
+
+    index: int
+    queries: Tensor
+    prior: Tensor
+    predicted: Tensor
+    source: Tensor
+    release: Tensor
+    asked: Tensor | None = None
+    path: Path | None = None
+    offset: int = 0
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+    def images(self, rows: Tensor) -> Tensor:
+        """Some of the queries, by their row numbers int64 ``(n,)``; uint8 ``(n, C, H, W)``.
+
+        Raises:
+            RunError: the file was cut off or cannot be read.
+        """
+        if self.path is None:
+            return self.queries[rows]
+        # Read, not mapped: scattered through a mapping, a few rows of each block of the file would
+        # count all of it as this process's memory.
+        shape = self.queries.shape[1:]
+        try:
+            with self.path.open("rb", buffering=0) as file:
+                return read_rows(file, rows, shape=shape, offset=self.offset)
+        except OSError as error:
+            raise RunError(f"releases {self.path} cannot be read: {error}") from None
+
+    def digests(self) -> Tensor:
+        """The digests of the queries, computed from their pixels, int64 ``(N,)``.
+
+        Raises:
+            RunError: the file was cut off or cannot be read.
+        """
+        size = max(1, _BLOCK // max(1, self.queries[:1].numel()))
+        blocks = torch.split(torch.arange(len(self)), size)
+        return torch.cat([image_digests(self.images(rows)) for rows in blocks])
+
+    @classmethod
+    def load(cls, path: Path, *, index: int) -> RoundReleases:
+        """Map a saved round into memory.
+
+        Raises:
+            RunError: the file is damaged.
+        """
+        try:
+            offset = column_offset(path, "queries")
+            loaded = cls(index=index, path=path, offset=offset, **load_file(path))
+            if loaded.asked is not None and (loaded.asked.dtype, loaded.asked.ndim) != _DIGESTS:
+                raise ValueError("asked holds no digests")
+            return loaded
+        except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+            raise RunError(f"releases {path} cannot be read: {error}") from None
+
+
+def save_releases(
+    path: Path,
+    *,
+    index: int,
+    queries: Column,
+    prior: Tensor,
+    predicted: Tensor,
+    source: Tensor,
+    release: Tensor,
+    asked: Tensor,
+) -> None:
+    """Write a round to a safetensors file, whole or not at all.
+
+    Args:
+        path: of the file.
+        index: of the round, from 1.
+        queries: uint8 ``(N, C, H, W)``, in blocks.
+        prior: as in :class:`RoundReleases`, as are those that follow.
+        predicted: ``(N,)``.
+        source: ``(N,)``.
+        release: ``(N, …)``.
+        asked: int64 ``(M,)``.
+
+    Raises:
+        WriteError: the disk is full, or the place cannot be written to.
+    """
+    small = {
+        "prior": prior,
+        "predicted": predicted,
+        "source": source,
+        "release": release,
+        "asked": asked,
+    }
+    columns = {name: Column.of(tensor) for name, tensor in small.items()}
+    stream_tensors(path, {"queries": queries, **columns}, metadata={"round": str(index)})
+
+
+def check_asked_once(releases: RoundReleases, before: AskedImages, *, answers: int) -> None:
+    """Make sure that a round asked every image once, and none that was asked before.
+
+    Args:
+        releases: of the round.
+        before: what earlier rounds asked; what this one asked is added.
+        answers: how many were reserved for it.
+
+    Raises:
+        RunError: an image was asked twice, the round does not say what it asked, or it holds the
+            release about an image that it does not name.
+    """
+    asked, queries, own = releases.asked, releases.digests(), AskedImages()
+    if asked is None:
+        raise RunError(f"{releases.path} does not say which images were asked")
+    if len(asked) != answers:
+        raise RunError(
+            f"{releases.path} names {len(asked):,} images as asked, and {answers:,} answers were "
+            "reserved"
+        )
+    if not (before.fresh(asked).all() and own.fresh(queries).all()):
+        raise RunError(
+            f"{releases.path}: an image was asked more than once, and the run says that none was"
+        )
+    own.add(asked)
+    if not own.holds(queries).all():
+        raise RunError(f"{releases.path} holds an image that it does not name as asked")
+    before.add(asked)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some releases, in no particular order.
+
+    Args:
+        queries: uint8 ``(N, C, H, W)``.
+        prior: float16 ``(N, K)``.
+        release: the mechanism's, ``(N, …)``.
+        shares: of each class among the answers of the round that a row is from, ``(N, K)``.
+    """
+
+    queries: Tensor
+    prior: Tensor
+    release: Tensor
+    shares: Tensor
+
+
+class Replay:
+    """All releases so far, as one sequence of rows."""
+
+    def __init__(self, rounds: Sequence[RoundReleases] = ()) -> None:
+        self.rounds: list[RoundReleases] = []
+        self._shares: list[Tensor] = []
+        for releases in rounds:
+            self.append(releases)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.rounds))
+
+    def append(self, releases: RoundReleases, *, shares: Sequence[float] | None = None) -> None:
+        """Add a round, and the shares of the classes among its answers (equal if not given)."""
+        classes = releases.prior.shape[-1]
+        self.rounds.append(releases)
+        self._shares.append(torch.tensor([shares or [1 / classes] * classes]))
+
+    def batches(self, rows: Tensor, *, batch_size: int) -> Iterator[Batch]:
+        """The given rows, in batches of that order."""
+        ends = torch.tensor([len(part) for part in self.rounds]).cumsum(0)
+        for count, chosen in enumerate(torch.split(rows, batch_size), start=1):
+            if count % _BATCHES_HELD == 0:
+                self._map_anew()
+            which = torch.bucketize(chosen, ends, right=True)
+            parts = []
+            for number, part in enumerate(self.rounds):
+                inside = chosen[which == number] - (ends[number] - len(part))
+                if len(inside):
+                    shares = self._shares[number].expand(len(inside), -1)
+                    columns = (part.prior[inside], part.release[inside], shares)
+                    parts.append((part.images(inside), *columns))
+            yield Batch(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+    def _map_anew(self) -> None:
+        """Let go of the pages that were read: the system counts them as this process's memory."""
+        for number, part in enumerate(self.rounds):
+            if part.path is not None:
+                self.rounds[number] = RoundReleases.load(part.path, index=part.index)

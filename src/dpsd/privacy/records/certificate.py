@@ -1,0 +1,390 @@
+"""The certificate: what privacy a run bought, in numbers and in words.
+
+It is computed from the ledger, not from what was intended, and ``dpsd certify`` computes it again.
+Wherever it shows an ε it shows what the ε is about.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+from dpsd.errors import RunError
+from dpsd.privacy.accounting import Adjacency, PrivacySpent, format_epsilon, spent_together
+from dpsd.privacy.records import units
+from dpsd.privacy.records.ledger import Ledger
+from dpsd.storage.files import write_text
+
+ADJACENCY_MEANINGS = {
+    Adjacency.RESPONSE: "the teacher's answer about one image, in the whole run",
+    Adjacency.ROUND: "the teacher's answer about one image in every round",
+    Adjacency.TEACHER: "the whole teacher: all of its answers",
+}
+
+#: Of a run that may have asked an image more than once, as those of an earlier dpsd did.
+PLACE_MEANINGS = {
+    Adjacency.RESPONSE: "one of the teacher's answers: at one place among all that were asked",
+    Adjacency.ROUND: "one of the teacher's answers, at one place, in every round",
+    Adjacency.TEACHER: ADJACENCY_MEANINGS[Adjacency.TEACHER],
+}
+
+ONE_TEACHER_LIMITS = (
+    "This run asked one teacher. Its epsilon under `response` and `round` bounds what an observer "
+    "learns about an answer of the teacher, not about a person in its training data. Asking more "
+    "queries costs no epsilon under them, so neither bounds what the student as a whole reveals. "
+    "One person's record can move every answer a little; only `teacher` covers that, and for one "
+    "teacher its epsilon is either far too large to promise anything, or so small that the student "
+    "cannot have learned much. The teacher's hash is published with the run and no epsilon covers "
+    "it: whoever holds two candidates can tell which one was asked."
+)
+
+#: What is added to the limits of such a run.
+REPEATED_IMAGES = (
+    "This run may have asked about one image several times, and released an answer with noise of "
+    "its own each time. Epsilon under `response` and `round` is about one of these answers: it "
+    "does not cover a teacher that would have answered otherwise every time."
+)
+
+ENSEMBLE_MEANINGS = {
+    Adjacency.RESPONSE: "one teacher's answer about one image, in the whole run",
+    Adjacency.ROUND: "one teacher's answer about one image in every round",
+    Adjacency.TEACHER: "one whole teacher of the ensemble, so {unit}",
+}
+
+ENSEMBLE_PLACE_MEANINGS = {
+    Adjacency.RESPONSE: "one answer of one teacher: at one place among all that were asked",
+    Adjacency.ROUND: "one answer of one teacher, at one place, in every round",
+    Adjacency.TEACHER: ENSEMBLE_MEANINGS[Adjacency.TEACHER],
+}
+
+TIMING_LIMIT = (
+    "Nor does any epsilon cover time: how long the rounds took is published to the second, in the "
+    "figures and by the times of the ledger's lines and of files."
+)
+
+NOT_PRIVATE = (
+    "NOT PRIVATE: reproducible noise. Whoever knows the seed can subtract it. Every epsilon here "
+    "is what the run would have cost with secret noise."
+)
+
+
+#: Who is trusted with what.
+TRUST = (
+    "Whoever runs dpsd is trusted with the teacher and sees its answers. Everyone else may see all "
+    "that the run writes, and may know everything about it but the noise."
+)
+
+FORMAT, VERSION = "dpsd-certificate", 2
+
+#: Facts that the first version did not state, and what they are where they are not stated.
+_STATED_SINCE_2 = {"dealt_by": None, "distinct_images": False}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Certificate:
+    """What a run spent and what that means.
+
+    Args:
+        target: ε, δ and adjacency that the run was calibrated to.
+        spent: ε under all three adjacencies, from the ledger.
+        events: how many events two neighbours can differ in, under each.
+        mechanism: name and parameters.
+        noise: where its randomness came from.
+        private: whether that was a secret source.
+        teacher: the teacher's content hash.
+        student: the student file's hash; empty while the run goes on.
+        ledger: hash of the ledger's last line, which stands for all of it.
+        sources: public sources of queries.
+        software: versions that the run was made with.
+        earlier: what the teacher had spent before this run, as far as is on record.
+        members: how many teachers answered.
+        is_disjoint: whether their shards are on record, with hashes that were checked to differ
+            between them.
+        dealt_by: what decided which teacher a record trained: ``position``, ``name`` or ``person``;
+            ``None`` if that is not on record.
+        distinct_images: whether the run asked every image once at most, as far as it was stored;
+            an image that was asked in an attempt that a crash ended may have been asked again,
+            which ``events`` counts.
+        relation: always replace-one.
+    """
+
+    target: dict[str, object]
+    spent: PrivacySpent
+    events: dict[str, int]
+    mechanism: dict[str, object]
+    noise: str
+    private: bool
+    teacher: str
+    student: str
+    ledger: str
+    sources: Sequence[str]
+    software: dict[str, str] = field(default_factory=dict)
+    earlier: dict[str, Any] | None = None
+    members: int = 1
+    is_disjoint: bool = False
+    dealt_by: str | None = None
+    distinct_images: bool = False
+    relation: str = "replace-one"
+
+    @property
+    def unit(self) -> str:
+        """Whom or what the headline's ε is about."""
+        if self.members > 1:
+            return units.unit(self.dealt_by)
+        if self.distinct_images:
+            return "the teacher's answer about one image"
+        return "an answer of the teacher"
+
+    @property
+    def history(self) -> str:
+        """What the teacher had spent before, in a sentence."""
+        if self.earlier is None:
+            return "What other runs asked this teacher is not on record."
+        runs, file = int(self.earlier["runs"]), self.earlier.get("file", "its budget")
+        asked = "this teacher"
+        if several := self.earlier.get("accounts", 0):
+            file, asked = (
+                "one for each teacher",
+                f"the one of its {several} teachers that had spent most",
+            )
+        later = f"Costs add up with those of any other run: see `dpsd budget` ({file})."
+        if not runs:
+            asked = "any of its teachers" if several else asked
+            return f"On record, no other run had asked {asked} before. {later}"
+        epsilons = ", ".join(
+            f"{format_epsilon(self.earlier[kind.value])} under `{kind.value}`" for kind in Adjacency
+        )
+        return (
+            f"Before it, {runs} other run{'s' * (runs > 1)} had asked {asked} and spent, at "
+            f"δ = {self.spent.delta:g}, ε = {epsilons}. {later}"
+        )
+
+    @property
+    def meanings(self) -> dict[Adjacency, str]:
+        """What two neighbouring worlds differ in, under each adjacency."""
+        if self.members == 1:
+            return ADJACENCY_MEANINGS if self.distinct_images else PLACE_MEANINGS
+        meanings = ENSEMBLE_MEANINGS if self.distinct_images else ENSEMBLE_PLACE_MEANINGS
+        return {kind: text.format(unit=self.unit) for kind, text in meanings.items()}
+
+    @property
+    def headline(self) -> str:
+        """The strongest claim that means something, in a sentence."""
+        if self.members == 1:
+            adjacency = Adjacency(str(self.target["adjacency"]))
+            unit = f"adjacency `{adjacency.value}`: {self.meanings[adjacency]}"
+        else:
+            adjacency = Adjacency.TEACHER
+            where = "for teachers trained on their own shards"
+            if not self.is_disjoint:
+                where = "if the teachers' data are disjoint"
+            unit = f"adjacency `teacher`: {units.level(self.dealt_by)} {where}"
+        epsilon = format_epsilon(self.spent.under(adjacency))
+        return f"ε = {epsilon} at δ = {self.spent.delta:g} ({unit})."
+
+    @property
+    def limits(self) -> str:
+        """What this does not promise."""
+        limits = ONE_TEACHER_LIMITS
+        if self.members > 1:
+            limits = units.ensemble_limits(is_disjoint=self.is_disjoint, dealt_by=self.dealt_by)
+        images = "" if self.distinct_images else f" {REPEATED_IMAGES}"
+        return f"{limits}{images} {TIMING_LIMIT}"
+
+    def to_json(self) -> str:
+        """The certificate as JSON."""
+        stated = {
+            "format": FORMAT,
+            "version": VERSION,
+            "headline": self.headline,
+            **asdict(self),
+            "unit": self.unit,
+            "trust": TRUST,
+            "history": self.history,
+            "two_worlds_differ_in": {kind.value: text for kind, text in self.meanings.items()},
+            "does_not_promise": self.limits,
+        }
+        if not self.private:
+            stated["warning"] = NOT_PRIVATE
+        return json.dumps(stated, indent=2, default=str) + "\n"
+
+    def difference(self, stored: str) -> str | None:
+        """The first point at which a stored certificate says something else; ``None`` if at none.
+
+        Of a certificate of this version it is a line, whatever is on it. In one of another version
+        the words may be others, and the facts are compared: the fields of this class, and the ε
+        and adjacency of the headline, where ε may be lower now than it was stated. Numbers may
+        differ in the last digits, as they do between machines.
+        """
+        try:
+            theirs = json.loads(stored)
+            version = theirs["version"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            version = VERSION  # it is damaged, and its first other line says where
+        if version == VERSION:
+            return self._different_line(stored)
+        if version not in range(1, VERSION):
+            return f"version: says {version!r}, and this dpsd knows 1 to {VERSION}"
+        return self._different_fact(theirs)
+
+    def _different_line(self, stored: str) -> str | None:
+        own = self.to_json().splitlines()
+        theirs = stored.splitlines()
+        for number, (line, other) in enumerate(zip_longest(own, theirs), start=1):
+            if line is None or other is None or not _says_the_same(line, other):
+                return (
+                    f"line {number}: says {_shown(other)}, but the run's ledger says {_shown(line)}"
+                )
+        return None
+
+    def _different_fact(self, stored: dict[str, Any]) -> str | None:
+        own, theirs = json.loads(self.to_json()), {**_STATED_SINCE_2, **stored}
+        if strange := sorted(theirs.keys() - own.keys()):
+            return f"{strange[0]}: no certificate says that"
+        if "warning" in own and theirs.get("warning") != own["warning"]:
+            return _contradiction("warning", own["warning"], theirs.get("warning"))
+        own["delta"], theirs["delta"] = self.spent.delta, _spent(stored, "delta")
+        for kind in Adjacency:
+            # An earlier dpsd's bounds were looser: it may state more, and never less.
+            found, said = self.spent.under(kind), _spent(stored, kind.value)
+            if not (isinstance(said, int | float) and found <= said * (1 + 1e-6)):
+                return _contradiction(f"spent.{kind.value}", found, said)
+        # The ε of a headline is the one that is stated beside it.
+        stating = replace(
+            self.spent, **{kind.value: _spent(stored, kind.value) for kind in Adjacency}
+        )
+        own["headline"] = replace(self, spent=stating).headline
+        for texts in (own, theirs):
+            texts["headline"] = str(texts.get("headline")).partition(":")[0]
+        facts = ("delta", "headline", *(name for name in asdict(self) if name != "spent"))
+        differences = (_first_difference(own[name], theirs.get(name), name) for name in facts)
+        return next((found for found in differences if found is not None), None)
+
+    def to_markdown(self) -> str:
+        """The certificate as a page of plain language."""
+        lines = ["# Privacy certificate", ""]
+        if not self.private:
+            lines += [f"**{NOT_PRIVATE}**", ""]
+        lines += [
+            f"**{self.headline}**",
+            "",
+            f"Relation: {self.relation}. δ = {self.spent.delta:g}. "
+            f"Accountant: {self.spent.accountant} (RDP as a cross-check).",
+            "",
+            "| adjacency | two worlds differ in | events | ε (PLD) | ε (RDP) |",
+            "| --- | --- | ---: | ---: | ---: |",
+        ]
+        for adjacency, meaning in self.meanings.items():
+            epsilon = format_epsilon(self.spent.under(adjacency))
+            check = format_epsilon(self.spent.rdp[adjacency.value])
+            events = self.events[adjacency.value]
+            lines.append(f"| `{adjacency.value}` | {meaning} | {events:,} | {epsilon} | {check} |")
+        parameters = ", ".join(f"{key} = {value}" for key, value in self.mechanism.items())
+        lines += [
+            "",
+            f"Calibrated to ε = {self.target['epsilon']} at δ = {self.target['delta']}, "
+            f"adjacency `{self.target['adjacency']}`.",
+            f"Mechanism: {parameters}.",
+            f"Randomness: {self.noise}.",
+            f"Public sources of queries: {', '.join(self.sources)}, and a generator trained on "
+            "the student alone.",
+            f"Teacher: `{self.teacher}`. Student: `{self.student or 'not finished'}`.",
+            f"Unit of protection: {self.unit}. {self.history}",
+            TRUST,
+            f"Made with {', '.join(f'{name} {is_at}' for name, is_at in self.software.items())}.",
+            "",
+            "## What this does not promise",
+            "",
+            self.limits,
+        ]
+        return "\n".join(lines) + "\n"
+
+    def save(self, path: Path) -> None:
+        """Write the JSON."""
+        write_text(path, self.to_json())
+
+
+def certify(ledger: Ledger, *, student: str) -> Certificate:
+    """Compute the certificate of what a ledger records.
+
+    Args:
+        ledger: of the run.
+        student: hash of the student's file; empty if there is none yet.
+
+    Raises:
+        RunError: nothing was asked yet, or the ledger contradicts itself.
+    """
+    run = ledger.opening()
+    reservations = ledger.reservations()
+    if not reservations:
+        raise RunError(f"ledger {ledger.path}: nothing was asked yet, so there is nothing to state")
+    spending = ledger.spending()
+    noises = {str(entry["noise"]) for entry in reservations}
+    try:
+        return Certificate(
+            target=run["target"],
+            spent=spent_together([spending], delta=float(run["target"]["delta"])),
+            events=asdict(spending.exposure),
+            mechanism=reservations[0]["mechanism"],
+            noise=", ".join(sorted(noises)),
+            private=all(entry["private"] for entry in reservations),
+            teacher=str(reservations[0]["teacher"]),
+            student=student,
+            ledger=ledger.head,
+            sources=list(run["sources"]),
+            software=run["software"],
+            earlier=run["earlier"],
+            members=int(run["members"]),
+            is_disjoint=bool(run["disjoint_data"]),
+            dealt_by=units.checked_deal(run.get("dealt_by")),
+            distinct_images=run.get("distinct_images") is True,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{ledger.line(1)}: does not say what run this is ({error!r})") from None
+
+
+def _says_the_same(line: str, other: str) -> bool:
+    name, _, value = line.strip().rstrip(",").rpartition(": ")
+    other_name, _, other_value = other.strip().rstrip(",").rpartition(": ")
+    try:
+        return name == other_name and math.isclose(float(value), float(other_value), rel_tol=1e-9)
+    except ValueError:
+        return line == other
+
+
+def _first_difference(own: Any, theirs: Any, name: str) -> str | None:
+    """Where two values of JSON differ first, and what they say there; ``None`` if nowhere."""
+    if isinstance(own, dict) and isinstance(theirs, dict):
+        parts = (
+            _first_difference(own.get(key), theirs.get(key), f"{name}.{key}")
+            for key in (*own, *(key for key in theirs if key not in own))
+        )
+        return next((part for part in parts if part is not None), None)
+    if type(own) is type(theirs) and own == theirs:
+        return None
+    if all(type(value) in (int, float) for value in (own, theirs)):
+        with suppress(OverflowError):  # a whole number that is no double
+            if math.isclose(own, theirs, rel_tol=1e-9):
+                return None
+    return _contradiction(name, own, theirs)
+
+
+def _spent(stored: dict[str, Any], name: str) -> Any:
+    """What a stored certificate says of its ε, if it says anything."""
+    spent = stored.get("spent")
+    return spent.get(name) if isinstance(spent, dict) else None
+
+
+def _contradiction(name: str, own: object, theirs: object) -> str:
+    said, computed = (json.dumps(value, ensure_ascii=False)[:200] for value in (theirs, own))
+    return f"{name}: says {said}, but the run's ledger says {computed}"
+
+
+def _shown(line: str | None) -> str:
+    return "nothing" if line is None else line.strip().rstrip(",")[:200]

@@ -1,0 +1,125 @@
+"""Append-only files of which every line vouches for the one before.
+
+One JSON object a line, appended, flushed and synced to disk before anything relies on it. Every
+line holds the hash of its predecessor, so a line that is changed, or taken out before the last,
+breaks the chain; who cuts off the last, or rewrites all of them together, is not stopped by that. A
+line without its newline was cut off by a crash, and counts as never written.
+
+>>> import tempfile
+>>> class Notes(Chain):
+...     name, kinds = "notes", {"note": {"text": str}}
+>>> with tempfile.TemporaryDirectory() as folder:
+...     notes = Notes(Path(folder) / "notes.jsonl")
+...     notes._append({"entry": "note", "text": "kept"})
+...     [entry["text"] for entry in notes.entries()]
+['kept']
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+from dpsd.errors import RunError, WriteError
+from dpsd.storage.files import sync_folder
+
+#: What the first line names as the hash of the one before.
+_FIRST = "0" * 64
+
+
+class Chain:
+    """A chained, append-only file.
+
+    Args:
+        path: of the file; made with the first entry.
+    """
+
+    #: How messages call such a file, and the entries that it may have, with what each must hold.
+    name: ClassVar[str]
+    kinds: ClassVar[Mapping[str, Mapping[str, type]]]
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def entries(self) -> list[dict[str, Any]]:
+        """All entries, in order, each checked against the one before; not to be changed.
+
+        Raises:
+            RunError: the file is missing, a line of it is no entry, or lines were changed.
+        """
+        whole = b"".join(line + b"\n" for line in self._lines())
+        return list(_checked(type(self), self.path, whole))  # type: ignore[arg-type]  # a class is hashable
+
+    @property
+    def head(self) -> str:
+        """The hash of the last line, which stands for them all."""
+        return _head(self._lines() if self.path.exists() else [])
+
+    def line(self, number: int) -> str:
+        """How messages name a line; lines count from 1."""
+        return _place(self.name, self.path, number)
+
+    def _lines(self) -> list[bytes]:
+        """The whole lines, without what a crash cut off."""
+        try:
+            return self.path.read_bytes().split(b"\n")[:-1]
+        except OSError as error:
+            raise RunError(f"{self.name} {self.path} cannot be read: {error}") from None
+
+    def _append(self, entry: dict[str, Any]) -> None:
+        time = datetime.now(UTC).isoformat(timespec="seconds")
+        lines = self._lines() if self.path.exists() else []
+        stamped = {"time": time, **entry, "previous": _head(lines)}
+        try:
+            with self.path.open("ab") as file:
+                file.truncate(sum(len(line) + 1 for line in lines))
+                file.write(json.dumps(stamped).encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+            sync_folder(self.path.parent)
+        except OSError as error:
+            raise WriteError(
+                f"{self.name} {self.path} could not be written ({error}); before it is, the "
+                "teacher is not asked"
+            ) from None
+
+
+@lru_cache(maxsize=8)
+def _checked(kind: type[Chain], path: Path, content: bytes) -> tuple[dict[str, Any], ...]:
+    """The entries in a file's whole lines; one budget may be read for hundreds of teachers."""
+    entries, previous = [], _FIRST
+    for number, line in enumerate(content.split(b"\n")[:-1], start=1):
+        place = _place(kind.name, path, number)
+        try:
+            entry = json.loads(line)
+            for field, wanted in kind.kinds[entry["entry"]].items():
+                # A boolean is a whole number to Python, and to nobody else.
+                if type(entry[field]) is not wanted:
+                    raise TypeError(f"{field} is no {wanted.__name__}")
+            if entry.get("answers", 1) < 1:
+                raise ValueError("answers is below 1")
+            follows = entry["previous"] == previous
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise RunError(f"{place}: no {kind.name} entry ({error})") from None
+        if not follows:
+            raise RunError(
+                f"{place}: does not follow line {number - 1}, so one before it "
+                "was changed, added or taken out"
+            )
+        entries.append(entry)
+        previous = hashlib.sha256(line).hexdigest()
+    return tuple(entries)
+
+
+def _place(name: str, path: Path, number: int) -> str:
+    return f"{name} {path}, line {number}"
+
+
+def _head(lines: list[bytes]) -> str:
+    return hashlib.sha256(lines[-1]).hexdigest() if lines else _FIRST

@@ -1,0 +1,210 @@
+"""The ledger: privacy is spent when a teacher answers, so it is written down before it answers.
+
+The first entry says what the run is and what it was calibrated to; a reservation says what a round
+is about to ask and what that costs; a commitment says that its releases are safely stored; the last
+entry says which student came of it. A reservation without a commitment (a crash, a bad answer)
+counts as spent all the same. The certificate names the hash of the last line (see
+:mod:`dpsd.privacy.records.chain`), so the ledger cannot be cut short either.
+
+>>> import tempfile
+>>> from pathlib import Path
+>>> from dpsd.privacy.mechanisms import RandomizedResponse
+>>> with tempfile.TemporaryDirectory() as folder:
+...     ledger = Ledger(Path(folder) / "ledger.jsonl")
+...     ledger.reserve(reservation(round_index=1, answers=100, teacher="sha256:00",
+...                                mechanism=RandomizedResponse(epsilon=1.0)))
+...     ledger.exposure()
+Exposure(response=1, round=1, teacher=100)
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import dp_accounting
+
+from dpsd.errors import RunError
+from dpsd.privacy.accounting import Exposure, Spending
+from dpsd.privacy.mechanisms import Mechanism
+from dpsd.privacy.records.chain import Chain
+
+_VERSION = 1
+
+#: What every reservation holds, here and in a teacher's budget.
+RESERVATION: dict[str, type] = {
+    "teacher": str,
+    "round": int,
+    "answers": int,
+    "mechanism": dict,
+    "event": dict,
+    "mean_event": dict,
+    "private": bool,
+}
+
+
+class Ledger(Chain):
+    """An append-only account of what a run asked.
+
+    Args:
+        path: of the file; made with the first entry.
+    """
+
+    name: ClassVar[str] = "ledger"
+    kinds: ClassVar[Mapping[str, Mapping[str, type]]] = {
+        "open": {"version": int, "rounds": int, "settings": dict, "target": dict, "sources": list},
+        "reserve": {**RESERVATION, "noise": str},
+        "commit": {"round": int, "sha256": str},
+        "finish": {"student": str, "generator": str},
+    }
+
+    def open(self, facts: Mapping[str, Any]) -> None:
+        """Record what the run is, before it asks anything; saying so again adds nothing."""
+        if not self.is_begun():
+            self._append({"entry": "open", "format": "dpsd-ledger", "version": _VERSION, **facts})
+
+    def is_begun(self) -> bool:
+        """Whether anything was written; half a line, cut off by a crash, is nothing."""
+        return self.path.exists() and bool(self.entries())
+
+    def opening(self) -> dict[str, Any]:
+        """What the run is.
+
+        Raises:
+            RunError: the ledger does not begin with that, or is of another version.
+        """
+        entries = self.entries()
+        if not entries or entries[0]["entry"] != "open":
+            raise RunError(f"{self.line(1)}: does not say what run this is")
+        if entries[0].get("version") != _VERSION:
+            raise RunError(
+                f"{self.line(1)}: of version {entries[0].get('version')}; this dpsd reads "
+                f"{_VERSION}. Use the dpsd that wrote it, or a newer one"
+            )
+        return entries[0]
+
+    def reserve(self, entry: Mapping[str, Any]) -> None:
+        """Record, durably, that a round is about to be asked; see :func:`reservation`."""
+        self._append({"entry": "reserve", **entry})
+
+    def commit(self, *, round_index: int, sha256: str) -> None:
+        """Record that a round's releases are stored, with the hash of their file."""
+        self._append({"entry": "commit", "round": round_index, "sha256": sha256})
+
+    def committed(self, round_index: int) -> str | None:
+        """The hash of a round's releases, if they are recorded as stored."""
+        hashes = (
+            entry["sha256"]
+            for entry in self.entries()
+            if entry["entry"] == "commit" and entry["round"] == round_index
+        )
+        return next(hashes, None)
+
+    def finish(self, *, student: str, generator: str) -> None:
+        """Record which models came of it, by their files' hashes; saying so again adds nothing."""
+        entry = {"entry": "finish", "student": student, "generator": generator}
+        last = self.entries()[-1]
+        if any(last.get(name) != value for name, value in entry.items()):
+            self._append(entry)
+
+    def reservations(self) -> list[dict[str, Any]]:
+        """The entries that spend."""
+        return [entry for entry in self.entries() if entry["entry"] == "reserve"]
+
+    def exposure(self) -> Exposure:
+        """What has been spent so far; a round that was asked twice counts twice."""
+        return exposure_of(self.reservations())
+
+    def spending(self) -> Spending:
+        """What was asked and at which cost, which is the same for every answer of a run.
+
+        Raises:
+            RunError: nothing was asked, or entries disagree.
+        """
+        reservations = self.reservations()
+        for kind in ("event", "mean_event"):
+            events = {json.dumps(entry[kind], sort_keys=True) for entry in reservations}
+            if len(events) != 1:
+                raise RunError(
+                    f"ledger {self.path}: {len(events)} different events where a run has one"
+                )
+        return spending_of(reservations)
+
+
+def reservation(
+    *,
+    round_index: int,
+    answers: int,
+    mechanism: Mechanism,
+    teacher: str,
+    asking: str | None = None,
+) -> dict[str, object]:
+    """What is written down before a round is asked, in the ledger and in every budget.
+
+    ``asking`` is a random text that the ledger and all budgets have alike, so that two copies of a
+    run that ask the same round are told apart; lines of earlier versions have none.
+    """
+    return {
+        **({} if asking is None else {"asking": asking}),
+        "teacher": teacher,
+        "round": round_index,
+        "answers": answers,
+        "mechanism": mechanism.parameters(),
+        "event": described_event(mechanism.event()),
+        "mean_event": described_event(mechanism.mean_event()),
+        "private": mechanism.noise.is_private,
+        "noise": mechanism.noise.description,
+    }
+
+
+def exposure_of(reservations: list[dict[str, Any]]) -> Exposure:
+    """How often two worlds can differ, for the reservations of one run."""
+    return Exposure.of_asked([(entry["round"], entry["answers"]) for entry in reservations])
+
+
+def spending_of(reservations: list[dict[str, Any]]) -> Spending:
+    """What the reservations of one run spent; at least one.
+
+    Raises:
+        RunError: an event that means nothing.
+    """
+    return Spending(
+        event=restored_event(reservations[0]["event"]),
+        mean_event=restored_event(reservations[0]["mean_event"]),
+        exposure=exposure_of(reservations),
+    )
+
+
+def described_event(event: dp_accounting.DpEvent) -> dict[str, object]:
+    """An event as JSON types.
+
+    >>> described_event(dp_accounting.GaussianDpEvent(2.0))
+    {'name': 'gaussian', 'noise_multiplier': 2.0}
+    """
+    if isinstance(event, dp_accounting.RandomizedResponseDpEvent):
+        return {
+            "name": "randomized-response",
+            "noise_parameter": event.noise_parameter,
+            "num_buckets": event.num_buckets,
+        }
+    if isinstance(event, dp_accounting.GaussianDpEvent):
+        return {"name": "gaussian", "noise_multiplier": event.noise_multiplier}
+    raise TypeError(f"the ledger knows no entry for {event}")
+
+
+def restored_event(entry: dict[str, Any]) -> dp_accounting.DpEvent:
+    """The event that :func:`described_event` described."""
+    try:
+        if entry["name"] == "gaussian":
+            noise = float(entry["noise_multiplier"])
+            if not 0 < noise < math.inf:
+                raise ValueError("noise_multiplier")
+            return dp_accounting.GaussianDpEvent(noise)
+        lies, buckets = float(entry["noise_parameter"]), entry["num_buckets"]
+        if entry["name"] != "randomized-response" or not (0 < lies <= 1 and 2 <= buckets < 2**31):
+            raise ValueError("noise_parameter or num_buckets")
+        return dp_accounting.RandomizedResponseDpEvent(lies, int(buckets))
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise RunError(f"an event that means nothing is recorded: {entry} ({error!r})") from None

@@ -1,0 +1,106 @@
+"""Synthetic data from a finished run: the generator's images with the student's labels.
+
+Both models were made from releases alone, so sampling is post-processing and costs no privacy,
+however much is sampled.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dpsd.devices.execution import Execution
+from dpsd.distillation.generator import sample_images
+from dpsd.errors import RunError
+from dpsd.images.contact_sheet import contact_sheet, save_image
+from dpsd.runs.directory import RunDirectory
+from dpsd.storage.files import replacing
+from dpsd.streams import stream
+
+DATA_FILE = "synthetic.npz"
+CONTACT_SHEET_FILE = "contact-sheet.png"
+
+#: Images that share BatchNorm statistics, so that a small sample looks like part of a large one.
+_BATCH = 256
+_COLUMNS, _MOST_ROWS = 20, 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyntheticData:
+    """Generated images with the student's labels.
+
+    Args:
+        images: uint8 ``(N, C, H, W)``.
+        labels: int64 ``(N,)``.
+        num_classes: how many classes there are, generated or not.
+    """
+
+    images: Tensor
+    labels: Tensor
+    num_classes: int
+
+    def class_counts(self) -> Tensor:
+        """Images of each class, ``(K,)``."""
+        return torch.bincount(self.labels, minlength=self.num_classes)
+
+
+def synthesise(
+    run: RunDirectory,
+    count: int,
+    *,
+    seed: int = 0,
+    student: nn.Module | None = None,
+    generator: nn.Module | None = None,
+    device: str | None = None,
+) -> SyntheticData:
+    """Sample images and label them.
+
+    Args:
+        run: a finished run.
+        count: how many images.
+        seed: fixes them; a smaller sample is the beginning of a larger one.
+        student: a module to fill, if the run's was no named model.
+        generator: likewise.
+        device: where the models run; by default as in the run.
+
+    Raises:
+        RunError: no round is finished.
+    """
+    config, facts = run.config(), run.facts()
+    execution = Execution.of(device or config.device, config.precision)
+    labeller = execution.place(run.student(student))
+    maker = execution.place(run.generator(generator))
+    random = stream(seed, 0, "synthetic data")
+    images, labels = [], []
+    for start in range(0, count, _BATCH):
+        made = sample_images(
+            maker, _BATCH, shape=facts["input_shape"], execution=execution, random=random
+        )[: count - start]
+        images.append(made)
+        labels.append(execution.predict(labeller, made).argmax(-1).cpu())
+    return SyntheticData(
+        images=torch.cat(images), labels=torch.cat(labels), num_classes=int(facts["num_classes"])
+    )
+
+
+def write_synthetic(data: SyntheticData, folder: Path) -> list[Path]:
+    """Write ``synthetic.npz`` (``images``, ``labels``) and a contact sheet, one class a row.
+
+    Raises:
+        RunError: the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{folder} cannot be made: {error.strerror}") from None
+    arrays, sheet = folder / DATA_FILE, folder / CONTACT_SHEET_FILE
+    with replacing(arrays) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, images=data.images.numpy(), labels=data.labels.numpy())
+    classes = range(min(data.num_classes, _MOST_ROWS))
+    rows = [data.images[data.labels == number][:_COLUMNS] for number in classes]
+    save_image(contact_sheet(rows, labels=[str(number) for number in classes]), sheet)
+    return [arrays, sheet]

@@ -1,0 +1,183 @@
+"""Queries on their way to the teacher: on disk as they are made, and read back as they are asked.
+
+A round may ask millions of queries, or large ones, and all of them are made before the first is
+asked: their number is written down first. So their pixels wait in a :class:`Spool`, a nameless file
+that vanishes with the process, and only small columns are held in memory.
+
+>>> import tempfile
+>>> with tempfile.TemporaryDirectory() as folder, Spool(Path(folder), (1, 2, 2)) as spool:
+...     spool.append(torch.arange(12, dtype=torch.uint8).view(3, 1, 2, 2))
+...     len(spool), spool[torch.tensor([2, 0])].flatten().tolist()
+(3, [8, 9, 10, 11, 0, 1, 2, 3])
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+
+import torch
+from torch import Tensor
+
+from dpsd.errors import RunError
+from dpsd.storage.files import UNFINISHED, read_rows, write_block, writing
+
+#: Bytes of images that are read at once.
+_BLOCK = 1 << 24
+
+
+class Spool:
+    """Images in a file without a name, which no crash can leave behind.
+
+    Args:
+        folder: where there is space; must exist.
+        shape: of an image, ``(C, H, W)``.
+
+    Raises:
+        WriteError: the folder cannot be written to.
+    """
+
+    def __init__(self, folder: Path, shape: Sequence[int]) -> None:
+        self.shape = tuple(shape)
+        self._folder = folder
+        self._count = 0
+        with writing(folder):
+            # A system without nameless files has one with a name for a moment.
+            self._file = tempfile.TemporaryFile(  # noqa: SIM115 - closed when the spool is
+                dir=folder, prefix=".spool", suffix=UNFINISHED
+            )
+
+    def __enter__(self) -> Spool:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with suppress(OSError):  # a full disk has been told of, and nothing here is kept
+            self._file.close()
+
+    def __len__(self) -> int:
+        return self._count
+
+    def append(self, images: Tensor) -> None:
+        """Add images, uint8 ``(N, C, H, W)``.
+
+        Raises:
+            WriteError: the disk is full.
+        """
+        with writing(self._folder):
+            self._file.seek(0, os.SEEK_END)
+            write_block(self._file, images)
+            self._file.flush()
+        self._count += len(images)
+
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        """The images in these rows, int64 ``(n,)`` from 0, in that order: uint8 ``(n, C, H, W)``.
+
+        Raises:
+            RunError: the file is shorter than what was written to it, or cannot be read.
+        """
+        try:
+            return read_rows(self._file, rows, shape=self.shape)
+        except OSError as error:
+            raise RunError(f"queries in {self._folder} cannot be read: {error}") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Queries:
+    """Queries to ask, and what has to be known about each.
+
+    Args:
+        spool: holds their pixels.
+        rows: where in the spool, int64 ``(N,)``, ascending.
+        prior: float16 ``(N, K)``, as the mechanism will see it.
+        predicted: the student's class for each, int32 ``(N,)``; in the first round a guess.
+        source: which source made each, uint8 ``(N,)``; an index into the run's sources.
+        digest: of each image, int64 ``(N,)``; see :mod:`dpsd.synthesis.distinct`.
+    """
+
+    spool: Spool
+    rows: Tensor
+    prior: Tensor
+    predicted: Tensor
+    source: Tensor
+    digest: Tensor
+
+    @classmethod
+    def empty(cls, spool: Spool, count: int, *, classes: int) -> Queries:
+        """Columns to fill in for ``count`` queries and so many classes."""
+        return cls(
+            spool=spool,
+            rows=torch.empty(count, dtype=torch.int64),
+            prior=torch.empty((count, classes), dtype=torch.float16),
+            predicted=torch.empty(count, dtype=torch.int32),
+            source=torch.empty(count, dtype=torch.uint8),
+            digest=torch.empty(count, dtype=torch.int64),
+        )
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def only(self, kept: Tensor | slice) -> Queries:
+        """Some of them, by a mask ``(N,)``, row numbers or a slice; no pixel is read or moved."""
+        columns = ("rows", "prior", "predicted", "source", "digest")
+        return replace(self, **{name: getattr(self, name)[kept] for name in columns})
+
+    def blocks(self) -> Iterator[Tensor]:
+        """Their pixels, uint8 ``(n, C, H, W)``, a bounded number at a time."""
+        size = max(1, _BLOCK // math.prod(self.spool.shape))
+        return (self.spool[rows] for rows in torch.split(self.rows, size))
+
+
+def doubtful(doubt: Tensor, count: int, random: torch.Generator) -> Tensor:
+    """``count`` rows, drawn without replacement with chances that rise with the doubt ``(N,)``."""
+    # The most doubtful alone would be much alike; a sample keeps the others in sight.
+    keys = torch.rand(len(doubt), generator=random).log() / (doubt + 0.05)  # Efraimidis, 2006
+    return torch.sort(keys.topk(count).indices)[0]
+
+
+def flat_prior(prior: Tensor, random: torch.Generator) -> Tensor:
+    """A prior that favours no class; a breath of noise breaks ties between classes fairly."""
+    uneven = 1 + 0.02 * torch.rand(prior.shape, generator=random)
+    return uneven / uneven.sum(-1, keepdim=True)
+
+
+def scarcity(found: int, *, wanted: int, made: int, repeated: int) -> str | None:
+    """Why a round asks fewer queries than wanted, and what helps; ``None`` if there is nothing.
+
+    Args:
+        found: queries to ask.
+        wanted: how many there should be.
+        made: images that were made for the round.
+        repeated: how many of those had been asked before, or made before in this round.
+
+    >>> scarcity(90, wanted=100, made=400, repeated=0)  # the student is sure of the others
+    >>> scarcity(90, wanted=100, made=400, repeated=310)
+    'only 90 of 100 queries are asked: of 400 images that were made, 310 are not new, and ...'
+    """
+    mend = (
+        "an image is asked once in a run: start a new run with more sources (noise, strokes, "
+        "silhouettes, crops), a larger folder, fewer queries or fewer rounds"
+    )
+    if found == 0 and repeated == made:
+        return f"all {made:,} images that were made had been asked before, and {mend}"
+    if found == 0:
+        return (
+            "no query needs an answer, as the student is sure of all; raise exploration or "
+            "prior_temperature, or ask for fewer rounds"
+        )
+    if repeated >= wanted - found > 0:
+        return (
+            f"only {found:,} of {wanted:,} queries are asked: of {made:,} images that were made, "
+            f"{repeated:,} are not new, and {mend}"
+        )
+    return None
