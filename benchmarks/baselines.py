@@ -19,7 +19,7 @@ import torch
 
 from dpsd.benchmarks import baselines
 from dpsd.benchmarks.methods import Method, Task
-from dpsd.privacy.accounting import Budget
+from dpsd.privacy.targets import Budget
 
 METHODS: dict[str, type[Method]] = {
     method.__name__: method

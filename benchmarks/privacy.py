@@ -25,15 +25,8 @@ from rich.console import Console
 from rich.progress import track
 
 from dpsd.errors import BudgetError
-from dpsd.privacy.accounting import (
-    Adjacency,
-    Budget,
-    Exposure,
-    Spending,
-    calibrate,
-    pld_epsilon,
-    spent_together,
-)
+from dpsd.privacy.accounting import Spending, pld_epsilon, spent_together
+from dpsd.privacy.calibration import calibrate
 from dpsd.privacy.mechanisms import (
     ConfidentVotes,
     Gaussian,
@@ -42,6 +35,7 @@ from dpsd.privacy.mechanisms import (
     RandomizedResponse,
     SummedGradients,
 )
+from dpsd.privacy.targets import Adjacency, Budget, Exposure
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "privacy"))
 import exact_losses as exact

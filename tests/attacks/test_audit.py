@@ -17,7 +17,6 @@ from dpsd.attacks import bounds
 from dpsd.attacks.audit import audit
 from dpsd.attacks.games import CAPPED, Game, standard_games, worst_case
 from dpsd.errors import ConfigError
-from dpsd.privacy.accounting import Adjacency
 from dpsd.privacy.answers import RawAnswers, open_for_mechanism
 from dpsd.privacy.mechanisms import (
     ConfidentVotes,
@@ -28,6 +27,7 @@ from dpsd.privacy.mechanisms import (
     SummedGradients,
 )
 from dpsd.privacy.randomness import NoiseSource, ReproducibleNoise, SystemNoise
+from dpsd.privacy.targets import Adjacency
 
 DRAWS = 1_000_000
 #: For what is broken, fewer are enough.

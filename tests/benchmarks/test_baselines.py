@@ -28,9 +28,9 @@ from dpsd.benchmarks.baselines import (
 from dpsd.benchmarks.methods import Method, Outcome, Task, Unit
 from dpsd.datasets import LabelledImages
 from dpsd.errors import ConfigError
-from dpsd.privacy.accounting import Budget
 from dpsd.privacy.answers import RawAnswers
 from dpsd.privacy.mechanisms import RandomizedResponse
+from dpsd.privacy.targets import Budget
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook")
 

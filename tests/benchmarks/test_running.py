@@ -19,7 +19,7 @@ from dpsd.benchmarks.running import Measured, measure_all, read_results, setting
 from dpsd.benchmarks.suites import SUITES
 from dpsd.benchmarks.tables import COLUMNS, cells, comma_separated, markdown, summarise
 from dpsd.errors import RunError
-from dpsd.privacy.accounting import Adjacency, Budget
+from dpsd.privacy.targets import Adjacency, Budget
 
 TARGET = Budget(epsilon=1.0, adjacency=Adjacency.RESPONSE)
 

@@ -12,8 +12,8 @@ from click.testing import Result
 from dpsd.attacks.games import CAPPED, Game, worst_case
 from dpsd.attacks.tails import TailGame, far_case
 from dpsd.cli.console import RESULTS
-from dpsd.privacy.accounting import Adjacency
 from dpsd.privacy.mechanisms import Gaussian, RandomizedResponse
+from dpsd.privacy.targets import Adjacency
 
 Invoke = Callable[..., Result]
 

@@ -18,17 +18,10 @@ from scipy import stats
 from scipy.optimize import brentq
 
 from dpsd.errors import BudgetError
-from dpsd.privacy.accounting import (
-    Adjacency,
-    Budget,
-    Exposure,
-    PrivacySpent,
-    calibrate,
-    pld_epsilon,
-    rdp_epsilon,
-    spent,
-)
+from dpsd.privacy.accounting import PrivacySpent, pld_epsilon, rdp_epsilon, spent
+from dpsd.privacy.calibration import calibrate
 from dpsd.privacy.mechanisms import Gaussian, Mechanism, RandomizedResponse
+from dpsd.privacy.targets import Adjacency, Budget, Exposure
 
 DELTA = 1e-5
 

@@ -16,17 +16,8 @@ from hypothesis import strategies as st
 
 from dpsd.errors import BudgetError
 from dpsd.privacy import accounting
-from dpsd.privacy.accounting import (
-    Adjacency,
-    Budget,
-    Exposure,
-    Spending,
-    calibrate,
-    pld_epsilon,
-    rdp_epsilon,
-    spent,
-    spent_together,
-)
+from dpsd.privacy.accounting import Spending, pld_epsilon, rdp_epsilon, spent, spent_together
+from dpsd.privacy.calibration import calibrate
 from dpsd.privacy.losses import Losses, added_up, of_gaussian, of_responses
 from dpsd.privacy.mechanisms import (
     ConfidentVotes,
@@ -36,6 +27,7 @@ from dpsd.privacy.mechanisms import (
     RandomizedResponse,
 )
 from dpsd.privacy.randomness import EXACT_REACH
+from dpsd.privacy.targets import Adjacency, Budget, Exposure
 
 DELTAS = (1e-12, 1e-9, 1e-8, 1e-5, 1e-3, 0.1)
 

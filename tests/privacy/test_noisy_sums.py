@@ -17,8 +17,9 @@ from scipy import stats
 from torch import Tensor
 
 from dpsd.errors import ConfigError
-from dpsd.privacy.accounting import Adjacency, Budget, Exposure, calibrate, pld_epsilon, spent
+from dpsd.privacy.accounting import pld_epsilon, spent
 from dpsd.privacy.answers import RawAnswers
+from dpsd.privacy.calibration import calibrate
 from dpsd.privacy.mechanisms import (
     ConfidentVotes,
     Gaussian,
@@ -28,6 +29,7 @@ from dpsd.privacy.mechanisms import (
     SummedGradients,
 )
 from dpsd.privacy.randomness import ReproducibleNoise, SystemNoise
+from dpsd.privacy.targets import Adjacency, Budget, Exposure
 
 CLASSES = 5
 TEACHERS = 12
@@ -167,7 +169,7 @@ def test_disagreement_is_the_same_from_parts(
     prior = PRIOR.expand(41, -1).half()
     release = mechanism.privatize(seal_classes(said, CLASSES), prior.float())
     whole = mechanism.informed(release, prior).disagreement
-    monkeypatch.setattr("dpsd.privacy.mechanisms._MOST_RELEASED", 6 * CLASSES)
+    monkeypatch.setattr("dpsd.privacy.mechanisms.sums._MOST_RELEASED", 6 * CLASSES)
     parts = mechanism.informed(release, prior).disagreement
     assert whole is not None
     assert parts is not None

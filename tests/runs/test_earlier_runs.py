@@ -19,7 +19,6 @@ from torch import Tensor
 
 import dpsd
 from dpsd import Observer, RunDirectory
-from dpsd.privacy.accounting import Adjacency
 from dpsd.privacy.records.certificate import (
     PLACE_MEANINGS,
     REPEATED_IMAGES,
@@ -28,6 +27,7 @@ from dpsd.privacy.records.certificate import (
     certify,
 )
 from dpsd.privacy.records.ledger import Ledger
+from dpsd.privacy.targets import Adjacency
 from dpsd.teachers import CallableTeacher
 
 EARLIER = Path(__file__).parent / "earlier"

@@ -36,8 +36,8 @@ from dpsd import (
 )
 from dpsd.distillation.releases import Replay, RoundReleases
 from dpsd.errors import WriteError
-from dpsd.privacy.accounting import Exposure
 from dpsd.privacy.records.ledger import Ledger
+from dpsd.privacy.targets import Exposure
 from dpsd.runs.directory import file_hash
 from dpsd.synthesis.queries import Spool
 from dpsd.teachers import CallableTeacher

@@ -45,7 +45,7 @@ from dpsd.attacks.games import Game
 from dpsd.attacks.scores import Score, Scores, learned, likelihood_ratio, thresholds
 from dpsd.attacks.tails import TailGame
 from dpsd.errors import ConfigError
-from dpsd.privacy.accounting import Adjacency
+from dpsd.privacy.targets import Adjacency
 
 #: Share of the draws that the attacker learns on.
 _LEARNING = 0.25

@@ -14,8 +14,9 @@ import dp_accounting
 import torch
 from torch import Tensor
 
-from dpsd.privacy.accounting import Adjacency, Budget, Exposure, Spending, calibrate, pld_epsilon
+from dpsd.privacy.accounting import Spending, pld_epsilon
 from dpsd.privacy.answers import RawAnswers
+from dpsd.privacy.calibration import calibrate
 from dpsd.privacy.mechanisms import (
     ConfidentVotes,
     Gaussian,
@@ -25,6 +26,7 @@ from dpsd.privacy.mechanisms import (
     Scaling,
     SummedGradients,
 )
+from dpsd.privacy.targets import Adjacency, Budget, Exposure
 
 _ROWS_AT_ONCE = 1 << 19
 

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dpsd.attacks.games import Game, worst_case
-from dpsd.privacy.accounting import Adjacency
 from dpsd.privacy.mechanisms import Gaussian, Mechanism, NoisyVotes, SummedGradients
 from dpsd.privacy.randomness import NoiseSource, reach
+from dpsd.privacy.targets import Adjacency
 
 #: The ε of one answer at which tails are looked at: far beyond what a run is asked for, as that is
 #: where a table ends.

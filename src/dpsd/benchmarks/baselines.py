@@ -52,10 +52,12 @@ from dpsd.images.augmentation import augment_images, default_augmentation
 from dpsd.images.names import Shape
 from dpsd.images.pixels import to_unit_range
 from dpsd.models import build_classifier, build_generator
-from dpsd.privacy.accounting import Adjacency, Budget, Exposure, calibrate, pld_epsilon, spent
+from dpsd.privacy.accounting import pld_epsilon, spent
 from dpsd.privacy.answers import RawAnswers
+from dpsd.privacy.calibration import calibrate
 from dpsd.privacy.mechanisms import NoisyVotes, RandomizedResponse
 from dpsd.privacy.randomness import ReproducibleNoise
+from dpsd.privacy.targets import Adjacency, Budget, Exposure
 from dpsd.teachers import read_record
 
 #: Of a student's logits, the images they are of, and those images' rows in the data.

@@ -23,7 +23,7 @@ from dpsd.benchmarks.teachers import open_module, trained_teacher
 from dpsd.datasets import LabelledImages, load_dataset
 from dpsd.datasets.published import ARRAYS, RECORDS
 from dpsd.devices.execution import Execution
-from dpsd.privacy.accounting import Budget
+from dpsd.privacy.targets import Budget
 from dpsd.teachers import Teacher, load_teacher
 
 #: Architectures for photographs; other images make do with a ``cnn``.

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from dpsd.benchmarks.methods import Method, Outcome, Task, Unit
-from dpsd.privacy.accounting import Adjacency, Budget
+from dpsd.privacy.targets import Adjacency, Budget
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dpsd.benchmarks.methods import Method, Task, Unit
-from dpsd.privacy.accounting import Budget
+from dpsd.privacy.targets import Budget
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,8 +16,8 @@ from dpsd.benchmarks.phases import PhaseTimes
 from dpsd.config.transcription import Recipe
 from dpsd.devices.execution import Execution
 from dpsd.models import build_classifier
-from dpsd.privacy.accounting import Adjacency, Budget
 from dpsd.privacy.mechanisms import RandomizedResponse
+from dpsd.privacy.targets import Adjacency, Budget
 from dpsd.teachers import TeacherRecord, load_teacher, save_teacher
 from dpsd.transcription.starting import transcribe
 

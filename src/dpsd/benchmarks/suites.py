@@ -26,7 +26,7 @@ from dpsd.benchmarks.rows import Quoted, Row
 from dpsd.benchmarks.scaling import Untrained
 from dpsd.benchmarks.transcribing import Transcribing
 from dpsd.datasets.published import MEDMNIST_NAMES
-from dpsd.privacy.accounting import Adjacency, Budget
+from dpsd.privacy.targets import Adjacency, Budget
 
 Settings = Mapping[str, Any]
 

@@ -18,7 +18,6 @@ from dpsd.benchmarks.methods import Outcome, Task, Unit
 from dpsd.benchmarks.phases import PhaseTimes
 from dpsd.config.transcription import Recipe
 from dpsd.errors import ConfigError
-from dpsd.privacy.accounting import Adjacency, Budget
 from dpsd.privacy.mechanisms import (
     ConfidentVotes,
     Gaussian,
@@ -27,6 +26,7 @@ from dpsd.privacy.mechanisms import (
     RandomizedResponse,
     SummedGradients,
 )
+from dpsd.privacy.targets import Adjacency, Budget
 from dpsd.runs.directory import RunDirectory
 from dpsd.transcription.starting import transcribe
 

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from dpsd.config.transcription import Recipe
     from dpsd.datasets import LabelledImages
-    from dpsd.privacy.accounting import Budget
     from dpsd.privacy.mechanisms import Mechanism
+    from dpsd.privacy.targets import Budget
     from dpsd.runs.directory import Run
     from dpsd.teachers import Teacher
 

@@ -17,8 +17,9 @@ ONE_TEACHER = (
 
 def show_privacy(certificate: Certificate) -> None:
     """ε under all three adjacencies, with their meaning and limits."""
-    from dpsd.privacy.accounting import Adjacency, Budget, format_epsilon
+    from dpsd.privacy.accounting import format_epsilon
     from dpsd.privacy.records.certificate import NOT_PRIVATE
+    from dpsd.privacy.targets import Adjacency, Budget
 
     table = grid("adjacency", "two worlds differ in", "events", "ε", right=("events", "ε"))
     for adjacency, meaning in certificate.meanings.items():

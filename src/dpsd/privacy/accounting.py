@@ -28,13 +28,11 @@ added up: that a sum is below one of its parts, or that a divergence is negative
 from __future__ import annotations
 
 import math
-import sys
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 import dp_accounting
 import numpy as np
@@ -45,13 +43,9 @@ from dp_accounting.rdp.rdp_privacy_accountant import compute_epsilon
 from scipy import special
 from scipy.optimize import brentq
 
-from dpsd.errors import BudgetError, Setting
 from dpsd.privacy.losses import Losses, added_up, of_gaussian, of_responses, response_epsilon
-from dpsd.privacy.mechanisms import Mechanism
 from dpsd.privacy.randomness import EXACT_REACH
-from dpsd.privacy.targets import Adjacency as Adjacency
-from dpsd.privacy.targets import Budget as Budget
-from dpsd.privacy.targets import Exposure as Exposure
+from dpsd.privacy.targets import Adjacency, Exposure
 
 #: Below it nothing is told from zero: probabilities of this size are near the smallest number.
 _LEAST_DELTA = 1e-250
@@ -59,15 +53,9 @@ _LEAST_DELTA = 1e-250
 _LOOSENESS = 2e-3
 #: Orders of Rényi divergences: a large composition needs those near 1, a weak mechanism large ones.
 _ORDERS = [1 + 2.0 ** (power / 4) for power in range(-80, 120)]
-#: How many standard deviations of the noise two answers may be apart, if a budget is to choose it:
-#: ε is then above 60 for one answer, and the table that noise is drawn from reaches far enough.
-_MOST_APART = 8.0
-#: At a δ above it, what nothing is promised with is no longer a rare accident.
-_LARGE_DELTA = 0.01
 
 #: Events of several kinds, and how many of each.
 Events: TypeAlias = tuple[tuple[dp_accounting.DpEvent, int], ...]
-MechanismT = TypeVar("MechanismT", bound=Mechanism)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,12 +89,12 @@ def pld_epsilon(event: dp_accounting.DpEvent, *, count: int, delta: float) -> fl
     Raises:
         TypeError: an event that is neither randomised response nor Gaussian.
     """
-    return _composed(((event, count),), delta=delta)
+    return _bounded(((event, count),), delta=delta, single=None, by_rdp=False)
 
 
 def rdp_epsilon(event: dp_accounting.DpEvent, *, count: int, delta: float) -> float:
     """The same ε by Rényi differential privacy: looser, by different arithmetic."""
-    return _composed_by_rdp(((event, count),), delta=delta)
+    return _bounded(((event, count),), delta=delta, single=None, by_rdp=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,15 +135,8 @@ def spent_together(runs: Sequence[Spending], *, delta: float) -> PrivacySpent:
     1.71
     """
     found, second = (
-        {
-            kind.value: account(
-                tuple(run.under(kind) for run in runs),
-                delta=delta,
-                single=tuple(run.single(kind) for run in runs),
-            )
-            for kind in Adjacency
-        }
-        for account in (_composed, _composed_by_rdp)
+        {kind.value: _under(runs, kind, delta=delta, by_rdp=by_rdp) for kind in Adjacency}
+        for by_rdp in (False, True)
     )
     for name, opinion in second.items():
         at_least([found[name]], opinion)
@@ -171,14 +152,18 @@ def spent_together(runs: Sequence[Spending], *, delta: float) -> PrivacySpent:
     )
 
 
-def _composed(events: Events, *, delta: float, single: Events | None = None) -> float:
-    """ε of events of several kinds, by the least of the bounds that hold; see :func:`_bounded`."""
-    return _bounded(events, delta=delta, single=single, by_rdp=False)
+def spent_under(runs: Sequence[Spending], adjacency: Adjacency, *, delta: float) -> float:
+    """ε of runs against one teacher together at ``delta``, under one adjacency."""
+    return _under(runs, adjacency, delta=delta, by_rdp=False)
 
 
-def _composed_by_rdp(events: Events, *, delta: float, single: Events | None = None) -> float:
-    """The same by Rényi divergences alone."""
-    return _bounded(events, delta=delta, single=single, by_rdp=True)
+def _under(runs: Sequence[Spending], adjacency: Adjacency, *, delta: float, by_rdp: bool) -> float:
+    return _bounded(
+        tuple(run.under(adjacency) for run in runs),
+        delta=delta,
+        single=tuple(run.single(adjacency) for run in runs),
+        by_rdp=by_rdp,
+    )
 
 
 @lru_cache(maxsize=1024)
@@ -350,86 +335,6 @@ def spent(
     """What so many answers cost under every adjacency; ``mean_event`` is ``event`` by default."""
     spending = Spending(event=event, mean_event=mean_event or event, exposure=exposure)
     return spent_together([spending], delta=delta)
-
-
-def calibrate(mechanism: MechanismT, budget: Budget, exposure: Exposure) -> MechanismT:
-    """The mechanism with the least noise that meets the budget, found on the accountant itself.
-
-    Args:
-        mechanism: its noise level is replaced.
-        budget: the target.
-        exposure: what will be asked.
-
-    Raises:
-        BudgetError: no noise level meets the target.
-
-    >>> from dpsd.privacy.mechanisms import Gaussian
-    >>> budget = Budget(epsilon=10.0, delta=1e-5, adjacency="round")
-    >>> asked = Exposure.of_rounds([60_000] * 3)
-    >>> round(calibrate(Gaussian(), budget, asked).noise_multiplier, 2)
-    1.73
-    """
-    count = exposure.under(budget.adjacency)
-
-    def excess(strength: float) -> float:
-        noisy = mechanism.with_strength(strength)
-        spending = Spending(event=noisy.event(), mean_event=noisy.mean_event(), exposure=exposure)
-        single = spending.single(budget.adjacency)
-        noise = getattr(single[0], "noise_multiplier", math.inf)
-        if noise < 1 / _MOST_APART:
-            return sys.float_info.max  # of infinity no root is found
-        under = spending.under(budget.adjacency)
-        spent = _composed((under,), delta=budget.delta, single=(single,))
-        return min(spent, sys.float_info.max) - budget.epsilon
-
-    strength = _strongest(excess, *mechanism.strengths)
-    if strength is None:
-        raise BudgetError(
-            f"no noise level of {type(mechanism).__name__} gives epsilon {budget.epsilon:g} at "
-            f"delta {budget.delta:g} under {budget.adjacency.value!r} over {count} events; raise ",
-            *(Setting("epsilon"), " or ", Setting("delta"), ", or ask for fewer "),
-            *(Setting("rounds"), " or ", Setting("queries")),
-        )
-    if budget.epsilon <= strength <= budget.epsilon * (1 + 1e-3):
-        # One randomised response: what δ adds to its own ε is not worth an odd number.
-        strength = budget.epsilon
-    calibrated = mechanism.with_strength(strength)
-    is_pure = math.isfinite(pld_epsilon(calibrated.event(), count=1, delta=0))
-    if not is_pure and budget.delta > 1 / exposure.teacher:
-        warnings.warn(
-            f"delta {budget.delta:g} is above one over the {exposure.teacher} answers: at that "
-            "delta a mechanism may publish some answers outright; lower delta",
-            stacklevel=2,
-        )
-    elif budget.delta > _LARGE_DELTA:
-        warnings.warn(
-            f"delta {budget.delta:g} is the chance with which epsilon {budget.epsilon:g} may be "
-            f"exceeded by any amount; lower delta to {_LARGE_DELTA:g} at most",
-            stacklevel=2,
-        )
-    return calibrated  # type: ignore[return-value]
-
-
-def _strongest(excess: Callable[[float], float], least: float, most: float) -> float | None:
-    """The largest strength in that range whose excess ε (rising with strength) is not positive.
-
-    Exact to a relative 1e-6, from the side that keeps the promise.
-    """
-    if excess(least) > 0:
-        return None
-    if excess(most) <= 0:
-        return most
-
-    def strength(logarithm: float) -> float:
-        return min(math.exp(logarithm), most)
-
-    start, end = math.log(least), math.log(least) + 2.0
-    while excess(strength(end)) <= 0:
-        start, end = end, end + 2.0
-    root = brentq(lambda at: excess(strength(at)), start, end, xtol=1e-7, rtol=1e-9)
-    while excess(strength(root)) > 0:
-        root -= 1e-6
-    return strength(root)
 
 
 def format_epsilon(epsilon: float) -> str:

@@ -1,7 +1,7 @@
 """Raw teacher answers, sealed.
 
 A teacher's answers are the one thing here that must not be seen. They travel from the teacher to
-the mechanism inside :class:`RawAnswers`, whose contents only ``privacy/mechanisms.py`` opens and
+the mechanism inside :class:`RawAnswers`, whose contents only ``privacy/mechanisms/`` opens and
 whose ``repr`` shows a shape and nothing else. Sealing checks the answers, so every mechanism can
 rely on finite probabilities of the right shape.
 
@@ -114,6 +114,6 @@ class RawAnswers:
 
 
 def open_for_mechanism(answers: RawAnswers) -> Tensor:
-    """The probabilities inside. For ``privacy/mechanisms.py`` alone; a test enforces it."""
+    """The probabilities inside. For ``privacy/mechanisms/`` alone; a test enforces it."""
     opened: Tensor = answers._RawAnswers__probabilities  # type: ignore[attr-defined]
     return opened

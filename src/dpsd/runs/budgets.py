@@ -29,9 +29,9 @@ from pathlib import Path
 
 from platformdirs import user_data_path
 
-from dpsd.privacy.accounting import Budget
 from dpsd.privacy.records.accounts import Account, Accounts
 from dpsd.privacy.records.teacher_budget import TeacherBudget
+from dpsd.privacy.targets import Budget
 from dpsd.storage.locks import exclusively
 from dpsd.teachers import Teacher
 from dpsd.teachers.kinds import BUDGET_FILE

@@ -51,17 +51,12 @@ from dpsd.distillation.quality import RoundQuality, assess, collapse_warning, no
 from dpsd.distillation.releases import Replay, RoundReleases
 from dpsd.distillation.student import StudentTraining, fit_student
 from dpsd.errors import BudgetError, RunError, Setting
-from dpsd.privacy.accounting import (
-    Budget,
-    Exposure,
-    Spending,
-    format_epsilon,
-    spent_together,
-)
+from dpsd.privacy.accounting import Spending, format_epsilon, spent_together
 from dpsd.privacy.mechanisms import Mechanism
 from dpsd.privacy.records.accounts import Accounts
 from dpsd.privacy.records.certificate import Certificate
 from dpsd.privacy.records.ledger import reservation
+from dpsd.privacy.targets import Budget, Exposure
 from dpsd.runs.directory import Run, RunDirectory
 from dpsd.runs.observing import Observer
 from dpsd.runs.reconciliation import complete_budgets, complete_ledger

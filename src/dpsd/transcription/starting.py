@@ -26,7 +26,7 @@ from dpsd.devices.execution import Execution
 from dpsd.devices.processes import Processes
 from dpsd.errors import ConfigError, DpsdError, RunError, Setting
 from dpsd.models import build_classifier, build_generator
-from dpsd.privacy.accounting import Adjacency, Budget, Exposure, calibrate
+from dpsd.privacy.calibration import calibrate
 from dpsd.privacy.mechanisms import (
     ConfidentVotes,
     Gaussian,
@@ -36,6 +36,7 @@ from dpsd.privacy.mechanisms import (
 )
 from dpsd.privacy.randomness import ReproducibleNoise
 from dpsd.privacy.records.accounts import Accounts
+from dpsd.privacy.targets import Adjacency, Budget, Exposure
 from dpsd.reporting.html import write_report
 from dpsd.runs.budgets import budget_of, count_uncounted
 from dpsd.runs.directory import Run, RunDirectory

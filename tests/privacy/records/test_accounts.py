@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpsd.errors import BudgetError
-from dpsd.privacy.accounting import Adjacency, Budget, PrivacySpent, Spending
+from dpsd.privacy.accounting import PrivacySpent, Spending
 from dpsd.privacy.mechanisms import Mechanism, NoisyVotes, RandomizedResponse
 from dpsd.privacy.records.accounts import Account, Accounts
 from dpsd.privacy.records.ledger import reservation
 from dpsd.privacy.records.teacher_budget import TeacherBudget, lacking, united
+from dpsd.privacy.targets import Adjacency, Budget
 
 DELTA = 1e-5
 RESPONSE = RandomizedResponse(epsilon=1.0)

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dpsd.errors import RunError
-from dpsd.privacy.accounting import Adjacency, Exposure, spent
+from dpsd.privacy.accounting import spent
 from dpsd.privacy.mechanisms import Gaussian, Mechanism, RandomizedResponse
 from dpsd.privacy.randomness import ReproducibleNoise
 from dpsd.privacy.records.certificate import (
@@ -31,6 +31,7 @@ from dpsd.privacy.records.certificate import (
     format_epsilon,
 )
 from dpsd.privacy.records.ledger import Ledger, reservation
+from dpsd.privacy.targets import Adjacency, Exposure
 
 MECHANISMS = pytest.mark.parametrize(
     "mechanism",

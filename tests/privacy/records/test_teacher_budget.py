@@ -12,20 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpsd.errors import BudgetError, RunError
-from dpsd.privacy.accounting import (
-    Adjacency,
-    Budget,
-    Exposure,
-    Spending,
-    pld_epsilon,
-    rdp_epsilon,
-    spent,
-    spent_together,
-)
+from dpsd.privacy.accounting import Spending, pld_epsilon, rdp_epsilon, spent, spent_together
 from dpsd.privacy.mechanisms import Gaussian, Mechanism, RandomizedResponse
 from dpsd.privacy.randomness import ReproducibleNoise
 from dpsd.privacy.records.ledger import reservation
 from dpsd.privacy.records.teacher_budget import TeacherBudget
+from dpsd.privacy.targets import Adjacency, Budget, Exposure
 
 DELTA = 1e-5
 RESPONSE = RandomizedResponse(epsilon=1.0)

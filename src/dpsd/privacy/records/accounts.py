@@ -35,9 +35,6 @@ from typing import Any
 
 from dpsd.errors import BudgetError
 from dpsd.privacy.accounting import (
-    Adjacency,
-    Budget,
-    Exposure,
     PrivacySpent,
     Spending,
     at_least,
@@ -47,6 +44,7 @@ from dpsd.privacy.accounting import (
 from dpsd.privacy.mechanisms import Mechanism
 from dpsd.privacy.records.ledger import described_event
 from dpsd.privacy.records.teacher_budget import RunSpending, TeacherBudget, lacking, runs_of, united
+from dpsd.privacy.targets import Adjacency, Budget, Exposure
 
 
 @dataclass(frozen=True, kw_only=True)

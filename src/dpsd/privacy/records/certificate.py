@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from dpsd.errors import RunError
-from dpsd.privacy.accounting import Adjacency, PrivacySpent, format_epsilon, spent_together
+from dpsd.privacy.accounting import PrivacySpent, format_epsilon, spent_together
 from dpsd.privacy.records import units
 from dpsd.privacy.records.ledger import Ledger
+from dpsd.privacy.targets import Adjacency
 from dpsd.storage.files import write_text
 
 ADJACENCY_MEANINGS = {

@@ -27,9 +27,10 @@ from typing import Any, ClassVar
 import dp_accounting
 
 from dpsd.errors import RunError
-from dpsd.privacy.accounting import Exposure, Spending
+from dpsd.privacy.accounting import Spending
 from dpsd.privacy.mechanisms import Mechanism
 from dpsd.privacy.records.chain import Chain
+from dpsd.privacy.targets import Exposure
 
 _VERSION = 1
 

@@ -35,9 +35,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from dpsd.errors import RunError
-from dpsd.privacy.accounting import Budget, PrivacySpent, Spending, spent_together
+from dpsd.privacy.accounting import PrivacySpent, Spending, spent_together
 from dpsd.privacy.records.chain import Chain
 from dpsd.privacy.records.ledger import RESERVATION, spending_of
+from dpsd.privacy.targets import Budget
 
 _VERSION = 1
 
