@@ -21,7 +21,7 @@ from dpsd.datasets import load_dataset
 from dpsd.distillation.objectives import marginal_loss
 from dpsd.models import build_classifier
 from dpsd.privacy.mechanisms import RandomizedResponse
-from dpsd.synthesis.sources import StructuredNoise
+from dpsd.synthesis.drawn import StructuredNoise
 from dpsd.training.classifier import train_teacher
 
 mpl.use("agg")

@@ -18,8 +18,9 @@ from dpsd.datasets import registry
 from dpsd.datasets.published import ARRAYS, LOOSE
 from dpsd.models import generators, names
 from dpsd.models import registry as models
+from dpsd.synthesis.mixture import SOURCES
 from dpsd.synthesis.names import DRAWN, FOLDER
-from dpsd.synthesis.sources import SOURCES, Folder
+from dpsd.synthesis.photographs import Folder
 
 #: What takes long to import, and what no mistake or list needs.
 SLOW = {"torch", "numpy", "scipy", "sklearn", "dp_accounting", "matplotlib", "PIL", "safetensors"}

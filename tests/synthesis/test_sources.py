@@ -15,17 +15,10 @@ from torch import Tensor
 
 from dpsd.config.transcription import Recipe
 from dpsd.errors import ConfigError, DataError, UnknownNameError
-from dpsd.synthesis.mixture import Mixture, apportion, build_mixture
-from dpsd.synthesis.sources import (
-    CHUNK,
-    SOURCES,
-    Crops,
-    Folder,
-    Silhouettes,
-    Source,
-    Strokes,
-    StructuredNoise,
-)
+from dpsd.synthesis.drawn import Silhouettes, Strokes, StructuredNoise
+from dpsd.synthesis.mixture import SOURCES, Mixture, apportion, build_mixture
+from dpsd.synthesis.photographs import Crops, Folder
+from dpsd.synthesis.sources import CHUNK, Source
 
 SHAPES = [
     ((1, 8, 8), 40),
@@ -168,7 +161,7 @@ def test_blank_images_are_made_visible_and_no_other_is_changed(
     mended = source(shape).pixels(6_000, generator=seeded()).flatten(1)
     with monkeypatch.context() as patch:
         patch.setattr(
-            "dpsd.synthesis.sources._blank",
+            f"{source.__module__}.is_blank",
             lambda images: torch.zeros(len(images), dtype=torch.bool),
         )
         plain = source(shape).pixels(6_000, generator=seeded()).flatten(1)

@@ -31,8 +31,8 @@ from dpsd import (
 from dpsd.distillation.releases import RoundReleases
 from dpsd.runs.directory import file_hash
 from dpsd.synthesis.distinct import image_digests
+from dpsd.synthesis.drawn import StructuredNoise
 from dpsd.synthesis.queries import Spool
-from dpsd.synthesis.sources import StructuredNoise
 from dpsd.teachers import CallableTeacher, Committee
 
 SHAPE = (1, 8, 8)

@@ -22,8 +22,8 @@ from dpsd import (
     TranscriptionConfig,
 )
 from dpsd.models import build_classifier
+from dpsd.synthesis.drawn import StructuredNoise
 from dpsd.synthesis.queries import doubtful
-from dpsd.synthesis.sources import StructuredNoise
 from dpsd.teachers import Committee, Teacher, TeacherRecord, save_teacher
 from dpsd.transcription.starting import start
 

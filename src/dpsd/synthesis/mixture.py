@@ -1,6 +1,6 @@
 """Several sources as one, with shares that may follow what the releases say.
 
->>> from dpsd.synthesis.sources import Silhouettes, StructuredNoise
+>>> from dpsd.synthesis.drawn import Silhouettes, StructuredNoise
 >>> mixture = Mixture([StructuredNoise((1, 8, 8)), Silhouettes((1, 8, 8))])
 >>> images, source = mixture.sample(4, generator=torch.Generator().manual_seed(0))
 >>> images.dtype, sorted(source.tolist())
@@ -9,15 +9,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from dpsd.images.names import Shape
+from dpsd.synthesis.drawn import Silhouettes, Strokes, StructuredNoise
 from dpsd.synthesis.names import FOLDER, NO_SOURCE, check_sources
-from dpsd.synthesis.sources import SOURCES, Folder, Source, chunk_size
+from dpsd.synthesis.photographs import Crops, Folder
+from dpsd.synthesis.sources import Source, chunk_size
+
+#: Sources that need nothing but a shape, by name; a folder needs a path as well.
+SOURCES: dict[str, Callable[[Shape], Source]] = {
+    source.name: source for source in (StructuredNoise, Strokes, Silhouettes, Crops)
+}
 
 #: Chunks of images that are shuffled together, as many as are in memory at once.
 _CHUNKS = 16

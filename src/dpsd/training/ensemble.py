@@ -35,7 +35,7 @@ from dpsd.models import build_classifier
 from dpsd.models.names import CLOSED_FORM as CLOSED_FORM
 from dpsd.storage.files import save_tensors, write_text
 from dpsd.streams import stream_seed
-from dpsd.synthesis.sources import StructuredNoise
+from dpsd.synthesis.drawn import StructuredNoise
 from dpsd.teachers.batches import in_batches
 from dpsd.teachers.fingerprint import fingerprint_tensors
 from dpsd.teachers.sharding import Shards

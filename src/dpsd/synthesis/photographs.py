@@ -1,0 +1,150 @@
+"""Sources that cut and move public pictures: crops of photographs, and folders of images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from dpsd.errors import ConfigError, DataError
+from dpsd.images.names import Shape
+from dpsd.images.pixels import to_unit_range
+from dpsd.synthesis.sources import Source, integer, is_blank
+
+_IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff"}
+
+
+class Crops(Source):
+    """Heavily augmented crops of public photographs.
+
+    Args:
+        shape: of the crops.
+        photographs: float32 ``(channels, height, width)`` in [0, 1], 1 or 3 channels each; by
+            default the two that scikit-learn ships.
+
+    Source: Asano & Saeed, "The Augmented Image Prior", ICLR 2023.
+    """
+
+    name = "crops"
+
+    def __init__(self, shape: Shape, *, photographs: Sequence[Tensor] | None = None) -> None:
+        super().__init__(shape)
+        self._pyramids = [
+            _pyramid(_with_channels(photograph, shape[0]), smallest=max(shape[1:]))
+            for photograph in (photographs or _sample_photographs())
+        ]
+
+    def _chunk(self, count: int, generator: torch.Generator) -> Tensor:
+        _, height, width = self.shape
+        pyramid = self._pyramids[integer(len(self._pyramids), generator)]
+        image = pyramid[integer(len(pyramid), generator)]
+        down, across = image.shape[-2:]
+        # Zoom between one and two pixels of the photograph a pixel: smaller is another level.
+        zoom = 2.0 ** torch.rand((count, 1, 1), generator=generator)
+        angle = 0.5 * torch.randn((count, 1, 1), generator=generator)
+        flip = torch.randint(0, 2, (count, 1, 1), generator=generator) * 2.0 - 1.0
+        rows = torch.linspace(-1, 1, height).view(1, height, 1) * height / 2 * zoom
+        columns = torch.linspace(-1, 1, width).view(1, 1, width) * width / 2 * zoom * flip
+        x = (columns * angle.cos() - rows * angle.sin()) / (across / 2)
+        y = (columns * angle.sin() + rows * angle.cos()) / (down / 2)
+        x = x + 2 * torch.rand((count, 1, 1), generator=generator) - 1
+        y = y + 2 * torch.rand((count, 1, 1), generator=generator) - 1
+        # One tall grid over one photograph, so the photograph is never copied per crop.
+        grid = torch.stack([x, y], dim=-1).reshape(1, count * height, width, 2)
+        crops = F.grid_sample(
+            image.unsqueeze(0), grid, padding_mode="reflection", align_corners=False
+        )
+        crops = crops.reshape(-1, count, height, width).transpose(0, 1)
+        gain = 0.5 + 1.5 * torch.rand((count, 1, 1, 1), generator=generator)
+        offset = 0.15 * torch.randn((count, crops.shape[1], 1, 1), generator=generator)
+        crops = (crops - 0.5) * gain + 0.5 + offset
+        # What is too dark or too bright everywhere is folded back into the range, as in a mirror.
+        blank = is_blank(crops)
+        crops[blank] = 1 - (crops[blank] % 2 - 1).abs()
+        inverted = torch.rand((count, 1, 1, 1), generator=generator) < 0.2
+        return torch.where(inverted, 1 - crops, crops).clamp(0, 1)
+
+
+class Folder(Source):
+    """A folder of public images (searched recursively), shifted and flipped at random.
+
+    Args:
+        shape: the images are scaled and centre-cropped to it.
+        path: the folder.
+        limit: at most this many images are read.
+
+    Raises:
+        DataError: no such folder, no image in it, or a file that is no image.
+    """
+
+    name = "folder"
+
+    def __init__(self, shape: Shape, path: Path, *, limit: int = 50_000) -> None:
+        super().__init__(shape)
+        if not path.is_dir():
+            raise DataError(f"public images: {path} is not a folder")
+        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in _IMAGE_SUFFIXES)
+        if not files:
+            raise DataError(f"public images: no image ({', '.join(_IMAGE_SUFFIXES)}) in {path}")
+        self._images = torch.stack([_read_image(file, shape) for file in files[:limit]])
+
+    def _chunk(self, count: int, generator: torch.Generator) -> Tensor:
+        _, height, width = self.shape
+        chosen = torch.randint(0, len(self._images), (count,), generator=generator)
+        images = to_unit_range(self._images[chosen])
+        reach = max(1, min(height, width) // 8)
+        rows = torch.randint(-reach, reach + 1, (count, 1), generator=generator)
+        columns = torch.randint(-reach, reach + 1, (count, 1), generator=generator)
+        down = (torch.arange(height) + rows).clamp(0, height - 1).view(count, 1, height, 1)
+        right = (torch.arange(width) + columns).clamp(0, width - 1).view(count, 1, 1, width)
+        images = images.gather(2, down.expand_as(images)).gather(3, right.expand_as(images))
+        flipped = torch.rand((count, 1, 1, 1), generator=generator) < 0.5
+        return torch.where(flipped, images.flip(-1), images)
+
+
+def _sample_photographs() -> list[Tensor]:
+    from sklearn.datasets import load_sample_images
+
+    pictures = load_sample_images().images
+    return [torch.from_numpy(picture.copy()).permute(2, 0, 1) / 255 for picture in pictures]
+
+
+def _with_channels(image: Tensor, channels: int) -> Tensor:
+    if image.shape[0] == channels:
+        return image
+    gray = image.mean(0, keepdim=True)
+    return gray.expand(channels, -1, -1)
+
+
+def _pyramid(image: Tensor, *, smallest: int) -> list[Tensor]:
+    """The image at halved sizes, down to the last that a crop still fits in."""
+    if min(image.shape[-2:]) < smallest:
+        size = [math.ceil(side * smallest / min(image.shape[-2:])) for side in image.shape[-2:]]
+        image = F.interpolate(image.unsqueeze(0), size=size, mode="bilinear")[0].clamp(0, 1)
+    levels = [image.contiguous()]
+    while min(levels[-1].shape[-2:]) // 2 >= smallest:
+        levels.append(F.avg_pool2d(levels[-1].unsqueeze(0), 2)[0])
+    return levels
+
+
+def _read_image(file: Path, shape: Shape) -> Tensor:
+    channels, height, width = shape
+    if channels not in (1, 3):
+        raise ConfigError(f"image files give 1 or 3 channels, not {channels}")
+    try:
+        with Image.open(file) as image:
+            picture = image.convert("L" if channels == 1 else "RGB")
+            zoom = max(height / picture.height, width / picture.width)
+            size = (math.ceil(picture.width * zoom), math.ceil(picture.height * zoom))
+            picture = picture.resize(size, Image.Resampling.BOX if zoom < 1 else None)
+            left, top = (size[0] - width) // 2, (size[1] - height) // 2
+            pixels = np.asarray(picture.crop((left, top, left + width, top + height)))
+    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+        raise DataError(f"public images: {file} cannot be read as an image ({error})") from None
+    return torch.from_numpy(pixels.copy()).reshape(height, width, channels).permute(2, 0, 1)
