@@ -166,7 +166,7 @@ def test_full_disk_at_the_start_leaves_nothing_half_made(
         raise WriteError(f"{path} could not be written (No space left on device)")
 
     with monkeypatch.context() as patched:
-        patched.setattr("dpsd.runs.directory.write_text", refuse)
+        patched.setattr("dpsd.runs.folder.write_text", refuse)
         assert_error(invoke(*odd_run("run")), 5, "No space left")
     assert invoke(*odd_run("run")).exit_code == 0
 

@@ -47,6 +47,7 @@ from dpsd.privacy.records.ledger import Ledger
 from dpsd.privacy.records.teacher_budget import TeacherBudget
 from dpsd.results.export import export_student
 from dpsd.runs.directory import RunDirectory
+from dpsd.runs.models import load_checkpoint
 from dpsd.teachers.directory import TeacherRecord, save_teacher
 from dpsd.teachers.sharding import Shards
 from dpsd.teachers.weights import read_weights
@@ -267,7 +268,7 @@ def _read_budget(folder: Path) -> object:
 def _read_run(folder: Path) -> object:
     run = RunDirectory.open(folder)
     student, generator = run_models(run)
-    run.load_checkpoint(student=student, generator=generator)
+    load_checkpoint(run, student=student, generator=generator)
     run.stored_releases(1)
     run.metrics()
     run.student()

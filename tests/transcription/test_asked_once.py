@@ -29,7 +29,7 @@ from dpsd import (
     Teacher,
 )
 from dpsd.distillation.releases import RoundReleases
-from dpsd.runs.directory import file_hash
+from dpsd.storage.files import file_hash
 from dpsd.synthesis.distinct import image_digests
 from dpsd.synthesis.drawn import StructuredNoise
 from dpsd.synthesis.queries import Spool

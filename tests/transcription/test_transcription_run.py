@@ -38,7 +38,7 @@ from dpsd.distillation.releases import Replay, RoundReleases
 from dpsd.errors import WriteError
 from dpsd.privacy.records.ledger import Ledger
 from dpsd.privacy.targets import Exposure
-from dpsd.runs.directory import file_hash
+from dpsd.storage.files import file_hash
 from dpsd.synthesis.queries import Spool
 from dpsd.teachers import CallableTeacher
 
@@ -314,7 +314,7 @@ def test_a_disk_that_is_too_full_is_noticed_before_anything_is_paid(
     teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=96 * 64 - 1)
-    monkeypatch.setattr("dpsd.runs.directory.shutil.disk_usage", lambda path: usage)
+    monkeypatch.setattr("dpsd.runs.folder.shutil.disk_usage", lambda path: usage)
     with pytest.raises(WriteError, match="make space before the teacher is asked"):
         transcribe(teacher, tmp_path / "run")
     assert dpsd.RunDirectory.open(tmp_path / "run").ledger.reservations() == []

@@ -264,7 +264,7 @@ def _show_certificate(certificate: Certificate) -> None:
 
 def _compare_with_stored(directory: RunDirectory, certificate: Certificate) -> None:
     from dpsd.privacy.records.certificate import VERSION
-    from dpsd.runs.directory import read_json
+    from dpsd.storage.files import read_json
 
     path = directory.path / "certificate.json"
     if not path.is_file():

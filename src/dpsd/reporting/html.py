@@ -15,6 +15,7 @@ from dpsd.privacy.accounting import format_epsilon
 from dpsd.privacy.records.certificate import NOT_PRIVATE, TRUST, Certificate
 from dpsd.reporting.curves import progress_curves
 from dpsd.runs.directory import RunDirectory
+from dpsd.runs.pictures import sheet_path
 from dpsd.storage.files import write_text
 
 REPORT_FILE = "report.html"
@@ -94,5 +95,5 @@ def _round(line: dict[str, Any]) -> dict[str, str]:
 
 def _inline_image(run: RunDirectory) -> str:
     """The generator's images round by round, as a data address; empty if there are none."""
-    path = run.generator_sheet_path
+    path = sheet_path(run)
     return base64.b64encode(path.read_bytes()).decode() if path.exists() else ""

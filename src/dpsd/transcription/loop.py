@@ -58,7 +58,9 @@ from dpsd.privacy.records.certificate import Certificate
 from dpsd.privacy.records.ledger import reservation
 from dpsd.privacy.targets import Budget, Exposure
 from dpsd.runs.directory import Run, RunDirectory
+from dpsd.runs.models import load_checkpoint, save_checkpoint
 from dpsd.runs.observing import Observer
+from dpsd.runs.pictures import save_samples
 from dpsd.runs.reconciliation import complete_budgets, complete_ledger
 from dpsd.storage.locks import Hold, exclusively
 from dpsd.streams import stream, stream_seed
@@ -120,8 +122,8 @@ class Transcription:
         if self.processes.leads:
             self.directory.remove_unfinished()
             self._admit()
-        finished, shares = self.directory.load_checkpoint(
-            student=self.student, generator=self.generator
+        finished, shares = load_checkpoint(
+            self.directory, student=self.student, generator=self.generator
         )
         if shares is not None:
             self.sources = Mixture(self.sources.sources, shares)
@@ -178,7 +180,10 @@ class Transcription:
                     delta=self.directory.config().delta,
                     cap=self.allowance or self.directory.config().limit(),
                 )
-        self.directory.open_ledger(self.teacher, budget=self.budget)
+        delta = self.directory.config().delta
+        self.directory.open_ledger(
+            earlier=None if self.budget is None else self.budget.history(delta=delta)
+        )
         if self.budget is not None:
             complete_ledger(
                 self.directory, self.budget, mechanism=self.mechanism, teacher=self.teacher
@@ -245,9 +250,10 @@ class Transcription:
             seconds=time.perf_counter() - start,
         )
         self.directory.append_metrics(metrics)
-        self.directory.save_samples(round_index, self._samples())
+        save_samples(self.directory, round_index, self._samples())
         # Last: once a checkpoint is there, a resumed run does not come back to this round.
-        self.directory.save_checkpoint(
+        save_checkpoint(
+            self.directory,
             round_index,
             student=self.student,
             generator=self.generator,

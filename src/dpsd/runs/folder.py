@@ -1,0 +1,314 @@
+"""The files of a run: settings, ledger, releases and figures."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import stat
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from dpsd.config.base import read_toml, to_toml
+from dpsd.config.transcription import TranscriptionConfig
+from dpsd.distillation.releases import RoundReleases, save_releases
+from dpsd.errors import RunError, WriteError
+from dpsd.privacy.mechanisms import Mechanism
+from dpsd.privacy.records.ledger import Ledger
+from dpsd.runs.files import CONFIG_FILE, check_run
+from dpsd.storage.files import UNFINISHED, Column, file_hash, read_json, write_text
+from dpsd.storage.locks import Hold, exclusively
+from dpsd.synthesis.queries import Queries, Spool
+
+#: What a run was started with, and what reading it back needs: neither changes again.
+_SETTINGS = (CONFIG_FILE, "student.json")
+
+
+class RunFolder:
+    """Paths of a run, and reading and writing what is in them.
+
+    Args:
+        path: of the directory.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.ledger = Ledger(path / "ledger.jsonl")
+
+    @classmethod
+    def create(cls, path: Path, config: TranscriptionConfig, facts: Mapping[str, Any]) -> Self:
+        """Start a run in an empty or new directory.
+
+        Args:
+            path: of the directory.
+            config: resolved.
+            facts: what reading the run back needs besides: shapes, class names, fingerprints.
+
+        Raises:
+            RunError: the directory holds something already, or cannot be made.
+        """
+        try:
+            if path.exists() and not path.is_dir():
+                raise RunError(f"{path} is a file, and a run is a directory: give another --out")
+            if path.exists() and any(path.iterdir()):
+                is_run = (path / CONFIG_FILE).exists()
+                mend = f"Continue that run with --resume {path}, or give" if is_run else "Give"
+                raise RunError(f"{path} already holds something. {mend} another --out")
+            (path / "releases").mkdir(parents=True)
+        except OSError as error:
+            raise RunError(f"{path} cannot be made: {error}") from None
+        try:
+            write_text(path / "student.json", json.dumps(dict(facts), indent=2) + "\n")
+            write_text(path / CONFIG_FILE, to_toml(config))
+        except RunError:
+            cls(path)._remove_settings()
+            raise
+        return cls(path)
+
+    def discard(self) -> None:
+        """Take back a run that never began; one that another process holds stays."""
+        with suppress(OSError, RunError), self.held():
+            if not self.ledger.is_begun():
+                self._remove_settings()
+
+    def held(self) -> AbstractContextManager[Hold]:
+        """Hold the run for this process; its ledger is the file that lasts as long as it does."""
+        return exclusively(self.ledger.path, name=self.path.resolve())
+
+    def _remove_settings(self) -> None:
+        """Half a run can neither be continued nor started again: leave nothing."""
+        for name in _SETTINGS:
+            (self.path / name).unlink(missing_ok=True)
+        (self.path / "releases").rmdir()
+
+    def require_space(self, needed: int) -> None:
+        """Make sure of so many bytes on the run's disk.
+
+        Raises:
+            WriteError: there are fewer.
+        """
+        free = shutil.disk_usage(self.path).free
+        if free < needed:
+            raise WriteError(
+                f"{self.path}: {needed / 1e9:.1f} GB are needed for a round's queries, and "
+                f"{free / 1e9:.1f} GB are free; make space before the teacher is asked"
+            )
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """An existing run.
+
+        Raises:
+            RunError: there is none, it holds links, or its settings are not those it began with.
+        """
+        path = Path(path)
+        check_run(path)
+        # What a run writes goes into it, and nowhere that a link may lead; a pipe never ends.
+        for part in path.rglob("*"):
+            try:
+                mode = part.lstat().st_mode
+            except FileNotFoundError:
+                continue  # of a run that goes on: written under another name, and renamed since
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                kind = "symbolic link" if stat.S_ISLNK(mode) else "special file"
+                raise RunError(f"{part} is a {kind}, and a run has none: put back the file itself")
+        run = cls(path)
+        # Before anything is built from settings that somebody may have changed.
+        if run.ledger.is_begun():
+            run._check_settings()
+        return run
+
+    def config(self) -> TranscriptionConfig:
+        """The configuration the run was started with."""
+        return TranscriptionConfig(**read_toml(self.path / CONFIG_FILE))
+
+    def facts(self) -> dict[str, Any]:
+        """What ``student.json`` says.
+
+        Raises:
+            RunError: it is missing or damaged.
+        """
+        path = self.path / "student.json"
+        facts = read_json(path)
+        try:
+            names = [facts[name] for name in ("run", "student", "generator")]
+            sizes = [*facts["input_shape"], facts["num_classes"]]
+            if not all(isinstance(name, str) for name in names):
+                raise TypeError("a name is no text")
+            if len(sizes) != 4 or not all(type(size) is int and size > 0 for size in sizes):
+                raise ValueError("input_shape or num_classes is no size")
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunError(f"{path} is damaged: {error}") from None
+        return facts
+
+    @property
+    def identity(self) -> str:
+        """What tells this run from others of the same teacher."""
+        return str(self.facts()["run"])
+
+    def open_ledger(self, *, earlier: Mapping[str, Any] | None) -> None:
+        """Record what run this is, the first time.
+
+        Args:
+            earlier: what its teacher had spent before; ``None`` if that is not on record.
+        """
+        if self.ledger.is_begun():
+            return
+        config, facts = self.config(), self.facts()
+        self.ledger.open(
+            {
+                "run": facts["run"],
+                "target": config.budget().to_dict(),
+                "rounds": config.rounds,
+                "sources": list(config.sources),
+                "teacher": facts["teacher"],
+                "members": facts["members"],
+                "disjoint_data": facts["disjoint_data"],
+                # As the run's facts have it: those of an earlier version do not.
+                "dealt_by": facts.get("dealt_by"),
+                "distinct_images": facts.get("distinct_images", False),
+                "settings": {name: file_hash(self.path / name) for name in _SETTINGS},
+                "software": {name: version(name) for name in ("dpsd", "torch", "dp-accounting")},
+                "earlier": earlier,
+            }
+        )
+
+    def reservations(self) -> list[dict[str, Any]]:
+        """What the run asked, as budgets have it: with its identity."""
+        if not self.ledger.is_begun():
+            return []
+        return [{**entry, "run": self.identity} for entry in self.ledger.reservations()]
+
+    def as_recorded(self, mechanism: Mechanism) -> Mechanism:
+        """A mechanism with the noise that the ledger records, to the last bit.
+
+        Raises:
+            RunError: it is another mechanism than the run's, as one that was given as an object is.
+        """
+        reservations = self.ledger.reservations() if self.ledger.is_begun() else []
+        if not reservations:
+            return mechanism
+        recorded = reservations[0]["mechanism"]
+        try:
+            restored = mechanism.with_level(recorded)
+            is_same = restored.parameters() == recorded
+        except (KeyError, ValueError):
+            is_same = False
+        if not is_same:
+            raise RunError(
+                f"ledger {self.ledger.path} records the mechanism {recorded}, which the run's "
+                "settings do not make: a run whose mechanism was given as an object of one's own "
+                "cannot be resumed"
+            )
+        return restored
+
+    def releases_path(self, round_index: int) -> Path:
+        """Where a round's releases are."""
+        return self.path / "releases" / f"round-{round_index:04d}.safetensors"
+
+    def stored_releases(self, round_index: int, *, may_commit: bool = True) -> RoundReleases | None:
+        """A round's releases, if it was answered before.
+
+        Args:
+            round_index: from 1.
+            may_commit: whether to make up for a commitment that a crash prevented, as who holds the
+                run may; for others, such a round is not there yet.
+
+        Raises:
+            RunError: they are not what was committed, or damaged.
+        """
+        path = self.releases_path(round_index)
+        if not path.exists():
+            return None
+        recorded = self.ledger.committed(round_index)
+        if recorded is None and not may_commit:
+            return None
+        if recorded is None:
+            # A crash came between the two: the file is whole, as it was renamed into place.
+            self.ledger.commit(round_index=round_index, sha256=file_hash(path))
+        elif recorded != file_hash(path):
+            raise RunError(f"{path} is not what the run's ledger names; it was changed or damaged")
+        return RoundReleases.load(path, index=round_index)
+
+    def store_releases(
+        self, round_index: int, queries: Queries, release: Tensor, *, asked: Tensor
+    ) -> RoundReleases:
+        """Store a round, commit it in the ledger, and return it as mapped from disk.
+
+        Args:
+            round_index: from 1.
+            queries: those that were answered.
+            release: the mechanism's, ``(N, …)``.
+            asked: digests of all images that were asked, int64 ``(M,)``.
+
+        Raises:
+            WriteError: the disk is full, or the place cannot be written to.
+        """
+        path = self.releases_path(round_index)
+        shape = (len(queries), *queries.spool.shape)
+        save_releases(
+            path,
+            index=round_index,
+            queries=Column(torch.uint8, shape, queries.blocks()),
+            prior=queries.prior,
+            predicted=queries.predicted,
+            source=queries.source,
+            release=release,
+            asked=asked,
+        )
+        self.ledger.commit(round_index=round_index, sha256=file_hash(path))
+        return RoundReleases.load(path, index=round_index)
+
+    def spool(self, shape: Sequence[int]) -> Spool:
+        """A place on the run's disk for images of a shape ``(C, H, W)`` until they are stored."""
+        return Spool(self.path / "releases", shape)
+
+    def remove_unfinished(self) -> None:
+        """Remove what a crash left of files that were being written; for who plays the run."""
+        for path in self.path.rglob(f".*{UNFINISHED}"):
+            path.unlink()
+
+    def _check_settings(self) -> None:
+        """Refuse settings that were changed since the run began: its ε would be another."""
+        recorded = self.ledger.opening()["settings"]
+        for name in _SETTINGS:
+            if file_hash(self.path / name) != recorded.get(name):
+                raise RunError(
+                    f"{self.ledger.line(1)}: {self.path / name} was changed since the run began; "
+                    "put back what it was, or start a new run"
+                )
+
+    def is_finished(self) -> bool:
+        """Whether the ledger says that the run came to its end."""
+        return self.ledger.is_begun() and self.ledger.entries()[-1]["entry"] == "finish"
+
+    def append_metrics(self, metrics: Mapping[str, Any]) -> None:
+        """Add a line to ``metrics.jsonl``; a crash leaves no half of one."""
+        lines = [line for line in self.metrics() if line["round"] != metrics["round"]]
+        text = "".join(json.dumps(line) + "\n" for line in [*lines, dict(metrics)])
+        write_text(self.path / "metrics.jsonl", text)
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The latest line of each round, in order."""
+        path = self.path / "metrics.jsonl"
+        if not path.exists():
+            return []
+        try:
+            lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+            latest = {line["round"]: line for line in lines}
+            return [_without_parts(line) for _, line in sorted(latest.items())]
+        except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
+            raise RunError(f"{path} cannot be read: {error}") from None
+
+
+def _without_parts(metrics: dict[str, Any]) -> dict[str, Any]:
+    """A round's metrics, where an earlier version may have told the seconds of each phase."""
+    seconds = metrics.get("seconds")
+    if not isinstance(seconds, dict):
+        return metrics
+    return {**metrics, "seconds": round(sum(seconds.values()))}

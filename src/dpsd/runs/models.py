@@ -1,0 +1,122 @@
+"""The models of a run: its checkpoint while it goes on, and what came of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import nn
+
+from dpsd.errors import RunError
+from dpsd.images.names import Shape
+from dpsd.models import build_classifier, build_generator
+from dpsd.runs.certifying import check_model
+from dpsd.runs.folder import RunFolder
+from dpsd.storage.files import save_tensors
+
+
+def save_checkpoint(
+    run: RunFolder,
+    round_index: int,
+    *,
+    student: nn.Module,
+    generator: nn.Module,
+    shares: list[float],
+) -> None:
+    """Store both models after a round, whole or not at all."""
+    tensors = {f"student.{name}": tensor for name, tensor in student.state_dict().items()}
+    tensors |= {f"generator.{name}": tensor for name, tensor in generator.state_dict().items()}
+    save_tensors(
+        _checkpoint(run),
+        tensors,
+        # One entry: safetensors writes several in an order that differs from run to run.
+        metadata={"progress": json.dumps({"round": round_index, "shares": shares})},
+    )
+
+
+def load_checkpoint(
+    run: RunFolder, *, student: nn.Module, generator: nn.Module
+) -> tuple[int, list[float] | None]:
+    """Restore both models; returns the finished rounds and the sources' shares.
+
+    Raises:
+        RunError: the checkpoint is damaged, or of other models.
+    """
+    path = _checkpoint(run)
+    if not path.exists():
+        return 0, None
+    try:
+        with safe_open(path, framework="pt") as file:
+            progress = json.loads(file.metadata()["progress"])
+        _fill(path, student=student, generator=generator)
+        return int(progress["round"]), progress["shares"]
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise RunError(f"checkpoint {path} cannot be read: {_first_line(error)}") from None
+
+
+def load_student(run: RunFolder, module: nn.Module | None = None) -> nn.Module:
+    """The trained student, of the last finished round while the run is not finished.
+
+    Args:
+        run: its folder.
+        module: to fill, if it was no named model.
+
+    Raises:
+        RunError: no round is finished, or the file is damaged.
+    """
+    facts = run.facts()
+    built = module or build_classifier(
+        facts["student"], input_shape=_shape(run), num_classes=int(facts["num_classes"])
+    )
+    return _filled(run, built, "student")
+
+
+def load_generator(run: RunFolder, module: nn.Module | None = None) -> nn.Module:
+    """The trained generator, as :func:`load_student` gives the student."""
+    built = module or build_generator(run.facts()["generator"], input_shape=_shape(run))
+    return _filled(run, built, "generator")
+
+
+def _checkpoint(run: RunFolder) -> Path:
+    return run.path / "checkpoint.safetensors"
+
+
+def _filled(run: RunFolder, module: nn.Module, name: str) -> nn.Module:
+    check_model(run, name)
+    path = run.path / f"{name}.safetensors"
+    if not path.exists() and not _checkpoint(run).exists():
+        raise RunError(
+            f"{run.path} has no {name} yet: no round is finished. Continue it with dpsd "
+            f"transcribe --resume {run.path}"
+        )
+    try:
+        if path.exists():
+            module.load_state_dict(load_file(path))
+        else:
+            path = _checkpoint(run)
+            _fill(path, **{name: module})
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise RunError(f"{path} does not fit the model: {_first_line(error)}") from None
+    return module.eval()
+
+
+def _fill(checkpoint: Path, **modules: nn.Module) -> None:
+    tensors = load_file(checkpoint)
+    for prefix, module in modules.items():
+        own = {
+            name.removeprefix(f"{prefix}."): tensor
+            for name, tensor in tensors.items()
+            if name.startswith(f"{prefix}.")
+        }
+        module.load_state_dict(own)
+
+
+def _shape(run: RunFolder) -> Shape:
+    channels, height, width = run.facts()["input_shape"]
+    return int(channels), int(height), int(width)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]
