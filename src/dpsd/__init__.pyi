@@ -1,4 +1,5 @@
-from .config.transcription import Recipe, TranscriptionConfig
+from .config.recipe import Recipe
+from .config.transcription import TranscriptionConfig
 from .errors import (
     AnswerError,
     BudgetError,

@@ -28,14 +28,12 @@ def test_every_field_has_a_flag_with_its_default_and_description() -> None:
     built = command()
     context = click.Context(built)
     options = {option.name: option for option in built.params}
-    assert TranscriptionConfig.model_fields.keys() <= options.keys()
-    for name, field in TranscriptionConfig.model_fields.items():
+    assert TranscriptionConfig.fields().keys() <= options.keys()
+    for name, field in TranscriptionConfig.fields().items():
         if name != "teacher":
             assert options[name].help == field.description
             assert f"--{name.replace('_', '-')}" in options[name].opts
-    assert (
-        options["rounds"].get_default(context) == TranscriptionConfig.model_fields["rounds"].default
-    )
+    assert options["rounds"].get_default(context) == TranscriptionConfig.fields()["rounds"].default
 
 
 @pytest.mark.parametrize(
@@ -69,14 +67,14 @@ def test_settings_for_another_number_of_teachers_are_refused(
 ) -> None:
     config = TranscriptionConfig(teacher="some/teacher", epsilon=1.0, **settings)
     with pytest.raises(ConfigError, match=said):
-        config.require_effect(members=members)
-    TranscriptionConfig(teacher="some/teacher", epsilon=1.0).require_effect(members=members)
+        config.privacy.require_effect(members=members)
+    TranscriptionConfig(teacher="some/teacher", epsilon=1.0).privacy.require_effect(members=members)
 
 
 def test_panels_name_real_fields_once() -> None:
     names = [name for panel in PANELS.values() for name in panel]
     assert len(names) == len(set(names))
-    assert set(names) <= TranscriptionConfig.model_fields.keys()
+    assert set(names) <= TranscriptionConfig.fields().keys()
 
 
 def test_printed_configuration_reads_back_the_same(invoke: Invoke, tmp_path: Path) -> None:
@@ -95,7 +93,7 @@ def test_printed_configuration_reads_back_the_same(invoke: Invoke, tmp_path: Pat
     )
     for line in ('sources = [\n    "noise",\n    "crops",\n]', "top_k = 4", "queries = 123"):
         assert line in printed.stdout
-    assert config.top_k == 4
+    assert config.privacy.top_k == 4
 
 
 def test_what_the_images_decide_is_printed_only_if_it_was_chosen(invoke: Invoke) -> None:
@@ -190,7 +188,9 @@ def test_a_mistake_in_the_file_is_told_by_its_key_and_one_on_the_command_line_by
     assert_error(written, 2, f"error: {key}")
     overridden = invoke("transcribe", "--config", path, "--epsilon", -1, "--out", tmp_path / "run")
     if line.startswith("prior"):
-        assert_error(overridden, 2, f"error: {key}")
+        assert_error(
+            overridden, 2, f"error: --epsilon must be positive and finite, not -1.0; {key}"
+        )
     else:
         assert_error(overridden, 2, "error: --epsilon must be positive")
 

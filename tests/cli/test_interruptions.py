@@ -19,7 +19,7 @@ from click.testing import Result
 from dpsd.errors import WriteError
 from dpsd.runs.directory import RunDirectory
 from dpsd.storage import files
-from dpsd.transcription import loop as transcription
+from dpsd.transcription import learning
 
 Invoke = Callable[..., Result]
 Arguments = Callable[..., Sequence[object]]
@@ -73,7 +73,7 @@ def test_interrupted_learning_asks_nothing_again(
     invoke: Invoke, odd_run: Arguments, odd_teachers: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert invoke(*odd_run("whole")).exit_code == 0
-    fit, calls = transcription.fit_student, []
+    fit, calls = learning.fit_student, []
 
     def interrupted(*arguments: Any, **options: Any) -> float:
         calls.append(1)
@@ -82,7 +82,7 @@ def test_interrupted_learning_asks_nothing_again(
         return fit(*arguments, **options)
 
     with monkeypatch.context() as patched:
-        patched.setattr(transcription, "fit_student", interrupted)
+        patched.setattr(learning, "fit_student", interrupted)
         stopped = invoke(*odd_run("stopped"))
     assert stopped.exit_code == 130
     assert "being answered" not in stopped.stderr

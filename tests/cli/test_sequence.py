@@ -106,7 +106,7 @@ def test_a_run_finds_its_teacher_from_another_folder(
         *("--rounds", 1, "--queries", 100, "--generator-steps", 0, "--device", "cpu", "--quiet"),
     )
     assert result.exit_code == 0, result.stderr
-    assert RunDirectory.open(tmp_path / "run").config().teacher == str(teacher)
+    assert RunDirectory.open(tmp_path / "run").config().teacher.teacher == str(teacher)
     monkeypatch.chdir(tmp_path)
     result = invoke("evaluate", "run", "--data", "digits")
     assert result.exit_code == 0, result.stderr

@@ -22,7 +22,7 @@ from dpsd.runs.budgets import budget_of, set_cap
 from dpsd.storage.locks import exclusively
 from dpsd.teachers import Teacher
 from dpsd.teachers.directory import TeacherRecord, save_teacher
-from dpsd.transcription.loop import Transcription
+from dpsd.transcription.learning import Learning
 
 SHAPE = (1, 8, 8)
 RECIPE = Recipe(
@@ -204,7 +204,7 @@ def test_resuming_with_a_named_file_does_not_get_around_a_cap_either(
 ) -> None:
     begun = tmp_path / "begun.jsonl"
     with monkeypatch.context() as patched:
-        patched.setattr(Transcription, "teach_student", interrupt)
+        patched.setattr(Learning, "teach_student", interrupt)
         with pytest.raises(KeyboardInterrupt):
             run(teacher, tmp_path / "run", budget_file=begun)
     cap = Budget(epsilon=1.5, delta=0, adjacency="round")

@@ -19,7 +19,7 @@ from dpsd.runs.budgets import budget_of
 from dpsd.runs.reconciliation import reconcile
 from dpsd.teachers import Teacher
 from dpsd.teachers.directory import TeacherRecord, save_teacher
-from dpsd.transcription.loop import Transcription
+from dpsd.transcription.learning import Learning
 
 SHAPE = (1, 8, 8)
 RECIPE = Recipe(
@@ -54,7 +54,7 @@ def interrupted(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     def play(teacher: Teacher, out: Path, **more: Any) -> None:
         with monkeypatch.context() as patched:
-            patched.setattr(Transcription, "teach_student", stop)
+            patched.setattr(Learning, "teach_student", stop)
             with pytest.raises(KeyboardInterrupt):
                 begin(teacher, out, **more)
 

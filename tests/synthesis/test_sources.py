@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from dpsd.config.transcription import Recipe
+from dpsd.config.recipe import Recipe
 from dpsd.errors import ConfigError, DataError, UnknownNameError
 from dpsd.synthesis.drawn import Silhouettes, Strokes, StructuredNoise
 from dpsd.synthesis.mixture import SOURCES, Mixture, apportion, build_mixture

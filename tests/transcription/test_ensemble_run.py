@@ -192,7 +192,7 @@ def test_consensus_is_tested_before_answers_are_paid_for(
     assert all(0 < count <= 60 for count in asked)  # of 150 that were tested
     assert run.certificate.events["teacher"] == 300
     assert run.certificate.spent.teacher == pytest.approx(50, rel=1e-4)
-    recorded = RunDirectory.open(tmp_path / "run").config().mechanism(members=60)
+    recorded = RunDirectory.open(tmp_path / "run").config().privacy.mechanism(members=60)
     assert isinstance(recorded, ConfidentVotes)
     assert (recorded.threshold, recorded.answered, recorded.test_noise) == (0.6, 0.4, 2.0)
     with pytest.raises(dpsd.RunError, match="no query passed the test of consensus"):

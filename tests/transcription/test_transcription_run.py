@@ -32,13 +32,13 @@ from dpsd import (
     Run,
     RunError,
     Teacher,
-    queries,
 )
 from dpsd.distillation.releases import Replay, RoundReleases
 from dpsd.errors import WriteError
 from dpsd.privacy.records.ledger import Ledger
 from dpsd.privacy.targets import Exposure
 from dpsd.storage.files import file_hash
+from dpsd.synthesis import queries
 from dpsd.synthesis.queries import Spool
 from dpsd.teachers import CallableTeacher
 
@@ -537,8 +537,8 @@ def test_batches_that_nobody_chose_suit_the_images(answering: Answering, tmp_pat
         )
     # 256 images of 64x64 pixels have as many as 151 of these.
     recorded = [dpsd.RunDirectory.open(tmp_path / name).config() for name in ("open", "chosen")]
-    assert [config.batch_size for config in recorded] == [151, 30]
-    assert [config.generator_batch_size for config in recorded] == [151, 151]
+    assert [config.recipe.batch_size for config in recorded] == [151, 30]
+    assert [config.recipe.generator_batch_size for config in recorded] == [151, 151]
     assert Recipe.suited_to(large).batch_size == 151
     assert Recipe.suited_to(teacher_of(answering)).batch_size == 256
 
@@ -635,8 +635,8 @@ def test_a_run_knows_where_its_teacher_is(tmp_path: Path, monkeypatch: pytest.Mo
         transcribe(loaded, Path("run"), observer=FailsIn("student", 2))
     monkeypatch.chdir("/")
     config = dpsd.RunDirectory.open(tmp_path / "run").config()
-    assert config.teacher == "home_teacher:net"
-    assert config.teacher_weights == str(tmp_path / "weights.safetensors")
+    assert config.teacher.teacher == "home_teacher:net"
+    assert config.teacher.teacher_weights == str(tmp_path / "weights.safetensors")
     again = config.load_teacher()
     assert again.fingerprint == loaded.fingerprint
     assert again.normalization is not None
@@ -647,8 +647,8 @@ def test_a_run_knows_where_its_teacher_is(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_teacher_of_this_process_alone_is_described(teacher: Teacher, tmp_path: Path) -> None:
     run = transcribe(teacher, tmp_path, rounds=1)
-    assert run.directory.config().teacher == "callable thirds"
-    assert run.directory.config().input_shape is None
+    assert run.directory.config().teacher.teacher == "callable thirds"
+    assert run.directory.config().teacher.input_shape is None
 
 
 def test_a_budget_for_the_whole_teacher_can_be_run_on(teacher: Teacher, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from dpsd.benchmarks.methods import Outcome, Task, Unit
 from dpsd.benchmarks.phases import PhaseTimes
-from dpsd.config.transcription import Recipe
+from dpsd.config.recipe import Recipe
 from dpsd.devices.execution import Execution
 from dpsd.models import build_classifier
 from dpsd.privacy.mechanisms import RandomizedResponse

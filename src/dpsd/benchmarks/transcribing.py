@@ -16,7 +16,7 @@ from typing import Any
 
 from dpsd.benchmarks.methods import Outcome, Task, Unit
 from dpsd.benchmarks.phases import PhaseTimes
-from dpsd.config.transcription import Recipe
+from dpsd.config.recipe import Recipe
 from dpsd.errors import ConfigError
 from dpsd.privacy.mechanisms import (
     ConfidentVotes,
@@ -45,7 +45,7 @@ class Transcribing:
         name: as tables show it.
         protect: ``labels`` or ``data``.
         adjacency: what the target's ε is about.
-        recipe: fields of :class:`~dpsd.config.transcription.Recipe` that differ from its defaults.
+        recipe: fields of :class:`~dpsd.config.recipe.Recipe` that differ from its defaults.
         mechanism: arguments of the mechanism.
         shards: so many teachers, each on a shard of its own; one teacher if not given.
         student: the student's architecture, if not the task's (or the ensemble's own).

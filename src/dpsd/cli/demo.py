@@ -22,7 +22,7 @@ from dpsd.errors import ConfigError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from dpsd.config.transcription import Recipe
+    from dpsd.config.recipe import Recipe
     from dpsd.datasets import LabelledImages
     from dpsd.privacy.mechanisms import Mechanism
     from dpsd.privacy.targets import Budget

@@ -14,28 +14,12 @@ from click.core import ParameterSource
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from dpsd.config.privacy import PrivacySettings
+from dpsd.config.teacher import TeacherSettings
 from dpsd.config.transcription import TranscriptionConfig
 
 PANELS = {
-    "Privacy": (
-        "protect",
-        "epsilon",
-        "delta",
-        "adjacency",
-        "candidates",
-        "top_k",
-        "bound",
-        "scaling",
-        "harden",
-        "widen",
-        "consensus",
-        "consensus_noise",
-        "consensus_answered",
-        "cap",
-        "budget_file",
-        "count_earlier",
-        "reproducible_noise",
-    ),
+    "Privacy": tuple(PrivacySettings.model_fields),
     "Queries": (
         "rounds",
         "queries",
@@ -74,7 +58,7 @@ PANELS = {
         "balance_weight",
         "activation_weight",
     ),
-    "Teacher": ("teacher_weights", "input_shape", "num_classes", "scores", "mean", "deviation"),
+    "Teacher": tuple(TeacherSettings.model_fields),
 }
 #: For fields that no other panel names, and for flags that are no fields.
 RUN_PANEL = "Run"
@@ -105,7 +89,7 @@ def with_config_flags(function: Callable[..., None]) -> Callable[..., None]:
     own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
     flags = [
         _flag(name, field)
-        for name, field in _by_panel(TranscriptionConfig.model_fields)
+        for name, field in _by_panel(TranscriptionConfig.fields())
         if name != "teacher"
     ]
 

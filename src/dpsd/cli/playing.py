@@ -17,6 +17,7 @@ from dpsd.privacy.records.certificate import NOT_PRIVATE
 from dpsd.privacy.targets import Budget
 from dpsd.runs.directory import Run, RunDirectory
 from dpsd.runs.observing import Observer
+from dpsd.teachers import Teacher
 from dpsd.transcription import starting
 from dpsd.transcription.launching import is_follower
 
@@ -41,11 +42,11 @@ def play(
         quiet: show warnings and errors only.
         tensorboard: also write figures for TensorBoard.
     """
-    if is_follower(settings.devices):
+    if is_follower(settings.recipe.devices):
         # Process 0 says everything.
         quiet, tensorboard = True, False
         STATUS.quiet = RESULTS.quiet = True
-    if settings.reproducible_noise is not None:
+    if settings.privacy.reproducible_noise is not None:
         warn(NOT_PRIVATE)
     run = _played(
         settings,
@@ -71,22 +72,17 @@ def _played(
     """The run from here to its end; what stops it on the way is told with how to go on."""
     done = 0 if is_new else len(RunDirectory.open(path).metrics())
     loaded = settings.load_teacher()
-    if is_new:
-        settings = settings.for_images(loaded.input_shape).for_budget(settings.budget())
-    # A run may be evaluated and continued from another folder: paths must hold there too.
-    settings = settings.model_copy(
-        update={
-            "teacher": loaded.location or settings.teacher,
-            "teacher_weights": loaded.weights_location,
-            "budget_file": settings.budget_file and str(Path(settings.budget_file).absolute()),
-        }
-    )
+    budget_file = settings.privacy.budget_file
+    if budget_file is not None:
+        # A run may be continued from another folder: paths must hold there too.
+        settings = settings.changed(budget_file=str(Path(budget_file).absolute()))
+    another = is_new and _is_begun(path)
     try:
         with ExitStack() as stack:
             observer: Observer = QuietObserver()
             if not quiet:
                 observer = stack.enter_context(
-                    ProgressObserver(rounds=settings.rounds, finished=done)
+                    ProgressObserver(rounds=_rounds(settings, loaded), finished=done)
                 )
             stack.enter_context(shown_warnings(observer.warn))
             if tensorboard:
@@ -99,25 +95,27 @@ def _played(
                 path,
                 loaded,
                 cap=allowance,
-                budget_file=settings.budget_file,
-                count_earlier=settings.count_earlier,
-                devices=settings.devices,
+                budget_file=settings.privacy.budget_file,
+                count_earlier=settings.privacy.count_earlier,
+                devices=settings.recipe.devices,
                 observer=observer,
             )
     except KeyboardInterrupt:
         _say_interrupted(path)
         raise typer.Exit(INTERRUPTED) from None
     except (AnswerError, WriteError, OSError, MemoryError):
-        if _has_begun(path, settings, is_new=is_new):
+        if _is_begun(path) and not another:
             hint(f"what was released so far is kept; continue with: {_resume_command(path)}")
         raise
 
 
-def _has_begun(path: Path, settings: TranscriptionConfig, *, is_new: bool) -> bool:
-    """Whether the directory holds this run rather than another or nothing."""
-    if not (path / "ledger.jsonl").exists():
-        return False
-    return not is_new or RunDirectory.open(path).config() == settings
+def _is_begun(path: Path) -> bool:
+    return (path / "ledger.jsonl").exists()
+
+
+def _rounds(settings: TranscriptionConfig, teacher: Teacher) -> int:
+    budget = settings.privacy.budget()
+    return settings.recipe.resolved(members=teacher.members, budget=budget).rounds
 
 
 def _say_interrupted(path: Path) -> None:

@@ -76,7 +76,7 @@ def _opened(run: Path) -> RunDirectory:
     from dpsd.runs.directory import RunDirectory
 
     directory = RunDirectory.open(run)
-    if directory.config().reproducible_noise is not None:
+    if directory.config().privacy.reproducible_noise is not None:
         warn(NOT_PRIVATE)
     if not directory.is_finished():
         warn("the run is not finished: this is its student after the last finished round")
@@ -89,7 +89,7 @@ def _declared_by_run(directory: RunDirectory, teacher: str | None) -> Declared:
 
     channels, height, width = directory.facts()["input_shape"]
     try:
-        names = read_record(teacher or directory.config().teacher).class_names
+        names = read_record(teacher or directory.config().teacher.teacher).class_names
     except DpsdError:  # it is no directory that says
         names = ()
     return Declared(
@@ -103,7 +103,7 @@ def _teacher_of(directory: RunDirectory, given: str | None, device: str | None) 
     """The run's teacher, or ``None`` with a warning where it cannot be had."""
     config = directory.config()
     if given is not None:
-        config = config.model_copy(update={"teacher": given})
+        config = config.changed(teacher=given)
     try:
         loaded = config.load_teacher(device=device)
     except DpsdError as error:

@@ -16,7 +16,8 @@ from dpsd.cli.console import say
 from dpsd.cli.errors import Command, spell, unwrapped
 from dpsd.cli.options import RUN_PANEL, flag_name, given, with_config_flags
 from dpsd.config.base import read_toml, to_toml
-from dpsd.config.transcription import ENSEMBLE_DEFAULTS, ENSEMBLE_STUDENT, TranscriptionConfig
+from dpsd.config.recipe import ENSEMBLE_DEFAULTS, ENSEMBLE_STUDENT
+from dpsd.config.transcription import TranscriptionConfig
 from dpsd.errors import ConfigError
 from dpsd.runs.files import check_run
 from dpsd.teachers.kinds import check_source, is_ensemble
@@ -115,18 +116,19 @@ def _transcribe(
         values |= chosen | ({} if teacher is None else {"teacher": teacher})
         defaults = _ENSEMBLE if is_ensemble(values.get("teacher")) else {}
         settings = TranscriptionConfig(**defaults | values)
-        settings.require_effect()
-        settings.check_normalization()
+        settings.privacy.require_effect()
+        settings.teacher.check_normalization()
         settings.check_names()
         if out is None and not print_config:
             raise ConfigError("say where to write the run with --out, or --resume a run")
         directory = out or Path()
     if print_config:
-        settings = settings.for_budget(settings.budget())
         # What the images decide is left open: the teacher, which knows their size, is not loaded.
-        say(to_toml(settings, without=settings.left_open()).rstrip())
+        recipe = settings.recipe.resolved(budget=settings.privacy.budget())
+        settings = settings.model_copy(update={"recipe": recipe})
+        say(to_toml(settings, without=recipe.left_open()).rstrip())
         return
-    check_source(settings.teacher)
+    check_source(settings.teacher.teacher)
 
     from dpsd.cli.playing import play
 
@@ -135,7 +137,7 @@ def _transcribe(
         directory,
         is_new=resume is None,
         # A cap that was given at the start is a limit; given now, it also lets the run go on.
-        allowance=settings.limit() if "cap" in chosen else None,
+        allowance=settings.privacy.limit() if "cap" in chosen else None,
         quiet=quiet,
         tensorboard=tensorboard,
     )
@@ -153,7 +155,5 @@ def _resumed_settings(
 
     from dpsd.runs.directory import RunDirectory
 
-    stored = RunDirectory.open(path).config().model_dump()
-    return TranscriptionConfig(
-        **stored | chosen | ({} if teacher is None else {"teacher": teacher})
-    )
+    stored = RunDirectory.open(path).config()
+    return stored.changed(**chosen, **({} if teacher is None else {"teacher": teacher}))

@@ -15,7 +15,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -31,21 +31,29 @@ class Settings(BaseModel):
         frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
     )
 
+    #: Fields that are sets of settings themselves.
+    parts: ClassVar[Collection[str]] = ()
+
     def __init__(self, **values: Any) -> None:
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise ConfigError(*_readable(error)) from None
+            raise ConfigError(*_readable(error, self.parts)) from None
+
+    def flat(self, **how: Any) -> dict[str, Any]:
+        """Every setting by its own name; ``how`` is as for pydantic's ``model_dump``."""
+        return self.model_dump(**how)
 
 
 def to_toml(settings: Settings, *, without: Collection[str] = ()) -> str:
     """Settings as TOML; unset ones are left out, and those that are to go ``without`` saying.
 
-    >>> from dpsd.config.transcription import Recipe
+    >>> from dpsd.config.recipe import Recipe
     >>> print(to_toml(Recipe()).splitlines()[0])
     rounds = 8
     """
-    return tomli_w.dumps(settings.model_dump(mode="json", exclude_none=True, exclude=set(without)))
+    stated = settings.flat(mode="json", exclude_none=True)
+    return tomli_w.dumps({name: value for name, value in stated.items() if name not in without})
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -62,19 +70,21 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"configuration {path} is not readable as TOML: {error}") from None
 
 
-def _readable(error: ValidationError) -> Iterator[str]:
+def _readable(error: ValidationError, parts: Collection[str]) -> Iterator[str]:
     """What is wrong, in the parts of a :class:`DpsdError`'s message."""
     told: set[str] = set()
     for problem in error.errors(include_url=False):
-        parts = list(_stated(problem))
+        parts = list(_stated(problem, parts))
         if (text := "".join(parts)) not in told:
             yield from ["; ", *parts] if told else parts
             told.add(text)
 
 
-def _stated(problem: ErrorDetails) -> Iterator[str]:
+def _stated(problem: ErrorDetails, parts: Collection[str]) -> Iterator[str]:
     """One problem: the setting that has it, what it is, and the value."""
     place, kind, value = problem["loc"], problem["type"], problem["input"]
+    if len(place) > 1 and place[0] in parts:
+        place = place[1:]  # users know the setting by its own name
     cause = problem.get("ctx", {}).get("error")
     if isinstance(cause, DpsdError):  # of our own, and names the setting itself
         yield from cause.parts

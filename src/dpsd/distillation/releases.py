@@ -92,6 +92,11 @@ class RoundReleases:
         except OSError as error:
             raise RunError(f"releases {self.path} cannot be read: {error}") from None
 
+    def by_source(self, names: Sequence[str]) -> dict[str, int]:
+        """How many queries each source made; ``names`` are in the order of their numbers."""
+        counts = torch.bincount(self.source.long(), minlength=len(names)).tolist()
+        return dict(zip(names, counts, strict=True))
+
     def digests(self) -> Tensor:
         """The digests of the queries, computed from their pixels, int64 ``(N,)``.
 

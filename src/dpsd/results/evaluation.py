@@ -94,7 +94,7 @@ def evaluate(
         if here != there:
             raise ConfigError(f"data set {data.name!r} has {what} {here}; the run's is {there}")
     config = run.config()
-    execution = Execution.of(device or config.device, config.precision)
+    execution = Execution.of(device or config.recipe.device, config.recipe.precision)
     module = execution.place(trained)
     found = execution.predict(module, data.images).argmax(-1).cpu()
     asked = None if teacher is None else teacher.predict_classes(data.images)

@@ -71,7 +71,7 @@ def synthesise(
         RunError: no round is finished.
     """
     config, facts = run.config(), run.facts()
-    execution = Execution.of(device or config.device, config.precision)
+    execution = Execution.of(device or config.recipe.device, config.recipe.precision)
     labeller = execution.place(run.student(student))
     maker = execution.place(run.generator(generator))
     random = stream(seed, 0, "synthetic data")

@@ -31,9 +31,9 @@ def _check_opening(run: RunFolder) -> None:
     # An earlier dpsd said nothing of distinct images, as its runs asked some again.
     distinct = [part.get("distinct_images", False) for part in (opening, facts)]
     for name, said, settings in (
-        ("target", opening["target"], config.budget().to_dict()),
-        ("rounds", opening["rounds"], config.rounds),
-        ("sources", opening["sources"], list(config.sources)),
+        ("target", opening["target"], config.privacy.budget().to_dict()),
+        ("rounds", opening["rounds"], config.recipe.rounds),
+        ("sources", opening["sources"], list(config.recipe.sources)),
         ("run", opening.get("run"), facts["run"]),
         ("members", opening.get("members"), facts.get("members")),
         ("disjoint_data", opening.get("disjoint_data"), facts.get("disjoint_data")),
@@ -49,7 +49,7 @@ def _check_opening(run: RunFolder) -> None:
     for number, entry in enumerate(run.ledger.entries(), start=1):
         if entry["entry"] == "reserve" and entry["teacher"] != opening.get("teacher"):
             raise RunError(f"{run.ledger.line(number)}: another teacher than the run's")
-    mechanism = config.mechanism(members=int(facts["members"]))
+    mechanism = config.privacy.mechanism(members=int(facts["members"]))
     if int(facts["members"]) > 1:
         mechanism = mechanism.for_members(int(facts["members"]))
     first = run.ledger.reservations()[:1]

@@ -163,9 +163,9 @@ class RunFolder:
         self.ledger.open(
             {
                 "run": facts["run"],
-                "target": config.budget().to_dict(),
-                "rounds": config.rounds,
-                "sources": list(config.sources),
+                "target": config.privacy.budget().to_dict(),
+                "rounds": config.recipe.rounds,
+                "sources": list(config.recipe.sources),
                 "teacher": facts["teacher"],
                 "members": facts["members"],
                 "disjoint_data": facts["disjoint_data"],

@@ -9,8 +9,10 @@ round 1: 0.50
 
 from __future__ import annotations
 
+import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -41,3 +43,22 @@ class Unheard(Observer):
 
     def warn(self, message: str) -> None:
         pass
+
+
+class Phases:
+    """Tells an observer of the phases of a round, and how long each took."""
+
+    def __init__(self, observer: Observer) -> None:
+        self.observer = observer
+
+    @contextmanager
+    def __call__(
+        self, name: str, *, total: int, round_index: int
+    ) -> Iterator[Callable[[int], None]]:
+        """A phase of ``total`` steps; what it yields is called with the steps done."""
+        start = time.perf_counter()
+        try:
+            yield self.observer.phase(name, total=total, round_index=round_index)
+        finally:
+            seconds = time.perf_counter() - start
+            self.observer.phase_finished(name, seconds=seconds, round_index=round_index)

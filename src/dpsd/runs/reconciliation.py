@@ -22,7 +22,6 @@ from dpsd.privacy.records.ledger import described_event, reservation
 from dpsd.privacy.records.teacher_budget import TeacherBudget, lacking, united
 from dpsd.runs.budgets import files_that_record
 from dpsd.runs.directory import RunDirectory
-from dpsd.teachers import Teacher
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ def reconcile(directory: RunDirectory) -> Reconciliation:
         RunError: a budget records a round that the ledger does not, or is damaged.
     """
     config, run = directory.config(), directory.identity
-    files = files_that_record(run, teacher=config.teacher, named=config.budget_file)
+    files = files_that_record(run, teacher=config.teacher.teacher, named=config.privacy.budget_file)
     recorded = [(path, *of) for path in files for of in _by_teacher(path, run)]
     # Read last: of a run that goes on meanwhile, the ledger is written first.
     own = directory.reservations()
@@ -106,9 +105,7 @@ def complete_budgets(directory: RunDirectory, accounts: Accounts) -> None:
     )
 
 
-def complete_ledger(
-    directory: RunDirectory, accounts: Accounts, *, mechanism: Mechanism, teacher: Teacher
-) -> None:
+def complete_ledger(directory: RunDirectory, accounts: Accounts, *, mechanism: Mechanism) -> None:
     """Write what the budgets record of a run into its ledger, where that does not have it.
 
     Args:
@@ -116,7 +113,6 @@ def complete_ledger(
         accounts: of its teachers.
         mechanism: the run's, calibrated. What has another cost is left out, as a ledger is about
             one mechanism; :func:`reconcile` tells of it.
-        teacher: the run's.
     """
     cost = described_event(mechanism.event())
     for entry in lacking(directory.reservations(), accounts.asked(directory.identity)):
@@ -125,7 +121,7 @@ def complete_ledger(
                 round_index=entry["round"],
                 answers=entry["answers"],
                 mechanism=mechanism,
-                teacher=teacher.fingerprint,
+                teacher=str(directory.facts()["teacher"]),
                 asking=entry.get("asking"),
             )
             directory.ledger.reserve(again)

@@ -29,7 +29,7 @@ def main() -> None:
     try:
         config = TranscriptionConfig(**told["config"])
         teacher = config.load_teacher()
-        execution = Execution.of(config.device, config.precision, devices=count)
+        execution = Execution.of(config.recipe.device, config.recipe.precision, devices=count)
     except Exception as error:  # noqa: BLE001 - whatever it is, process 0 has to tell it
         print(json.dumps(described(error, rank=rank)), file=answer, flush=True)
         sys.exit(1)

@@ -7,7 +7,7 @@ each has a teacher of its own.
 
 >>> from dpsd.config.transcription import TranscriptionConfig
 >>> config = TranscriptionConfig(teacher="teacher/", epsilon=1.0)
->>> is_follower(config.devices)
+>>> is_follower(config.recipe.devices)
 False
 """
 
@@ -72,11 +72,13 @@ def processes_for(
         ConfigError: Lightning Fabric is not installed, a scheduler started another number of
             processes, or what was given exists in this process alone.
     """
-    placement = _scheduled(config.devices)
-    if config.devices == 1:
+    placement = _scheduled(config.recipe.devices)
+    if config.recipe.devices == 1:
         return ALONE
     required_fabric()
-    device = Execution.of(config.device, config.precision, devices=config.devices).device
+    device = Execution.of(
+        config.recipe.device, config.recipe.precision, devices=config.recipe.devices
+    ).device
     if placement is not None:
         return Group(placement, device)
     models = [model for model in (student, generator) if isinstance(model, nn.Module)]
@@ -86,17 +88,17 @@ def processes_for(
         )
         raise ConfigError(
             Setting("devices"),
-            f" is {config.devices}, and the {what} exists in this process alone: name it by "
+            f" is {config.recipe.devices}, and the {what} exists in this process alone: name it by "
             "a path or package.module:factory, or start the script itself in every process, with "
-            f"torchrun --nproc-per-node {config.devices}",
+            f"torchrun --nproc-per-node {config.recipe.devices}",
         )
-    settings = config.model_dump(mode="json") | {
+    settings = config.flat(mode="json") | {
         "teacher": teacher.location,
         "teacher_weights": teacher.weights_location,
     }
     told = {"run": str(run.absolute()), "config": settings, "student": student}
-    followers = _Followers(config.devices, told | {"generator": generator})
-    return Group(Placement(0, 0, config.devices, config.devices), device, followers)
+    followers = _Followers(config.recipe.devices, told | {"generator": generator})
+    return Group(Placement(0, 0, config.recipe.devices, config.recipe.devices), device, followers)
 
 
 class _Followers:

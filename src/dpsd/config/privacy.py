@@ -1,0 +1,182 @@
+"""Which privacy is wanted, and which mechanism buys it.
+
+>>> PrivacySettings(epsilon=1.0).mechanism().protects
+'labels'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from enum import Enum
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field, model_validator
+
+from dpsd.config.base import Settings
+from dpsd.errors import ConfigError, Setting
+from dpsd.privacy.parameters import Candidates, Scaling, check_candidates, check_scaling
+from dpsd.privacy.targets import Adjacency, Budget
+
+if TYPE_CHECKING:
+    from dpsd.privacy.mechanisms import Mechanism, NoisyVotes
+
+#: Settings that only some mechanisms have.
+_OF_CLASSES = ("candidates",)
+OF_GRADIENTS = ("top_k", "bound", "scaling", "harden", "widen")
+_OF_VOTES = ("consensus", "consensus_noise", "consensus_answered")
+
+
+class PrivacySettings(Settings):
+    """Which privacy is wanted. Every field is also a command-line flag."""
+
+    protect: Literal["labels", "data"] = Field(
+        "labels",
+        description="labels: randomised response on the teacher's class. data: Gaussian noise on "
+        "normalised output gradients. Of an ensemble, the noisy sum: of votes, or of gradients.",
+    )
+    epsilon: float = Field(description="Privacy target ε, under the adjacency and at delta.")
+    delta: float = Field(1e-5, description="Privacy target δ.")
+    adjacency: Adjacency = Field(
+        Adjacency.ROUND,
+        description="What ε is about: the answer about one image in the whole run (response), "
+        "about one in every round (round), or the whole teacher (teacher).",
+    )
+    candidates: Candidates = Field(
+        "per-query", description="Classes that randomised response chooses from, or how many."
+    )
+    top_k: int | None = Field(
+        None, ge=2, description="Gradient coordinates released, the prior's likeliest; all if none."
+    )
+    bound: float = Field(
+        1.0, gt=0, description="C: two answers are at most 2 C apart, and noise is in its units."
+    )
+    scaling: Scaling = Field(
+        Scaling.NORMALIZE,
+        description="How gradients get a norm of C; none leaves those of hardened answers be.",
+    )
+    harden: bool = Field(
+        True, description="Answer with the teacher's class, not its probabilities."
+    )
+    widen: bool = Field(
+        True,
+        description="Lengthen the gradients of hardened answers until two classes are 2 C apart; "
+        "the published mechanism does not, and tells less for the same ε.",
+    )
+    consensus: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Of an ensemble, share of the teachers that must seem to agree, by a private "
+        "test, for an answer to be paid for (Confident-GNMax); none: every answer is.",
+    )
+    consensus_noise: float = Field(
+        2.0, gt=0, le=10, description="Noise of that test, in units of the noise on votes."
+    )
+    consensus_answered: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="The largest share of queries that are answered after the test.",
+    )
+    cap: str | None = Field(
+        None,
+        description="EPSILON,DELTA,ADJACENCY that all runs of this teacher together may spend, and "
+        "of several teachers those of each; a run that would exceed it is refused before it asks "
+        "anything. For this run; dpsd budget --cap keeps one for all.",
+    )
+    budget_file: str | None = Field(
+        None,
+        description="Where the teacher's budget is kept, besides the usual place beside the "
+        "teacher, whose cap holds too.",
+    )
+    count_earlier: bool = Field(
+        False,
+        description="The teacher's file was changed or exchanged: what the budget beside it "
+        "records of what was there before counts for this teacher, from now on.",
+    )
+    reproducible_noise: int | None = Field(
+        None, ge=0, description="NOT PRIVATE. Seeds the privacy noise, for tests and benchmarks."
+    )
+
+    @model_validator(mode="after")
+    def _check_privacy(self) -> PrivacySettings:
+        self.budget()
+        self.limit()
+        if self.consensus is not None and self.protect == "data":
+            raise ConfigError(
+                *(Setting("consensus"), " is tested on votes, and ", Setting("protect")),
+                " 'data' sums gradients; use 'labels'",
+            )
+        if self.protect == "labels":
+            check_candidates(self.candidates)
+        else:
+            check_scaling(self.scaling, harden=self.harden)
+        return self
+
+    def require_effect(self, *, members: int | None = None) -> None:
+        """Refuse settings that would do nothing, in a run that is about to begin.
+
+        Args:
+            members: how many teachers there are, if that is known.
+
+        Raises:
+            ConfigError: one that is not left at its default.
+        """
+        protect, consensus = Setting("protect"), Setting("consensus")
+        if self.protect == "labels":
+            self._refuse(OF_GRADIENTS, "shapes gradients, and ", protect, " 'labels' releases none")
+        else:
+            self._refuse(
+                _OF_CLASSES, "is about classes, and ", protect, " 'data' releases gradients"
+            )
+        if self.consensus is None:
+            self._refuse(_OF_VOTES, "is of a test that nobody asked for with ", consensus)
+        if members == 1:
+            self._refuse(_OF_VOTES, "is of a test among several teachers, and this is one")
+        elif members is not None:
+            names = (*_OF_CLASSES, *OF_GRADIENTS)
+            self._refuse(names, f"is for one teacher's answers; those of {members} are summed")
+
+    def _refuse(self, names: Collection[str], *reason: str) -> None:
+        for name in names:
+            if (value := getattr(self, name)) != type(self).model_fields[name].default:
+                said = value.value if isinstance(value, Enum) else value
+                raise ConfigError(
+                    *(Setting(name), f" is {said!r}, but it ", *reason),
+                    ": leave it out, of a --config file too",
+                )
+
+    def _votes(self) -> NoisyVotes:
+        from dpsd.privacy.mechanisms import ConfidentVotes, NoisyVotes
+
+        if self.consensus is None:
+            return NoisyVotes()
+        return ConfidentVotes(
+            threshold=self.consensus,
+            test_noise=self.consensus_noise,
+            answered=self.consensus_answered,
+        )
+
+    def budget(self) -> Budget:
+        """The privacy target."""
+        return Budget(epsilon=self.epsilon, delta=self.delta, adjacency=self.adjacency)
+
+    def limit(self) -> Budget | None:
+        """What all runs of the teacher together may spend."""
+        return Budget.of_cap(self.cap)
+
+    def mechanism(self, *, members: int = 1) -> Mechanism:
+        """The mechanism for so many teachers, not yet calibrated."""
+        from dpsd.privacy.mechanisms import Gaussian, RandomizedResponse, SummedGradients
+        from dpsd.privacy.randomness import ReproducibleNoise
+
+        mechanism: Mechanism
+        if members > 1:
+            mechanism = SummedGradients() if self.protect == "data" else self._votes()
+        elif self.protect == "labels":
+            mechanism = RandomizedResponse(candidates=self.candidates)
+        else:
+            mechanism = Gaussian(**{name: getattr(self, name) for name in OF_GRADIENTS})
+        if self.reproducible_noise is not None:
+            mechanism = mechanism.with_noise(ReproducibleNoise(seed=self.reproducible_noise))
+        return mechanism

@@ -1,0 +1,158 @@
+"""Leave to spend: what a run is charged to, and whether its target and the caps allow it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from dpsd.errors import BudgetError, ConfigError, Setting
+from dpsd.privacy.accounting import Spending, format_epsilon, spent_under
+from dpsd.privacy.records.accounts import Accounts
+from dpsd.privacy.targets import Budget, Exposure
+from dpsd.runs.budgets import budget_of, count_uncounted
+from dpsd.runs.directory import RunDirectory
+from dpsd.runs.observing import Observer
+from dpsd.runs.reconciliation import complete_budgets, complete_ledger
+from dpsd.teachers import Teacher
+from dpsd.transcription.plan import Plan
+
+
+def account_of(
+    teacher: Teacher,
+    *paths: str | Path | None,
+    target: Budget,
+    count_earlier: bool,
+    observer: Observer,
+) -> Accounts | None:
+    """What a run is charged to; what lies beside a teacher and is not counted is counted or told.
+
+    A budget that was named may serve several teachers, so what it records of others is no news.
+
+    Args:
+        teacher: of the run.
+        paths: of budgets besides the usual place.
+        target: of the run, at whose δ and adjacency what is not counted is told.
+        count_earlier: whether what lies beside the teacher was asked of it before it changed.
+        observer: is told.
+    """
+    accounts = budget_of(teacher, *paths)
+    if accounts is None:
+        return None
+    if count_earlier:
+        count_uncounted(accounts)
+    elif found := [other for _, other in accounts.uncounted() if other.is_all]:
+        more = f", and so do {len(found) - 1} others" if len(found) > 1 else ""
+        observer.warn(
+            f"{found[0].describe(delta=target.delta, adjacency=target.adjacency)}{more}. If the "
+            "teacher's file was changed or exchanged since, count them with --count-earlier "
+            "(count_earlier=True)"
+        )
+    return accounts
+
+
+def admit_new(plan: Plan, account: Accounts | None, *, identity: str, cap: Budget | None) -> None:
+    """Refuse a run that has not begun if its teachers may not spend what it will.
+
+    Raises:
+        ConfigError: a cap, and nothing tells what was spent.
+        BudgetError: more than a cap.
+    """
+    if cap is not None and (account is None or account.unknown):
+        which = account.unknown[0] if account is not None else "this teacher"
+        raise ConfigError(
+            *("a ", Setting("cap"), f" needs to know what {which} has spent, and nothing tells "),
+            *("it from another: say with ", Setting("budget_file"), " where its budget is"),
+        )
+    if account is not None:
+        _ask(account, plan, plan.rounds, identity=identity, cap=cap)
+
+
+def admit(
+    plan: Plan, directory: RunDirectory, *, account: Accounts | None, allowance: Budget | None
+) -> None:
+    """Ask for leave to spend what is left of a run, and say in its ledger what it is.
+
+    Args:
+        plan: of the run.
+        directory: of the run, which this process holds.
+        account: of its teachers, which it holds too.
+        allowance: a cap that lets the run go beyond its target.
+
+    Raises:
+        BudgetError: more than the target, or than a cap.
+    """
+    left = [
+        (index, queries)
+        for index, queries in plan.rounds
+        if not directory.releases_path(index).exists()
+    ]
+    if account is not None:
+        complete_budgets(directory, account)
+    if left:
+        _refuse_to_overspend(plan, directory, left, account=account, allowance=allowance)
+        if account is not None:
+            cap = allowance or directory.config().privacy.limit()
+            _ask(account, plan, left, identity=directory.identity, cap=cap)
+    earlier = None if account is None else account.history(delta=plan.target.delta)
+    directory.open_ledger(earlier=earlier)
+    if account is not None:
+        complete_ledger(directory, account, mechanism=plan.mechanism)
+
+
+def _ask(
+    account: Accounts,
+    plan: Plan,
+    planned: list[tuple[int, int]],
+    *,
+    identity: str,
+    cap: Budget | None,
+) -> None:
+    account.admit(
+        run=identity,
+        mechanism=plan.mechanism,
+        planned=planned,
+        delta=plan.target.delta,
+        cap=cap,
+    )
+
+
+def _refuse_to_overspend(
+    plan: Plan,
+    directory: RunDirectory,
+    left: list[tuple[int, int]],
+    *,
+    account: Accounts | None,
+    allowance: Budget | None,
+) -> None:
+    """Answers that were paid for and lost may push a run over what it was calibrated to."""
+    own = directory.reservations()
+    recorded = own if account is None else account.asked(directory.identity)  # all that, or more
+    asked = [(entry["round"], entry["answers"]) for entry in recorded]
+    if not asked:
+        return
+    target = allowance or plan.target
+    whole = Spending(
+        event=plan.mechanism.event(),
+        mean_event=plan.mechanism.mean_event(),
+        exposure=Exposure.of_asked([*asked, *left]),
+    )
+    needed = spent_under([whole], target.adjacency, delta=target.delta)
+    if not target.is_exceeded_by(needed):
+        return
+    path, kind = directory.path, target.adjacency.value
+    copy = ", or asked by a copy of it" if len(asked) > len(own) else ""
+    limit = "cap" if allowance else "target"
+    # A cap is about all runs of the teacher, so what allows this one must allow for others.
+    total = needed
+    if account is not None:
+        total = account.needed(
+            directory.identity, mechanism=plan.mechanism, planned=left, limit=target
+        )
+    allowing = f"{math.ceil(max(needed, total) * 1e4) / 1e4!r},{target.delta:g},{kind}"
+    raise BudgetError(
+        f"{path}: answers were paid for and lost in an interruption{copy}; asked again, "
+        f"the run would spend ε = {format_epsilon(needed)} under {kind!r} at δ = "
+        f"{target.delta:g}, above its {limit} {target.epsilon:g}. To allow that: dpsd "
+        f"transcribe --resume {path} --cap {allowing}. Or leave the run as it is: dpsd "
+        f"evaluate {path} and dpsd export {path} take the student of its last round"
+    )

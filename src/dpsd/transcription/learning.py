@@ -1,0 +1,172 @@
+"""Learning: the student from all releases, and the generator from the student."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from torch import nn
+
+from dpsd.config.recipe import Recipe
+from dpsd.devices.execution import Execution
+from dpsd.distillation.generator import GeneratorTraining, fit_generator
+from dpsd.distillation.objectives import Marginal, Objective
+from dpsd.distillation.polish import agreed, fit_to_agreed, restarted
+from dpsd.distillation.quality import RoundQuality
+from dpsd.distillation.releases import Replay, RoundReleases
+from dpsd.distillation.student import StudentTraining, fit_student
+from dpsd.errors import RunError, Setting
+from dpsd.privacy.mechanisms import Mechanism
+from dpsd.runs.observing import Phases
+from dpsd.streams import stream, stream_seed
+from dpsd.synthesis.queries import Spool
+from dpsd.transcription.querying import Querying
+
+#: Synthetic images on which the student learns what several agree on.
+_UNLABELLED = 30_000
+
+
+@dataclass(kw_only=True)
+class Learning:
+    """The student and the generator, and what they learn from.
+
+    Args:
+        recipe: how they learn.
+        student: learns from releases.
+        generator: learns from the student.
+        members: how many teachers answer.
+        execution: where both run.
+        phases: are told how it goes.
+    """
+
+    recipe: Recipe
+    student: nn.Module
+    generator: nn.Module
+    members: int
+    execution: Execution
+    phases: Phases
+    _replay: Replay = field(default_factory=Replay)
+
+    @property
+    def objective(self) -> Objective:
+        """What the student learns of a release."""
+        return self.recipe.objective_function(members=self.members)
+
+    def remember(self, releases: RoundReleases, quality: RoundQuality) -> None:
+        """Add a round's releases to what the student learns from."""
+        # The other objectives' targets are no likelihood: classes are as far apart in them as the
+        # noise leaves them, and an adjustment by the shares would drown them.
+        is_balanced = self.recipe.balance and isinstance(self.objective, Marginal)
+        self._replay.append(releases, shares=quality.label_shares if is_balanced else None)
+
+    def teach_student(self, round_index: int, *, mechanism: Mechanism) -> float:
+        """The student learns from the new releases and from earlier ones again.
+
+        Returns:
+            Its mean loss.
+
+        Raises:
+            RunError: training diverged.
+        """
+        return self._taught(self.student, round_index, mechanism)
+
+    def polish(
+        self, round_index: int, *, mechanism: Mechanism, querying: Querying, spool: Spool
+    ) -> None:
+        """The student learns what several agree on, on synthetic images that nobody is asked.
+
+        Args:
+            round_index: the last.
+            mechanism: the likelihood of the releases.
+            querying: makes the images.
+            spool: where they wait.
+        """
+        recipe = self.recipe
+        students = [self.student]
+        for attempt in range(1, recipe.restarts):
+            seed = stream_seed(recipe.seed, attempt, "restart")
+            students.append(self.execution.place(restarted(self.student, seed=seed)))
+            self._taught(students[-1], round_index, mechanism, attempt=attempt)
+        random = stream(recipe.seed, round_index, "polish")
+        share = recipe.generator_share if round_index > 1 else 0.0  # it has learned nothing before
+        steps = recipe.polish_steps
+        with self.phases("polish", total=steps, round_index=round_index) as advance:
+            for images, _ in querying.images(_UNLABELLED, generator_share=share, random=random):
+                spool.append(images)
+            fit_to_agreed(
+                self.student,
+                spool,
+                agreed(students, spool, self.execution),
+                steps=steps,
+                batch_size=recipe.batch_size,
+                learning_rate=recipe.learning_rate,
+                augment=recipe.augment,
+                execution=self.execution,
+                random=random,
+                advance=lambda: advance(1),
+            )
+
+    def teach_generator(self, round_index: int) -> float | None:
+        """The generator learns from the student.
+
+        Returns:
+            Its mean loss; ``None`` where it learns nothing, or in another process than the first.
+        """
+        training = GeneratorTraining(
+            steps=self.recipe.generator_steps,
+            batch_size=self.recipe.generator_batch_size,
+            learning_rate=self.recipe.generator_learning_rate,
+            weights=self.recipe.generator_weights(),
+        )
+        if training.steps == 0:
+            return None
+        loss = None
+        processes = self.execution.processes
+        # By one process, as its loss and its BatchNorm are about the whole batch together.
+        if processes.leads:
+            with self.phases("generator", total=training.steps, round_index=round_index) as advance:
+                loss = fit_generator(
+                    self.generator,
+                    self.student,
+                    training=training,
+                    execution=self.execution,
+                    random=stream(self.recipe.seed, round_index, "generator"),
+                    advance=lambda: advance(1),
+                )
+        processes.copy(self.generator)
+        return loss
+
+    def _taught(
+        self, student: nn.Module, round_index: int, mechanism: Mechanism, *, attempt: int = 0
+    ) -> float:
+        recipe = self.recipe
+        training = StudentTraining(
+            epochs=recipe.epochs_in(round_index),
+            replay=recipe.replay_in(round_index),
+            batch_size=recipe.batch_size,
+            learning_rate=recipe.learning_rate,
+            steps=recipe.student_steps,
+            augment=recipe.augment,
+        )
+        random = stream(recipe.seed, round_index, f"student{attempt or ''}")
+        rows = training.rows(self._replay, random)
+        steps = math.ceil(len(rows) / training.batch_size)
+        with self.phases("student", total=steps, round_index=round_index) as advance:
+            loss = fit_student(
+                student,
+                self._replay,
+                mechanism=mechanism,
+                objective=self.objective,
+                training=training,
+                execution=self.execution,
+                rows=rows,
+                random=random,
+                advance=lambda: advance(1),
+            )
+        if not math.isfinite(loss):
+            raise RunError(
+                f"round {round_index}: training the student diverged (loss {loss}); start anew "
+                "with a ",
+                *(Setting("learning_rate"), f" below {recipe.learning_rate:g}"),
+            )
+        return loss

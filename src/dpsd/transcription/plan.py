@@ -1,0 +1,245 @@
+"""The plan of a run: what is decided once, before anything is asked.
+
+>>> import dpsd
+>>> def bright(images):  # a "teacher" of two classes
+...     return images.flatten(1)[:, :2]
+>>> teacher = dpsd.load_teacher(bright, input_shape=(1, 8, 8), num_classes=2, scores="logits")
+>>> plan = Plan.of(
+...     teacher,
+...     mechanism=dpsd.RandomizedResponse(),
+...     target=dpsd.Budget(epsilon=2.0, adjacency="round"),
+...     recipe=dpsd.Recipe(rounds=2, queries=100),
+... )
+>>> round(plan.mechanism.epsilon, 3), plan.rounds
+(1.0, [(1, 100), (2, 100)])
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from dpsd.config.privacy import OF_GRADIENTS, PrivacySettings
+from dpsd.config.recipe import ENSEMBLE_STUDENT, Recipe
+from dpsd.config.teacher import TeacherSettings
+from dpsd.config.transcription import TranscriptionConfig
+from dpsd.devices.execution import Execution
+from dpsd.devices.processes import Processes
+from dpsd.errors import ConfigError
+from dpsd.models import build_classifier, build_generator
+from dpsd.privacy.calibration import calibrate
+from dpsd.privacy.mechanisms import (
+    ConfidentVotes,
+    Gaussian,
+    Mechanism,
+    NoisySum,
+    RandomizedResponse,
+)
+from dpsd.privacy.randomness import ReproducibleNoise
+from dpsd.privacy.targets import Adjacency, Budget, Exposure
+from dpsd.streams import stream_seed
+from dpsd.teachers import Teacher
+
+#: Records that may be exposed outright, on average, before a δ is called too large for them.
+_MOST_EXPOSED = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a run is.
+
+    Args:
+        teacher: is asked.
+        mechanism: privatises its answers; calibrated to the target.
+        target: what the run may spend.
+        recipe: everything else, resolved for this teacher and target.
+        student: a model's name, ``package.module:factory``, or a module.
+        generator: the same of the generator.
+        charged: settings of the teacher's account: ``cap``, ``budget_file``, ``count_earlier``.
+    """
+
+    teacher: Teacher
+    mechanism: Mechanism
+    target: Budget
+    recipe: Recipe
+    student: str | nn.Module
+    generator: str | nn.Module
+    charged: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        teacher: Teacher,
+        *,
+        mechanism: Mechanism,
+        target: Budget,
+        recipe: Recipe,
+        student: str | nn.Module | None = None,
+        generator: str | nn.Module = "dcgan",
+        charged: Mapping[str, Any] | None = None,
+    ) -> Plan:
+        """Resolve the recipe, and calibrate the mechanism to the target.
+
+        Args:
+            teacher: is asked.
+            mechanism: not calibrated.
+            target: what the run may spend.
+            recipe: what it leaves open is decided here, once.
+            student: by default ``cnn``, and ``scattering`` for an ensemble.
+            generator: a model's name, ``package.module:factory``, or a module.
+            charged: settings of the teacher's account.
+
+        Raises:
+            ConfigError: arguments that make no sense together.
+            BudgetError: a target that cannot be met.
+        """
+        if mechanism.is_calibrated:
+            raise ConfigError(
+                "the mechanism's noise level is set and a budget is given, which may contradict "
+                "each other; leave the level open (RandomizedResponse(), Gaussian()) and dpsd "
+                "calibrates it"
+            )
+        recipe = recipe.resolved(members=teacher.members, images=teacher.input_shape, budget=target)
+        recipe.objective_function(members=teacher.members)
+        return cls(
+            teacher=teacher,
+            mechanism=calibrate(
+                mechanism.for_members(teacher.members),
+                target,
+                Exposure.of_rounds([queries for _, queries in _rounds(recipe)]),
+            ),
+            target=target,
+            recipe=recipe,
+            student=student or (ENSEMBLE_STUDENT if teacher.members > 1 else "cnn"),
+            generator=generator,
+            charged=charged or {},
+        )
+
+    @property
+    def rounds(self) -> list[tuple[int, int]]:
+        """Each round's number, from 1, and how many queries it asks."""
+        return _rounds(self.recipe)
+
+    def config(self) -> TranscriptionConfig:
+        """The configuration that says all this, objects included as far as settings can."""
+        teacher, mechanism = self.teacher, self.mechanism
+        asked: dict[str, Any] = {"teacher": teacher.location or teacher.description}
+        if teacher.location is not None:
+            # All that it takes to load the same teacher from there, and to ask it the same way.
+            asked |= {
+                "teacher_weights": teacher.weights_location,
+                "input_shape": teacher.input_shape,
+                "num_classes": teacher.num_classes,
+                # Each member of a committee has its own; an ensemble's file says.
+                "scores": teacher.scores if teacher.members == 1 else "auto",
+            }
+            if teacher.normalization is not None:
+                asked["mean"], asked["deviation"] = map(tuple, teacher.normalization)
+        privacy: dict[str, Any] = {"protect": mechanism.protects, **self.target.to_dict()}
+        if isinstance(mechanism, RandomizedResponse):
+            privacy["candidates"] = mechanism.candidates
+        elif isinstance(mechanism, ConfidentVotes):
+            privacy |= {
+                "consensus": mechanism.threshold,
+                "consensus_noise": mechanism.test_noise,
+                "consensus_answered": mechanism.answered,
+            }
+        elif isinstance(mechanism, Gaussian):
+            privacy |= {name: getattr(mechanism, name) for name in OF_GRADIENTS}
+        if isinstance(mechanism.noise, ReproducibleNoise):
+            privacy["reproducible_noise"] = mechanism.noise.seed
+        return TranscriptionConfig(
+            teacher=TeacherSettings(**asked),
+            privacy=PrivacySettings(**privacy, **self.charged),
+            recipe=self.recipe,
+            student=_name(self.student),
+            generator=_name(self.generator),
+        )
+
+    def facts(self, identity: str) -> dict[str, Any]:
+        """What reading the run back needs besides the configuration."""
+        return {
+            "format": "dpsd-student",
+            "version": 1,
+            "run": identity,
+            "student": _name(self.student),
+            "generator": _name(self.generator),
+            "input_shape": list(self.teacher.input_shape),
+            "num_classes": self.teacher.num_classes,
+            "teacher": self.teacher.fingerprint,
+            "members": self.teacher.members,
+            "disjoint_data": self.teacher.is_disjoint,
+            "dealt_by": self.teacher.dealt_by,
+            "distinct_images": True,
+        }
+
+    def models(self, execution: Execution) -> tuple[nn.Module, nn.Module]:
+        """The student and the generator, new and in their place.
+
+        Raises:
+            ConfigError: no such model, or a student that cannot learn.
+        """
+        student = build_classifier(
+            self.student,
+            input_shape=self.teacher.input_shape,
+            num_classes=self.teacher.num_classes,
+            seed=stream_seed(self.recipe.seed, 0, "student"),
+        )
+        generator = build_generator(
+            self.generator,
+            input_shape=self.teacher.input_shape,
+            seed=stream_seed(self.recipe.seed, 0, "generator"),
+        )
+        if not any(parameter.requires_grad for parameter in student.parameters()):
+            raise ConfigError(f"student {_name(self.student)} has no trainable parameters")
+        return execution.place(student), execution.place(generator)
+
+    def agree(self, processes: Processes) -> None:
+        """Refuse processes that do not play the same run; what one alone costs would be another."""
+        mechanism = self.mechanism
+        described = [type(mechanism).__qualname__, mechanism.parameters()]
+        processes.agree("mechanism", json.dumps(described))
+        processes.agree("noise", mechanism.noise.description)
+        recipe = self.recipe.model_dump(mode="json", exclude={"device", "devices"})
+        processes.agree("recipe", json.dumps(recipe))
+        processes.barrier()  # where one refused, all stop, before anything is written
+
+    def warnings(self) -> Iterator[str]:
+        """What a user should know before anything is spent."""
+        teacher, target = self.teacher, self.target
+        if teacher.members > 1 and target.adjacency is not Adjacency.TEACHER:
+            yield (
+                f"epsilon {target.epsilon:g} is a target under {target.adjacency.value!r}, which "
+                "protects single answers; for a training record, or a person where records were "
+                "dealt by person, calibrate an ensemble to 'teacher'"
+            )
+        covered, whose = teacher.records, "training records"
+        if teacher.persons:
+            covered, whose = teacher.persons, "persons"
+        if covered is not None and target.delta * covered > _MOST_EXPOSED:
+            yield (
+                f"delta {target.delta:g} is the chance of exposing any one of the {covered:,} "
+                f"{whose} outright, so {target.delta * covered:.1g} of them on average; lower "
+                f"delta to 1e{math.floor(math.log10(_MOST_EXPOSED / covered))} at most"
+            )
+        if isinstance(self.mechanism, NoisySum):
+            noise = float(str(self.mechanism.parameters()["noise_multiplier"]))
+            if noise > teacher.members:
+                yield (
+                    f"the noise on each sum (standard deviation {noise:.0f}) is larger than all "
+                    f"{teacher.members} teachers together: the student will learn little. Train "
+                    "more teachers, ask fewer queries, or raise epsilon"
+                )
+
+
+def _rounds(recipe: Recipe) -> list[tuple[int, int]]:
+    return [(index, recipe.queries_in(index)) for index in range(1, recipe.rounds + 1)]
+
+
+def _name(model: str | nn.Module) -> str:
+    return model if isinstance(model, str) else f"module:{type(model).__qualname__}"

@@ -1,0 +1,188 @@
+"""Making queries: images worth asking about, no two alike, with the student's predictions.
+
+The images come from the public sources and the generator. The predictions are the priors that
+answers are privatised with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import chain
+
+import torch
+from torch import Tensor, nn
+
+from dpsd.config.recipe import Recipe
+from dpsd.devices.execution import Execution, inference_batch
+from dpsd.distillation.generator import image_batches, sample_images
+from dpsd.distillation.quality import RoundQuality
+from dpsd.distillation.releases import RoundReleases
+from dpsd.errors import RunError
+from dpsd.images.names import Shape
+from dpsd.privacy.mechanisms import Mechanism
+from dpsd.runs.observing import Phases
+from dpsd.streams import stream
+from dpsd.synthesis.distinct import AskedImages, image_digests
+from dpsd.synthesis.mixture import Mixture
+from dpsd.synthesis.queries import Queries, Spool, doubtful, flat_prior, scarcity
+
+#: How many times as many queries are synthesised as wanted before a round makes do with fewer.
+_PATIENCE = 4
+
+#: How many of the generator's images are kept from each round, to look at.
+_SAMPLES = 16
+
+
+@dataclass(kw_only=True)
+class Querying:
+    """Makes queries from the public sources and the generator.
+
+    Args:
+        recipe: how many, and of which kinds.
+        shape: of the images.
+        num_classes: of the teacher.
+        student: whose predictions are the priors.
+        generator: of images.
+        sources: public ones, whose shares may follow what releases say.
+        execution: where the models run.
+        phases: are told how it goes.
+    """
+
+    recipe: Recipe
+    shape: Shape
+    num_classes: int
+    student: nn.Module
+    generator: nn.Module
+    sources: Mixture
+    execution: Execution
+    phases: Phases
+    _asked: AskedImages = field(default_factory=AskedImages)
+
+    @property
+    def source_names(self) -> list[str]:
+        """The sources by number; the generator is the last."""
+        return [source.name for source in self.sources.sources] + ["generator"]
+
+    def never_again(self, releases: RoundReleases) -> None:
+        """Remember what a round asked: an image is asked once in a run."""
+        self._asked.add(releases.digests() if releases.asked is None else releases.asked)
+
+    def follow(self, quality: RoundQuality) -> None:
+        """Draw the sources' shares towards those that teach most."""
+        if self.recipe.adaptive:
+            self.sources = self.sources.adapted(quality.surprise, quality.spread)
+
+    def synthesise(self, round_index: int, spool: Spool, *, mechanism: Mechanism) -> Queries:
+        """Queries worth asking, no two of the same image and none of an image that was asked.
+
+        All images that are made go to the spool.
+
+        Raises:
+            RunError: no image was found that had not been asked before.
+        """
+        asked = self.recipe.queries_in(round_index)
+        # Of the first round nothing is known yet, so there is nothing to select by.
+        wanted = asked if round_index == 1 else round(asked * self.recipe.selection)
+        random = stream(self.recipe.seed, round_index, "queries")
+        # Nothing is known before the first round: the prior is flat, and the generator is blind.
+        exploration = 1.0 if round_index == 1 else self.recipe.exploration
+        share = 0.0 if round_index == 1 else self.recipe.generator_share
+        queries = Queries.empty(spool, wanted, classes=self.num_classes)
+        doubt = torch.empty(wanted)
+        own = AskedImages()
+        found = repeated = 0
+        batch = inference_batch(spool.shape)
+        # Where images repeat, the last few that are missing would be made one by one.
+        least = max(min(wanted, batch), wanted // 64)
+        with self.phases("synthesis", total=wanted, round_index=round_index) as advance:
+            while found < wanted and len(spool) < _PATIENCE * wanted:
+                first, before, count = len(spool), found, max(wanted - found, least)
+                source, digest = self._spooled(
+                    count, generator_share=share, random=random, spool=spool
+                )
+                fresh = (self._asked.fresh(digest) & own.fresh(digest)).nonzero().flatten()
+                repeated += count - len(fresh)
+                explored = torch.rand((count, 1), generator=random) < exploration
+                for some in torch.split(fresh, batch):
+                    logits = self._logits(spool, first + some, round_index, random)
+                    prior = (logits / self.recipe.prior_temperature).softmax(-1)
+                    unsure = torch.special.entr(prior).sum(-1)
+                    prior = torch.where(explored[some], flat_prior(prior, random), prior).half()
+                    worth = mechanism.needs_answer(prior.float()).nonzero().flatten()
+                    worth = worth[: wanted - found]
+                    kept = slice(found, found + len(worth))
+                    queries.rows[kept] = (first + some)[worth]
+                    queries.prior[kept] = prior[worth]
+                    queries.predicted[kept] = logits.argmax(-1).to(torch.int32)[worth]
+                    queries.source[kept] = source[some][worth]
+                    queries.digest[kept] = digest[some][worth]
+                    doubt[kept] = unsure[worth]
+                    advance(len(worth))
+                    found = kept.stop
+                own.add(queries.digest[before:found])
+        queries = queries.only(slice(found))
+        if len(queries) > asked:
+            queries = queries.only(doubtful(doubt[:found], asked, random))
+        if problem := scarcity(len(queries), wanted=asked, made=len(spool), repeated=repeated):
+            if len(queries) == 0:
+                raise RunError(f"round {round_index}: {problem}")
+            self.phases.observer.warn(f"round {round_index}: {problem}")
+        return queries
+
+    def images(
+        self, count: int, *, generator_share: float, random: torch.Generator
+    ) -> Iterator[tuple[Tensor, int]]:
+        """Images from the public sources and the generator, uint8 ``(n, C, H, W)`` a block.
+
+        Each block comes with its source's number; the generator's is the last.
+        """
+        generated = round(count * generator_share) if self.sources.sources else count
+        made = image_batches(
+            self.generator,
+            generated,
+            shape=self.shape,
+            execution=self.execution,
+            random=random,
+        )
+        own = len(self.sources.sources)
+        return chain(
+            self.sources.blocks(count - generated, generator=random),
+            ((images, own) for images in made),
+        )
+
+    def samples(self) -> Tensor:
+        """Some of the generator's images, from the same noise in every round."""
+        # More are made than kept: BatchNorm needs a batch like those it was trained on.
+        images = sample_images(
+            self.generator,
+            4 * _SAMPLES,
+            shape=self.shape,
+            execution=self.execution,
+            random=stream(self.recipe.seed, 0, "samples"),
+        )
+        return images[:_SAMPLES]
+
+    def _logits(
+        self, spool: Spool, rows: Tensor, round_index: int, random: torch.Generator
+    ) -> Tensor:
+        """What the student says of some images, ``(n, K)``."""
+        if round_index == 1:
+            # Untrained, it would say one class of everything: a guess is as good, and free.
+            return torch.rand((len(rows), self.num_classes), generator=random)
+        return self.execution.predict(self.student, spool[rows]).cpu()
+
+    def _spooled(
+        self, count: int, *, generator_share: float, random: torch.Generator, spool: Spool
+    ) -> tuple[Tensor, Tensor]:
+        """Spool images; returns each one's source, uint8 ``(count,)``, and digest, int64."""
+        # Made once: small pieces among large ones that come and go would keep memory from going.
+        source = torch.empty(count, dtype=torch.uint8)
+        digest = torch.empty(count, dtype=torch.int64)
+        found = 0
+        for images, number in self.images(count, generator_share=generator_share, random=random):
+            spool.append(images)
+            source[found : found + len(images)] = number
+            digest[found : found + len(images)] = image_digests(images)
+            found += len(images)
+        return source, digest
