@@ -43,6 +43,7 @@ from dpsd.config.transcription import TranscriptionConfig
 from dpsd.datasets import load_dataset
 from dpsd.errors import DpsdError
 from dpsd.models import build_classifier, build_generator
+from dpsd.privacy.records.comparison import difference
 from dpsd.privacy.records.ledger import Ledger
 from dpsd.privacy.records.teacher_budget import TeacherBudget
 from dpsd.results.export import export_student
@@ -273,8 +274,8 @@ def _read_run(folder: Path) -> object:
     run.metrics()
     run.student()
     certificate = run.certify()
-    certificate.difference(
-        (folder / "certificate.json").read_text(encoding="utf-8", errors="replace")
+    difference(
+        certificate, (folder / "certificate.json").read_text(encoding="utf-8", errors="replace")
     )
     return Ledger(folder / "ledger.jsonl").exposure()
 

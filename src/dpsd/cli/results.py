@@ -248,6 +248,7 @@ def _show_certificate(certificate: Certificate) -> None:
         "public sources": ", ".join(certificate.sources)
         + ", and a generator trained on the student alone",
         "accountant": certificate.spent.accountant,
+        "run": f"{certificate.run}, begun {certificate.started}, latest {certificate.latest}",
         "teacher": certificate.teacher,
         "student": certificate.student or "not finished",
         "unit": certificate.unit,
@@ -264,6 +265,7 @@ def _show_certificate(certificate: Certificate) -> None:
 
 def _compare_with_stored(directory: RunDirectory, certificate: Certificate) -> None:
     from dpsd.privacy.records.certificate import VERSION
+    from dpsd.privacy.records.comparison import difference
     from dpsd.storage.files import read_json
 
     path = directory.path / "certificate.json"
@@ -273,10 +275,10 @@ def _compare_with_stored(directory: RunDirectory, certificate: Certificate) -> N
         warn("the run is not finished: this is what it has spent so far")
         return
     stored = read_json(path)  # what is no JSON object has a better message
-    difference = certificate.difference(path.read_text(encoding="utf-8"))
-    if difference is not None:
+    different = difference(certificate, path.read_text(encoding="utf-8"))
+    if different is not None:
         raise DpsdError(
-            f"{path}, {difference}. What is printed here is computed from the run's ledger, "
+            f"{path}, {different}. What is printed here is computed from the run's ledger, "
             "releases and student"
         )
     is_older = stored["version"] != VERSION

@@ -26,10 +26,12 @@ from dpsd.privacy.records.certificate import (
     NOT_PRIVATE,
     REPEATED_IMAGES,
     TIMING_LIMIT,
+    VERSION,
     Certificate,
     certify,
     format_epsilon,
 )
+from dpsd.privacy.records.comparison import difference
 from dpsd.privacy.records.ledger import Ledger, reservation
 from dpsd.privacy.targets import Adjacency, Exposure
 
@@ -354,41 +356,55 @@ def test_certificates_keep_to_the_schema(run: Ledger) -> None:
 def test_a_changed_certificate_is_told_by_its_line(run: Ledger, said: str, instead: str) -> None:
     reserve(run, 1, mechanism=RESPONSE)
     text = certificate_of(run).to_json()
-    assert certificate_of(run).difference(text) is None
+    assert difference(certificate_of(run), text) is None
     line = next(i for i, one in enumerate(text.splitlines(), start=1) if said in one)
     changed = text.replace(said, instead)
     assert changed != text
-    assert (certificate_of(run).difference(changed) or "").startswith(f"line {line}: says ")
-    assert certificate_of(run).difference(text[: len(text) // 2]) is not None
+    assert (difference(certificate_of(run), changed) or "").startswith(f"line {line}: says ")
+    assert difference(certificate_of(run), text[: len(text) // 2]) is not None
 
 
-@pytest.mark.parametrize("version", [0, 3, 99, "2", None])
+@pytest.mark.parametrize("version", [0, VERSION + 1, 99, "2", None])
 def test_a_certificate_of_an_unknown_version_is_not_believed(run: Ledger, version: object) -> None:
     reserve(run, 1, mechanism=RESPONSE)
     certificate = certificate_of(run)
     stored = json.loads(certificate.to_json()) | {"version": version}
-    said = certificate.difference(json.dumps(stored, indent=2) + "\n")
+    said = difference(certificate, json.dumps(stored, indent=2) + "\n")
     assert said is not None
     assert said.startswith("version: says ")
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, VERSION])
 def test_a_certificate_says_nothing_that_is_unknown(run: Ledger, version: int) -> None:
     reserve(run, 1, mechanism=RESPONSE)
     certificate = certificate_of(run)
     stored = {"approved_by": "nobody", **json.loads(certificate.to_json()), "version": version}
-    said = certificate.difference(json.dumps(stored, indent=2) + "\n")
+    said = difference(certificate, json.dumps(stored, indent=2) + "\n")
     assert said is not None
     assert "approved_by" in said
 
 
-@pytest.mark.parametrize("version", [1, 2])
+def test_a_certificate_says_which_run_it_is_about_and_when_that_was(run: Ledger) -> None:
+    reserve(run, 1, mechanism=RESPONSE)
+    certificate = certificate_of(run)
+    times = [entry["time"] for entry in run.entries()]
+    assert (certificate.run, certificate.started, certificate.latest) == ("r", times[0], times[-1])
+    for name in ("run", "started", "latest"):
+        assert getattr(certificate, name) in certificate.to_markdown()
+    second = json.loads(certificate.to_json()) | {"version": 2}
+    for name in ("run", "started", "latest"):
+        assert (difference(certificate, json.dumps(second | {name: "x"})) or "").startswith(name)
+        del second[name]  # which that version did not say
+    assert difference(certificate, json.dumps(second)) is None
+
+
+@pytest.mark.parametrize("version", [1, VERSION])
 def test_a_warning_that_was_taken_out_is_missed(run: Ledger, version: int) -> None:
     reserve(run, 1, mechanism=RESPONSE.with_noise(ReproducibleNoise(seed=1)))
     certificate = certificate_of(run)
     stored = json.loads(certificate.to_json()) | {"version": version}
     del stored["warning"]
-    said = certificate.difference(json.dumps(stored, indent=2) + "\n")
+    said = difference(certificate, json.dumps(stored, indent=2) + "\n")
     assert said is not None
     assert said.startswith("warning: says null" if version == 1 else "line ")
 

@@ -7,11 +7,8 @@ Wherever it shows an ε it shows what the ε is about.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
-from itertools import zip_longest
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -81,10 +78,7 @@ TRUST = (
     "that the run writes, and may know everything about it but the noise."
 )
 
-FORMAT, VERSION = "dpsd-certificate", 2
-
-#: Facts that the first version did not state, and what they are where they are not stated.
-_STATED_SINCE_2 = {"dealt_by": None, "distinct_images": False}
+FORMAT, VERSION = "dpsd-certificate", 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +94,9 @@ class Certificate:
         private: whether that was a secret source.
         teacher: the teacher's content hash.
         student: the student file's hash; empty while the run goes on.
+        run: the run's identity, which its ledger and its teacher's budget name too.
+        started: when it began, in UTC, ISO 8601.
+        latest: when the ledger's last line was written, which ends a finished run.
         ledger: hash of the ledger's last line, which stands for all of it.
         sources: public sources of queries.
         software: versions that the run was made with.
@@ -123,6 +120,9 @@ class Certificate:
     private: bool
     teacher: str
     student: str
+    run: str
+    started: str
+    latest: str
     ledger: str
     sources: Sequence[str]
     software: dict[str, str] = field(default_factory=dict)
@@ -215,58 +215,6 @@ class Certificate:
             stated["warning"] = NOT_PRIVATE
         return json.dumps(stated, indent=2, default=str) + "\n"
 
-    def difference(self, stored: str) -> str | None:
-        """The first point at which a stored certificate says something else; ``None`` if at none.
-
-        Of a certificate of this version it is a line, whatever is on it. In one of another version
-        the words may be others, and the facts are compared: the fields of this class, and the ε
-        and adjacency of the headline, where ε may be lower now than it was stated. Numbers may
-        differ in the last digits, as they do between machines.
-        """
-        try:
-            theirs = json.loads(stored)
-            version = theirs["version"]
-        except (ValueError, KeyError, TypeError, RecursionError):
-            version = VERSION  # it is damaged, and its first other line says where
-        if version == VERSION:
-            return self._different_line(stored)
-        if version not in range(1, VERSION):
-            return f"version: says {version!r}, and this dpsd knows 1 to {VERSION}"
-        return self._different_fact(theirs)
-
-    def _different_line(self, stored: str) -> str | None:
-        own = self.to_json().splitlines()
-        theirs = stored.splitlines()
-        for number, (line, other) in enumerate(zip_longest(own, theirs), start=1):
-            if line is None or other is None or not _says_the_same(line, other):
-                return (
-                    f"line {number}: says {_shown(other)}, but the run's ledger says {_shown(line)}"
-                )
-        return None
-
-    def _different_fact(self, stored: dict[str, Any]) -> str | None:
-        own, theirs = json.loads(self.to_json()), {**_STATED_SINCE_2, **stored}
-        if strange := sorted(theirs.keys() - own.keys()):
-            return f"{strange[0]}: no certificate says that"
-        if "warning" in own and theirs.get("warning") != own["warning"]:
-            return _contradiction("warning", own["warning"], theirs.get("warning"))
-        own["delta"], theirs["delta"] = self.spent.delta, _spent(stored, "delta")
-        for kind in Adjacency:
-            # An earlier dpsd's bounds were looser: it may state more, and never less.
-            found, said = self.spent.under(kind), _spent(stored, kind.value)
-            if not (isinstance(said, int | float) and found <= said * (1 + 1e-6)):
-                return _contradiction(f"spent.{kind.value}", found, said)
-        # The ε of a headline is the one that is stated beside it.
-        stating = replace(
-            self.spent, **{kind.value: _spent(stored, kind.value) for kind in Adjacency}
-        )
-        own["headline"] = replace(self, spent=stating).headline
-        for texts in (own, theirs):
-            texts["headline"] = str(texts.get("headline")).partition(":")[0]
-        facts = ("delta", "headline", *(name for name in asdict(self) if name != "spent"))
-        differences = (_first_difference(own[name], theirs.get(name), name) for name in facts)
-        return next((found for found in differences if found is not None), None)
-
     def to_markdown(self) -> str:
         """The certificate as a page of plain language."""
         lines = ["# Privacy certificate", ""]
@@ -295,6 +243,7 @@ class Certificate:
             f"Randomness: {self.noise}.",
             f"Public sources of queries: {', '.join(self.sources)}, and a generator trained on "
             "the student alone.",
+            f"Run `{self.run}`, begun {self.started}, latest line of its ledger {self.latest}.",
             f"Teacher: `{self.teacher}`. Student: `{self.student or 'not finished'}`.",
             f"Unit of protection: {self.unit}. {self.history}",
             TRUST,
@@ -337,6 +286,9 @@ def certify(ledger: Ledger, *, student: str) -> Certificate:
             private=all(entry["private"] for entry in reservations),
             teacher=str(reservations[0]["teacher"]),
             student=student,
+            run=str(run["run"]),
+            started=str(run["time"]),
+            latest=str(ledger.entries()[-1]["time"]),
             ledger=ledger.head,
             sources=list(run["sources"]),
             software=run["software"],
@@ -348,44 +300,3 @@ def certify(ledger: Ledger, *, student: str) -> Certificate:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"{ledger.line(1)}: does not say what run this is ({error!r})") from None
-
-
-def _says_the_same(line: str, other: str) -> bool:
-    name, _, value = line.strip().rstrip(",").rpartition(": ")
-    other_name, _, other_value = other.strip().rstrip(",").rpartition(": ")
-    try:
-        return name == other_name and math.isclose(float(value), float(other_value), rel_tol=1e-9)
-    except ValueError:
-        return line == other
-
-
-def _first_difference(own: Any, theirs: Any, name: str) -> str | None:
-    """Where two values of JSON differ first, and what they say there; ``None`` if nowhere."""
-    if isinstance(own, dict) and isinstance(theirs, dict):
-        parts = (
-            _first_difference(own.get(key), theirs.get(key), f"{name}.{key}")
-            for key in (*own, *(key for key in theirs if key not in own))
-        )
-        return next((part for part in parts if part is not None), None)
-    if type(own) is type(theirs) and own == theirs:
-        return None
-    if all(type(value) in (int, float) for value in (own, theirs)):
-        with suppress(OverflowError):  # a whole number that is no double
-            if math.isclose(own, theirs, rel_tol=1e-9):
-                return None
-    return _contradiction(name, own, theirs)
-
-
-def _spent(stored: dict[str, Any], name: str) -> Any:
-    """What a stored certificate says of its ε, if it says anything."""
-    spent = stored.get("spent")
-    return spent.get(name) if isinstance(spent, dict) else None
-
-
-def _contradiction(name: str, own: object, theirs: object) -> str:
-    said, computed = (json.dumps(value, ensure_ascii=False)[:200] for value in (theirs, own))
-    return f"{name}: says {said}, but the run's ledger says {computed}"
-
-
-def _shown(line: str | None) -> str:
-    return "nothing" if line is None else line.strip().rstrip(",")[:200]
