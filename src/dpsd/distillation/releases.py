@@ -29,6 +29,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from dpsd.devices.ahead import ahead
 from dpsd.errors import RunError
 from dpsd.storage.files import Column, column_offset, read_rows, stream_tensors
 from dpsd.synthesis.distinct import AskedImages, image_digests
@@ -227,7 +228,10 @@ class Replay:
         self._shares.append(torch.tensor([shares or [1 / classes] * classes]))
 
     def batches(self, rows: Tensor, *, batch_size: int) -> Iterator[Batch]:
-        """The given rows, in batches of that order."""
+        """The given rows, in batches of that order; each is read while the one before is used."""
+        return ahead(self._batches(rows, batch_size))
+
+    def _batches(self, rows: Tensor, batch_size: int) -> Iterator[Batch]:
         ends = torch.tensor([len(part) for part in self.rounds]).cumsum(0)
         for count, chosen in enumerate(torch.split(rows, batch_size), start=1):
             if count % _BATCHES_HELD == 0:

@@ -40,6 +40,7 @@ from dp_accounting import NeighboringRelation
 from dp_accounting.pld.privacy_loss_mechanism import GaussianPrivacyLoss
 from dp_accounting.rdp import RdpAccountant
 from dp_accounting.rdp.rdp_privacy_accountant import compute_epsilon
+from numpy.typing import NDArray
 from scipy import special
 from scipy.optimize import brentq
 
@@ -305,16 +306,9 @@ def _renyi(events: Events, *, delta: float) -> float:
     Raises:
         ArithmeticError: a divergence that is negative or not a number all the same.
     """
-    accountant = RdpAccountant(_ORDERS, NeighboringRelation.REPLACE_ONE)
-    orders = np.array(_ORDERS)
-    rounding = np.zeros_like(orders)
+    divergences = np.zeros(len(_ORDERS))
     for event, count in events:
-        accountant.compose(event, count)
-        if isinstance(event, dp_accounting.RandomizedResponseDpEvent):
-            # The logarithm of a sum near 1, divided by how far the order is from 1.
-            size = 1 + orders * (event.num_buckets + response_epsilon(event))
-            rounding += 16 * count * math.ulp(1.0) * size / (orders - 1)
-    divergences = accountant.rdp + rounding
+        divergences = divergences + count * _divergences(event)
     if not (divergences >= 0).all():
         raise ArithmeticError(
             "the accountant found a Rényi divergence that is negative or not a number; this is an "
@@ -323,6 +317,20 @@ def _renyi(events: Events, *, delta: float) -> float:
     epsilon = float(compute_epsilon(_ORDERS, divergences, delta)[0])
     # At order infinity the divergence is what pure ε-DP costs.
     return min(epsilon, sum(_pure(event, count) for event, count in events))
+
+
+@lru_cache(maxsize=64)
+def _divergences(event: dp_accounting.DpEvent) -> NDArray[np.float64]:
+    """Rényi divergences of one event at every order, plus what rounding may have taken."""
+    accountant = RdpAccountant(_ORDERS, NeighboringRelation.REPLACE_ONE)
+    accountant.compose(event)
+    divergences: NDArray[np.float64] = np.asarray(accountant.rdp)
+    if isinstance(event, dp_accounting.RandomizedResponseDpEvent):
+        # The logarithm of a sum near 1, divided by how far the order is from 1.
+        orders = np.array(_ORDERS)
+        size = 1 + orders * (event.num_buckets + response_epsilon(event))
+        divergences = divergences + 16 * math.ulp(1.0) * size / (orders - 1)
+    return divergences
 
 
 def spent(

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from dpsd.config.recipe import Recipe
+from dpsd.devices.ahead import ahead
 from dpsd.devices.execution import Execution, inference_batch
 from dpsd.distillation.generator import image_batches, sample_images
 from dpsd.distillation.quality import RoundQuality
@@ -180,7 +181,8 @@ class Querying:
         source = torch.empty(count, dtype=torch.uint8)
         digest = torch.empty(count, dtype=torch.int64)
         found = 0
-        for images, number in self.images(count, generator_share=generator_share, random=random):
+        made = self.images(count, generator_share=generator_share, random=random)
+        for images, number in ahead(made):
             spool.append(images)
             source[found : found + len(images)] = number
             digest[found : found + len(images)] = image_digests(images)
