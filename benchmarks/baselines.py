@@ -17,19 +17,23 @@ from pathlib import Path
 
 import torch
 
-from dpsd.benchmarks import baselines
+from dpsd.benchmarks.baselines.data_free import DataFreeLearning
+from dpsd.benchmarks.baselines.distillation import Distillation
+from dpsd.benchmarks.baselines.label_privacy import PriorLabels, RandomizedLabels
+from dpsd.benchmarks.baselines.pate import Pate
+from dpsd.benchmarks.baselines.private_sgd import PrivateSGD
 from dpsd.benchmarks.methods import Method, Task
 from dpsd.privacy.accounting import Budget
 
 METHODS: dict[str, type[Method]] = {
     method.__name__: method
     for method in (
-        baselines.Distillation,
-        baselines.DataFreeLearning,
-        baselines.PrivateSGD,
-        baselines.Pate,
-        baselines.RandomizedLabels,
-        baselines.PriorLabels,
+        Distillation,
+        DataFreeLearning,
+        PrivateSGD,
+        Pate,
+        RandomizedLabels,
+        PriorLabels,
     )
 }
 

@@ -24,7 +24,8 @@ from typing import Any
 from dpsd.benchmarks.methods import Task
 from dpsd.benchmarks.rows import Row
 from dpsd.benchmarks.running import hardware
-from dpsd.benchmarks.suites import FIELD, SUITES
+from dpsd.benchmarks.suites.field import FIELD
+from dpsd.benchmarks.suites.registry import SUITES
 from dpsd.benchmarks.transcribing import Transcribing
 
 TEACHERS = Path("runs") / "teachers"

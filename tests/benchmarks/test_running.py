@@ -16,7 +16,6 @@ from dpsd.benchmarks.methods import Outcome, Task, Unit
 from dpsd.benchmarks.racing import Race
 from dpsd.benchmarks.rows import Quoted, Row
 from dpsd.benchmarks.running import Measured, measure_all, read_results, settings_of
-from dpsd.benchmarks.suites import SUITES
 from dpsd.benchmarks.tables import COLUMNS, cells, comma_separated, markdown, summarise
 from dpsd.errors import RunError
 from dpsd.privacy.accounting import Adjacency, Budget
@@ -177,12 +176,3 @@ def test_races_are_drawn_over_time(rows: list[Row], tmp_path: Path) -> None:
     runs = [replace(run_of(row, 0.8), outcome=outcome) for row in rows[:1]]
     draw("curves", "Title", summarise(rows, runs), tmp_path / "figure.png")
     assert Image.open(tmp_path / "figure.png").width > 200
-
-
-@pytest.mark.parametrize("name", SUITES)
-def test_suites_have_rows_of_their_own(name: str, tmp_path: Path) -> None:
-    rows = list(SUITES[name].rows(Task(data="digits", teachers=tmp_path), 0.001))
-    assert len({row.key for row in rows}) == len(rows) >= 5
-    assert len({settings_of(row) for row in rows}) == len(rows)
-    for row in rows:
-        assert (row.target is None) == (row.method.unit is Unit.NOTHING)

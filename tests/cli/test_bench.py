@@ -20,7 +20,7 @@ from dpsd.benchmarks import running
 from dpsd.benchmarks.methods import Outcome, PublishedTask, Task
 from dpsd.benchmarks.rows import Row
 from dpsd.benchmarks.running import Measured
-from dpsd.benchmarks.suites import SUITES
+from dpsd.benchmarks.suites.registry import SUITES
 from dpsd.errors import UnknownNameError
 
 Invoke = Callable[..., Result]

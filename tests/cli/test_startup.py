@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from dpsd.benchmarks.names import SUITE_NAMES
-from dpsd.benchmarks.suites import SUITES
+from dpsd.benchmarks.suites.registry import SUITES
 from dpsd.datasets import registry
 from dpsd.datasets.published import ARRAYS, LOOSE
 from dpsd.models import generators, names

@@ -26,7 +26,7 @@ from dpsd.models import model_names
 if TYPE_CHECKING:
     from dpsd.benchmarks.methods import Task
     from dpsd.benchmarks.rows import Row
-    from dpsd.benchmarks.suites import Suite
+    from dpsd.benchmarks.suites.suite import Suite
 
 
 def bench(
@@ -93,7 +93,7 @@ def bench(
     from dpsd.benchmarks.methods import PublishedTask, Task
     from dpsd.benchmarks.rows import Quoted
     from dpsd.benchmarks.running import Measured, measure_all
-    from dpsd.benchmarks.suites import SUITES
+    from dpsd.benchmarks.suites.registry import SUITES
     from dpsd.benchmarks.tables import cells, comma_separated, markdown, summarise
 
     suite = SUITES[name]
