@@ -17,10 +17,11 @@ import pytest
 from click.testing import Result
 
 from dpsd.benchmarks import running
+from dpsd.benchmarks.kept import Measured
 from dpsd.benchmarks.methods import Outcome, PublishedTask, Task
 from dpsd.benchmarks.rows import Row
-from dpsd.benchmarks.running import Measured
 from dpsd.benchmarks.suites.registry import SUITES
+from dpsd.benchmarks.versions import made_by
 from dpsd.errors import UnknownNameError
 
 Invoke = Callable[..., Result]
@@ -81,6 +82,38 @@ def test_an_interrupted_suite_leaves_a_table_of_what_is_there(
     assert "queries 8 " in table
     assert "- (1)" in table
     assert (tmp_path / "scale" / "scale.png").exists()
+
+
+def test_rows_of_another_version_are_named_and_measured_again_when_told(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    versions = iter(["another", "this one"])
+
+    def measured(row: Row, settings: str, seed: int) -> Measured:
+        version = made_by(row) if next(versions) == "this one" else "another"
+        return Measured(
+            row=row.key,
+            settings=settings,
+            seed=seed,
+            outcome=Outcome(seconds=1.0, accuracy=None),
+            peak_memory=1,
+            hardware="",
+            day="",
+            made_by=version,
+        )
+
+    monkeypatch.setattr(running, "_run", measured)
+    command = ("bench", "scale", "--only", "digits/1/queries/8000", "--out", tmp_path)
+    assert "warning" not in invoke(*command).stderr
+    told = invoke(*command)
+    assert told.exit_code == 0
+    assert "warning: rows kept by another version: digits/1/queries/8000; they are" in told.stderr
+    assert "--again measures them anew" in told.stderr
+    table = tmp_path / "scale" / "scale.md"
+    assert "Rows kept by another version: digits/1/queries/8000." in table.read_text()
+    assert "warning" not in invoke(*command, "--again").stderr
+    assert "another version" not in table.read_text()
+    assert invoke(*command, "--again").exit_code == 0  # and is not measured a third time
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads /proc, so Linux only")

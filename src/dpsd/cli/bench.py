@@ -69,6 +69,12 @@ def bench(
         str | None,
         typer.Option(help="The teacher's and students' architecture; suited to the data if unset."),
     ] = None,
+    again: Annotated[
+        bool,
+        typer.Option(
+            "--again", help="Measure anew what another version of dpsd kept; it is shown otherwise."
+        ),
+    ] = False,
     show_rows: Annotated[
         bool, typer.Option("--list", help="Name the suite's rows and stop; needs no data.")
     ] = False,
@@ -79,6 +85,9 @@ def bench(
     about. Rows run one after the other, each in a process of its own, and each result is kept as
     soon as it is there: after Ctrl-C the same command goes on where it was. A whole suite takes
     hours on two cores; --share 0.1 and --only give a look. Baselines with DP-SGD need Opacus.
+
+    Rows that were kept by another version of dpsd, whose code or defaults may give other figures,
+    are shown and named as such, until --again measures them anew.
     """
     check_suite(name)
     if model is not None and model not in model_names():
@@ -90,9 +99,10 @@ def bench(
         check_dataset(one)
 
     from dpsd.benchmarks.figures import draw
+    from dpsd.benchmarks.kept import Measured
     from dpsd.benchmarks.methods import PublishedTask, Task
     from dpsd.benchmarks.rows import Quoted
-    from dpsd.benchmarks.running import Measured, measure_all
+    from dpsd.benchmarks.running import kept_by_others, measure_all
     from dpsd.benchmarks.suites.registry import SUITES
     from dpsd.benchmarks.tables import cells, comma_separated, markdown, summarise
 
@@ -133,6 +143,9 @@ def bench(
     options += [f"--only {shlex.quote(only)}"] if only else []
     options += [f"--model {shlex.quote(model)}"] if model else []
     command = f"dpsd bench {name} {' '.join(options)}"
+    results = folder / "results.jsonl"
+    if not again and (others := kept_by_others(rows, seeds=seeds, results=results)):
+        warn(f"rows {others}; they are shown as they are, and --again measures them anew")
     found: list[Measured] = []
     lacking: list[str] = []
 
@@ -158,7 +171,8 @@ def bench(
             measure_all(
                 rows,
                 seeds=seeds,
-                results=folder / "results.jsonl",
+                results=results,
+                again=again,
                 began=began,
                 ended=ended,
                 failed=failed,
@@ -186,7 +200,7 @@ def bench(
     if found:
         hint(
             f"{folder / name}.md, .csv and .png hold these rows; what else was measured stays in "
-            f"{folder / 'results.jsonl'}, and its command makes its table again"
+            f"{results}, and its command makes its table again"
         )
     if lacking:
         raise RunError(

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from dpsd.benchmarks.kept import settings_of
 from dpsd.benchmarks.methods import Task, Unit
-from dpsd.benchmarks.running import settings_of
 from dpsd.benchmarks.suites.registry import SUITES
 
 
