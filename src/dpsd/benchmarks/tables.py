@@ -95,7 +95,7 @@ def cells(summary: Summary) -> tuple[str, ...]:
     published = MISSING if row.published is None else f"{100 * row.published:.2f} ({row.source})"
     return (
         row.task.data,
-        row.method.name,
+        row.name,
         row.method.given,
         f"{row.target.epsilon:g}" if row.target and is_private else MISSING,
         row.method.unit.value,
@@ -163,7 +163,7 @@ def comma_separated(summaries: Sequence[Summary]) -> str:
     )
     for summary in summaries:
         row, target = summary.row, summary.row.target
-        head: list[object] = [row.key, row.task.data, row.method.name, row.method.given]
+        head: list[object] = [row.key, row.task.data, row.name, row.method.given]
         adjacency = getattr(row.method, "adjacency", "")  # of transcriptions alone
         head += [target.epsilon, target.delta] if target else ["", ""]
         head.append(getattr(adjacency, "value", ""))

@@ -64,6 +64,8 @@ class Transcribing:
                 f"{self.name}: adjacency 'teacher' is about a training record where there are "
                 "many teachers; give shards"
             )
+        if self.shards is not None and self.shards < 2:
+            raise ConfigError(f"shards must be at least 2, not {self.shards}")
 
     @property
     def unit(self) -> Unit:

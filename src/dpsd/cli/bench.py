@@ -69,6 +69,14 @@ def bench(
         str | None,
         typer.Option(help="The teacher's and students' architecture; suited to the data if unset."),
     ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="FIELD=VALUE",
+            help="Another value of a setting of the chosen rows; may be given several times.",
+        ),
+    ] = None,
     again: Annotated[
         bool,
         typer.Option(
@@ -86,6 +94,11 @@ def bench(
     soon as it is there: after Ctrl-C the same command goes on where it was. A whole suite takes
     hours on two cores; --share 0.1 and --only give a look. Baselines with DP-SGD need Opacus.
 
+    --set changes a setting of the chosen rows: of recipe, mechanism or baseline, or the target's
+    epsilon or delta. Such rows are kept and shown under names that say so. An example:
+
+    dpsd bench data-sensitive --only mnist/1/dp-sgd --set network=tempered --set epochs=10
+
     Rows that were kept by another version of dpsd, whose code or defaults may give other figures,
     are shown and named as such, until --again measures them anew.
     """
@@ -94,6 +107,7 @@ def bench(
         raise UnknownNameError("model", model, model_names())
     if not math.isfinite(share):
         raise ConfigError(f"--share {share} is no share: give 0.001 to 100")
+    changed = _parsed(changes or [])
     named = [part.strip() for part in data.split(",")] if data else []
     for one in named:
         check_dataset(one)
@@ -123,10 +137,7 @@ def bench(
     rows = [row for task in present for row in _rows_of(suite, task, share)]
     if not rows:
         raise DataError(f"of {', '.join(wanted)} nothing can be measured; the warnings say why")
-    if only is not None:
-        rows = [row for row in rows if row.key == only] or [row for row in rows if only in row.key]
-    if not rows:
-        raise ConfigError(f"--only {only!r}: no row's name contains it; --list names them")
+    rows = _chosen(rows, only, changed)
     if show_rows:
         for row in rows:
             say(row.key)
@@ -141,6 +152,7 @@ def bench(
     options = [f"--data {','.join(wanted)}"] if data else []
     options += [f"--seeds {seeds}"] + ([f"--share {share:g}"] if share != 1 else [])
     options += [f"--only {shlex.quote(only)}"] if only else []
+    options += [f"--set {shlex.quote(f'{field}={value}')}" for field, value in changed.items()]
     options += [f"--model {shlex.quote(model)}"] if model else []
     command = f"dpsd bench {name} {' '.join(options)}"
     results = folder / "results.jsonl"
@@ -207,6 +219,34 @@ def bench(
             f"{name}: {len(lacking)} could not be measured ({', '.join(lacking)}); "
             "the warnings above say why"
         )
+
+
+def _parsed(changes: list[str]) -> dict[str, str]:
+    """The values of ``--set`` by field, which may be written as a flag is, with dashes."""
+    found: dict[str, str] = {}
+    for change in changes:
+        name, sign, value = change.partition("=")
+        field = name.strip().replace("-", "_")
+        if not (sign and field):
+            raise ConfigError(f"--set {change!r}: write FIELD=VALUE, as in --set queries=10000")
+        if field in found:
+            raise ConfigError(f"--set {field} is given twice: leave one out")
+        found[field] = value.strip()
+    return found
+
+
+def _chosen(rows: list[Row], only: str | None, changes: dict[str, str]) -> list[Row]:
+    """The rows that are to be measured, with their changes."""
+    from dpsd.benchmarks.changing import changed
+
+    if only is not None:
+        rows = [row for row in rows if row.key == only] or [row for row in rows if only in row.key]
+    if not rows:
+        raise ConfigError(f"--only {only!r}: no row's name contains it; --list names them")
+    try:
+        return [changed(row, changes) for row in rows] if changes else rows
+    except ConfigError as error:
+        raise ConfigError(f"--set {error}") from None
 
 
 def _rows_of(suite: Suite, task: Task, share: float) -> list[Row]:
