@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,11 +13,11 @@ import pytest
 from PIL import Image
 
 from dpsd.benchmarks.figures import draw
+from dpsd.benchmarks.kept import Measured, read_results, settings_of
 from dpsd.benchmarks.methods import Outcome, Task, Unit
 from dpsd.benchmarks.racing import Race
 from dpsd.benchmarks.rows import Quoted, Row
-from dpsd.benchmarks.running import Measured, measure_all, read_results, settings_of
-from dpsd.benchmarks.suites import SUITES
+from dpsd.benchmarks.running import kept_by_others, measure_all
 from dpsd.benchmarks.tables import COLUMNS, cells, comma_separated, markdown, summarise
 from dpsd.errors import RunError
 from dpsd.privacy.targets import Adjacency, Budget
@@ -84,6 +85,34 @@ def test_a_row_that_changed_is_measured_anew(rows: list[Row], notes: Path, tmp_p
     assert found.outcome.accuracy == 0.9
     elsewhere = replace(rows[0], task=replace(rows[0].task, teachers=tmp_path))
     assert settings_of(elsewhere) == settings_of(rows[0])
+
+
+def test_what_another_version_kept_is_shown_until_it_is_measured_again(
+    rows: list[Row], tmp_path: Path
+) -> None:
+    results = tmp_path / "results.jsonl"
+    other, unknown = replace(run_of(rows[0], 0.1), made_by="other"), run_of(rows[1], 0.2)
+    earlier = json.loads(unknown.to_line())
+    del earlier["made_by"]  # as lines were before
+    results.write_text(other.to_line() + json.dumps(earlier) + "\n")
+    told = "kept by another version: one; kept by an unknown version: other"
+    assert kept_by_others(rows, seeds=1, results=results) == told
+    shown = measure_all(rows, seeds=1, results=results)
+    assert shown == [other, unknown]
+    text = markdown("Title", summarise(rows, shown), command="dpsd bench suite")
+    assert f"Rows {told}. With `--again` they are measured anew." in text
+    lines = list(csv.DictReader(io.StringIO(comma_separated(summarise(rows, shown)))))
+    assert [line["measured_by"] for line in lines] == ["another version", "an unknown version", ""]
+
+    anew = measure_all(rows, seeds=1, results=results, again=True)
+    assert [one.outcome.accuracy for one in anew] == [0.5, 0.7]
+    assert not kept_by_others(rows, seeds=1, results=results)
+    assert "--again" not in markdown("Title", summarise(rows, anew), command="dpsd bench suite")
+    # Once is enough, and what this version measured stays when another comes back.
+    assert measure_all(rows, seeds=1, results=results, again=True) == anew
+    with results.open("a") as lines_of:
+        lines_of.write(other.to_line())
+    assert measure_all(rows, seeds=1, results=results) == anew
 
 
 def test_half_a_line_is_passed_over_and_does_not_spoil_the_next(
@@ -177,12 +206,3 @@ def test_races_are_drawn_over_time(rows: list[Row], tmp_path: Path) -> None:
     runs = [replace(run_of(row, 0.8), outcome=outcome) for row in rows[:1]]
     draw("curves", "Title", summarise(rows, runs), tmp_path / "figure.png")
     assert Image.open(tmp_path / "figure.png").width > 200
-
-
-@pytest.mark.parametrize("name", SUITES)
-def test_suites_have_rows_of_their_own(name: str, tmp_path: Path) -> None:
-    rows = list(SUITES[name].rows(Task(data="digits", teachers=tmp_path), 0.001))
-    assert len({row.key for row in rows}) == len(rows) >= 5
-    assert len({settings_of(row) for row in rows}) == len(rows)
-    for row in rows:
-        assert (row.target is None) == (row.method.unit is Unit.NOTHING)

@@ -17,10 +17,11 @@ import pytest
 from click.testing import Result
 
 from dpsd.benchmarks import running
+from dpsd.benchmarks.kept import Measured
 from dpsd.benchmarks.methods import Outcome, PublishedTask, Task
 from dpsd.benchmarks.rows import Row
-from dpsd.benchmarks.running import Measured
-from dpsd.benchmarks.suites import SUITES
+from dpsd.benchmarks.suites.registry import SUITES
+from dpsd.benchmarks.versions import made_by
 from dpsd.errors import UnknownNameError
 
 Invoke = Callable[..., Result]
@@ -83,6 +84,56 @@ def test_an_interrupted_suite_leaves_a_table_of_what_is_there(
     assert (tmp_path / "scale" / "scale.png").exists()
 
 
+def test_rows_of_another_version_are_named_and_measured_again_when_told(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    versions = iter(["another", "this one"])
+
+    def measured(row: Row, settings: str, seed: int) -> Measured:
+        version = made_by(row) if next(versions) == "this one" else "another"
+        return Measured(
+            row=row.key,
+            settings=settings,
+            seed=seed,
+            outcome=Outcome(seconds=1.0, accuracy=None),
+            peak_memory=1,
+            hardware="",
+            day="",
+            made_by=version,
+        )
+
+    monkeypatch.setattr(running, "_run", measured)
+    command = ("bench", "scale", "--only", "digits/1/queries/8000", "--out", tmp_path)
+    assert "warning" not in invoke(*command).stderr
+    told = invoke(*command)
+    assert told.exit_code == 0
+    assert "warning: rows kept by another version: digits/1/queries/8000; they are" in told.stderr
+    assert "--again measures them anew" in told.stderr
+    table = tmp_path / "scale" / "scale.md"
+    assert "Rows kept by another version: digits/1/queries/8000." in table.read_text()
+    assert "warning" not in invoke(*command, "--again").stderr
+    assert "another version" not in table.read_text()
+    assert invoke(*command, "--again").exit_code == 0  # and is not measured a third time
+
+
+def test_a_changed_row_is_measured_as_it_says_and_kept_beside_the_plain_one(
+    invoke: Invoke, tmp_path: Path
+) -> None:
+    command = ("bench", "scale", "--only", "digits/1/queries/8", "--share", 0.001)
+    assert invoke(*command, "--out", tmp_path).exit_code == 0
+    changed = (*command, "--set", "num-classes=3", "--set", "queries=9", "--out", tmp_path)
+    name = "digits/1/queries/8 with num_classes=3, queries=9"
+    assert invoke(*changed, "--list").stdout.strip() == name
+    done = invoke(*changed)
+    assert done.exit_code == 0, done.stderr
+    assert "num_classes=3," in done.stdout
+    table = (tmp_path / "scale" / "scale.md").read_text()
+    assert "| queries 8, num_classes=3, queries=9 |" in table
+    assert "--set num_classes=3 --set queries=9`" in table
+    kept = (tmp_path / "scale" / "results.jsonl").read_text().splitlines()
+    assert [json.loads(line)["row"] for line in kept] == ["digits/1/queries/8", name]
+
+
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads /proc, so Linux only")
 def test_an_interrupt_of_the_command_alone_ends_its_row(tmp_path: Path) -> None:
     command = ("bench", "scale", "--only", "digits/1/queries/512000", "--out", str(tmp_path))
@@ -142,6 +193,10 @@ def test_wrong_names_are_told_what_there_is(
     assert_error(invoke("bench", "scale", "--only", "nothing"), 2, "--list names them")
     assert_error(invoke("bench", "ablation", "--data", "mnst"), 2, "mnst")
     assert_error(invoke("bench", "ablation", "--model", "cnm"), 2, "did you mean 'cnn'")
+    assert_error(invoke("bench", "scale", "--set", "queries"), 2, "write FIELD=VALUE")
+    assert_error(invoke("bench", "scale", "--set", "a=1", "--set", "a=2"), 2, "a is given twice")
+    assert_error(invoke("bench", "scale", "--set", "quries=9"), 2, "--set quries=9: digits/1/")
+    assert_error(invoke("bench", "scale", "--set", "quries=9"), 2, "did you mean 'queries'")
     assert_error(invoke("bench", "scale", "--share", "nan"), 2, "give 0.001 to 100")
     assert_error(invoke("bench", "scale", "--out", __file__), 2, "give a folder")
 

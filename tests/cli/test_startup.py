@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from dpsd.benchmarks.names import SUITE_NAMES
-from dpsd.benchmarks.suites import SUITES
+from dpsd.benchmarks.suites.registry import SUITES
 from dpsd.datasets import registry
 from dpsd.datasets.published import ARRAYS, LOOSE
 from dpsd.models import generators, names
@@ -60,6 +60,7 @@ def run(folder: Path, *arguments: str) -> tuple[subprocess.CompletedProcess[str]
         ("--help",),
         ("--version",),
         ("transcribe", "--help"),
+        ("bench", "--help"),
         ("models",),
         ("data", "list"),
         ("transcribe", "teacher", "--epsilon", "1", "--print-config"),
@@ -108,6 +109,7 @@ def test_lists_and_help_import_nothing_slow(arguments: tuple[str, ...], tmp_path
         (("budget", "nowhere", "--cap", "1,2"), 2, "--cap: '1,2' is no privacy target"),
         (("bench", "sped"), 2, "unknown suite 'sped'"),
         (("bench", "speed", "--data", "mnits"), 2, "unknown data set 'mnits'"),
+        (("bench", "speed", "--set", "queries"), 2, "write FIELD=VALUE"),
         (("audit", "--draws", "1"), 2, "--draws"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",

@@ -60,9 +60,9 @@ def _dots(summaries: Sequence[Summary]) -> Any:
 def _label(summary: Summary) -> str:
     row = summary.row
     if row.target is None:
-        return f"{row.task.data} · {row.method.name} · not private"
+        return f"{row.task.data} · {row.name} · not private"
     about = row.method.unit.value
-    return f"{row.task.data} · {row.method.name} · ε = {row.target.epsilon:g}, {about}"
+    return f"{row.task.data} · {row.name} · ε = {row.target.epsilon:g}, {about}"
 
 
 def _panels(summaries: Sequence[Summary]) -> Any:

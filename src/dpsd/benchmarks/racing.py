@@ -1,6 +1,6 @@
 """How soon a method's student reaches an accuracy: time, where tables otherwise have the end.
 
->>> from dpsd.benchmarks.baselines import PrivateSGD
+>>> from dpsd.benchmarks.baselines.private_sgd import PrivateSGD
 >>> Race(PrivateSGD(stop_at=0.95), reach=0.95).unit.value
 'a training record, added or removed'
 """

@@ -40,6 +40,7 @@ class Row:
         panel: in a figure of many panels, what varies.
         series: in that panel, which curve, if there are several.
         value: on that curve, the value of what varies.
+        changes: settings that differ from the suite's, as ``FIELD=VALUE``; the key names them too.
     """
 
     key: str
@@ -51,3 +52,9 @@ class Row:
     panel: str = ""
     series: str = ""
     value: float | str = ""
+    changes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The method's, and what was changed of it."""
+        return ", ".join((self.method.name, *self.changes))

@@ -16,6 +16,7 @@ from dpsd.benchmarks.phases import PhaseTimes
 from dpsd.config.recipe import Recipe
 from dpsd.devices.execution import Execution
 from dpsd.models import build_classifier
+from dpsd.models.names import check_model
 from dpsd.privacy.mechanisms import RandomizedResponse
 from dpsd.privacy.targets import Adjacency, Budget
 from dpsd.teachers import TeacherRecord, load_teacher, save_teacher
@@ -45,6 +46,10 @@ class Untrained:
     adjacency = Adjacency.RESPONSE
     unit = Unit.ANSWER
     given = "the teacher"
+
+    def __post_init__(self) -> None:
+        check_model(self.student)
+        Recipe(queries=self.queries, devices=self.devices)
 
     def measure(self, task: Task, *, target: Budget | None, seed: int) -> Outcome:
         """Transcribe and time it; there is no accuracy to speak of."""

@@ -13,9 +13,9 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dpsd.benchmarks.kept import Measured, Version, by_others
 from dpsd.benchmarks.methods import Unit
 from dpsd.benchmarks.rows import Row
-from dpsd.benchmarks.running import Measured
 
 MISSING = "-"
 
@@ -95,7 +95,7 @@ def cells(summary: Summary) -> tuple[str, ...]:
     published = MISSING if row.published is None else f"{100 * row.published:.2f} ({row.source})"
     return (
         row.task.data,
-        row.method.name,
+        row.name,
         row.method.given,
         f"{row.target.epsilon:g}" if row.target and is_private else MISSING,
         row.method.unit.value,
@@ -124,6 +124,7 @@ def markdown(title: str, summaries: Sequence[Summary], *, command: str) -> str:
     said = ", ".join(f"{delta:g}" for delta in sorted(deltas))
     places = sorted({one.hardware for summary in summaries for one in summary.runs})
     days = sorted({one.day for summary in summaries for one in summary.runs})
+    others = by_others((summary.row, one) for summary in summaries for one in summary.runs)
     lines += [
         "",
         f"`{command}`. δ = {said or MISSING} (0 where ε is about a label). "
@@ -136,6 +137,7 @@ def markdown(title: str, summaries: Sequence[Summary], *, command: str) -> str:
         "",
         f"Hardware: {'; '.join(places) or MISSING}. {', '.join(days)}",
         "",
+        *([f"Rows {others}. With `--again` they are measured anew.", ""] if others else []),
     ]
     return "\n".join(lines)
 
@@ -156,12 +158,12 @@ def comma_separated(summaries: Sequence[Summary]) -> str:
                 "target_adjacency",
             ),
             *("unit", "seed", "accuracy", "published", "source", "seconds", "peak_bytes"),
-            *("epsilon", "hardware", "day"),
+            *("epsilon", "hardware", "day", "measured_by"),
         ]
     )
     for summary in summaries:
         row, target = summary.row, summary.row.target
-        head: list[object] = [row.key, row.task.data, row.method.name, row.method.given]
+        head: list[object] = [row.key, row.task.data, row.name, row.method.given]
         adjacency = getattr(row.method, "adjacency", "")  # of transcriptions alone
         head += [target.epsilon, target.delta] if target else ["", ""]
         head.append(getattr(adjacency, "value", ""))
@@ -171,7 +173,8 @@ def comma_separated(summaries: Sequence[Summary]) -> str:
             spent = json.dumps(dict(found.epsilon))  # by adjacency or relation
             accuracy = "" if found.accuracy is None else found.accuracy
             numbers = [one.seed, accuracy, *quoted, found.seconds, one.peak_memory, spent]
-            writer.writerow([*head, row.method.unit.value, *numbers, one.hardware, one.day])
+            numbers += [one.hardware, one.day, Version.of(one, row).value]
+            writer.writerow([*head, row.method.unit.value, *numbers])
         if not summary.runs:
-            writer.writerow([*head, row.method.unit.value, "", "", *quoted, *[""] * 5])
+            writer.writerow([*head, row.method.unit.value, "", "", *quoted, *[""] * 6])
     return text.getvalue()

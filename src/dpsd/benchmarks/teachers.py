@@ -1,13 +1,14 @@
 """The teachers that benchmarks share: trained once, then kept.
 
-Every method on a task starts from the same teacher, so a folder of them is part of the task: a
-single teacher lies in ``DATA-MODEL``, an ensemble in ``DATA-SHARDS-8-views``.
+Every method on a task starts from the same teacher, so a folder of them is part of the task. One is
+found by all that made it: a single teacher lies in ``DATA-MODEL``, an ensemble in
+``DATA-MODEL-SHARDS-8-views``, and what it says of itself is compared with what is wanted.
 
 >>> from tempfile import TemporaryDirectory
 >>> with TemporaryDirectory() as folder:
 ...     path = trained_teacher("digits", Path(folder), model="scattering", shards=20)
 ...     path.name, read_record(path).members
-('digits-20-8-views', 20)
+('digits-scattering-20-8-views', 20)
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from torch import nn
 from dpsd.benchmarks.processes import in_a_process
 from dpsd.datasets import Declared, LabelledImages, load_dataset, settled_in_full
 from dpsd.devices.execution import Execution
-from dpsd.errors import ConfigError
+from dpsd.errors import ConfigError, TeacherError
 from dpsd.models import build_classifier
 from dpsd.teachers import TeacherRecord, load_teacher, read_record, save_teacher
 from dpsd.teachers.directory import DESCRIPTION_FILE, WEIGHTS_FILE
@@ -30,6 +31,9 @@ from dpsd.teachers.sharding import Shards
 from dpsd.teachers.weights import fill_module, read_weights
 from dpsd.training.classifier import evaluate_accuracy, train_teacher
 from dpsd.training.ensemble import CLOSED_FORM, VIEWS, train_ensemble
+
+#: Of every teacher's training and shards.
+_SEED = 0
 
 
 def trained_teacher(data: str, folder: Path, *, model: str, shards: int | None = None) -> Path:
@@ -44,11 +48,15 @@ def trained_teacher(data: str, folder: Path, *, model: str, shards: int | None =
     Raises:
         ConfigError: shards of a data set whose name does not fix its shape and classes.
         DataError: the data set is not there, or has too few records for so many shards.
-        TeacherError: training diverged, or the directory cannot be written.
+        TeacherError: training diverged, the directory cannot be written, or another teacher is in
+            it.
     """
-    kind = model if shards is None else f"{shards}-{VIEWS}-views"
+    if shards is not None:
+        model = CLOSED_FORM
+    kind = model if shards is None else f"{model}-{shards}-{VIEWS}-views"
     path = folder / re.sub(r"[^\w.-]+", "-", f"{data}-{kind}")  # data may be a path
     if (path / DESCRIPTION_FILE).exists():
+        _require(path, data=data, model=model, members=shards or 1)
         return path
     print(f"training the teacher {path.name}, which is kept once it is done", file=sys.stderr)
     # Its memory and time are no method's that comes first.
@@ -76,6 +84,22 @@ def open_module(path: Path) -> nn.Module:
     return module.eval().requires_grad_(False)
 
 
+def _require(path: Path, *, data: str, model: str, members: int) -> None:
+    """Refuse a teacher that was made of anything else, by whatever name it lies there.
+
+    Raises:
+        TeacherError: saying what is there and what is wanted.
+    """
+    found = read_record(path)
+    there = (found.members, found.model, found.data, found.seed)
+    wanted = (members, model, data, _SEED)
+    if there != wanted:
+        has, lacks = ("{} x {} on {!r}, seed {}".format(*one) for one in (there, wanted))
+        raise TeacherError(
+            f"{path} holds {has}, and {lacks} is wanted: move it away, or keep teachers elsewhere"
+        )
+
+
 def _train(data: str, path: Path, model: str, shards: int | None) -> None:
     # What all teachers of an ensemble share is fixed by the data set's name, or refused.
     declared = None if shards is None else settled_in_full(data, Declared())
@@ -87,18 +111,18 @@ def _train(data: str, path: Path, model: str, shards: int | None) -> None:
         num_classes=train.num_classes,
         class_names=train.class_names,
         data=data,
-        seed=0,
+        seed=_SEED,
     )
     if shards is None:
-        module = train_teacher(train, model=model, seed=0, precision=Execution.of().precision)
+        module = train_teacher(train, model=model, seed=_SEED, precision=Execution.of().precision)
         save_teacher(path, module, replace(record, accuracy=evaluate_accuracy(module, test)))
         return
     # Equal records in two shards would reach two teachers, and no ε would protect them.
-    dealt = Shards.assign(train, teachers=shards, seed=0, drop_duplicates=True)
-    stacked = train_ensemble(train, dealt, seed=0)
+    dealt = Shards.assign(train, teachers=shards, seed=_SEED, drop_duplicates=True)
+    stacked = train_ensemble(train, dealt, seed=_SEED)
     path.mkdir(parents=True, exist_ok=True)
     dealt.save(path)
-    record = replace(record, model=CLOSED_FORM, members=shards)
+    record = replace(record, members=shards)
     save_teacher(path, stacked, record)
     accuracy = _majority_accuracy(path, test)
     save_teacher(path, stacked, replace(record, accuracy=accuracy))

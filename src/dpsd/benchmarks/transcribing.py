@@ -16,16 +16,9 @@ from typing import Any
 
 from dpsd.benchmarks.methods import Outcome, Task, Unit
 from dpsd.benchmarks.phases import PhaseTimes
-from dpsd.config.recipe import Recipe
+from dpsd.config.recipe import ENSEMBLE_DEFAULTS, ENSEMBLE_STUDENT, Recipe
+from dpsd.config.transcription import TranscriptionConfig
 from dpsd.errors import ConfigError
-from dpsd.privacy.mechanisms import (
-    ConfidentVotes,
-    Gaussian,
-    Mechanism,
-    NoisyVotes,
-    RandomizedResponse,
-    SummedGradients,
-)
 from dpsd.privacy.targets import Adjacency, Budget
 from dpsd.runs.directory import RunDirectory
 from dpsd.transcription.starting import transcribe
@@ -46,7 +39,8 @@ class Transcribing:
         protect: ``labels`` or ``data``.
         adjacency: what the target's ε is about.
         recipe: fields of :class:`~dpsd.config.recipe.Recipe` that differ from its defaults.
-        mechanism: arguments of the mechanism.
+        mechanism: settings of the mechanism that differ from its defaults, as
+            :class:`~dpsd.config.transcription.TranscriptionConfig` names them.
         shards: so many teachers, each on a shard of its own; one teacher if not given.
         student: the student's architecture, if not the task's (or the ensemble's own).
     """
@@ -66,6 +60,8 @@ class Transcribing:
                 f"{self.name}: adjacency 'teacher' is about a training record where there are "
                 "many teachers; give shards"
             )
+        if self.shards is not None and self.shards < 2:
+            raise ConfigError(f"shards must be at least 2, not {self.shards}")
 
     @property
     def unit(self) -> Unit:
@@ -76,6 +72,25 @@ class Transcribing:
     def given(self) -> str:
         """What it is given."""
         return "the teacher" if self.shards is None else f"{self.shards:,} teachers on shards"
+
+    def configuration(self, target: Budget) -> TranscriptionConfig:
+        """All settings but the teacher, with defaults where none is stated.
+
+        Batches may yet become smaller, to suit the images.
+        """
+        chosen = {**self.recipe, **self.mechanism}
+        if self.shards is not None:
+            chosen = {"student": ENSEMBLE_STUDENT, **ENSEMBLE_DEFAULTS, **chosen}
+        if self.student is not None:
+            chosen["student"] = self.student
+        return TranscriptionConfig(
+            teacher="the task's",
+            protect=self.protect,
+            epsilon=target.epsilon,
+            delta=target.delta,
+            adjacency=target.adjacency,
+            **chosen,
+        )
 
     def measure(self, task: Task, *, target: Budget | None, seed: int) -> Outcome:
         """Transcribe, and measure the student after every round, for the table only."""
@@ -91,7 +106,7 @@ class Transcribing:
             watcher = AccuracyByRound(Path(folder) / "run", task)
             run = transcribe(
                 teacher,
-                mechanism=self._mechanism(),
+                mechanism=self.configuration(target).privacy.mechanism(members=teacher.members),
                 budget=target,
                 out=watcher.directory,
                 student=self.student or alone,
@@ -113,14 +128,6 @@ class Transcribing:
                 "seconds_by_part": watcher.rounded(),
             },
         )
-
-    def _mechanism(self) -> Mechanism:
-        arguments = dict(self.mechanism)
-        if self.protect == "data":
-            return Gaussian(**arguments) if self.shards is None else SummedGradients(**arguments)
-        if self.shards is None:
-            return RandomizedResponse(**arguments)
-        return ConfidentVotes(**arguments) if "threshold" in arguments else NoisyVotes(**arguments)
 
 
 class AccuracyByRound(PhaseTimes):

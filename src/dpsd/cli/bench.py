@@ -26,7 +26,7 @@ from dpsd.models import model_names
 if TYPE_CHECKING:
     from dpsd.benchmarks.methods import Task
     from dpsd.benchmarks.rows import Row
-    from dpsd.benchmarks.suites import Suite
+    from dpsd.benchmarks.suites.suite import Suite
 
 
 def bench(
@@ -69,6 +69,20 @@ def bench(
         str | None,
         typer.Option(help="The teacher's and students' architecture; suited to the data if unset."),
     ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="FIELD=VALUE",
+            help="Another value of a setting of the chosen rows; may be given several times.",
+        ),
+    ] = None,
+    again: Annotated[
+        bool,
+        typer.Option(
+            "--again", help="Measure anew what another version of dpsd kept; it is shown otherwise."
+        ),
+    ] = False,
     show_rows: Annotated[
         bool, typer.Option("--list", help="Name the suite's rows and stop; needs no data.")
     ] = False,
@@ -79,21 +93,31 @@ def bench(
     about. Rows run one after the other, each in a process of its own, and each result is kept as
     soon as it is there: after Ctrl-C the same command goes on where it was. A whole suite takes
     hours on two cores; --share 0.1 and --only give a look. Baselines with DP-SGD need Opacus.
+
+    --set changes a setting of the chosen rows: of recipe, mechanism or baseline, or the target's
+    epsilon or delta. Such rows are kept and shown under names that say so. An example:
+
+    dpsd bench data-sensitive --only mnist/1/dp-sgd --set network=tempered --set epochs=10
+
+    Rows that were kept by another version of dpsd, whose code or defaults may give other figures,
+    are shown and named as such, until --again measures them anew.
     """
     check_suite(name)
     if model is not None and model not in model_names():
         raise UnknownNameError("model", model, model_names())
     if not math.isfinite(share):
         raise ConfigError(f"--share {share} is no share: give 0.001 to 100")
+    changed = _parsed(changes or [])
     named = [part.strip() for part in data.split(",")] if data else []
     for one in named:
         check_dataset(one)
 
     from dpsd.benchmarks.figures import draw
+    from dpsd.benchmarks.kept import Measured
     from dpsd.benchmarks.methods import PublishedTask, Task
     from dpsd.benchmarks.rows import Quoted
-    from dpsd.benchmarks.running import Measured, measure_all
-    from dpsd.benchmarks.suites import SUITES
+    from dpsd.benchmarks.running import kept_by_others, measure_all
+    from dpsd.benchmarks.suites.registry import SUITES
     from dpsd.benchmarks.tables import cells, comma_separated, markdown, summarise
 
     suite = SUITES[name]
@@ -113,10 +137,7 @@ def bench(
     rows = [row for task in present for row in _rows_of(suite, task, share)]
     if not rows:
         raise DataError(f"of {', '.join(wanted)} nothing can be measured; the warnings say why")
-    if only is not None:
-        rows = [row for row in rows if row.key == only] or [row for row in rows if only in row.key]
-    if not rows:
-        raise ConfigError(f"--only {only!r}: no row's name contains it; --list names them")
+    rows = _chosen(rows, only, changed)
     if show_rows:
         for row in rows:
             say(row.key)
@@ -131,8 +152,12 @@ def bench(
     options = [f"--data {','.join(wanted)}"] if data else []
     options += [f"--seeds {seeds}"] + ([f"--share {share:g}"] if share != 1 else [])
     options += [f"--only {shlex.quote(only)}"] if only else []
+    options += [f"--set {shlex.quote(f'{field}={value}')}" for field, value in changed.items()]
     options += [f"--model {shlex.quote(model)}"] if model else []
     command = f"dpsd bench {name} {' '.join(options)}"
+    results = folder / "results.jsonl"
+    if not again and (others := kept_by_others(rows, seeds=seeds, results=results)):
+        warn(f"rows {others}; they are shown as they are, and --again measures them anew")
     found: list[Measured] = []
     lacking: list[str] = []
 
@@ -158,7 +183,8 @@ def bench(
             measure_all(
                 rows,
                 seeds=seeds,
-                results=folder / "results.jsonl",
+                results=results,
+                again=again,
                 began=began,
                 ended=ended,
                 failed=failed,
@@ -186,13 +212,41 @@ def bench(
     if found:
         hint(
             f"{folder / name}.md, .csv and .png hold these rows; what else was measured stays in "
-            f"{folder / 'results.jsonl'}, and its command makes its table again"
+            f"{results}, and its command makes its table again"
         )
     if lacking:
         raise RunError(
             f"{name}: {len(lacking)} could not be measured ({', '.join(lacking)}); "
             "the warnings above say why"
         )
+
+
+def _parsed(changes: list[str]) -> dict[str, str]:
+    """The values of ``--set`` by field, which may be written as a flag is, with dashes."""
+    found: dict[str, str] = {}
+    for change in changes:
+        name, sign, value = change.partition("=")
+        field = name.strip().replace("-", "_")
+        if not (sign and field):
+            raise ConfigError(f"--set {change!r}: write FIELD=VALUE, as in --set queries=10000")
+        if field in found:
+            raise ConfigError(f"--set {field} is given twice: leave one out")
+        found[field] = value.strip()
+    return found
+
+
+def _chosen(rows: list[Row], only: str | None, changes: dict[str, str]) -> list[Row]:
+    """The rows that are to be measured, with their changes."""
+    from dpsd.benchmarks.changing import changed
+
+    if only is not None:
+        rows = [row for row in rows if row.key == only] or [row for row in rows if only in row.key]
+    if not rows:
+        raise ConfigError(f"--only {only!r}: no row's name contains it; --list names them")
+    try:
+        return [changed(row, changes) for row in rows] if changes else rows
+    except ConfigError as error:
+        raise ConfigError(f"--set {error}") from None
 
 
 def _rows_of(suite: Suite, task: Task, share: float) -> list[Row]:

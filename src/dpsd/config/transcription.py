@@ -62,6 +62,10 @@ class TranscriptionConfig(Settings):
     student: str = Field("cnn", description="Student: a model name or package.module:factory.")
     generator: str = Field("dcgan", description="Generator: a name or package.module:factory.")
 
+    def __init__(self, **settings: Any) -> None:
+        # Settings come by their own names, which type checkers would not find among the fields.
+        super().__init__(**settings)
+
     @model_validator(mode="before")
     @classmethod
     def _into_parts(cls, values: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,87 @@
+"""Gaussian noise on gradients, against ε."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dpsd.benchmarks.baselines.pate import Pate
+from dpsd.benchmarks.baselines.private_sgd import PrivateSGD
+from dpsd.benchmarks.methods import Task, Unit
+from dpsd.benchmarks.rows import Quoted, Row
+from dpsd.benchmarks.suites.field import (
+    FIELD,
+    FIELD_BESIDES,
+    PUBLISHED,
+    published_methods,
+    references,
+)
+from dpsd.benchmarks.suites.queries import sources_for, suited
+from dpsd.benchmarks.suites.suite import EPSILONS, Suite, row_of, shortened
+from dpsd.benchmarks.transcribing import Transcribing
+from dpsd.privacy.targets import Adjacency
+
+
+def data_sensitive(task: Task, share: float) -> list[Row]:
+    """Gaussian noise on gradients, against ε, beside what else makes a private model."""
+    rows = references(task)
+    for epsilon in EPSILONS:
+        own = Transcribing(
+            name="dpsd",
+            protect="data",
+            adjacency=Adjacency.ROUND,
+            recipe=_one_round(task, epsilon, share),
+        )
+        rows += published_methods(task, "data", epsilon, share)
+        rows.append(row_of(task, epsilon, "dpsd", own))
+        if (shards := _shards(task, epsilon)) > 1:
+            many = _many_teachers(task, shards)
+            votes = _votes_on_real_images(task, shards, epsilon)
+            rows.append(row_of(task, epsilon, "dpsd-many", many))
+            rows.append(row_of(task, epsilon, "pate", votes))
+        rows.append(row_of(task, epsilon, "dp-sgd", PrivateSGD()))
+        if quoted := PUBLISHED.get((task.data, epsilon, "DataLens")):
+            data_lens = Quoted(name="DataLens", unit=Unit.RECORD, given="the training data")
+            rows.append(row_of(task, epsilon, "datalens", data_lens, *quoted))
+    return rows
+
+
+def _one_round(task: Task, epsilon: float, share: float) -> dict[str, Any]:
+    """Under ``round`` they cost, so there is one, in which queries are free."""
+    if epsilon < 3:
+        # So noisy are single answers that large batches pay.
+        noisy = {"first_epochs": 1.0, "batch_size": 1024, "learning_rate": 0.01}
+        sizes: dict[str, Any] = {"rounds": 1, "queries": 8_000_000} | noisy
+    else:
+        sizes = {"rounds": 1, "queries": 480_000, "first_epochs": 5.0}
+    return shortened(sizes | suited(task), share)
+
+
+def _many_teachers(task: Task, shards: int) -> Transcribing:
+    return Transcribing(
+        name="dpsd, many teachers",
+        protect="labels",
+        adjacency=Adjacency.TEACHER,
+        recipe={"sources": sources_for(task)},
+        shards=shards,
+    )
+
+
+def _votes_on_real_images(task: Task, shards: int, epsilon: float) -> Pate:
+    return Pate(
+        shards=shards,
+        queries=min(1_000 if epsilon < 3 else 4_000, Pate.most_queries(task.test_records)),
+    )
+
+
+def _shards(task: Task, epsilon: float) -> int:
+    # Of few records, a teacher gets seven at least.
+    return min(3_000 if epsilon < 3 else 500, task.records // 7)
+
+
+SUITE = Suite(
+    title="Data-sensitive protection: Gaussian noise on gradients",
+    data=FIELD,
+    besides=FIELD_BESIDES,
+    figure="dots",
+    rows=data_sensitive,
+)

@@ -1,0 +1,72 @@
+"""Teachers that benchmarks share are trained once, and kept."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dpsd.benchmarks import teachers
+from dpsd.benchmarks.methods import Task
+from dpsd.benchmarks.teachers import trained_teacher
+from dpsd.errors import ConfigError, TeacherError
+
+
+def test_a_teacher_is_trained_once(task: Task) -> None:
+    written = (task.teacher_path() / "teacher.safetensors").stat().st_mtime_ns
+    assert (task.teacher_path() / "teacher.safetensors").stat().st_mtime_ns == written
+    assert task.teacher().members == 1
+    assert Path(task.teacher(20).location or "").name == "digits-scattering-20-8-views"
+    assert task.teacher(20).is_disjoint
+
+
+def test_a_teacher_is_found_by_all_that_made_it(
+    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[Path] = []
+
+    def note(_: object, data: str, path: Path, model: str, shards: int | None) -> None:
+        trained.append(path)
+
+    monkeypatch.setattr(teachers, "in_a_process", note)
+    for data, model, shards in (
+        ("digits", "cnn", None),
+        ("digits", "lenet5", None),
+        ("mnist", "cnn", None),
+        ("digits", "cnn", 20),
+        ("digits", "cnn", 30),
+    ):
+        trained_teacher(data, tmp_path, model=model, shards=shards)
+    assert len(set(trained)) == 5
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"data": "mnist"}, "1 x cnn on 'mnist', seed 0, and 1 x cnn on 'digits', seed 0 is"),
+        ({"model": "lenet5"}, "1 x lenet5 on 'digits'"),
+        ({"seed": 1}, "seed 1"),
+        ({"members": 2}, "2 x cnn"),
+    ],
+)
+def test_another_teacher_under_the_same_name_is_refused(
+    task: Task, tmp_path: Path, changes: dict[str, Any], words: str
+) -> None:
+    copied = tmp_path / task.teacher_path().name
+    shutil.copytree(task.teacher_path(), copied)
+    assert trained_teacher("digits", tmp_path, model="cnn") == copied
+    described = json.loads((copied / "teacher.json").read_text())
+    (copied / "teacher.json").write_text(json.dumps(described | changes))
+    with pytest.raises(TeacherError, match=re.escape(words)):
+        trained_teacher("digits", tmp_path, model="cnn")
+
+
+def test_an_ensemble_is_no_white_box(task: Task) -> None:
+    from dpsd.benchmarks.teachers import open_module
+
+    with pytest.raises(ConfigError, match="holds 20 teachers"):
+        open_module(task.teacher_path(20))
