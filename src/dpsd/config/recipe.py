@@ -158,7 +158,7 @@ class Recipe(Settings):
         ge=1,
         le=4096,
         description="Processes that share the work, each with a device of its own; may change when "
-        "a run is resumed. Several need the extra 'devices'.",
+        "a run is resumed.",
     )
     precision: Precision = Field("auto", description="auto, float32 or bfloat16 (autocast).")
 

@@ -155,7 +155,7 @@ def _own_device(device: str, devices: int) -> str:
             *(Setting("device"), f" {device!r} is a single one, and ", Setting("devices")),
             f" is {devices}: say cuda or cpu",
         )
-    # So do torchrun, Lightning and SLURM number the processes of a machine.
+    # So do torchrun and SLURM number the processes of a machine.
     own = int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")))
     return f"cuda:{own}"
 

@@ -93,18 +93,17 @@ def fit_to_agreed(
     optimizer = torch.optim.Adam(student.parameters(), lr=learning_rate, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: one_cycle(step / steps))
     student.train()
-    for _ in range(steps):
-        rows = torch.randint(0, len(images), (batch_size,), generator=random)
-        moved = augment_images(images[rows], augment, generator=random)
-        share = processes.share(batch_size)
-        own = share.rows
-        logits = execution.logits(student, execution.images(moved[own]))
-        loss = F.cross_entropy(logits, target[rows[own]].to(logits.device))
-        optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        processes.combine_gradients(student, share)
-        optimizer.step()
-        schedule.step()
-        advance()
-    processes.settle(student)
+    with processes.training(student) as learner:
+        for _ in range(steps):
+            rows = torch.randint(0, len(images), (batch_size,), generator=random)
+            moved = augment_images(images[rows], augment, generator=random)
+            share = processes.share(batch_size)
+            own = share.rows
+            logits = execution.logits(learner, execution.images(moved[own]))
+            loss = F.cross_entropy(logits, target[rows[own]].to(logits.device))
+            optimizer.zero_grad()
+            processes.backward(loss, share)
+            optimizer.step()
+            schedule.step()
+            advance()
     student.eval()

@@ -91,38 +91,37 @@ def fit_student(
         advance: called after every step.
     """
     processes = execution.processes
-    processes.copy(student)
     steps = math.ceil(len(rows) / training.batch_size)
     optimizer = torch.optim.Adam(student.parameters(), lr=training.learning_rate, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: one_cycle(step / steps))
     total = torch.zeros((), device=execution.device)
     student.train()
-    for batch in replay.batches(rows, batch_size=training.batch_size):
-        share = processes.share(len(batch.queries))
-        own = share.rows
-        prior = batch.prior[own].to(execution.device).float()
-        release = batch.release[own].to(execution.device)
-        evidence = Evidence(
-            log_likelihood=mechanism.log_likelihood(release, prior),
-            prior=prior,
-            face_value=mechanism.face_value(release, prior),
-            shares=mechanism.shares(release, prior),
-        )
-        queries = augment_images(batch.queries, training.augment, generator=random)
-        logits = execution.logits(student, execution.images(queries[own]))
-        # The student explains the answers together with how common each class was among them, so
-        # what it learns itself favours no class (logit adjustment: Menon et al., ICLR 2021).
-        # Else a class that early queries rarely show is never predicted, asked about, or made.
-        common = batch.shares[own].to(execution.device).clamp_min(_RAREST / prior.shape[-1]).log()
-        loss = objective(logits + common, evidence)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        processes.combine_gradients(student, share)
-        optimizer.step()
-        schedule.step()
-        total += loss.detach() * share.weight
-        advance()
-    processes.settle(student)
+    with processes.training(student) as learner:
+        for batch in replay.batches(rows, batch_size=training.batch_size):
+            share = processes.share(len(batch.queries))
+            own = share.rows
+            prior = batch.prior[own].to(execution.device).float()
+            release = batch.release[own].to(execution.device)
+            evidence = Evidence(
+                log_likelihood=mechanism.log_likelihood(release, prior),
+                prior=prior,
+                face_value=mechanism.face_value(release, prior),
+                shares=mechanism.shares(release, prior),
+            )
+            queries = augment_images(batch.queries, training.augment, generator=random)
+            logits = execution.logits(learner, execution.images(queries[own]))
+            # The student explains the answers together with how common each class was among them,
+            # so what it learns itself favours no class (logit adjustment: Menon et al., ICLR 2021).
+            # Else a class that early queries rarely show is never predicted, asked about, or made.
+            shares = batch.shares[own].to(execution.device)
+            common = shares.clamp_min(_RAREST / prior.shape[-1]).log()
+            loss = objective(logits + common, evidence)
+            optimizer.zero_grad()
+            processes.backward(loss, share)
+            optimizer.step()
+            schedule.step()
+            total += loss.detach() * share.weight
+            advance()
     student.eval()
     return float(processes.combine(total)) / steps
 

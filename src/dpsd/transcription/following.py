@@ -14,7 +14,9 @@ from pathlib import Path
 
 from dpsd.config.transcription import TranscriptionConfig
 from dpsd.devices.execution import Execution
-from dpsd.devices.processes import Group, Placement, described
+from dpsd.devices.group import Group
+from dpsd.devices.messages import described
+from dpsd.devices.placement import Placement
 from dpsd.errors import RunError
 from dpsd.transcription.starting import follow
 
@@ -45,9 +47,7 @@ def main() -> None:
             config=config,
             student=told["student"],
             generator=told["generator"],
-            processes=Group(
-                Placement(rank, rank, count, count, address=(host, port)), execution.device
-            ),
+            processes=Group(Placement(rank, count, count, address=(host, port)), execution.device),
         )
     except RunError:
         # Process 0 says it; here it would be said twice.

@@ -23,11 +23,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import torch.distributed as dist
 from torch import nn
 
 from dpsd.config.transcription import TranscriptionConfig
 from dpsd.devices.execution import Execution
-from dpsd.devices.processes import ALONE, Group, Placement, Processes, recalled, required_fabric
+from dpsd.devices.group import Group
+from dpsd.devices.messages import recalled
+from dpsd.devices.placement import Placement, scheduled
+from dpsd.devices.processes import ALONE, Processes
 from dpsd.errors import ConfigError, Setting
 from dpsd.teachers import Teacher
 
@@ -47,7 +51,7 @@ def is_follower(devices: int) -> bool:
     Raises:
         ConfigError: as one of another number of processes.
     """
-    placement = _scheduled(devices)
+    placement = scheduled(devices)
     return placement is not None and placement.rank > 0
 
 
@@ -69,16 +73,20 @@ def processes_for(
         generator: likewise.
 
     Raises:
-        ConfigError: Lightning Fabric is not installed, a scheduler started another number of
+        ConfigError: this torch cannot join processes, a scheduler started another number of
             processes, or what was given exists in this process alone.
     """
-    placement = _scheduled(config.recipe.devices)
-    if config.recipe.devices == 1:
+    recipe = config.recipe
+    placement = scheduled(recipe.devices)
+    if recipe.devices == 1:
         return ALONE
-    required_fabric()
-    device = Execution.of(
-        config.recipe.device, config.recipe.precision, devices=config.recipe.devices
-    ).device
+    if not dist.is_available():
+        raise ConfigError(
+            Setting("devices"),
+            f" is {recipe.devices}, and this build of torch joins no processes "
+            "(torch.distributed.is_available() is False): install another, or use one device",
+        )
+    device = Execution.of(recipe.device, recipe.precision, devices=recipe.devices).device
     if placement is not None:
         return Group(placement, device)
     models = [model for model in (student, generator) if isinstance(model, nn.Module)]
@@ -88,17 +96,17 @@ def processes_for(
         )
         raise ConfigError(
             Setting("devices"),
-            f" is {config.recipe.devices}, and the {what} exists in this process alone: name it by "
+            f" is {recipe.devices}, and the {what} exists in this process alone: name it by "
             "a path or package.module:factory, or start the script itself in every process, with "
-            f"torchrun --nproc-per-node {config.recipe.devices}",
+            f"torchrun --nproc-per-node {recipe.devices}",
         )
     settings = config.flat(mode="json") | {
         "teacher": teacher.location,
         "teacher_weights": teacher.weights_location,
     }
     told = {"run": str(run.absolute()), "config": settings, "student": student}
-    followers = _Followers(config.recipe.devices, told | {"generator": generator})
-    return Group(Placement(0, 0, config.recipe.devices, config.recipe.devices), device, followers)
+    followers = _Followers(recipe.devices, told | {"generator": generator})
+    return Group(Placement(0, recipe.devices, recipe.devices), device, followers)
 
 
 class _Followers:
@@ -169,30 +177,3 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def _scheduled(devices: int) -> Placement | None:
-    """Which process this is, where torchrun or SLURM started several.
-
-    Raises:
-        ConfigError: another number than ``devices``.
-    """
-    names = None
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        names = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
-    elif devices > 1 and int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
-        # A step of single-device runs, one a task, is no group.
-        names = ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_STEP_NUM_TASKS")
-    if names is None:
-        return None
-    rank, local_rank, count = (int(os.environ[name]) for name in names)
-    if count != devices:
-        raise ConfigError(
-            *(Setting("devices"), f" is {devices}, and this was started as {count} processes: "),
-            *(f"start {devices}, or set ", Setting("devices"), f" to {count}"),
-        )
-    if count == 1:
-        return None
-    here = os.environ.get("LOCAL_WORLD_SIZE")
-    machines = int(os.environ.get("SLURM_STEP_NUM_NODES", "1"))
-    return Placement(rank, local_rank, count, int(here) if here else count // machines)
