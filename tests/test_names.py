@@ -59,7 +59,7 @@ def test_a_name_that_there_is_not_is_an_attribute_error() -> None:
 
 
 def test_an_observer_can_be_subclassed_by_its_public_name() -> None:
-    """Type checkers see a class, too: this file is among those that mypy reads."""
+    """Type checkers see a class, too: mypy reads this file like every other."""
 
     class Silent(dpsd.Observer):
         def warn(self, message: str) -> None:

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from dpsd.benchmarks import transcribing, versions
+from dpsd.benchmarks import versions
 from dpsd.benchmarks.baselines.private_sgd import PrivateSGD
 from dpsd.benchmarks.methods import Task
 from dpsd.benchmarks.racing import Race
 from dpsd.benchmarks.rows import Row
 from dpsd.benchmarks.transcribing import Transcribing
 from dpsd.benchmarks.versions import SHOWING, made_by, source_hash
+from dpsd.config.recipe import ENSEMBLE_DEFAULTS
 from dpsd.privacy.targets import Adjacency, Budget
 
 PACKAGE = Path(versions.__file__).parents[1]
@@ -59,7 +60,7 @@ def test_what_only_shows_is_there() -> None:
 def test_a_default_that_changes_makes_another_version(monkeypatch: pytest.MonkeyPatch) -> None:
     before = made_by(row_of(MANY))
     assert made_by(row_of(MANY)) == before
-    monkeypatch.setitem(transcribing.ENSEMBLE_DEFAULTS, "queries", 11_000)
+    monkeypatch.setitem(ENSEMBLE_DEFAULTS, "queries", 11_000)
     assert made_by(row_of(MANY)) != before
     assert made_by(row_of(replace(MANY, recipe={"queries": 12_000}))) == before
 

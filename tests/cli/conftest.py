@@ -6,6 +6,7 @@ import inspect
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import Result
@@ -59,7 +60,8 @@ def invoke() -> Callable[..., Result]:
     """Run a command line in this process."""
     # Before click 8.2 the two streams are one, unless asked otherwise.
     joins = "mix_stderr" in inspect.signature(CliRunner).parameters
-    runner = CliRunner(**({"mix_stderr": False} if joins else {}))
+    options: dict[str, Any] = {"mix_stderr": False} if joins else {}
+    runner = CliRunner(**options)
 
     def run(*arguments: object) -> Result:
         return runner.invoke(app, [str(argument) for argument in arguments])

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -251,7 +252,7 @@ def test_data_sets_that_are_there_join_a_suite_and_others_are_not_missed(
     assert "cifar100" not in measured.stderr
 
     (tmp_path / "medmnist").mkdir()
-    arrays = {
+    arrays: dict[str, Any] = {
         f"{split}_{what}": np.zeros((4, 28, 28, 3) if what == "images" else (4, 1), np.uint8)
         for split in ("train", "val", "test")
         for what in ("images", "labels")

@@ -148,9 +148,9 @@ def test_what_was_asked_of_a_teacher_that_was_exchanged_is_counted_when_told(
     assert "records 1 run against a teacher of other content" in shown.stderr
     assert "count them with --count-earlier" in shown.stderr
     run = ("transcribe", own_teacher, "--epsilon", 4, "--adjacency", "response", *TINY, "--quiet")
-    asked = invoke(*run, "--out", tmp_path / "run")
-    assert "warning: " in asked.stderr
-    assert "--count-earlier" in asked.stderr
+    warned = invoke(*run, "--out", tmp_path / "run")
+    assert "warning: " in warned.stderr
+    assert "--count-earlier" in warned.stderr
     counted = invoke("budget", own_teacher, "--count-earlier", "--json")
     assert len(json.loads(counted.stdout)["runs"]) == 2
     assert "--count-earlier" not in invoke("budget", own_teacher).stderr

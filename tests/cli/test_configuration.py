@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -27,7 +28,7 @@ CHANGED = (
 def test_every_field_has_a_flag_with_its_default_and_description() -> None:
     built = command()
     context = click.Context(built)
-    options = {option.name: option for option in built.params}
+    options: dict[str | None, Any] = {option.name: option for option in built.params}
     assert TranscriptionConfig.fields().keys() <= options.keys()
     for name, field in TranscriptionConfig.fields().items():
         if name != "teacher":

@@ -15,7 +15,9 @@ from typing import Any
 
 import pytest
 from click.testing import Result
+from safetensors.torch import save_file
 
+from dpsd.distillation.student import fit_student
 from dpsd.errors import WriteError
 from dpsd.runs.directory import RunDirectory
 from dpsd.storage import files
@@ -73,13 +75,13 @@ def test_interrupted_learning_asks_nothing_again(
     invoke: Invoke, odd_run: Arguments, odd_teachers: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert invoke(*odd_run("whole")).exit_code == 0
-    fit, calls = learning.fit_student, []
+    calls: list[int] = []
 
     def interrupted(*arguments: Any, **options: Any) -> float:
         calls.append(1)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return fit(*arguments, **options)
+        return fit_student(*arguments, **options)
 
     with monkeypatch.context() as patched:
         patched.setattr(learning, "fit_student", interrupted)
@@ -132,7 +134,7 @@ def test_full_disk_at_a_checkpoint(
     assert_error: AssertError,
 ) -> None:
     assert invoke(*odd_run("whole")).exit_code == 0
-    save, checkpoints = files.save_file, []
+    checkpoints: list[Path] = []
 
     def save_if_there_is_room(tensors: Any, path: Path, **options: Any) -> None:
         if "checkpoint" in Path(path).name:
@@ -140,7 +142,7 @@ def test_full_disk_at_a_checkpoint(
             if len(checkpoints) == 2:
                 Path(path).write_bytes(b"as much as fitted")
                 raise OSError(errno.ENOSPC, "No space left on device", str(path))
-        save(tensors, path, **options)
+        save_file(tensors, path, **options)
 
     with monkeypatch.context() as patched:
         patched.setattr(files, "save_file", save_if_there_is_room)

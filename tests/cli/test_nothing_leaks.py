@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from click.testing import Result
@@ -89,8 +89,8 @@ def deaf(mechanism: type[Mechanism]) -> Callable[[Mechanism, RawAnswers, Tensor]
 
 class FrozenTime(datetime):
     @classmethod
-    def now(cls, tz: Any = None) -> datetime:
-        return datetime(2026, 1, 1, tzinfo=UTC)
+    def now(cls, tz: Any = None) -> Self:
+        return cls(2026, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -139,7 +140,7 @@ def test_evaluate_refuses_data_of_another_shape(
     assert_error: Callable[[Result, int, str], None],
 ) -> None:
     shape = {"images": (4, 28, 28), "labels": (4, 1)}
-    arrays = {
+    arrays: dict[str, Any] = {
         f"{split}_{kind}": np.zeros(shape[kind], np.uint8)
         for split in ("train", "val", "test")
         for kind in shape

@@ -15,9 +15,10 @@ import pytest
 import torch
 from PIL import Image
 
-from dpsd.datasets import LabelledImages, cifar, data_root, load_dataset, medmnist
+from dpsd.datasets import LabelledImages, data_root, load_dataset, medmnist
 from dpsd.datasets.archives import tar_files
 from dpsd.datasets.idx import read_idx
+from dpsd.datasets.published import CIFAR100_CLASSES
 from dpsd.errors import DataError
 
 
@@ -312,5 +313,5 @@ def test_parts_must_fit() -> None:
 
 
 def test_cifar_class_names() -> None:
-    assert len(set(cifar.CIFAR100_CLASSES)) == 100
-    assert list(cifar.CIFAR100_CLASSES) == sorted(cifar.CIFAR100_CLASSES)
+    assert len(set(CIFAR100_CLASSES)) == 100
+    assert list(CIFAR100_CLASSES) == sorted(CIFAR100_CLASSES)

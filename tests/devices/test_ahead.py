@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from typing import cast
 
 import pytest
 import torch
@@ -31,7 +32,7 @@ def test_the_next_is_made_while_one_is_used_and_no_more_than_that() -> None:
                 second.set()
             yield number
 
-    items = ahead(noted())
+    items = cast("Generator[int, None, None]", ahead(noted()))
     assert next(items) == 0
     assert second.wait(10)
     assert made == [0, 1]

@@ -50,7 +50,8 @@ def target(random: torch.Generator) -> Tensor:
 
 def softmax(scores: Array) -> Array:
     weights = np.exp(scores - scores.max())
-    return weights / weights.sum()
+    chances: Array = weights / weights.sum()
+    return chances
 
 
 def kl(wanted: Array, student: Array) -> float:

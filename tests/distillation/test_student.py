@@ -176,7 +176,7 @@ def test_the_seed_orders_the_rows() -> None:
     one, other = new_student(), new_student()
     fit(one, replay, epochs=1, seed=1)
     fit(other, replay, epochs=1, seed=2)
-    assert not one[2].weight.equal(other[2].weight)
+    assert not one.get_parameter("2.weight").equal(other.get_parameter("2.weight"))
 
 
 def test_batch_normalisation_learns_in_train_mode_and_judges_in_eval_mode() -> None:
@@ -186,10 +186,10 @@ def test_batch_normalisation_learns_in_train_mode_and_judges_in_eval_mode() -> N
     fit(student, Replay([released(RESPONSE)]), epochs=1)
     assert set(modes) == {True}
     assert not student.training
-    before = student[1].running_mean.clone()
+    before = student.get_buffer("1.running_mean").clone()
     assert before.abs().sum() > 0
     EXECUTION.predict(student, released(RESPONSE, index=9).queries)
-    assert student[1].running_mean.equal(before)
+    assert student.get_buffer("1.running_mean").equal(before)
 
 
 @pytest.mark.parametrize("was_training", [True, False])
@@ -259,7 +259,7 @@ def test_equal_shares_change_nothing() -> None:
         replay.append(releases, shares=shares)
         student = new_student()
         fit(student, replay, epochs=1)
-        students.append(student[2].weight)
+        students.append(student.get_parameter("2.weight"))
     torch.testing.assert_close(*students, rtol=1e-3, atol=1e-4)
 
 

@@ -30,6 +30,7 @@ from torch import Tensor
 
 import dpsd
 from dpsd.errors import DpsdError
+from dpsd.privacy.records.comparison import difference
 from dpsd.privacy.records.ledger import Ledger
 from dpsd.privacy.records.teacher_budget import TeacherBudget
 from dpsd.storage import files
@@ -113,7 +114,7 @@ class Place:
         assert not left, f"{left} left behind"
         stored = json.loads((self.run / "certificate.json").read_text())
         computed = dpsd.RunDirectory.open(self.run).certify()
-        assert computed.difference(json.dumps(stored, indent=2)) is None, "another certificate"
+        assert difference(computed, json.dumps(stored, indent=2)) is None, "another certificate"
 
     def clear_if_nothing_began(self) -> None:
         """A run that was cut off before it had its settings never asked; it is started anew."""
@@ -163,7 +164,6 @@ class Faults:
 
     def install(self) -> None:
         """In this process, for good."""
-        fsync, replace, save_file = os.fsync, os.replace, files.save_file
 
         def guarded(original: Callable[..., object]) -> Callable[..., object]:
             def call(*arguments: object, **options: object) -> object:
@@ -172,12 +172,12 @@ class Faults:
 
             return call
 
-        os.fsync = guarded(fsync)  # type: ignore[assignment]
-        os.replace = guarded(replace)  # type: ignore[assignment]
-        files.save_file = guarded(save_file)  # type: ignore[assignment]
-        # A round's file, and the queries that wait for their answers.
-        files.write_block = guarded(files.write_block)  # type: ignore[assignment]
-        queries.write_block = guarded(queries.write_block)  # type: ignore[assignment]
+        for module, name in (
+            *((os, "fsync"), (os, "replace"), (files, "save_file")),
+            # A round's file, and the queries that wait for their answers.
+            *((files, "write_block"), (queries, "write_block")),
+        ):
+            setattr(module, name, guarded(getattr(module, name)))
         sys.addaudithook(self.hear)
 
     def hear(self, event: str, arguments: tuple[object, ...]) -> None:

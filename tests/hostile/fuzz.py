@@ -258,7 +258,7 @@ def _read_folder(folder: Path) -> object:
 
 def _read_config(path: Path) -> object:
     config = TranscriptionConfig(**read_toml(path))
-    return config.recipe(), config.mechanism()
+    return config.recipe, config.privacy.mechanism()
 
 
 def _read_budget(folder: Path) -> object:
@@ -338,11 +338,11 @@ def try_batch(inputs: list[tuple[Kind, int]], scratch: Path, mark: Path) -> Coun
         os._exit(0)
     status = os.waitstatus_to_exitcode(os.waitpid(number, 0)[1])
     counts: Counter[str] = Counter()
-    lines = [json.loads(line) for line in report.read_text().splitlines()]
-    for tried, outcome in zip(lines[::2], lines[1::2], strict=False):
+    told = [json.loads(line) for line in report.read_text().splitlines()]
+    for tried, outcome in zip(told[::2], told[1::2], strict=False):
         counts[outcome if outcome in ("read", "refused") else f"{outcome} in {tried}"] += 1
     if status:
-        counts[f"FOUND a reader that died ({status}) in {lines[-1]}"] += 1
+        counts[f"FOUND a reader that died ({status}) in {told[-1]}"] += 1
         shutil.rmtree(scratch / "copy", ignore_errors=True)
     return counts
 

@@ -27,7 +27,8 @@ class Plain(nn.Module):
         self.head = nn.Linear(input_shape[0] * input_shape[1] * input_shape[2], num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.head(images.flatten(1))
+        scores: Tensor = self.head(images.flatten(1))
+        return scores
 
 
 def optionless() -> nn.Module:

@@ -20,7 +20,8 @@ class Flat(nn.Module):
         self.scale = scale
 
     def forward(self, latent: Tensor) -> Tensor:
-        return self.linear(latent).sigmoid().mul(self.scale).unflatten(1, (1, 8, -1))
+        images: Tensor = self.linear(latent).sigmoid().mul(self.scale).unflatten(1, (1, 8, -1))
+        return images
 
 
 @pytest.mark.parametrize(
@@ -53,7 +54,7 @@ def test_sizes_it_cannot_make(shape: Shape) -> None:
 
 def test_every_weight_learns_and_keeps_channels_last() -> None:
     generator = build_generator("dcgan", input_shape=(3, 16, 16), latent_dim=7, seed=0)
-    generator.to(memory_format=torch.channels_last)
+    generator.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     images = generator(torch.randn(8, 7))
     assert images.is_contiguous(memory_format=torch.channels_last)
     images.square().mean().backward()

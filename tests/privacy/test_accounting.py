@@ -7,6 +7,7 @@ import warnings
 from collections import Counter
 from dataclasses import replace
 from random import Random
+from typing import Literal
 
 import dp_accounting
 import numpy as np
@@ -24,6 +25,7 @@ from dpsd.privacy.mechanisms import Gaussian, Mechanism, RandomizedResponse
 from dpsd.privacy.targets import Adjacency, Budget, Exposure
 
 DELTA = 1e-5
+Candidates = Literal["per-query", "all"] | int
 
 
 def binomial_epsilon(epsilon: float, count: int, delta: float) -> float:
@@ -51,7 +53,7 @@ def gaussian_epsilon(noise_multiplier: float, count: int, delta: float) -> float
 
 @pytest.mark.parametrize("epsilon", [1e-3, 0.5, 1.0, 8.0, 25.0])
 @pytest.mark.parametrize("candidates", ["per-query", "all", 2, 10])
-def test_one_response_costs_its_epsilon(epsilon: float, candidates: str | int) -> None:
+def test_one_response_costs_its_epsilon(epsilon: float, candidates: Candidates) -> None:
     event = RandomizedResponse(epsilon=epsilon, candidates=candidates).event()
     assert pld_epsilon(event, count=1, delta=0) == pytest.approx(epsilon)
     assert pld_epsilon(event, count=1, delta=DELTA) <= epsilon * (1 + 1e-9)
@@ -207,6 +209,7 @@ def test_pure_privacy_is_shared_evenly() -> None:
     budget = Budget(epsilon=6.0, delta=0, adjacency=Adjacency.ROUND)
     calibrated = calibrate(RandomizedResponse(), budget, Exposure.of_rounds([100] * 3))
     assert calibrated.epsilon == pytest.approx(2.0, rel=1e-5)
+    assert calibrated.epsilon is not None
     assert calibrated.epsilon <= 2.0
 
 
@@ -224,11 +227,11 @@ def test_meaningless_deltas_are_refused(delta: float) -> None:
 
 def test_unknown_adjacencies_are_refused() -> None:
     with pytest.raises(BudgetError, match="one of response, round, teacher, not 'person'"):
-        Budget(epsilon=1.0, adjacency="person")
+        Budget(epsilon=1.0, adjacency="person")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("adjacency", ["response", "round", "teacher"])
-def test_adjacencies_may_be_named(adjacency: str) -> None:
+def test_adjacencies_may_be_named(adjacency: Literal["response", "round", "teacher"]) -> None:
     assert Budget(epsilon=1.0, adjacency=adjacency).adjacency is Adjacency(adjacency)
 
 

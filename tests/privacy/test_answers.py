@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from dpsd.privacy.answers import AnswerCheckError, RawAnswers, open_for_mechanism
+from dpsd.privacy.answers import AnswerCheckError, RawAnswers, Scores, open_for_mechanism
 
 SECRET = 0.8765432
 
 
-def seal(answers: object, scores: str = "probabilities") -> RawAnswers:
+def seal(answers: object, scores: Scores = "probabilities") -> RawAnswers:
     return RawAnswers.seal(answers, batch=2, num_classes=3, scores=scores)
 
 
@@ -85,7 +85,7 @@ def changed(value: float) -> Tensor:
     ],
 )
 def test_bad_answers_are_refused_without_quoting_them(
-    answers: object, scores: str, reason: str
+    answers: object, scores: Scores, reason: str
 ) -> None:
     with pytest.raises(AnswerCheckError, match=reason) as caught:
         seal(answers, scores)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -327,7 +328,7 @@ def test_float32_priors_are_good_enough() -> None:
         ({"scaling": "none", "harden": False}, "harden"),
     ],
 )
-def test_meaningless_settings_are_refused(settings_: dict[str, object], reason: str) -> None:
+def test_meaningless_settings_are_refused(settings_: dict[str, Any], reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         Gaussian(**settings_)
 

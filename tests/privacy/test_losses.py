@@ -9,8 +9,10 @@ from dataclasses import replace
 
 import dp_accounting
 import exact_losses as exact
+import mpmath as mp
 import numpy as np
 import pytest
+from dp_accounting.rdp import RdpAccountant
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -249,7 +251,7 @@ def test_what_an_accountant_may_not_say_is_raised(monkeypatch: pytest.MonkeyPatc
             spent_together(runs, delta=1e-5)
     with monkeypatch.context() as patch:
         patch.setattr(accounting, "_divergences", accounting._divergences.__wrapped__)
-        patch.setattr(accounting.RdpAccountant, "rdp", np.full(len(accounting._ORDERS), -1e-9))
+        patch.setattr(RdpAccountant, "rdp", np.full(len(accounting._ORDERS), -1e-9))
         with pytest.raises(ArithmeticError, match="negative or not a number"):
             rdp_epsilon(response(1.0), count=3, delta=1e-5)
 
@@ -288,12 +290,12 @@ def test_no_budget_buys_a_signal_beyond_the_reach_of_the_noise(
     apart = 1 / event.noise_multiplier
     assert apart <= 8 * (1 + 1e-12)
     # What noise in one world cannot be had in the other is rarer than any δ that is asked for.
-    assert float(exact.mp.ncdf(apart - EXACT_REACH)) < 1e-20
+    assert float(mp.ncdf(apart - EXACT_REACH)) < 1e-20
 
 
 def test_what_the_noise_cannot_draw_is_part_of_delta() -> None:
     strong = dp_accounting.GaussianDpEvent(1 / 12)
-    missing = 2 * float(exact.mp.ncdf(12 - EXACT_REACH))
+    missing = 2 * float(mp.ncdf(12 - EXACT_REACH))
     assert 1e-8 < missing < 1e-7
     assert pld_epsilon(strong, count=1, delta=0.999 * missing) == math.inf
     assert pld_epsilon(strong, count=10, delta=9.99 * missing) == math.inf
@@ -305,7 +307,7 @@ def test_what_the_noise_cannot_draw_is_part_of_delta() -> None:
 def test_the_reach_of_the_noise_is_that_of_a_single_answer() -> None:
     """A batch of which few are answered costs little on average, and each answer is as strong."""
     strong, on_average = (dp_accounting.GaussianDpEvent(noise) for noise in (1 / 12, 4.0))
-    missing = 2 * float(exact.mp.ncdf(12 - EXACT_REACH))
+    missing = 2 * float(mp.ncdf(12 - EXACT_REACH))
     asked = Exposure.of_rounds([10])
     cost = spent(strong, asked, delta=9.99 * missing, mean_event=on_average)
     assert cost.teacher == cost.rdp["teacher"] == math.inf

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import dp_accounting
 import pytest
@@ -44,7 +45,8 @@ def signatures(kind: type[NoisySum], prior: Tensor) -> Tensor:
     if kind is NoisyVotes:
         return one
     gradients = prior - one
-    return gradients / gradients.norm(dim=-1, keepdim=True)
+    lengths: Tensor = gradients.norm(dim=-1, keepdim=True)
+    return gradients / lengths
 
 
 def residuals(mechanism: NoisySum, seal: Seal, count: int = 4_000) -> Tensor:
@@ -242,7 +244,7 @@ def shown(consensus: float, count: int, mechanism: NoisyVotes, seal: Seal) -> Te
     return mechanism.privatize(seal(said, CLASSES), PRIOR.expand(count, -1))
 
 
-def confident(**settings: float) -> ConfidentVotes:
+def confident(**settings: Any) -> ConfidentVotes:
     return ConfidentVotes(
         noise_multiplier=1.5,
         teachers=TEACHERS,
@@ -268,11 +270,15 @@ def test_the_consensus_test_passes_as_often_as_its_noise_says(seal_classes: Seal
 
 @dataclass(frozen=True, kw_only=True)
 class QuietlyTested(ConfidentVotes):
-    def privatize(self, answers: RawAnswers, prior: Tensor) -> Tensor:
-        quiet = {"threshold": self.threshold, "answered": self.answered, "test_noise": 1e-9}
+    def privatize(self, answers: RawAnswers, prior: Tensor, *, batches: int = 1) -> Tensor:
+        quiet: dict[str, Any] = {
+            "threshold": self.threshold,
+            "answered": self.answered,
+            "test_noise": 1e-9,
+        }
         return ConfidentVotes(
             noise_multiplier=self.noise_multiplier, teachers=self.teachers, **quiet
-        ).privatize(answers, prior)
+        ).privatize(answers, prior, batches=batches)
 
 
 def test_a_test_without_noise_is_caught(seal_classes: Seal) -> None:
@@ -317,7 +323,7 @@ def test_tests_and_answers_cost_what_they_cost_apart() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"threshold": 0}, {"answered": 1.1}, {"test_noise": -1}])
-def test_consensus_settings_are_checked(wrong: dict[str, float]) -> None:
+def test_consensus_settings_are_checked(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         ConfidentVotes(**wrong)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from dpsd.privacy.randomness import ReproducibleNoise, SystemNoise
 PRIOR = torch.tensor([0.4, 0.05, 0.3, 0.05, 0.2], dtype=torch.float64)
 FLAT = torch.full((5,), 0.2, dtype=torch.float64)
 RELEASES_PER_CLASS = 20_000
+Candidates = Literal["per-query", "all"] | int
 
 
 def answers_of(classes: Tensor, num_classes: int) -> RawAnswers:
@@ -60,7 +62,7 @@ def follows_channel(mechanism: RandomizedResponse, prior: Tensor) -> float:
 @pytest.mark.parametrize("candidates", ["per-query", "all", 2, 3, 5])
 @pytest.mark.parametrize("prior", [PRIOR, FLAT], ids=["peaked", "flat"])
 def test_releases_follow_the_stated_channel(
-    epsilon: float, candidates: str | int, prior: Tensor, noise: ReproducibleNoise
+    epsilon: float, candidates: Candidates, prior: Tensor, noise: ReproducibleNoise
 ) -> None:
     mechanism = RandomizedResponse(epsilon=epsilon, candidates=candidates, noise=noise)
     if not bool(mechanism.needs_answer(prior.unsqueeze(0))):
@@ -117,7 +119,7 @@ class LiesIncludeTheTruth(RandomizedResponse):
     ],
 )
 def test_broken_mechanisms_do_not(
-    broken: type[RandomizedResponse], candidates: str | int, noise: ReproducibleNoise
+    broken: type[RandomizedResponse], candidates: Candidates, noise: ReproducibleNoise
 ) -> None:
     mechanism = broken(epsilon=1.0, candidates=candidates, noise=noise)
     assert follows_channel(mechanism, PRIOR) < 1e-6
@@ -133,7 +135,8 @@ def priors(draw: st.DrawFn) -> Tensor:
 def mechanisms_with_priors(draw: st.DrawFn) -> tuple[RandomizedResponse, Tensor]:
     prior = draw(priors())
     counts = st.integers(2, len(prior))
-    candidates = draw(st.sampled_from(["per-query", "all"]) | counts)
+    named: list[Literal["per-query", "all"]] = ["per-query", "all"]
+    candidates = draw(st.sampled_from(named) | counts)
     epsilon = draw(st.floats(1e-3, 25))
     return RandomizedResponse(epsilon=epsilon, candidates=candidates), prior
 
@@ -254,7 +257,7 @@ def test_meaningless_epsilons_are_refused(epsilon: float) -> None:
 @pytest.mark.parametrize("candidates", [1, 0, -2, "some", 2.5])
 def test_meaningless_candidates_are_refused(candidates: object) -> None:
     with pytest.raises(ValueError, match="candidates must be"):
-        RandomizedResponse(epsilon=1.0, candidates=candidates)
+        RandomizedResponse(epsilon=1.0, candidates=candidates)  # type: ignore[arg-type]
 
 
 def test_an_uncalibrated_mechanism_does_not_answer() -> None:

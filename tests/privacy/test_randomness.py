@@ -36,7 +36,8 @@ def test_system_noise_depends_on_no_seed() -> None:
         np.random.seed(0)
         random.seed(0)
         drawn.append(SystemNoise().bits(100))
-    assert not np.array_equal(*drawn)
+    one, other = drawn
+    assert not np.array_equal(one, other)
 
 
 @pytest.mark.parametrize(
@@ -50,10 +51,14 @@ def test_system_noise_depends_on_no_seed() -> None:
 def test_no_source_touches_the_global_generators(
     source: NoiseSource, draw: Callable[[NoiseSource], object]
 ) -> None:
-    before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
+    def numpy_state() -> NDArray[np.uint32]:
+        state: NDArray[np.uint32] = np.random.get_state(legacy=False)["state"]["key"]
+        return state.copy()
+
+    before = torch.get_rng_state(), numpy_state(), random.getstate()
     draw(source)
     assert torch.get_rng_state().equal(before[0])
-    assert np.array_equal(np.random.get_state()[1], before[1])
+    assert np.array_equal(numpy_state(), before[1])
     assert random.getstate() == before[2]
 
 
@@ -163,8 +168,8 @@ def test_chances_are_exact_to_320_bits() -> None:
         weights = [
             (-Decimal(k * k) / (2 * Decimal("12.25"))).exp() for k in range(-reach - 40, reach + 41)
         ]
-        total = sum(weights)
-        cumulative = sum(weights[:41])
+        total = sum(weights, Decimal(0))
+        cumulative = sum(weights[:41], Decimal(0))
         for index, boundary in enumerate(exact):
             assert abs(cumulative / total - Decimal(boundary) / 2**320) < Decimal(2) ** -314
             cumulative += weights[41 + index]
@@ -208,7 +213,8 @@ def test_shapes(source: NoiseSource, shape: tuple[int, ...]) -> None:
 
 def test_reproducible_noise_repeats_itself_in_the_same_round_only() -> None:
     def draw(seed: int, round_index: int) -> list[int]:
-        return ReproducibleNoise(seed=seed).for_round(round_index).bits(8).tolist()
+        words: list[int] = ReproducibleNoise(seed=seed).for_round(round_index).bits(8).tolist()
+        return words
 
     assert draw(1, 1) == draw(1, 1)
     distinct = {tuple(draw(seed, index)) for seed in range(3) for index in range(3)}

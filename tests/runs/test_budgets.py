@@ -332,7 +332,8 @@ def test_modules_have_accounts_in_a_committee(own_data_directory: Path) -> None:
 
 def test_a_cap_is_refused_where_a_member_has_no_content(tmp_path: Path) -> None:
     def thirds(images: torch.Tensor) -> torch.Tensor:
-        return Thirds()(images)
+        scores: torch.Tensor = Thirds()(images)
+        return scores
 
     named = [
         dpsd.load_teacher(thirds, input_shape=SHAPE, scores="logits", name="thirds"),

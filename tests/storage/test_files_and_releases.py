@@ -33,6 +33,7 @@ def round_of(count: int, *, index: int = 1, start: int = 0) -> RoundReleases:
 
 def save(releases: RoundReleases, path: Path, *, block: int = 7) -> None:
     """Write a round, its queries in blocks."""
+    assert releases.asked is not None
     blocks = torch.split(releases.queries, block)
     save_releases(
         path,
@@ -254,11 +255,11 @@ def test_shares_travel_with_the_rows_of_their_round(case: tuple[list[int], Tenso
         shares = None if index == 2 else [index / 10, 0.1, 0.9 - index / 10]
         replay.append(round_of(count, index=index, start=len(replay)), shares=shares)
     for batch in replay.batches(rows, batch_size=batch_size):
-        index = origin[batch.release] + 1
-        first = torch.where(index == 2, torch.tensor(1 / 3), index / 10)
+        rounds = origin[batch.release] + 1
+        first = torch.where(rounds == 2, torch.tensor(1 / 3), rounds / 10)
         assert batch.shares.shape == (len(batch.release), 3)
         torch.testing.assert_close(batch.shares[:, 0], first)
-        torch.testing.assert_close(batch.shares.sum(-1), torch.ones(len(index)))
+        torch.testing.assert_close(batch.shares.sum(-1), torch.ones(len(rounds)))
 
 
 def test_rounds_given_at_once_have_equal_shares() -> None:

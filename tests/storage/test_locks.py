@@ -99,7 +99,8 @@ def test_a_file_that_was_replaced_is_held_no_more(tmp_path: Path) -> None:
 def test_a_file_removed_between_opening_and_locking_is_locked_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file, opened = tmp_path / "budget.jsonl", []
+    file = tmp_path / "budget.jsonl"
+    opened: list[Path] = []
     original = os.open
 
     def removed(path: Path, *arguments: int) -> int:

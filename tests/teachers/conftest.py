@@ -46,7 +46,8 @@ def images() -> Tensor:
 @pytest.fixture
 def expected(module: nn.Module, images: Tensor) -> Tensor:
     with torch.no_grad():
-        return module(images).softmax(1)
+        scores: Tensor = module(images)
+        return scores.softmax(1)
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ def test_every_image_has_the_row_it_would_have_alone(count: int, size: int | Non
 
     # So large that a core's cache holds nine of them.
     images = torch.rand(count, 1, 1, 1).expand(-1, -1, 120, 120)
-    assert in_batches(run, images, size=size).equal(images.flatten(1).cumsum(1))  # type: ignore[attr-defined]
+    assert in_batches(run, images, size=size).equal(images.flatten(1).cumsum(1))
     if size is None:
         assert max(seen) <= forward_batch((1, 120, 120), torch.device("cpu")) == 9
         assert sum(seen) == count

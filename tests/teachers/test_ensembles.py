@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -156,11 +157,13 @@ def of_sizes(digits: LabelledImages, sizes: list[int]) -> tuple[LabelledImages, 
 @pytest.mark.parametrize("model", ["scattering", "cnn", "lenet5", "resnet8"])
 def test_shards_without_records_or_with_one(digits: LabelledImages, model: str) -> None:
     """Such a teacher answers too, and without records its answers depend on none."""
-    settings = {} if model == "scattering" else {"epochs": 1, "precision": "float32"}
+    settings: dict[str, Any] = (
+        {} if model == "scattering" else {"epochs": 1, "precision": "float32"}
+    )
     data, shards = of_sizes(digits, [12, 0, 1, 7, 0])
-    stacked = train_ensemble(data, shards, model=model, seed=4, **settings)  # type: ignore[arg-type]
+    stacked = train_ensemble(data, shards, model=model, seed=4, **settings)
     other, _ = of_sizes(digits.subset(torch.arange(500, 700)), [12, 0, 1, 7, 0])
-    otherwise = train_ensemble(other, shards, model=model, seed=4, **settings)  # type: ignore[arg-type]
+    otherwise = train_ensemble(other, shards, model=model, seed=4, **settings)
     for name, part in stacked.items():
         assert part.float().isfinite().all()
         assert part[[1, 4]].equal(otherwise[name][[1, 4]])
@@ -172,20 +175,22 @@ def test_shards_without_records_or_with_one(digits: LabelledImages, model: str) 
 @pytest.mark.parametrize("model", ["scattering", "cnn"])
 def test_the_size_of_a_shard_is_its_own_affair(digits: LabelledImages, model: str) -> None:
     """One record more or less in a shard changes no other teacher by as much as a bit."""
-    settings = {} if model == "scattering" else {"epochs": 1, "precision": "float32"}
+    settings: dict[str, Any] = (
+        {} if model == "scattering" else {"epochs": 1, "precision": "float32"}
+    )
     data, shards = of_sizes(digits, [12, 9, 9, 4])
-    before = train_ensemble(data, shards, model=model, **settings)  # type: ignore[arg-type]
+    before = train_ensemble(data, shards, model=model, **settings)
     without = shards.kept.clone()
     without[13] = False
     fewer = replace(shards, kept=without)
-    after = train_ensemble(data, fewer, model=model, **settings)  # type: ignore[arg-type]
+    after = train_ensemble(data, fewer, model=model, **settings)
     gone = torch.arange(34) != 13
     gone_for_good = replace(
         shards, shard=shards.shard[gone], digests=shards.digests[gone], kept=shards.kept[gone]
     )
     removed = train_ensemble(
         data.subset(gone.nonzero()[:, 0]), gone_for_good, model=model, **settings
-    )  # type: ignore[arg-type]
+    )
     for name, part in before.items():
         for others in (after, removed):
             assert part[[0, 2, 3]].equal(others[name][[0, 2, 3]])
@@ -248,13 +253,13 @@ def test_other_architectures_train_shard_by_shard_and_go_on(
         if len(list(parts.glob("*.safetensors"))) == 2:
             raise KeyboardInterrupt
 
-    settings = {"model": "cnn", "epochs": 1, "precision": "float32"}
+    settings: dict[str, Any] = {"model": "cnn", "epochs": 1, "precision": "float32"}
     with pytest.raises(KeyboardInterrupt):
-        train_ensemble(digits, shards, parts=parts, advance=stop, **settings)  # type: ignore[arg-type]
+        train_ensemble(digits, shards, parts=parts, advance=stop, **settings)
     first = (parts / "000000.safetensors").stat().st_mtime_ns
-    resumed = train_ensemble(digits, shards, parts=parts, **settings)  # type: ignore[arg-type]
+    resumed = train_ensemble(digits, shards, parts=parts, **settings)
     assert (parts / "000000.safetensors").stat().st_mtime_ns == first
-    whole = train_ensemble(digits, shards, **settings)  # type: ignore[arg-type]
+    whole = train_ensemble(digits, shards, **settings)
     assert all(resumed[name].equal(whole[name]) for name in whole)
     with pytest.raises(TeacherError, match="another training"):
         train_ensemble(digits, shards, parts=parts, model="lenet5", epochs=1)

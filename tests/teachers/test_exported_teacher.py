@@ -40,6 +40,8 @@ class TwoInputs(nn.Module):
 class Attentive(nn.Module):
     """Attention, a constant, a no-grad block and einsum: the wilder parts of the graph format."""
 
+    scale: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.attention = nn.MultiheadAttention(8, 2, batch_first=True)

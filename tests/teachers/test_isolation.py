@@ -140,7 +140,7 @@ def test_a_teacher_that_was_trained_on_is_not_asked(tmp_path: Path) -> None:
     module = nn.Sequential(nn.Flatten(), nn.Linear(64, CLASSES))
     teacher = load_teacher(module, input_shape=SHAPE)
     with torch.no_grad():
-        module[1].weight[0, 0] += 1
+        module.get_parameter("1.weight")[0, 0] += 1
     with pytest.raises(TeacherError, match="changed since it was made a teacher"):
         dpsd.transcribe(
             teacher,

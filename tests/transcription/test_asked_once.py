@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -168,7 +168,7 @@ def test_what_a_lost_attempt_asked_may_be_asked_again_and_counts(
         patch.setattr(RunDirectory, "store_releases", crash)
         with pytest.raises(KeyboardInterrupt):
             transcribe(teacher, tmp_path)
-    left = iter([stored, crash])
+    left: Iterator[Callable[..., object]] = iter([stored, crash])
     cap = Budget(epsilon=99.0, delta=1e-6)
     with monkeypatch.context() as patch:
         patch.setattr(RunDirectory, "store_releases", lambda *a, **k: next(left)(*a, **k))
@@ -195,7 +195,7 @@ def test_a_small_folder_is_asked_once_an_image_and_move_and_then_ends(
 ) -> None:
     folder = write_folder(tmp_path / "public", 3)
     out, listener = tmp_path / "run", Listens()
-    changed = {"sources": (f"folder:{folder}",), "generator_share": 0.0}
+    changed: dict[str, Any] = {"sources": (f"folder:{folder}",), "generator_share": 0.0}
     with pytest.raises(RunError, match=r"round 3: all .* larger folder, fewer queries") as caught:
         transcribe(teacher, out, observer=listener, **changed)
     assert "\n" not in str(caught.value)

@@ -137,7 +137,7 @@ def test_mechanisms_and_teachers_must_fit(committee: Committee, tmp_path: Path) 
         TranscriptionConfig(teacher="many", epsilon=1.0, consensus=0.5, protect="data")
     assert not (tmp_path / "shares").exists()  # refused before anything was spent
     assert Recipe.suited_to(one) == Recipe()
-    assert Recipe.suited_to(committee).objective_function(members=60) != Recipe()
+    assert Recipe.suited_to(committee).objective_function(members=60) != Recipe()  # type: ignore[comparison-overlap]
 
 
 class Phases(dpsd.Observer):

@@ -37,7 +37,7 @@ from dpsd.distillation.releases import Replay, RoundReleases
 from dpsd.errors import WriteError
 from dpsd.privacy.records.ledger import Ledger
 from dpsd.privacy.targets import Exposure
-from dpsd.storage.files import file_hash
+from dpsd.storage.files import file_hash, write_block
 from dpsd.synthesis import queries
 from dpsd.synthesis.queries import Spool
 from dpsd.teachers import CallableTeacher
@@ -235,7 +235,7 @@ def test_equal_seeds_give_equal_bits(tmp_path: Path, mechanism: Mechanism) -> No
 
 
 def test_seeds_matter_and_the_noise_has_its_own(tmp_path: Path) -> None:
-    runs = {
+    runs: dict[str, dict[str, Any]] = {
         "plain": {},
         "other seed": {"seed": 1},
         "other noise": {"mechanism": RandomizedResponse(noise=ReproducibleNoise(seed=6))},
@@ -465,7 +465,6 @@ def test_a_disk_that_fills_up_while_queries_are_made_costs_nothing(
     transcribe(teacher, tmp_path / "peace")
     answering.forget()
     blocks = iter(range(3))  # two sources fill the first round; the third block is of the second
-    write_block = queries.write_block
 
     def write(*arguments: Any) -> None:
         if next(blocks, None) is None:
@@ -507,13 +506,16 @@ def test_all_queries_are_made_and_counted_before_the_first_is_asked(
 ) -> None:
     """However small the pieces that they are made, read and asked in."""
     happened: list[str] = []
-    append, reserve = Spool.append, Ledger.reserve
-    monkeypatch.setattr(
-        Spool, "append", lambda *a: (happened.append("made"), append(*a))[-1], raising=True
-    )
-    monkeypatch.setattr(
-        Ledger, "reserve", lambda *a, **k: (happened.append("reserved"), reserve(*a, **k))[-1]
-    )
+
+    def noted(what: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            happened.append(what)
+            return original(*arguments, **options)
+
+        return call
+
+    monkeypatch.setattr(Spool, "append", noted("made", Spool.append))
+    monkeypatch.setattr(Ledger, "reserve", noted("reserved", Ledger.reserve))
     monkeypatch.setattr("dpsd.teachers.base._MOST_SCORES", 10 * CLASSES)  # ten at a time
     answering.misbehave = lambda number, scores: happened.append("asked")
     transcribe(teacher, tmp_path, rounds=1)
@@ -768,7 +770,7 @@ def transcribe_with_cap(teacher: Teacher, out: Path) -> Run:
         out=out,
         student="lenet5",
         recipe=RECIPE,
-        cap=Budget(epsilon=1e6, adjacency="teacher"),  # type: ignore[arg-type]
+        cap=Budget(epsilon=1e6, adjacency="teacher"),
         budget_file=out.parent / "budget.jsonl",
         observer=FailsIn("teacher", 2),
     )

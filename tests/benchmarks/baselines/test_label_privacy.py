@@ -22,6 +22,7 @@ def test_labels_hardly_randomised_are_as_good_as_clean_ones(
     task: Task, method: RandomizedLabels | PriorLabels, measured: Callable[..., Outcome]
 ) -> None:
     outcome = measured(method, task, epsilon=20.0)
+    assert outcome.accuracy is not None
     assert outcome.accuracy > 0.9
     assert outcome.epsilon["replace-one-label"] == pytest.approx(20.0, abs=1e-4)
     assert outcome.details["true_labels"] > 0.99
@@ -32,6 +33,7 @@ def test_labels_that_say_nothing_teach_nothing(
     task: Task, method: RandomizedLabels | PriorLabels, measured: Callable[..., Outcome]
 ) -> None:
     outcome = measured(method, task, epsilon=0.01)
+    assert outcome.accuracy is not None
     assert outcome.accuracy < 0.35
     assert outcome.details["true_labels"] < 0.2
 
@@ -41,6 +43,7 @@ def test_exact_likelihoods_survive_noise_that_most_labels_drown_in(
 ) -> None:
     outcome = measured(RandomizedLabels(), task, epsilon=2.0)
     assert outcome.details["true_labels"] == pytest.approx(0.45, abs=0.05)
+    assert outcome.accuracy is not None
     assert outcome.accuracy > 0.8
 
 
@@ -86,7 +89,9 @@ def test_what_a_student_is_fitted_to_is_the_report(
 
     monkeypatch.setattr(RandomizedResponse, "privatize", lie)
     for method in (RandomizedLabels(epochs=2), PriorLabels(epochs=2)):
-        assert measured(method, task, epsilon=1.0).accuracy < 0.2
+        outcome = measured(method, task, epsilon=1.0)
+        assert outcome.accuracy is not None
+        assert outcome.accuracy < 0.2
 
 
 def test_stages_share_no_noise() -> None:

@@ -18,6 +18,7 @@ def test_pate_keeps_its_budget_and_its_held_out_images_apart(
     assert outcome.epsilon["teacher"] == pytest.approx(50.0, rel=1e-3)
     assert outcome.details["measured_on"] == len(task.test) - 200
     assert outcome.details["label_accuracy"] > 0.85
+    assert outcome.accuracy is not None
     assert outcome.accuracy > 0.75
     noisy = measured(Pate(shards=20, queries=200), task, epsilon=0.1)
     assert noisy.details["label_accuracy"] < 0.4

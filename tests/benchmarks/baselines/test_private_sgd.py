@@ -35,6 +35,7 @@ def test_private_sgd_learns_within_its_budget(
     task: Task, method: PrivateSGD, measured: Callable[..., Outcome]
 ) -> None:
     outcome = measured(method, task, epsilon=8.0)
+    assert outcome.accuracy is not None
     assert outcome.accuracy > 0.75
     assert 7.5 < outcome.epsilon["add-or-remove"] <= 8.0
     seconds = [second for second, _ in outcome.details["curve"]]
@@ -62,6 +63,7 @@ def test_private_sgd_needs_its_noise_less_at_a_larger_epsilon(
 ) -> None:
     strict = measured(PrivateSGD(epochs=1, batch_size=128), task, epsilon=0.05)
     assert strict.details["noise_multiplier"] > 5
+    assert strict.accuracy is not None
     assert strict.accuracy < 0.4
 
 
@@ -92,14 +94,14 @@ def private_step_by_hand(method: PrivateSGD, data: LabelledImages) -> Tensor:
     for image, label in zip(data.images, data.labels, strict=True):
         model.zero_grad()
         loss = F.cross_entropy(model(image[None] / 255), label[None])
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         parts = [part.grad.flatten() for part in model.parameters() if part.grad is not None]
         gradient = torch.cat(parts)
         total = total + gradient * (method.max_grad_norm / gradient.norm()).clamp_max(1.0)
     return -method.learning_rate * total / len(data)
 
 
-PLAIN_STEP = {"learning_rate": 1.0, "momentum": 0.0, "averaging": 0.0}
+PLAIN_STEP: dict[str, Any] = {"learning_rate": 1.0, "momentum": 0.0, "averaging": 0.0}
 
 
 @pytest.mark.parametrize("network", ["scattering", "tempered"])

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dpsd.errors import RunError
-from dpsd.privacy.accounting import spent
+from dpsd.privacy.accounting import format_epsilon, spent
 from dpsd.privacy.mechanisms import Gaussian, Mechanism, RandomizedResponse
 from dpsd.privacy.randomness import ReproducibleNoise
 from dpsd.privacy.records.certificate import (
@@ -29,7 +29,6 @@ from dpsd.privacy.records.certificate import (
     VERSION,
     Certificate,
     certify,
-    format_epsilon,
 )
 from dpsd.privacy.records.comparison import difference
 from dpsd.privacy.records.ledger import Ledger, reservation
