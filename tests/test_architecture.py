@@ -127,7 +127,7 @@ def test_only_the_loop_asks_teachers() -> None:
 
     core = ["privacy", "distillation", "synthesis", "models", "datasets", "runs"]
     asking = {name for name, tree in MODULES.items() if asks(tree)}
-    assert "dpsd.transcription.loop" in asking
+    assert "dpsd.transcription.asking" in asking
     assert not [name for name in asking if is_within(name, *(f"dpsd.{part}" for part in core))]
 
 

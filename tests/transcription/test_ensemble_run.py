@@ -21,6 +21,7 @@ from dpsd import (
     SummedGradients,
     TranscriptionConfig,
 )
+from dpsd.distillation.objectives import VoteShares
 from dpsd.models import build_classifier
 from dpsd.synthesis.drawn import StructuredNoise
 from dpsd.synthesis.queries import doubtful
@@ -137,7 +138,7 @@ def test_mechanisms_and_teachers_must_fit(committee: Committee, tmp_path: Path) 
         TranscriptionConfig(teacher="many", epsilon=1.0, consensus=0.5, protect="data")
     assert not (tmp_path / "shares").exists()  # refused before anything was spent
     assert Recipe.suited_to(one) == Recipe()
-    assert Recipe.suited_to(committee).objective_function(members=60) != Recipe()  # type: ignore[comparison-overlap]
+    assert isinstance(Recipe.suited_to(committee).objective_function(members=60), VoteShares)
 
 
 class Phases(dpsd.Observer):
