@@ -145,7 +145,7 @@ def test_out_directory_that_holds_another_run(
 ) -> None:
     before = {path: path.read_bytes() for path in run_copy.rglob("*") if path.is_file()}
     result = invoke("transcribe", teacher, "--epsilon", 1, "--out", run_copy)
-    assert_error(result, 5, "already holds something")
+    assert_error(result, 5, "is not empty")
     assert "hint:" not in result.stderr
     assert before == {path: path.read_bytes() for path in run_copy.rglob("*") if path.is_file()}
 
