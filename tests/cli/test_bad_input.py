@@ -137,7 +137,7 @@ def test_copies_of_records_for_teachers_that_see_none(
     kind: tuple[object, ...], invoke: Invoke, assert_error: AssertError
 ) -> None:
     training = ("train-teacher", "--data", "digits", "--out", "t", "--views", 4, *kind)
-    assert_error(invoke(*training), 2, "--views 4 is for many scattering teachers")
+    assert_error(invoke(*training), 2, "--views 4 applies to many scattering teachers")
 
 
 def test_out_directory_that_holds_another_run(
