@@ -238,7 +238,7 @@ def test_persons_by_table_and_by_array(
     table.write_text("\n".join(["file,patient", *lines[1:]]), encoding="utf-8")
     out = ("--out", tmp_path / "no")
     result = invoke("train-teacher", "--data", f"folder:{folder}", *out, *TRAIN, *rule)
-    assert_error(result, 3, f"lists no file {files[0].as_posix()}")
+    assert_error(result, 3, f"does not list file {files[0].as_posix()}")
     result = invoke("train-teacher", "--data", "digits", *out, "--group-by", "array:whose")
     assert_error(result, 2, "applies to many teachers only: give --shards too")
     result = invoke("train-teacher", "--data", "digits", *out, *TRAIN, "--group-by", "whose")
