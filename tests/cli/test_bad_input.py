@@ -192,7 +192,7 @@ def test_resume_with_another_teacher(
         (MemoryError(), 6, "out of memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 6, "out of memory"),
         (OSError(28, "No space left on device", "run"), 6, "the disk is full (run)"),
-        (ZeroDivisionError("secret"), 70, "a bug of dpsd's"),
+        (ZeroDivisionError("secret"), 70, "a bug in dpsd"),
     ],
 )
 def test_mishaps(

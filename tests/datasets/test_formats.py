@@ -286,7 +286,7 @@ def test_npz_bombs_and_other_files(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(DataError, match=r"would unpack .* refused"):
         load_dataset(str(path), "train")
     path.write_bytes(b"PK no zip")
-    with pytest.raises(DataError, match=r"no \.npz file"):
+    with pytest.raises(DataError, match=r"not an \.npz file"):
         load_dataset(str(path), "test")
     np.savez(path, other=np.zeros(3))
     with pytest.raises(DataError, match="has no array test_images"):
