@@ -15,7 +15,7 @@ synthetic queries alone::
     run.student, run.generator, run.certificate
 
 Names are imported when they are first used, so that ``dpsd --help`` need not wait for torch. The
-stub beside this file says which module each name comes from, to type checkers and to the loader.
+stub beside this file tells type checkers and the loader which module each name comes from.
 """
 
 from importlib.metadata import version

@@ -1,16 +1,16 @@
 """The errors that dpsd raises on purpose.
 
-Everything a user can cause and mend derives from :class:`DpsdError`; the command line prints its
-message without a traceback and exits with the class's ``exit_code``. Messages name the argument,
-the value and the mend. They never quote a teacher's raw answers.
+Every error that a user can cause and fix derives from :class:`DpsdError`; the command line prints
+its message without a traceback and exits with the class's ``exit_code``. Messages name the
+argument, the value and the fix. They never quote a teacher's raw answers.
 
 >>> raise UnknownNameError("model", "resnet9", ["resnet8", "vgg11"])
 Traceback (most recent call last):
     ...
 dpsd.errors.UnknownNameError: unknown model 'resnet9': did you mean 'resnet8'? Known: resnet8, vgg11
 
-A setting has one name in Python and another on the command line, so a message that names one says
-that it does, and whoever shows the message says how the name is spelled there:
+A setting has one name in Python and another on the command line. A message therefore marks the
+names of settings in it, and whoever shows the message spells them:
 
 >>> error = ConfigError(Setting("top_k"), " must be at least 2, not 1")
 >>> print(error)
@@ -27,16 +27,16 @@ from typing import Any
 
 
 class Setting(str):
-    """The name of a setting in an error's message, as Python spells it: a keyword, a field."""
+    """The name of a setting in an error message, spelled as the keyword or field in Python."""
 
     __slots__ = ()
 
 
 class DpsdError(Exception):
-    """Base of every error that a user can cause and mend.
+    """The base class of every error that a user can cause and fix.
 
     Args:
-        parts: the message, in pieces; those that are a :class:`Setting` name one.
+        parts: the message in pieces; each piece that is a :class:`Setting` names a setting.
     """
 
     exit_code = 1
@@ -46,11 +46,11 @@ class DpsdError(Exception):
         self.parts = parts
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Other processes raise it too, and an exception travels as its arguments.
+        # Errors of other processes are raised again here, and pickle an exception's arguments.
         return type(self), self.parts
 
     def spelled(self, spell: Callable[[str], str]) -> str:
-        """The message, with every setting as ``spell`` writes its name."""
+        """Return the message with every setting's name as ``spell`` writes it."""
         return "".join(spell(part) if isinstance(part, Setting) else part for part in self.parts)
 
 
@@ -66,7 +66,7 @@ class UnknownNameError(ConfigError):
     Args:
         kind: what was looked up, for example ``"model"``.
         name: what the user asked for.
-        known: the names there are.
+        known: the names that exist.
     """
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
@@ -85,13 +85,13 @@ class BudgetError(ConfigError):
 
 
 class DataError(DpsdError):
-    """A data set that is missing, truncated or not what its format says."""
+    """A data set that is missing, truncated, or not in the format that it claims."""
 
     exit_code = 3
 
 
 class MissingDataError(DataError):
-    """A data set that is not there at all."""
+    """A data set that does not exist at all."""
 
 
 class TeacherError(DpsdError):
@@ -111,4 +111,4 @@ class RunError(DpsdError):
 
 
 class WriteError(RunError):
-    """A run's files could not be written; what was written before is intact."""
+    """A run's files could not be written; everything written before is intact."""

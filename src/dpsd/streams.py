@@ -1,7 +1,8 @@
 """Public randomness, derived from a run's seed by purpose and round.
 
-Nothing needs to remember the state of a generator: a run that is resumed in any round draws what
-it would have drawn. Privacy noise never comes from here; see :mod:`dpsd.privacy.randomness`.
+No state of a random generator is stored: a run that is resumed in any round draws the same numbers
+as without the interruption. Privacy noise never comes from here; see
+:mod:`dpsd.privacy.randomness`.
 
 >>> int(torch.randint(9, (), generator=stream(0, 1, "queries"))) < 9
 True
@@ -15,12 +16,12 @@ import torch
 
 
 def stream(seed: int, round_index: int, purpose: str) -> torch.Generator:
-    """A CPU generator of its own for a purpose in a round."""
+    """Return a CPU random generator for one purpose in one round."""
     return torch.Generator().manual_seed(stream_seed(seed, round_index, purpose))
 
 
 def stream_seed(seed: int, round_index: int, purpose: str) -> int:
-    """The 63-bit seed of that generator.
+    """Return the 63-bit seed of the random generator for one purpose in one round.
 
     >>> stream_seed(0, 1, "queries") == stream_seed(0, 1, "training")
     False

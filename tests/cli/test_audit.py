@@ -61,7 +61,7 @@ def test_noise_that_runs_out_fails_and_is_said_in_json_too(
     few_games(8.0)
     monkeypatch.setattr(TailGame, "impossible", lambda self, world, draws: draws // 100)
     result = invoke("audit", "--draws", 1_000, "--json")
-    assert_error(result, 1, "1 of 4 claims are false, the first of them that of tail: gaussian")
+    assert_error(result, 1, "1 of 4 claims are false; the first is the claim of tail: gaussian")
     *_, tail = json.loads(result.stdout)
     assert (tail["lower_bound"], tail["holds"]) == ("infinity", False)
     assert "∞" in invoke("audit", "--draws", 1_000).stdout

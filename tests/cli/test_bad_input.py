@@ -137,7 +137,7 @@ def test_copies_of_records_for_teachers_that_see_none(
     kind: tuple[object, ...], invoke: Invoke, assert_error: AssertError
 ) -> None:
     training = ("train-teacher", "--data", "digits", "--out", "t", "--views", 4, *kind)
-    assert_error(invoke(*training), 2, "--views 4 is for many scattering teachers")
+    assert_error(invoke(*training), 2, "--views 4 applies to many scattering teachers")
 
 
 def test_out_directory_that_holds_another_run(
@@ -145,7 +145,7 @@ def test_out_directory_that_holds_another_run(
 ) -> None:
     before = {path: path.read_bytes() for path in run_copy.rglob("*") if path.is_file()}
     result = invoke("transcribe", teacher, "--epsilon", 1, "--out", run_copy)
-    assert_error(result, 5, "already holds something")
+    assert_error(result, 5, "is not empty")
     assert "hint:" not in result.stderr
     assert before == {path: path.read_bytes() for path in run_copy.rglob("*") if path.is_file()}
 
@@ -192,7 +192,7 @@ def test_resume_with_another_teacher(
         (MemoryError(), 6, "out of memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 6, "out of memory"),
         (OSError(28, "No space left on device", "run"), 6, "the disk is full (run)"),
-        (ZeroDivisionError("secret"), 70, "a bug of dpsd's"),
+        (ZeroDivisionError("secret"), 70, "a bug in dpsd"),
     ],
 )
 def test_mishaps(

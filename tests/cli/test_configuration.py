@@ -57,10 +57,10 @@ def test_a_flag_that_would_do_nothing_is_refused(
 @pytest.mark.parametrize(
     ("members", "settings", "said"),
     [
-        (1, {"consensus": 0.5}, "this is one"),
-        (40, {"candidates": "all"}, "those of 40 are summed"),
-        (40, {"consensus_noise": 1.0}, "nobody asked for with consensus"),
-        (40, {"protect": "data", "bound": 2.0}, "those of 40 are summed"),
+        (1, {"consensus": 0.5}, "there is only one"),
+        (40, {"candidates": "all"}, "answers of 40 are summed"),
+        (40, {"consensus_noise": 1.0}, "only runs with consensus"),
+        (40, {"protect": "data", "bound": 2.0}, "answers of 40 are summed"),
     ],
 )
 def test_settings_for_another_number_of_teachers_are_refused(

@@ -123,5 +123,5 @@ def test_what_cannot_be_fetched(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"cannot fetch images-ubyte\.gz: .*refused"):
         fetch("mnist", tmp_path)
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match="cannot make"):
+    with pytest.raises(DataError, match="cannot create"):
         fetch("mnist", tmp_path / "file")

@@ -57,7 +57,7 @@ def test_idx(tmp_path: Path, packed: bool) -> None:
     [
         (idx_bytes(IMAGES)[:-1], "declares 60 bytes but holds only 59"),
         (idx_bytes(IMAGES) + b"\0", "declares 60 bytes but holds more"),
-        (idx_bytes(IMAGES)[:9], "9 bytes are no IDX header"),
+        (idx_bytes(IMAGES)[:9], "9 bytes are not an IDX header"),
         (idx_bytes(LABELS) + bytes(16), "magic number 0x00000801, not 0x00000803"),
         (struct.pack(">4I", 0x803, 2**32 - 1, 2**16, 2**16), "are accepted"),
         (struct.pack(">4I", 0x803, 0, 28, 28), "are accepted"),
@@ -191,8 +191,8 @@ def test_cifar_jpeg(tmp_path: Path) -> None:
     ("files", "message"),
     [
         ({"test/dog/0.jpg": jpeg(0, 64)}, "64x64 pixels, not 32x32"),
-        ({"test/dog/0.jpg": jpeg(0)[:300]}, "no readable image"),
-        ({"test/wolf/0.jpg": jpeg(0)}, "no CIFAR-10 class"),
+        ({"test/dog/0.jpg": jpeg(0)[:300]}, "not a readable image"),
+        ({"test/wolf/0.jpg": jpeg(0)}, "does not belong to a CIFAR-10 class"),
         ({"train/dog/0.jpg": jpeg(0)}, "holds no images named test/"),
     ],
 )
@@ -241,7 +241,7 @@ def test_npz(tmp_path: Path) -> None:
         ({"test_images": np.array([[1], {}], dtype=object)}, "holds pickled objects"),
         ({"test_images": np.zeros((2, 8, 8, 8), np.uint8)}, r"test_images is uint8 \(2, 8, 8, 8\)"),
         ({"test_images": np.zeros((2, 8, 8), np.float32)}, "test_images is float32"),
-        ({"test_labels": np.zeros((2, 14), np.uint8)}, "one whole number an image"),
+        ({"test_labels": np.zeros((2, 14), np.uint8)}, "one whole number per image"),
         ({"test_labels": np.zeros(3, np.uint8)}, "2 images but 3 labels"),
         ({"test_labels": np.array([0, -1])}, "label -1"),
         ({"test_labels": np.array([0, 10**9])}, "cannot be the index of a class"),
@@ -264,10 +264,10 @@ def npy_header(shape: str) -> bytes:
     [
         (npy_header("(2, 99999, 99999)") + bytes(10), "declares 19,999,600,002 bytes but holds 10"),
         (npy_header("(2, -8, 8)") + bytes(10), "declares -128 bytes"),
-        (npy_header("((("), "no readable array"),
-        (npy_header("(-2, -8, 8)") + bytes(128), "no readable array"),
-        (b"no array", "no readable array"),
-        (b"\x93NUMPY\x07\x00" + bytes(50), "no readable array"),
+        (npy_header("((("), "not a readable array"),
+        (npy_header("(-2, -8, 8)") + bytes(128), "not a readable array"),
+        (b"no array", "not a readable array"),
+        (b"\x93NUMPY\x07\x00" + bytes(50), "not a readable array"),
     ],
 )
 def test_lying_npz_headers(tmp_path: Path, content: bytes, message: str) -> None:
@@ -287,7 +287,7 @@ def test_npz_bombs_and_other_files(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(DataError, match=r"would unpack .* refused"):
         load_dataset(str(path), "train")
     path.write_bytes(b"PK no zip")
-    with pytest.raises(DataError, match=r"no \.npz file"):
+    with pytest.raises(DataError, match=r"not an \.npz file"):
         load_dataset(str(path), "test")
     np.savez(path, other=np.zeros(3))
     with pytest.raises(DataError, match="has no array test_images"):

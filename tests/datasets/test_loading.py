@@ -143,11 +143,11 @@ def test_broken_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         load_dataset(name, "test")
     whole = (tmp_path / "train/a/1.png").read_bytes()
     (tmp_path / "train/a/2.png").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(DataError, match=r"2\.png is no readable image"):
+    with pytest.raises(DataError, match=r"2\.png is not a readable image"):
         load_dataset(name, "train")
     monkeypatch.setattr(folder, "LARGEST_SET", 1000)
     with pytest.raises(DataError, match="choose a smaller size"):
         load_dataset(name, "train")
     (tmp_path / "train/a/1.png").write_bytes(b"no image")
-    with pytest.raises(DataError, match=r"1\.png is no readable image"):
+    with pytest.raises(DataError, match=r"1\.png is not a readable image"):
         load_dataset(name, "train")

@@ -45,7 +45,7 @@ def test_a_table_of_files_and_persons(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (("file,patient", "cat/1.png,ada"), r"lists no file cat/2\.png"),
+        (("file,patient", "cat/1.png,ada"), r"does not list file cat/2\.png"),
         (("file,patient", "cat/1.png,ada", "2.png,"), r"cat/2\.png has no patient"),
         (("file,patient", "1.png,ada", "2.png,b"), "2 classes have a file of that name"),
         (
@@ -97,8 +97,8 @@ def test_an_expression_over_file_names() -> None:
         ("", "it must be"),
         (r"re:\d+", "has 0 groups"),
         (r"re:(a)(b)", "has 2 groups"),
-        ("re:(", "is no regular expression"),
-        ("array:who", "is no .npz file"),
+        ("re:(", "is not a regular expression"),
+        ("array:who", "is not an .npz file"),
     ],
 )
 def test_rules_that_make_no_sense(rule: str, message: str) -> None:

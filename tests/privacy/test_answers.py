@@ -77,11 +77,11 @@ def changed(value: float) -> Tensor:
         (changed(float("nan")), "logits", "not finite"),
         (changed(float("inf")), "logits", "not finite"),
         (changed(-float("inf")), "logits", "not finite"),
-        (changed(-0.2), "probabilities", "no probabilities"),
-        (changed(0.5), "probabilities", "no probabilities"),
-        (torch.zeros((2, 3)), "probabilities", "no probabilities"),
-        (ILL * 7, "probabilities", "no probabilities"),
-        (torch.tensor([[2.0, -1.5, 0.5], [0.2, 0.3, 0.5]]), "probabilities", "no probabilities"),
+        (changed(-0.2), "probabilities", "not probabilities"),
+        (changed(0.5), "probabilities", "not probabilities"),
+        (torch.zeros((2, 3)), "probabilities", "not probabilities"),
+        (ILL * 7, "probabilities", "not probabilities"),
+        (torch.tensor([[2.0, -1.5, 0.5], [0.2, 0.3, 0.5]]), "probabilities", "not probabilities"),
     ],
 )
 def test_bad_answers_are_refused_without_quoting_them(

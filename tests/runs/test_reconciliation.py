@@ -82,7 +82,7 @@ def test_a_reservation_that_was_cut_off_the_ledger_is_found(
     assert "was compared with the teacher's budget" in compared.describe()
     cut(directory.ledger.path, lines=2)
     shutil.rmtree(tmp_path / "run" / "releases")
-    words = r"budget .*/teacher/budget\.jsonl, line 1: .*round 1 \(64 answers\), and ledger .*, 1:"
+    words = r"budget .*/teacher/budget\.jsonl, line 1: .*round 1 \(64 answers\), but ledger .*, 1:"
     with pytest.raises(RunError, match=words):
         reconcile(directory)
     # Who goes on with it pays for what was cut off.

@@ -315,7 +315,7 @@ def test_shares_sum_to_one() -> None:
 
 def test_no_source_stands_alone() -> None:
     assert build_mixture(["none"], (1, 8, 8)).sources == []
-    with pytest.raises(ConfigError, match="'none' stands alone, not in noise,none"):
+    with pytest.raises(ConfigError, match="'none' must stand alone, not in noise,none"):
         build_mixture(["noise", "none"], (1, 8, 8))
 
 

@@ -70,7 +70,7 @@ def test_format_is_detected(module: nn.Module) -> None:
 
 
 def test_declared_probabilities_that_are_none(module: nn.Module) -> None:
-    with pytest.raises(TeacherError, match="no probabilities"):
+    with pytest.raises(TeacherError, match="not probabilities"):
         load_teacher(module, input_shape=SHAPE, scores="probabilities")
 
 

@@ -316,8 +316,8 @@ def test_committees_of_any_teachers(tmp_path: Path) -> None:
     [
         (lambda: [teacher("a")], "at least two"),
         (lambda: [teacher("a"), teacher("a")], "are the same"),
-        (lambda: [teacher("a"), teacher("b", classes=4)], "same questions"),
-        (lambda: [teacher("a"), Committee([teacher("b"), teacher("c")])], "an ensemble itself"),
+        (lambda: [teacher("a"), teacher("b", classes=4)], "must agree in both"),
+        (lambda: [teacher("a"), Committee([teacher("b"), teacher("c")])], "itself an ensemble"),
     ],
 )
 def test_committees_that_do_not_fit(members: Callable[[], list[Teacher]], message: str) -> None:

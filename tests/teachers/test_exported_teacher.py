@@ -116,7 +116,7 @@ def test_damaged(path: Path, rewrite_zip: Rewrite) -> None:
     content = path.read_bytes()
     for damaged in (content[: len(content) // 2], b"", b"PK nonsense"):
         path.write_bytes(damaged)
-        with pytest.raises(TeacherError, match="damaged, cut off or no exported program"):
+        with pytest.raises(TeacherError, match="damaged, cut off or not an exported program"):
             load_teacher(path)
     path.write_bytes(content)
     rewrite_zip(path, lambda name, data: None if name.endswith("weight_0") else data)

@@ -156,7 +156,7 @@ def test_damaged(weight: Tensor, tmp_path: Path) -> None:
     path = tmp_path / "teacher.onnx"
     onnx.save(linear_model(weight), path)
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(TeacherError, match="damaged, cut off or no ONNX file"):
+    with pytest.raises(TeacherError, match="damaged, cut off or not an ONNX file"):
         load_teacher(path)
     model = linear_model(weight)
     model.graph.node[1].op_type = "Matmull"

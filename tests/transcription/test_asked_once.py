@@ -370,7 +370,7 @@ def say_nothing(tensors: dict[str, Tensor]) -> None:
     [
         (repeat_asked, "an image was asked more than once"),
         (repeat_query, "an image was asked more than once"),
-        (ask_fewer, "names 59 images as asked, and 60 answers were reserved"),
+        (ask_fewer, "names 59 images as asked, but 60 answers were reserved"),
         (another_image, "holds an image that it does not name as asked"),
         (say_nothing, "does not say which images were asked"),
     ],

@@ -1,20 +1,21 @@
-"""Auditing a mechanism: play the game that its ε is about, and see how well an attacker does.
+"""Auditing a mechanism: play the game that its ε is about, and measure how well an attacker does.
 
-Two worlds differ in the teacher's answer about one image, about one a round, or about all of them.
-The mechanism itself releases its answers in either world, a million times; an attacker who knows
-all but the noise guesses which world it was. From how often it is right follows a lower bound on ε,
-with Clopper-Pearson confidence. If the bound is above what :meth:`Mechanism.event` claims, the
-claim is false: noise was forgotten, used twice, too small, or something beside it leaks. Where the
-claim is tight, the bound comes close to it.
+Two worlds differ in the teacher's answer about one image, about one image in every round, or about
+all images. The mechanism itself releases its answers in both worlds, a million times, and an
+attacker who knows everything but the noise guesses which world it was. The attacker's success rate
+gives a lower bound on ε, with Clopper-Pearson confidence. If the bound is above what
+:meth:`Mechanism.event` claims, the claim is false: noise was forgotten, used twice or too small, or
+something else leaks. If the claim is tight, the bound comes close to it.
 
 The attacker tries two scores on a part of the releases, the mechanism's own likelihood ratio and
 one learned from the releases alone (which needs no trust in the mechanism), and is measured with
 the better one on the rest.
 
-For Gaussian mechanisms the claim is a whole trade-off curve (μ-GDP). There the bound is on μ, and
-the ε shown is what that μ means at δ.
+For Gaussian mechanisms, the claim is a whole trade-off curve (μ-GDP). There, the bound is on μ, and
+the ε shown is the one that this μ implies at δ.
 
-A game with a deaf mechanism checks the auditor itself: nothing may be proven of it.
+A game with a mechanism that ignores the teacher (a null game) checks the auditor itself: no ε above
+zero may be proven for it.
 
 >>> from dataclasses import replace
 >>> from dpsd.attacks.games import worst_case
@@ -47,25 +48,26 @@ from dpsd.attacks.tails import TailGame
 from dpsd.errors import ConfigError
 from dpsd.privacy.targets import Adjacency
 
-#: Share of the draws that the attacker learns on.
+#: The share of the draws that the attacker learns from.
 _LEARNING = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
 class Audit:
-    """What an audit found.
+    """The result of an audit.
 
     Args:
-        mechanism: its name.
-        adjacency: of the ε.
-        delta: of the ε.
-        claimed: ε that the mechanism states.
-        lower_bound: ε that it has at least, with confidence 1 - 1e-6; infinite if none is enough.
-        draws: games played in each world.
-        score: the one that the attacker did best with.
-        measures_claim: whether the bound comes close to a claim that is tight, so that its share of
-            the claim says something. It does not for a deaf mechanism, nor where only impossible
-            releases count.
+        mechanism: the name of the mechanism.
+        adjacency: the adjacency of the ε.
+        delta: the δ at which ε is stated.
+        claimed: the ε that the mechanism claims.
+        lower_bound: a lower bound on its true ε, with confidence 1 - 1e-6; infinite if no ε is
+            large enough.
+        draws: the number of games played in each world.
+        score: the score that the attacker did best with.
+        measures_claim: whether the bound comes close to a tight claim, so that its share of the
+            claim is meaningful. It does not in a null game, nor where only impossible releases
+            count.
     """
 
     mechanism: str
@@ -79,19 +81,19 @@ class Audit:
 
     @property
     def holds(self) -> bool:
-        """Whether the claim survived."""
+        """Whether the bound does not contradict the claim."""
         return self.lower_bound <= self.claimed
 
 
 def audit(game: Game | TailGame, *, draws: int = 1_000_000) -> Audit:
-    """Play a game so many times in each world.
+    """Play a game ``draws`` times in each world, and bound ε.
 
     Args:
-        game: what to play.
-        draws: at least 1,000.
+        game: the game to play.
+        draws: the number of games in each world, at least 1,000.
 
     Raises:
-        ConfigError: fewer draws.
+        ConfigError: there are fewer draws.
     """
     if draws < 1_000:
         raise ConfigError(f"draws is {draws}; an audit says nothing with fewer than 1,000")
@@ -113,7 +115,7 @@ def audit(game: Game | TailGame, *, draws: int = 1_000_000) -> Audit:
 
 
 def _guessed(game: Game, draws: int) -> tuple[float, str]:
-    """The bound that guesses of the world prove, and the score that they were made by."""
+    """Return the bound that the attacker's guesses prove, and the score that they used."""
     releases = [game.play(world, draws) for world in (0, 1)]
     learning = int(draws * _LEARNING)
     scores: dict[str, Score] = {
@@ -122,7 +124,7 @@ def _guessed(game: Game, draws: int) -> tuple[float, str]:
     }
     is_curve = isinstance(game.claim[0], dp_accounting.GaussianDpEvent)
     bound = partial(bounds.through_curve if is_curve else bounds.through_rates, delta=game.delta)
-    # What a curve means in ε takes long to find, and rises with the signal.
+    # For a curve, ε is slow to compute but rises with the signal, so the signal is compared.
     promising = bounds.least_signal if is_curve else bound
     best: tuple[float, str, float] = (-np.inf, "likelihood", 0.0)
     for name, score in scores.items():
@@ -130,7 +132,7 @@ def _guessed(game: Game, draws: int) -> tuple[float, str]:
         for threshold in thresholds(seen):
             best = max(best, (promising(*_rates(seen, threshold)), name, float(threshold)))
     _, name, threshold = best
-    # On games that it did not choose by: it would take its luck for skill.
+    # Measured on games that the choice was not based on, as luck would otherwise count as skill.
     tested = _scored(scores[name], [release[learning:] for release in releases])
     return bound(*_rates(tested, threshold)), name
 
@@ -140,6 +142,6 @@ def _scored(score: Score, releases: list[Tensor]) -> list[Scores]:
 
 
 def _rates(scores: list[Scores], threshold: float) -> tuple[int, int, int]:
-    """How often the second world was guessed in the first, and in the second, of how many."""
+    """Count the guesses of the second world in either, and return them with the total."""
     one, other = (int((seen > threshold).sum()) for seen in scores)
     return one, other, len(scores[0])

@@ -1,8 +1,8 @@
-"""What counted guesses prove about ε: lower bounds that hold with confidence 1 - 1e-6.
+"""Lower bounds on ε from counted guesses, which hold with confidence 1 - 1e-6.
 
->>> through_rates(100, 300, 1_000, delta=0.0)  # said in 10 % of one world, in 30 % of the other
+>>> through_rates(100, 300, 1_000, delta=0.0)  # guessed in 10 % of one world, in 30 % of the other
 0.396...
->>> through_rates(100, 100, 1_000, delta=0.0) < 0  # nothing was told
+>>> through_rates(100, 100, 1_000, delta=0.0) < 0  # nothing was revealed
 True
 >>> impossible([0, 200], 1_000, delta=1e-5), impossible([0, 0], 1_000, delta=1e-5)
 (inf, 0.0)
@@ -18,21 +18,21 @@ from scipy import special
 
 from dpsd.privacy.accounting import pld_epsilon
 
-#: Chance that a bound on ε is wrong.
+#: The probability that a bound on ε is wrong.
 MISTAKE = 1e-6
-#: Clopper-Pearson bounds, each of one side, that one bound on ε may rest on.
+#: The most one-sided Clopper-Pearson bounds that one bound on ε may rest on.
 _SIDES = 4
 _EACH = MISTAKE / _SIDES
 
 
 def through_rates(false: int, true: int, total: int, *, delta: float) -> float:
-    """The least ε by the definition: no guess is ``e^ε`` times likelier in one world, but for δ.
+    """Bound ε by its definition: apart from δ, no guess is ``e^ε`` times likelier in one world.
 
     Args:
-        false: how often the second world was guessed in the first.
-        true: and in the second.
-        total: games in each.
-        delta: at which ε is bounded.
+        false: the number of guesses of the second world in the first.
+        true: the number of guesses of the second world in the second.
+        total: the number of games in each world.
+        delta: the δ at which ε is bounded.
     """
     best = -math.inf
     for rare, common in ((false, true), (total - true, total - false)):
@@ -43,7 +43,7 @@ def through_rates(false: int, true: int, total: int, *, delta: float) -> float:
 
 
 def through_curve(false: int, true: int, total: int, *, delta: float) -> float:
-    """The least ε where the claim is a Gaussian's whole trade-off curve: that of the least μ."""
+    """Bound ε by the smallest μ, for a claim that is a Gaussian's whole trade-off curve."""
     least = least_signal(false, true, total)
     if least <= 0:
         return 0.0
@@ -51,18 +51,18 @@ def through_curve(false: int, true: int, total: int, *, delta: float) -> float:
 
 
 def least_signal(false: int, true: int, total: int) -> float:
-    """The least μ of two Gaussians of variance 1, μ apart, that are told apart so well; or 0."""
+    """Return the least distance μ of unit Gaussians that can be told apart this well, or 0."""
     least = float(special.ndtri(_at_least(true, total)) - special.ndtri(_at_most(false, total)))
     return max(0.0, least) if math.isfinite(least) else 0.0
 
 
 def impossible(counts: Sequence[int], total: int, *, delta: float) -> float:
-    """Infinite if what one world shows and the other cannot is likelier than δ, else nothing.
+    """Return infinity if releases that are impossible in the other world exceed δ, else 0.
 
     Args:
-        counts: releases of each world that the other could never make.
-        total: games in each.
-        delta: what of them every (ε, δ) allows.
+        counts: for each world, the number of releases that the other could never make.
+        total: the number of games in each world.
+        delta: the probability of such releases that (ε, δ) allows for any ε.
     """
     return math.inf if max(_at_least(count, total) for count in counts) > delta else 0.0
 

@@ -1,4 +1,4 @@
-"""The games that an ε is about: two worlds, and a mechanism that answers in either.
+"""The games that an ε is about: two worlds, and a mechanism that answers in one of them.
 
 >>> from dpsd.privacy.mechanisms import NoisyVotes
 >>> game = worst_case(NoisyVotes(), Adjacency.TEACHER, epsilon=1.0)
@@ -33,17 +33,17 @@ _ROWS_AT_ONCE = 1 << 19
 
 @dataclass(frozen=True, kw_only=True)
 class Game:
-    """Two worlds, and a mechanism that answers in either.
+    """Two worlds, and a mechanism that answers in one of them.
 
     Args:
-        mechanism: calibrated.
-        adjacency: what the worlds may differ in.
-        worlds: the teacher's answers in each, probabilities ``(rounds, queries, K)``, or
+        mechanism: the calibrated mechanism.
+        adjacency: the adjacency, which says what the worlds may differ in.
+        worlds: the teacher's answers in each world, probabilities ``(rounds, queries, K)``, or
             ``(teachers, rounds, queries, K)``. Each round is one batch of queries.
-        priors: ``(rounds, queries, K)``.
-        delta: at which ε is claimed.
-        is_null: whether the mechanism is made deaf: it answers as in the first world in either, so
-            its releases tell nothing, its ε is 0, and whoever proves more of it is mistaken.
+        priors: the priors, ``(rounds, queries, K)``.
+        delta: the δ at which ε is claimed.
+        is_null: whether the mechanism ignores the world: it always answers as in the first one, so
+            its releases reveal nothing, its ε is 0, and any larger bound is a mistake.
     """
 
     mechanism: Mechanism
@@ -55,13 +55,13 @@ class Game:
 
     @property
     def name(self) -> str:
-        """The mechanism's, with the number of classes if they are many."""
+        """The name of the mechanism, with the number of classes if there are more than two."""
         classes = self.priors.shape[-1]
         name = described(self.mechanism) + (f", {classes} classes" if classes > 2 else "")
         return f"null: {name}" if self.is_null else name
 
     def play(self, world: int, draws: int) -> Tensor:
-        """Releases ``(draws, rounds, queries, …)`` of so many independent games."""
+        """Return the releases of ``draws`` independent games, ``(draws, rounds, queries, …)``."""
         answers, classes = self.worlds[0 if self.is_null else world], self.priors.shape[-1]
         rounds, queries = self.priors.shape[:2]
         played = []
@@ -84,7 +84,7 @@ class Game:
 
     @property
     def claim(self) -> tuple[dp_accounting.DpEvent, int]:
-        """The event that the mechanism states, and how many of it the worlds differ in."""
+        """The event that the mechanism states, and the number of events the worlds differ in."""
         rounds, queries = self.priors.shape[:2]
         return Spending(
             event=self.mechanism.event(),
@@ -100,15 +100,15 @@ class Game:
 
 
 def _privatised(mechanism: Mechanism, answers: RawAnswers, prior: Tensor, *, games: int) -> Tensor:
-    """What is released in so many games, whose answers follow each other."""
+    """Return the releases of several games, whose answers follow each other."""
     if isinstance(mechanism, ConfidentVotes):
-        # Its queries compete for the answers of a batch, and no two games are one batch.
+        # Queries of a batch compete for answers, and each game is a batch of its own.
         return mechanism.privatize(answers, prior, batches=games)
     return mechanism.privatize(answers, prior)
 
 
 def described(mechanism: Mechanism) -> str:
-    """A mechanism's name, with what tells it from others of that name.
+    """Return a mechanism's name, with what distinguishes it from others of that name.
 
     >>> described(Gaussian(noise_multiplier=1.0, scaling="clip"))
     'gaussian, clip'
@@ -133,17 +133,17 @@ def worst_case(
     rounds: int = 2,
     queries: int = 2,
 ) -> Game:
-    """The game in which a mechanism calibrated to this ε is most exposed.
+    """Return the game in which a mechanism calibrated to this ε is most exposed.
 
-    The teacher, or one of several, is sure of one class in one world and of another in the other,
-    in one answer (``response``), in one a round (``round``), or in all (``teacher``). Priors differ
-    from round to round, so that noise that is used twice shows. Two classes are the worst for
-    randomised response: a lie is then likeliest to be the other world's truth. It takes more for
-    gradients to be widened.
+    The teacher, or one of several, is sure of one class in one world and of another class in the
+    other: in one answer (``response``), in one answer in every round (``round``), or in all answers
+    (``teacher``). Priors differ from round to round, so that noise that is used twice shows. Two
+    classes are the worst case for randomised response, as a false answer is then likeliest to be
+    the other world's true one. Gradients are only widened with more classes.
 
-    Where only a share of a batch is answered, two queries compete: the one about which the teachers
-    agree in the first world, and another, about which they nearly do in both; or, where all answers
-    differ, about which they agree in the second world alone.
+    If only a share of a batch is answered, two queries compete: one on which the teachers agree in
+    the first world, and another on which they nearly agree in both worlds; or, if all answers
+    differ, one on which they agree in the second world alone.
 
     >>> game = worst_case(NoisyVotes(), Adjacency.TEACHER, epsilon=1.0)
     >>> game.worlds[0].shape, game.priors.shape
@@ -163,12 +163,12 @@ def worst_case(
     one[..., 0], other[..., 0] = 1, 1
     changed = other[0] if is_sum else other
     changed[..., 0], changed[..., -1] = 0, 1
-    if is_capped:  # by the second half of the queries, in the other direction or not at all
+    if is_capped:  # the second half of the queries changes in the other direction, or not at all
         rival = slice(queries // 2, None)
         one[:, :, rival], other[:, :, rival] = other[:, :, rival].clone(), one[:, :, rival].clone()
         if adjacency is not Adjacency.TEACHER:
             other[:, :, rival] = one[:, :, rival]
-    if is_sum:  # in every other round the worlds change places: noise that they share cancels out
+    if is_sum:  # worlds swap places in every other round, so that noise shared by rounds cancels
         turned = slice(1, None, 2)
         one[:, turned], other[:, turned] = other[:, turned].clone(), one[:, turned].clone()
     return Game(
@@ -185,7 +185,7 @@ def worst_case(
 
 
 def standard_games(*, epsilon: float = 1.0, delta: float = 1e-5) -> list[Game]:
-    """Every mechanism under every adjacency, at worst; and deaf ones, which check the auditor."""
+    """Return worst cases of every mechanism and adjacency, and null games for the auditor."""
     mechanisms = (
         RandomizedResponse(),
         RandomizedResponse(candidates="all"),
@@ -195,9 +195,9 @@ def standard_games(*, epsilon: float = 1.0, delta: float = 1e-5) -> list[Game]:
         Gaussian(scaling=Scaling.CLIP, bound=2.0),
         Gaussian(scaling=Scaling.NONE),
         NoisyVotes(),
-        # One teacher decides whether the threshold is met.
+        # A single teacher decides whether the threshold is met.
         ConfidentVotes(threshold=0.8, answered=1.0),
-        CAPPED,  # It decides which of two queries is answered.
+        CAPPED,  # A single teacher decides which of two queries is answered.
         SummedGradients(),
     )
     games = [(mechanism, 2) for mechanism in mechanisms]
@@ -209,7 +209,8 @@ def standard_games(*, epsilon: float = 1.0, delta: float = 1e-5) -> list[Game]:
             epsilon=epsilon,
             delta=delta,
             classes=classes,
-            # With few, noise would keep most queries from the threshold, and the cap from deciding.
+            # With few teachers, noise would keep most queries below the threshold, so that the cap
+            # would rarely decide.
             teachers=12 if mechanism is CAPPED else 3,
         )
         for mechanism, classes in games
@@ -223,15 +224,15 @@ def standard_games(*, epsilon: float = 1.0, delta: float = 1e-5) -> list[Game]:
     ]
 
 
-#: Half of a batch is answered, and what the test of consensus shows is worth more than an answer.
-#: The threshold is as good as none.
+#: A mechanism that answers half of a batch, and whose consensus test reveals more than an answer
+#: does; its threshold has almost no effect.
 CAPPED = ConfidentVotes(threshold=1e-3, test_noise=0.5, answered=0.5)
 
 
 def _uneven_priors(rounds: int, classes: int) -> Tensor:
-    """A nearly flat prior for each round, uneven in another order each time."""
+    """Return a nearly flat prior for each round, uneven in a different order each time."""
     ripple = torch.linspace(1.0, 0.98, classes)
     priors = torch.stack([ripple if index % 2 else ripple.flip(0) for index in range(rounds)])
-    # In later rounds more so: gradients then point elsewhere.
+    # Priors of later rounds are more uneven, so that their gradients point elsewhere.
     priors = priors ** (1 + torch.arange(rounds).unsqueeze(-1))
     return priors / priors.sum(-1, keepdim=True)

@@ -1,4 +1,4 @@
-"""How an attacker scores releases: the higher, the more they look like the second world.
+"""An attacker's scores of releases: the higher, the more a release looks like the second world.
 
 There are two scores: the mechanism's own likelihood ratio, and one that is learned from releases
 alone, which needs no trust in the mechanism.
@@ -19,17 +19,17 @@ from dpsd.privacy.mechanisms import NoisyVotes, SummedGradients
 Scores = NDArray[np.float64]
 Score = Callable[[Tensor], Scores]
 
-#: Thresholds that an attacker chooses from.
+#: The number of thresholds that an attacker chooses from.
 _THRESHOLDS = 200
-#: Variance added to a learned Gaussian, so that a release without noise is a narrow one.
+#: The variance added to a learned Gaussian, so that releases without noise give a narrow one.
 _JITTER = 1e-12
-#: Releases of a kind that it takes to learn a Gaussian from.
+#: The fewest releases of a kind from which a Gaussian is learned.
 _FEWEST = 100
 
 
 def likelihood_ratio(game: Game) -> Score:
-    """What the mechanism's own channel says for the second world."""
-    # Each answer is sure of a class; of several teachers, the first is the one that changed.
+    """Return the score by the mechanism's own likelihood ratio for the second world."""
+    # Each answer is sure of a class; among several teachers, the first is the one that changes.
     classes = [
         world[0] if isinstance(game.mechanism, NoisyVotes | SummedGradients) else world
         for world in game.worlds
@@ -44,7 +44,7 @@ def likelihood_ratio(game: Game) -> Score:
                 repeated = prior[query].expand(len(release), -1)
                 likelihood = game.mechanism.log_likelihood(release, repeated)
                 ratio = likelihood[:, other[index, query]] - likelihood[:, one[index, query]]
-                # Two impossible classes say nothing, and neither does what was not answered.
+                # Two impossible classes carry no evidence, and neither do unanswered queries.
                 total += ratio.double().nan_to_num(0.0)
         return total.numpy()
 
@@ -52,7 +52,7 @@ def likelihood_ratio(game: Game) -> Score:
 
 
 def learned(releases: list[Tensor]) -> Score:
-    """A likelihood ratio estimated from releases alone, first of the one world, then the other."""
+    """Return a likelihood ratio estimated from releases alone, of the first and second world."""
     if not releases[0].is_floating_point():
         return _learned_table(releases)
     kinds = [_kinds(release) for release in releases]
@@ -76,18 +76,18 @@ def learned(releases: list[Tensor]) -> Score:
 
 
 def thresholds(scores: list[Scores]) -> Scores:
-    """Thresholds that are worth trying on scores like these."""
+    """Return thresholds that are worth trying on scores like these."""
     everything = np.concatenate(scores)
     finite = everything[np.isfinite(everything)]
     if not len(finite):
         return np.zeros(1)
     found: Scores = np.unique(np.quantile(finite, np.linspace(0, 1, _THRESHOLDS)))
-    # Between values that are taken often, a hair below each: guesses are for what is above.
+    # A threshold just below each value is added, as guesses are made for scores above it.
     return np.concatenate([found, np.nextafter(found, -np.inf)])
 
 
 def _learned_table(releases: list[Tensor]) -> Score:
-    """For releases that are classes: how often each combination was seen."""
+    """Learn from releases that are classes, by how often each combination occurs."""
     base = 1 + max(int(release.max()) for release in releases)
     ratio = _ratio_of_counts([_codes(release, base) for release in releases])
 
@@ -98,7 +98,7 @@ def _learned_table(releases: list[Tensor]) -> Score:
 
 
 def _ratio_of_counts(codes: list[NDArray[np.int64]]) -> Callable[[NDArray[np.int64]], Scores]:
-    """The logarithm of how much oftener a code was seen in the second world; 0 if in neither."""
+    """Return the logarithm of the ratio of a code's counts in both worlds; 0 if it is unknown."""
     known = np.unique(np.concatenate(codes))
     one, other = (np.bincount(np.searchsorted(known, code), minlength=len(known)) for code in codes)
     ratios = np.log((other + 0.5) / (one + 0.5))
@@ -112,7 +112,7 @@ def _ratio_of_counts(codes: list[NDArray[np.int64]]) -> Callable[[NDArray[np.int
 
 
 def _gaussian(seen: Scores) -> Callable[[Scores], Scores]:
-    """The logarithm of the density, up to a constant, of a Gaussian fitted to rows of numbers."""
+    """Fit a Gaussian to rows of numbers, and return its log-density, up to a constant."""
     mean = seen.mean(0)
     covariance = np.cov(seen, rowvar=False) + _JITTER * np.eye(seen.shape[1])
     values, vectors = np.linalg.eigh(covariance)
@@ -135,11 +135,11 @@ def _codes(release: Tensor, base: int) -> NDArray[np.int64]:
 
 
 def _kinds(release: Tensor) -> NDArray[np.int64]:
-    """Which of a game's queries were answered, as a number."""
+    """Return a number for each game that encodes which of its queries were answered."""
     return _codes(release.flatten(1, 2).isnan().flatten(2).any(-1).long(), 2)
 
 
 def _columns(release: Tensor) -> Scores:
-    """Releases as rows of numbers; those that are missing are the same in all of a kind."""
+    """Return releases as rows of numbers; missing numbers are zero in all rows of a kind."""
     rows: Scores = release.reshape(len(release), -1).double().nan_to_num(0.0).numpy()
     return rows

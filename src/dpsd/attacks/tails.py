@@ -1,10 +1,10 @@
-"""The game that a strong ε loses: releases that the other world could not have made at all.
+"""Games about tails: releases of one world that are impossible in the other.
 
-Noise is drawn from a table, and a table has an end. Where two worlds' answers lie further apart
-than that, every release tells them apart, and where they lie nearly as far apart, some do: a
-release of the one world that no noise could have made in the other. An (ε, δ) allows for such
-releases as far as δ goes, whatever ε is. So if they are likelier than δ, the claim is false, and no
-ε is large enough.
+Noise is drawn from a table, and a table has an end. If the answers of two worlds lie further apart
+than that, every release tells the worlds apart; if they lie nearly as far apart, some releases do,
+namely those that no noise could have made in the other world. Whatever ε is, (ε, δ) allows for such
+releases only up to a probability of δ. So if they are likelier than δ, the claim is false, and no ε
+is large enough.
 
 >>> game = far_case(Gaussian(top_k=2), epsilon=8.0)
 >>> game.name, game.impossible(0, draws=1_000)
@@ -27,20 +27,20 @@ from dpsd.privacy.mechanisms import Gaussian, Mechanism, NoisyVotes, SummedGradi
 from dpsd.privacy.randomness import NoiseSource, reach
 from dpsd.privacy.targets import Adjacency
 
-#: The ε of one answer at which tails are looked at: far beyond what a run is asked for, as that is
-#: where a table ends.
+#: The ε of one answer at which tails are examined: far beyond the targets of runs, as only there do
+#: answers reach the end of the table.
 STRONG = 200.0
 
 
-#: The least and the largest noise at a scale.
+#: A function that returns the least and the largest noise at a scale.
 Ends: TypeAlias = Callable[[float], tuple[int, int]]
 
-#: So many that a gradient towards the likeliest is about that class alone.
+#: The number of classes, large enough that a gradient towards the likeliest concerns it alone.
 _CLASSES = 12
 
 
 class _Farthest(NoiseSource):
-    """The noise at an end of the table, the least or the largest."""
+    """A source of the noise at one end of the table, the least or the largest."""
 
     is_private = False
     description = "an end of the table"
@@ -57,11 +57,12 @@ class _Farthest(NoiseSource):
 
 @dataclass(frozen=True, kw_only=True)
 class TailGame:
-    """A game of one answer, of which only impossible releases are counted.
+    """A game of one answer, in which only impossible releases are counted.
 
     Args:
-        game: one round of one query.
-        ends: the least and the largest noise, in steps of its grid, that there is at a scale.
+        game: a game of one round of one query.
+        ends: a function that returns the least and the largest noise at a scale, in steps of the
+            grid.
     """
 
     game: Game
@@ -69,17 +70,17 @@ class TailGame:
 
     @property
     def name(self) -> str:
-        """The mechanism's."""
+        """The name of the game, after its mechanism."""
         return f"tail: {self.game.name}"
 
     @property
     def adjacency(self) -> Adjacency:
-        """What the worlds differ in."""
+        """The adjacency, which says what the worlds differ in."""
         return self.game.adjacency
 
     @property
     def delta(self) -> float:
-        """At which ε is claimed."""
+        """The δ at which ε is claimed."""
         return self.game.delta
 
     @property
@@ -88,29 +89,29 @@ class TailGame:
         return self.game.claimed
 
     def impossible(self, world: int, draws: int) -> int:
-        """The number of releases, of those drawn in a world, that the other could never make."""
+        """Count the releases drawn in a world that the other world could never make."""
         least, most = (self._extreme(1 - world, end) for end in (0, 1))
         released = self.game.play(world, draws)
         outside = (released < least) | (released > most)
         return int(outside.flatten(1).any(1).sum())
 
     def _extreme(self, world: int, end: int) -> Tensor:
-        """The release with the noise at an end: rounded as every other is, so none is beyond it."""
+        """Return the extreme release at one end, rounded like any other, so none is beyond it."""
         noise = _Farthest(self.ends, end=end)
         return replace(self.game, mechanism=self.game.mechanism.with_noise(noise)).play(world, 1)
 
 
 def far_case(mechanism: Mechanism, *, epsilon: float, delta: float = 1e-5) -> TailGame:
-    """The game whose two worlds lie as far apart in one number as the mechanism allows.
+    """Return the game whose worlds lie as far apart in one number as the mechanism allows.
 
-    For gradients of which only those of the two likeliest classes are released, that is nearly all
-    of the sensitivity: the prior is sure of one class, and the teacher says it, or a class that is
-    not released. Sums over teachers move two numbers by as much each.
+    For gradients of which only the two likeliest classes are released, that is nearly the whole
+    sensitivity: the prior is sure of one class, and the teacher says either that class or one that
+    is not released. Sums over teachers move two numbers by the same amount.
 
     Args:
-        mechanism: with Gaussian noise, and not calibrated.
-        epsilon: of the one answer.
-        delta: at which it is claimed.
+        mechanism: a mechanism with Gaussian noise, not calibrated.
+        epsilon: the ε of the one answer.
+        delta: the δ at which ε is claimed.
     """
     is_single = isinstance(mechanism, Gaussian)
     game = worst_case(
@@ -128,6 +129,6 @@ def far_case(mechanism: Mechanism, *, epsilon: float, delta: float = 1e-5) -> Ta
 
 
 def tail_games(*, delta: float = 1e-5) -> list[TailGame]:
-    """Every mechanism with Gaussian noise, at an ε for which its table has to be large."""
+    """Return games of every mechanism with Gaussian noise, at an ε that needs a large table."""
     mechanisms = (Gaussian(top_k=2), NoisyVotes(), SummedGradients())
     return [far_case(mechanism, epsilon=STRONG, delta=delta) for mechanism in mechanisms]

@@ -1,4 +1,4 @@
-"""The commands, by name, and the entry point."""
+"""The commands by name, and the entry point of the command line."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import typer
 from dpsd.cli import audit, bench, budget, data, demo, results, train
 from dpsd.cli.errors import Command, CommandGroup
 
-# A paragraph is one line: it is wrapped to the terminal where it is shown.
+# Each paragraph is one line, which is wrapped to the width of the terminal when it is shown.
 INTRODUCTION = """
 Turn a trained classifier, the teacher, into a fresh one, the student, through privatised \
 answers to synthetic queries alone.
 
-`dpsd demo` shows all of it in three minutes. A first session, on handwritten digits that come \
-with dpsd:
+`dpsd demo` shows the whole process in three minutes. A first session, on handwritten digits that \
+come with dpsd:
 
 \b
   dpsd train-teacher --data digits --out teacher
@@ -27,9 +27,10 @@ with dpsd:
   dpsd export runs/digits --to student.onnx
   dpsd certify runs/digits
 
-With a teacher of your own (.onnx, .pt2 or package.module:factory), start at `transcribe`. \
-An ε means nothing without its adjacency, so each ε is shown with its own; `dpsd certify` says \
-in plain words what a run promises and what it does not.
+If you have a teacher of your own (.onnx, .pt2 or package.module:factory), start with \
+`transcribe`. An ε means nothing without its adjacency, so each ε is shown with its own; \
+`dpsd certify` says in plain words what a run promises and what it does not. Every command \
+explains itself with `--help`.
 """
 
 app = typer.Typer(
@@ -44,7 +45,7 @@ app = typer.Typer(
 
 
 class _Transcribe(Command):
-    """Stands in for `transcribe`, whose flags are built from the configuration once it is used."""
+    """A stand-in for `transcribe`, whose flags are built from the configuration on first use."""
 
     def make_context(
         self,
@@ -91,7 +92,7 @@ for _command in (
 ):
     app.command(cls=Command)(_command)
 app.add_typer(data.app, name="data")
-# In the order in which a user meets them.
+# The commands are listed in the order in which a user needs them.
 app.registered_commands.insert(0, app.registered_commands.pop(1))
 
 

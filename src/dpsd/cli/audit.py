@@ -1,4 +1,4 @@
-"""``dpsd audit``: every mechanism's claim, tested on this machine."""
+"""``dpsd audit``: tests the privacy claim of every mechanism on this machine."""
 
 from __future__ import annotations
 
@@ -17,29 +17,36 @@ if TYPE_CHECKING:
     from dpsd.attacks.games import Game
     from dpsd.attacks.tails import TailGame
 
-#: The least share of a claim that its lower bound must reach to say anything for it.
+#: The smallest share of a claim that its lower bound must reach to support the claim.
 _TELLING = 0.3
 
 
 def audit(
     draws: Annotated[
-        int, typer.Option(min=1_000, help="Games played in each of two worlds, a mechanism.")
+        int, typer.Option(min=1_000, help="Games per mechanism in each of the two worlds.")
     ] = 1_000_000,
-    epsilon: Annotated[float, typer.Option(help="ε that is claimed, under each adjacency.")] = 1.0,
-    delta: Annotated[float, typer.Option(help="δ that it is claimed at.")] = 1e-5,
+    epsilon: Annotated[
+        float, typer.Option(help="The ε that mechanisms claim, under each adjacency.")
+    ] = 1.0,
+    delta: Annotated[float, typer.Option(help="The δ at which they claim it.")] = 1e-5,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Test every mechanism's privacy claim on this machine, with an attacker who knows the worst.
+    """Test the privacy claim of every mechanism on this machine, against a worst-case attacker.
 
-    Two worlds differ in what the adjacency says. The mechanism answers in both, many times, and an
-    attacker guesses which world it was; its success proves a lower bound on ε, with confidence
-    1 - 1e-6. A bound above the claim would prove the claim false, and fails. Takes about two
-    minutes.
+    Two worlds differ in what the adjacency says. The mechanism answers many times in both, and an
+    attacker who knows the worst case guesses which world it was. The attacker's success proves a
+    lower bound on ε, with confidence 1 - 1e-6. A bound above the claimed ε proves the claim false,
+    and the command fails.
 
-    Two kinds of row stand apart. "null" is a mechanism that does not hear the teacher: its ε is 0,
-    and a bound above that would prove the auditor wrong. "tail" counts what one world releases and
-    the other never could, where one answer costs so much, whatever --epsilon, that noise may run
-    out; no ε allows for more of that than δ, so the bound is 0 or ∞.
+    Example: dpsd audit --json > audit.json
+
+    The flags to know first are --json and --draws: the more games, the tighter the bounds. The
+    default takes about two minutes.
+
+    Two kinds of row are special. "null" is a mechanism that ignores the teacher: its ε is 0, and a
+    bound above 0 would prove the auditor wrong. "tail" counts releases that are possible in one
+    world and impossible in the other, at an answer that costs so much, whatever --epsilon, that
+    noise may run out; no ε allows for more of these than δ, so the bound is 0 or ∞.
     """
     from rich.progress import Progress
 
@@ -60,19 +67,19 @@ def audit(
     else:
         _show(found)
         say(
-            f"\n{draws:,} games in each world, δ = {delta:g}, replace-one. A bound well below its "
-            "claim does not make it false: it is not tight, or the games were too few to tell (a "
-            "million tell)."
+            f"\n{draws:,} games in each world, δ = {delta:g}, replace-one. A bound well below a "
+            "claim does not make the claim false: either the bound is not tight, or there were too "
+            "few games to tell (a million are enough)."
         )
     if false := [one for one in found if not one.holds]:
         raise DpsdError(
-            f"{len(false)} of {len(found)} claims are false, the first of them that of "
+            f"{len(false)} of {len(found)} claims are false; the first is the claim of "
             f"{false[0].mechanism} under {false[0].adjacency.value!r}: do not use this version"
         )
 
 
 def _stated(one: Audit) -> dict[str, object]:
-    """An audit as JSON types, which know no infinity."""
+    """An audit in JSON types, which have no infinity."""
     bound = one.lower_bound if math.isfinite(one.lower_bound) else "infinity"
     return {**asdict(one), "lower_bound": bound, "holds": one.holds}
 

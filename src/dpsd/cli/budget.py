@@ -1,4 +1,4 @@
-"""``dpsd budget``: what a teacher has spent in all its runs, and how much it may."""
+"""``dpsd budget``: what a teacher has spent in all its runs, and the cap on it."""
 
 from __future__ import annotations
 
@@ -20,25 +20,31 @@ if TYPE_CHECKING:
 
 def budget(
     teacher: Annotated[
-        str, typer.Argument(help="Teacher: directory, .onnx, .pt2 or package.module:factory.")
+        str,
+        typer.Argument(
+            help="The teacher: a directory, an .onnx or .pt2 file, or package.module:factory."
+        ),
     ],
     weights: Annotated[
-        str | None, typer.Option(help="State dict of a factory's teacher.", metavar="PATH")
+        str | None, typer.Option(help="State dict for a teacher from a factory.", metavar="PATH")
     ] = None,
     input_shape: Annotated[
         str | None,
-        typer.Option(help="Channels, height, width; where the teacher's file does not say."),
+        typer.Option(
+            help="Channels, height and width of an image, if the teacher's file does not state "
+            "them."
+        ),
     ] = None,
     budget_file: Annotated[
         Path | None,
-        typer.Option(help="Another budget, kept besides the usual one beside the teacher."),
+        typer.Option(help="A second budget file, in addition to the usual one beside the teacher."),
     ] = None,
     delta: Annotated[float, typer.Option(help="δ at which ε is stated.")] = 1e-5,
     cap: Annotated[
         str | None,
         typer.Option(
-            help="Set what all runs together may spend: EPSILON,DELTA,ADJACENCY; none lifts it. "
-            "With --budget-file, in that file.",
+            help="Set the cap on what all runs together may spend: EPSILON,DELTA,ADJACENCY; none "
+            "removes it. With --budget-file, the cap is recorded in that file.",
             metavar="EPSILON,DELTA,ADJACENCY",
         ),
     ] = None,
@@ -46,21 +52,26 @@ def budget(
         bool,
         typer.Option(
             "--count-earlier",
-            help="The teacher's file was changed or exchanged: what the budget beside it records "
-            "of what was there before counts for this teacher, from now on.",
+            help="Use this if the teacher's file was changed or replaced: what the budget beside "
+            "it records of the earlier file counts for this teacher from now on.",
         ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List every run that asked a teacher, and what they spent together.
+    """List every run that asked a teacher, and what the runs spent together.
 
-    Budget belongs to the teacher, known by the hash of its content: costs of its runs add up. With
-    --cap, a run that would exceed it is refused before it asks anything.
+    A budget belongs to a teacher, which is identified by the hash of its content, and the costs of
+    the teacher's runs add up. Once --cap is set, a run that would exceed the cap is refused before
+    it asks anything.
 
-    In a directory of several teachers, each has a budget of its own: shown is the one that has
-    spent most, and --cap is set for each.
+    Example: dpsd budget teacher --cap 10,1e-5,round
+
+    The flags to know first are --cap, and --delta, the δ at which ε is stated.
+
+    In a directory of several teachers, each has a budget of its own: the budget of the teacher that
+    has spent most is shown, and --cap is set for each teacher.
     """
-    Budget(epsilon=1.0, delta=delta)  # is it a δ?
+    Budget(epsilon=1.0, delta=delta)  # checks δ
     limit = None if cap == "none" else Budget.of_cap(cap)
     shape: Any = None
     if input_shape is not None:
@@ -68,7 +79,7 @@ def budget(
             shape = tuple(int(side) for side in input_shape.split(","))
         except ValueError:
             raise ConfigError(
-                f"--input-shape is {input_shape!r}; write channels, height, width, as in 1,28,28"
+                f"--input-shape is {input_shape!r}; give channels, height, width, as in 1,28,28"
             ) from None
     check_source(teacher)
 
@@ -80,7 +91,7 @@ def budget(
     if found is None or (cap is not None and found.unknown):
         which = teacher if found is None else found.unknown[0]
         raise ConfigError(
-            f"{which} has no content to know it by; say with --budget-file where its budget is"
+            f"{which} has no content to identify it by; say with --budget-file where its budget is"
         )
     if count_earlier:
         count_uncounted(found)
@@ -166,16 +177,16 @@ def _show(accounts: Accounts, delta: float) -> None:
     for _, uncounted in accounts.uncounted():
         hint(
             f"{uncounted.describe(delta=delta, adjacency=Adjacency.TEACHER)}. If the teacher's "
-            "file was changed or exchanged since, count them with --count-earlier"
+            "file was changed or replaced since, count them with --count-earlier"
         )
     for name in accounts.unknown:
-        warn(f"{name} has no content to know it by, and no budget: name one with --budget-file")
+        warn(f"{name} has no content to identify it by, and no budget: name one with --budget-file")
     if not all(run.private for run in runs):
         warn(NOT_PRIVATE)
 
 
 def _show_caps(accounts: Accounts) -> None:
-    """Every cap that holds for a teacher, once, with what the teacher nearest to it has spent."""
+    """Show every cap once, with the spending of the teacher that is nearest to it."""
     from dpsd.privacy.accounting import format_epsilon
 
     highest: dict[Budget, tuple[float, Path]] = {}
@@ -190,5 +201,5 @@ def _show_caps(accounts: Accounts) -> None:
         say(
             f"Cap: ε = {cap.epsilon:g} at δ = {cap.delta:g} under {cap.adjacency.value}, of which "
             f"{format_epsilon(at_cap)} is spent ({path})."
-            + (" It is exceeded: no further run is let in." if cap.is_exceeded_by(at_cap) else "")
+            + (" It is exceeded: no further run is allowed." if cap.is_exceeded_by(at_cap) else "")
         )

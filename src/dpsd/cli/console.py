@@ -1,6 +1,6 @@
-"""Where the command line writes: results to stdout, progress and complaints to stderr.
+"""The output of the command line: results go to stdout, progress and problems to stderr.
 
-Nothing is interpreted as markup, so a path with brackets is shown as it is.
+Nothing is interpreted as markup, so a path with brackets is shown unchanged.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from rich.text import Text
 
 
 class _Status(Console):
-    """Asks the terminal that it writes to for its size.
+    """A console that asks the terminal it writes to for the terminal's size.
 
-    Rich asks the standard streams, which lead nowhere while a teacher is asked: a bar would be
-    drawn as if its terminal had eighty columns.
+    Rich asks the standard streams, which are redirected while a teacher answers, so a bar would be
+    drawn as if the terminal had eighty columns.
     """
 
-    @property  # type: ignore[misc]  # nobody sets it
+    @property  # type: ignore[misc]  # never set
     def size(self) -> ConsoleDimensions:
         if "COLUMNS" not in os.environ:
             with suppress(OSError, ValueError, AttributeError):
@@ -36,30 +36,30 @@ STATUS = _Status(stderr=True, markup=False, highlight=False)
 
 
 def say(text: str = "", style: str | None = None) -> None:
-    """A line of the result; never broken, so that commands in it can be copied."""
+    """Print a line of the result, unbroken, so that commands in it can be copied."""
     RESULTS.print(text, style=style, soft_wrap=True)
 
 
 def complain(kind: str, message: str, style: str) -> None:
-    """``kind: message`` on stderr, in one line."""
+    """Print ``kind: message`` on stderr, on one line."""
     text = Text(f"{kind}: ", style=style)
     text.append(" ".join(message.split()), style="default")
     STATUS.print(text, soft_wrap=True)
 
 
 def warn(message: str) -> None:
-    """A warning on stderr."""
+    """Print a warning on stderr."""
     complain("warning", message, "bold yellow")
 
 
 def hint(message: str) -> None:
-    """What to do next, on stderr."""
+    """Print what to do next on stderr."""
     complain("hint", message, "bold cyan")
 
 
 @contextmanager
 def shown_warnings(show: Callable[[str], None] = warn) -> Iterator[None]:
-    """Show the warnings that dpsd raises as such, once each, without the line of code."""
+    """Show the warnings that dpsd raises, once each and without the line of code."""
     with warnings.catch_warnings():
         warnings.simplefilter("once", UserWarning)
 
@@ -72,7 +72,7 @@ def shown_warnings(show: Callable[[str], None] = warn) -> Iterator[None]:
 
 
 def grid(*headings: str, right: tuple[str, ...] = ()) -> Table:
-    """An empty table in the house's style; the columns named in ``right`` hold numbers."""
+    """Return an empty table in dpsd's style; columns named in ``right`` are right-aligned."""
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for heading in headings:
         table.add_column(heading, justify="right" if heading in right else "left")
@@ -80,5 +80,5 @@ def grid(*headings: str, right: tuple[str, ...] = ()) -> Table:
 
 
 def show(table: Table) -> None:
-    """A table of the result."""
+    """Print a table of the result."""
     RESULTS.print(table)

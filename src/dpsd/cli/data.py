@@ -1,4 +1,4 @@
-"""``dpsd data`` and ``dpsd models``: what there is by name."""
+"""``dpsd data`` and ``dpsd models``: list and fetch what has a name."""
 
 from __future__ import annotations
 
@@ -22,17 +22,33 @@ from dpsd.datasets import data_root, dataset_names, fetch, fetchable_names
 from dpsd.models import generator_names, model_names
 from dpsd.synthesis.names import source_names
 
-app = typer.Typer(no_args_is_help=True, help="Data sets for training and measuring teachers.")
+INTRODUCTION = """
+List and fetch data sets for training and measuring teachers.
+
+Example: dpsd data fetch mnist
+
+A fetched data set is used by its name, as in `dpsd train-teacher --data mnist`.
+"""
+
+app = typer.Typer(no_args_is_help=True, help=INTRODUCTION)
 
 Root = Annotated[
     Path | None,
-    typer.Option("--root", help="Folder of data sets; by default DPSD_DATA, else the cache."),
+    typer.Option(
+        "--root",
+        help="The folder of data sets; by default the one that DPSD_DATA names, else the cache.",
+    ),
 ]
 
 
 @app.command("list", cls=Command)
 def list_data(root: Root = None) -> None:
-    """List the data sets that dpsd can read, and those that it can fetch."""
+    """List the data sets that dpsd can read, and those that it can fetch.
+
+    Example: dpsd data list
+
+    The flag to know first is --root, for data sets that lie elsewhere.
+    """
     table = grid("name", "where it comes from")
     for name in dataset_names():
         if name == "digits":
@@ -42,22 +58,30 @@ def list_data(root: Root = None) -> None:
         else:
             origin = ""
         table.add_row(name, origin)
-    table.add_row("folder:PATH", "your own images, one folder a class")
+    table.add_row("folder:PATH", "your own images, one folder per class")
     table.add_row("PATH.npz", "your own arrays, in MedMNIST's layout")
     show(table)
-    say("\nWhere nothing is said, put it there yourself; using it says where to get it.")
+    say(
+        "\nData sets without an entry here must be put in place by hand; the error on first use "
+        "says where to get them."
+    )
     say(f"Data sets are looked for in {root or data_root()} (set DPSD_DATA to change that).")
 
 
 @app.command("fetch", cls=Command)
 def fetch_data(
-    name: Annotated[str, typer.Argument(help="mnist or fashion-mnist.")],
+    name: Annotated[str, typer.Argument(help="The data set: mnist or fashion-mnist.")],
     root: Root = None,
     mirror: Annotated[
-        str | None, typer.Option(help="Address of a folder to fetch from instead.")
+        str | None, typer.Option(help="URL of a folder to fetch from instead.")
     ] = None,
 ) -> None:
-    """Download a data set, checked by its checksums."""
+    """Download a data set, and verify it by its checksums.
+
+    Example: dpsd data fetch fashion-mnist
+
+    The flags to know first are --root, the folder to store it in, and --mirror, another server.
+    """
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -79,10 +103,13 @@ def fetch_data(
 
 
 def models() -> None:
-    """List the names of models, generators and public sources of queries."""
+    """List the names of models, generators and public sources of queries.
+
+    Example: dpsd models
+    """
     table = grid("kind", "used as", "names")
     table.add_row("models", "--model, --student", ", ".join(model_names()))
     table.add_row("generators", "--generator", ", ".join(generator_names()))
     table.add_row("sources", "--sources", ", ".join(source_names()))
     show(table)
-    say("\nA model or generator of your own is package.module:factory.")
+    say("\nGive a model or generator of your own as package.module:factory.")

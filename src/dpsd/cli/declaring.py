@@ -1,4 +1,4 @@
-"""The flags that say what the images and classes of a data set are."""
+"""The flags that declare the images and classes of a data set."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ Size = Annotated[
     str | None,
     typer.Option(
         metavar="PIXELS",
-        help="Height and width of images, as in 64 or 48x64. Loose images are resized and cut to "
-        "it; arrays must have it.",
+        help="Height and width of images, as in 64 or 48x64. Loose images are resized and cropped "
+        "to this size; arrays must have it.",
         show_default="as the data set's name says, else as the first training image",
     ),
 ]
@@ -31,12 +31,13 @@ Classes = Annotated[
     typer.Option(
         metavar="NAMES",
         help="The classes in the order of their labels: names, as in cat,dog; a number, as in 10 "
-        "for 0 to 9; or @FILE with one name a line. For loose images they name the folders.",
+        "for 0 to 9; or @FILE with one name per line. For loose images, the names are those of the "
+        "folders.",
         show_default="as the data set's name says, else as found in the data",
     ),
 ]
 
 
 def declared_by(size: str | None, channels: int | None, classes: str | None) -> Declared:
-    """What the three flags say together."""
+    """Return the declaration that the three flags make together."""
     return Declared.parse(size=size, channels=channels, classes=classes)

@@ -1,10 +1,10 @@
-"""``dpsd demo``: the main job on real data, from a teacher to private students, in one command.
+"""``dpsd demo``: shows the whole process on real data, from a teacher to private students.
 
 The digits ship with scikit-learn, so nothing is downloaded. A teacher is trained on 60 % of them,
-the private part; dpsd transcribes it once under label protection and once under data protection,
-without that part. Then many small teachers are trained on disjoint shards of it, and their noisy
-votes are transcribed, so that ε protects a record of the data. All students are measured on the
-rest.
+the private part; dpsd transcribes the teacher once with labels protected and once with data
+protected, without using the private part. Then many small teachers are trained on disjoint shards
+of the private part, and their noisy votes are transcribed, so that ε protects a record of the data.
+All students are measured on the rest of the digits.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
     from dpsd.runs.directory import Run
     from dpsd.teachers import Teacher
 
-#: The more various the queries, the better.
+#: The public sources of queries; the more varied the queries, the better the student.
 _SOURCES = ("noise", "strokes", "silhouettes", "crops")
 
-#: Small teachers for record-level protection, of seven records each.
+#: The number of small teachers for record-level protection, trained on seven records each.
 _MANY = 150
 
 
 @dataclass(frozen=True)
 class _Scene:
-    """One transcription of the demo: what is protected, how, and at which privacy."""
+    """One transcription of the demo: what is protected, by which mechanism and budget."""
 
     protects: str
     asked: Teacher
@@ -51,33 +51,38 @@ def demo(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Directory to write to; new or empty.", show_default="runs/demo-DATE-TIME"
+            help="The directory to write to, which must be new or empty.",
+            show_default="runs/demo-DATE-TIME",
         ),
     ] = None,
     quick: Annotated[
         bool,
         typer.Option(
             "--quick",
-            help="Do a small part of the work, in half a minute: every ε stays what it is, and "
-            "the students learn little.",
+            help="Do a small part of the work, in half a minute. Every ε stays the same, but the "
+            "students learn little.",
         ),
     ] = False,
 ) -> None:
-    """Show the main job on handwritten digits that come with dpsd, in about three minutes.
+    """Show the whole process on handwritten digits that come with dpsd, in about three minutes.
 
-    A teacher is trained and transcribed three times: protecting labels, protecting data, and,
-    with many small teachers, protecting each training record. The students are measured and
-    compared, and all runs are kept, with their certificates, pictures and the teacher's budget.
+    Three transcriptions are made: one of a teacher with labels protected, one of it with data
+    protected, and one of many small teachers with each training record protected. The students are
+    measured and compared, and all runs are kept, with their certificates, pictures and budget.
+
+    Example: dpsd demo --quick
+
+    The flags to know first are --quick, for half a minute's work, and --out, where to write.
     """
     out = out or Path("runs") / time.strftime("demo-%Y%m%d-%H%M%S")
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise ConfigError(f"{out} is there already and is not empty: give another --out")
+        raise ConfigError(f"{out} already exists and is not empty: give another --out")
     with shown_warnings():
         _play(out, quick=quick)
 
 
 def _play(out: Path, *, quick: bool) -> None:
-    """Train, transcribe three times, measure, and say what was bought."""
+    """Train, transcribe three times, measure, and say what was spent and learned."""
     import dpsd
     from dpsd.datasets import load_dataset
     from dpsd.training.classifier import train_teacher
@@ -85,7 +90,7 @@ def _play(out: Path, *, quick: bool) -> None:
     private, rest = load_dataset("digits", "train"), load_dataset("digits", "test")
     say(
         f"Teacher: trained on {len(private):,} real digits that stay private; {len(rest):,} others "
-        "are for measuring only."
+        "are used for measuring only."
     )
     module = train_teacher(private, model="cnn", seed=0, epochs=10 if quick else None)
     teacher = dpsd.load_teacher(
@@ -117,15 +122,15 @@ def _play(out: Path, *, quick: bool) -> None:
 
 
 def _scenes(teacher: Teacher, many: Teacher, *, quick: bool) -> list[_Scene]:
-    """The three transcriptions; quick ones ask fewer queries and train for fewer steps."""
+    """The three transcriptions; with ``quick``, of fewer queries and fewer training steps."""
     import dpsd
 
-    # Under `response` rounds cost nothing, so there are many short ones. Under `round` every round
-    # costs, so there are few, of many queries.
+    # Under `response`, rounds cost nothing, so there are many short ones. Under `round`, every
+    # round costs, so there are few, with many queries each.
     labels = {"rounds": 16, "queries": 10_000, "first_queries": 16_000, "generator_steps": 50}
     data = {"rounds": 3, "queries": 60_000, "generator_steps": 100}
-    # A thousand images of 8x8 pixels are little to learn from twice, so this student is middling:
-    # with more data, it gets better fast.
+    # A thousand images of 8x8 pixels are few for both teachers and student, so this student is only
+    # middling; with more data, it improves fast.
     records = {"queries": 2_000, "student_steps": 800, "generator_steps": 60}
     if quick:
         labels |= {"rounds": 2, "queries": 2_000, "first_queries": 4_000, "generator_steps": 10}
@@ -149,7 +154,7 @@ def _scenes(teacher: Teacher, many: Teacher, *, quick: bool) -> list[_Scene]:
 
 
 def _ensemble(private: LabelledImages, path: Path) -> Teacher:
-    """Small teachers on disjoint shards of the private part, stored and loaded as a user's are."""
+    """Train small teachers on disjoint shards, then store and load them as a user's would be."""
     from dpsd.teachers import TeacherRecord, load_teacher, save_teacher
     from dpsd.teachers.sharding import Shards
     from dpsd.training.ensemble import train_ensemble
@@ -184,7 +189,7 @@ def _transcribed(scene: _Scene, out: Path) -> Run:
 
 
 def _column(scene: _Scene, run: Run, rest: LabelledImages, seconds: float) -> list[str]:
-    """What is said of a run, in the order of :func:`_summary`'s rows."""
+    """The results of a run, in the order of :func:`_summary`'s rows."""
     import dpsd
     from dpsd.privacy.accounting import format_epsilon
     from dpsd.results.evaluation import evaluate
@@ -203,7 +208,7 @@ def _column(scene: _Scene, run: Run, rest: LabelledImages, seconds: float) -> li
 
 
 def _summary(columns: dict[str, list[str]]) -> Table:
-    """The runs side by side."""
+    """A table of the runs side by side."""
     import dpsd
 
     titles = [f"protecting {protects}" for protects in columns]

@@ -1,4 +1,4 @@
-"""Mistakes and mishaps become one line on stderr and an exit code; a traceback only on request."""
+"""Errors become one line on stderr and an exit code; a traceback is shown only on request."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from typer.core import TyperCommand, TyperGroup
 from dpsd.cli.console import STATUS, complain, hint
 from dpsd.errors import DpsdError
 
-#: Exit codes beside those of the errors in :mod:`dpsd.errors`.
+#: Exit codes in addition to those of the errors in :mod:`dpsd.errors`.
 USAGE, NO_RESOURCES, BUG, INTERRUPTED = 2, 6, 70, 130
 
-#: Where a command leaves, for its group, how its parameters are written on the command line.
+#: The key under which a command tells its group how its parameters are spelled.
 _SPELLINGS = "dpsd.spellings"
 
 
 def unwrapped(text: str) -> str:
-    """Text whose paragraphs are a line each.
+    """Return text with each paragraph joined into one line.
 
     >>> unwrapped("One\\nand the same.\\n\\nAnother.")
     'One and the same.\\n\\nAnother.'
@@ -30,10 +30,10 @@ def unwrapped(text: str) -> str:
 
 
 class Command(TyperCommand):
-    """A command whose mistakes are told in the words of the command line: ``--top-k``."""
+    """A command whose errors spell settings as flags, as in ``--top-k``."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; its group shows what goes wrong."""
+        """Run the command; its group shows any error."""
         ctx.meta[_SPELLINGS] = {
             str(parameter.name): parameter.opts[0]
             if isinstance(parameter, click.Option)
@@ -44,19 +44,19 @@ class Command(TyperCommand):
 
 
 def spell(ctx: click.Context, names: Mapping[str, str]) -> None:
-    """Let errors of the command write settings like that, instead of as flags of their name."""
+    """Let the command's errors spell these settings as given, instead of as flags."""
     ctx.meta[_SPELLINGS] |= names
 
 
 class CommandGroup(TyperGroup):
-    """A group of commands that says in one line what went wrong.
+    """A group of commands that reports an error in one line.
 
     ``--debug``, or ``DPSD_DEBUG=1``, shows the traceback instead, without local variables: they
     may hold a teacher's answers.
     """
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command, with help that is wrapped to the terminal and not as the source is."""
+        """Return the command, with help text that wraps to the terminal instead of as in source."""
         command = super().get_command(ctx, cmd_name)
         if command is not None and command.help:
             command.help = unwrapped(command.help)
@@ -84,11 +84,11 @@ class CommandGroup(TyperGroup):
 def described(
     error: Exception, spellings: Mapping[str, str] = types.MappingProxyType({})
 ) -> tuple[str, int]:
-    """What to tell the user about an exception, and the exit code.
+    """Return the message about an exception for the user, and the exit code.
 
     Args:
         error: the exception.
-        spellings: how the user writes the settings that a message may name.
+        spellings: the user's spelling of each setting that a message may name.
 
     >>> described(OSError(errno.ENOSPC, "No space left on device", "runs/mnist"))
     ('the disk is full (runs/mnist): free some space and try again', 6)
@@ -109,14 +109,14 @@ def described(
             return f"the disk is full{place}: free some space and try again", NO_RESOURCES
         return f"{error.strerror or error}{place}", NO_RESOURCES
     return (
-        f"{type(error).__name__} inside dpsd, which is a bug of dpsd's: please report it with the "
+        f"{type(error).__name__} inside dpsd, which is a bug in dpsd: please report it with the "
         "output of the same command under DPSD_DEBUG=1",
         BUG,
     )
 
 
 def _is_allocation_failure(error: Exception) -> bool:
-    # torch has an error of its own for accelerators and a plain RuntimeError for main memory.
+    # torch raises its own error for accelerators, but a plain RuntimeError for main memory.
     name, message = type(error).__name__, str(error)
     return name == "OutOfMemoryError" or (
         isinstance(error, RuntimeError) and "can't allocate memory" in message

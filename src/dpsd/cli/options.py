@@ -1,4 +1,4 @@
-"""Flags from the configuration's fields: one for each, with its type, default and description."""
+"""The flags made from the configuration's fields, with their types, defaults and descriptions."""
 
 from __future__ import annotations
 
@@ -60,20 +60,20 @@ PANELS = {
     ),
     "Teacher": tuple(TeacherSettings.model_fields),
 }
-#: For fields that no other panel names, and for flags that are no fields.
+#: The panel for fields that no other panel names, and for flags that are not fields.
 RUN_PANEL = "Run"
 _PANEL_OF = {name: panel for panel, names in PANELS.items() for name in names}
 
 
 class CommaList(click.ParamType):  # type: ignore[type-arg, unused-ignore]
-    """Values separated by commas; the configuration checks each."""
+    """A parameter of values separated by commas; the configuration validates each value."""
 
     name = "list"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, ...]:
-        """Split at commas.
+        """Split a string at its commas.
 
         >>> CommaList().convert("noise, crops", None, None)
         ('noise', 'crops')
@@ -84,7 +84,7 @@ class CommaList(click.ParamType):  # type: ignore[type-arg, unused-ignore]
 
 
 def with_config_flags(function: Callable[..., None]) -> Callable[..., None]:
-    """Put a flag for every field (but ``teacher``, an argument) in place of ``**flags``."""
+    """Replace ``**flags`` by a flag for every field except ``teacher``, which is an argument."""
     signature = inspect.signature(function, eval_str=True)
     own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
     flags = [
@@ -104,7 +104,7 @@ def with_config_flags(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def given(ctx: click.Context, flags: Mapping[str, Any]) -> dict[str, Any]:
-    """The flags that the user gave, as opposed to defaults."""
+    """Return the flags that the user gave, without those at their defaults."""
     return {
         name: value
         for name, value in flags.items()
@@ -113,7 +113,7 @@ def given(ctx: click.Context, flags: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def flag_name(field: str) -> str:
-    """How a field is spelled on the command line.
+    """Return a field's spelling on the command line.
 
     >>> flag_name("learning_rate")
     '--learning-rate'
@@ -153,10 +153,10 @@ def _flag(name: str, field: FieldInfo) -> inspect.Parameter:
 def _click_type(
     annotation: Any,
 ) -> tuple[click.ParamType, str | None]:  # type: ignore[type-arg, unused-ignore]
-    """The flag's type, and its placeholder where the type's own says too little."""
+    """Return a flag's type, and a placeholder where that of the type says too little."""
     options = [part for part in _alternatives(annotation) if part is not type(None)]
     words = [word for part in options if get_origin(part) is Literal for word in get_args(part)]
-    if len(options) > 1:  # words or a number; the configuration tells them apart
+    if len(options) > 1:  # words or a number; the configuration distinguishes them
         return click.STRING, "|".join([*words, "N"])
     (only,) = options
     if words:

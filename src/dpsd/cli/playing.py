@@ -1,4 +1,4 @@
-"""Playing the run that ``dpsd transcribe`` was asked for, and telling how it goes."""
+"""Executing the run of a ``dpsd transcribe`` command, and reporting its progress."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ def play(
     quiet: bool,
     tensorboard: bool,
 ) -> None:
-    """Play a run and show what came of it.
+    """Execute a run and show its result.
 
     Args:
-        settings: of the run.
+        settings: the configuration of the run.
         path: the run directory.
-        is_new: whether it begins, or goes on.
-        allowance: a cap that was given now; it lets a run go over its target where it was broken
-            off.
-        quiet: show warnings and errors only.
-        tensorboard: also write figures for TensorBoard.
+        is_new: whether the run begins, or else continues.
+        allowance: the cap given on resuming, up to which the run may exceed its target if it was
+            interrupted.
+        quiet: whether to show warnings and errors only.
+        tensorboard: whether to write metrics for TensorBoard as well.
     """
     if is_follower(settings.recipe.devices):
-        # Process 0 says everything.
+        # Only process 0 reports.
         quiet, tensorboard = True, False
         STATUS.quiet = RESULTS.quiet = True
     if settings.privacy.reproducible_noise is not None:
@@ -69,12 +69,12 @@ def _played(
     quiet: bool,
     tensorboard: bool,
 ) -> Run:
-    """The run from here to its end; what stops it on the way is told with how to go on."""
+    """Execute a run to its end; if it is stopped, say how to continue it."""
     done = 0 if is_new else len(RunDirectory.open(path).metrics())
     loaded = settings.load_teacher()
     budget_file = settings.privacy.budget_file
     if budget_file is not None:
-        # A run may be continued from another folder: paths must hold there too.
+        # A run may be continued from another working directory, so paths must be absolute.
         settings = settings.changed(budget_file=str(Path(budget_file).absolute()))
     another = is_new and _is_begun(path)
     try:
@@ -105,7 +105,7 @@ def _played(
         raise typer.Exit(INTERRUPTED) from None
     except (AnswerError, WriteError, OSError, MemoryError):
         if _is_begun(path) and not another:
-            hint(f"what was released so far is kept; continue with: {_resume_command(path)}")
+            hint(f"all releases so far are kept; continue with: {_resume_command(path)}")
         raise
 
 
@@ -123,12 +123,12 @@ def _say_interrupted(path: Path) -> None:
     if not ledger.exists():
         STATUS.print("interrupted; nothing was asked yet")
         return
-    message = "interrupted; everything that was released is kept"
+    message = "interrupted; all releases are kept"
     entries = RunDirectory.open(path).ledger.entries()
     if entries and entries[-1]["entry"] == "reserve":
         message += (
-            f". Round {entries[-1]['round']} was being answered: its answers count as spent, and "
-            "are lost; --resume says what asking again would cost"
+            f". Round {entries[-1]['round']} was being answered: its answers are lost but count as "
+            "spent; --resume says what asking again would cost"
         )
     STATUS.print(message, soft_wrap=True)
     STATUS.print(f"continue with: {_resume_command(path)}", soft_wrap=True)
@@ -145,7 +145,7 @@ def _show_summary(run: Run) -> None:
     say(f"\nWritten to {path}:")
     say("  student.safetensors, student.json   the student")
     say("  generator.safetensors               the generator of synthetic images")
-    say("  certificate.json, report.html       what was spent, and how it went")
+    say("  certificate.json, report.html       the privacy spent, and a report of the run")
     say("\nNext:")
     say(f"  dpsd evaluate {path} --data NAME")
     say(f"  dpsd sample {path} --count 10000 --out synthetic")

@@ -1,4 +1,4 @@
-"""Showing what a run spent: every ε beside its adjacency, and what one teacher cannot promise."""
+"""Shows what a run spent: every ε with its adjacency, and what one teacher cannot promise."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ONE_TEACHER = (
 
 
 def show_privacy(certificate: Certificate) -> None:
-    """ε under all three adjacencies, with their meaning and limits."""
+    """Show ε under all three adjacencies, with their meanings and limits."""
     from dpsd.privacy.accounting import format_epsilon
     from dpsd.privacy.records.certificate import NOT_PRIVATE
     from dpsd.privacy.targets import Adjacency, Budget

@@ -1,4 +1,4 @@
-"""How a transcription is going, on the terminal: bars for the phases, a line for every round."""
+"""The progress of a transcription on the terminal: bars for phases, and a line per round."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _EXPLANATION = (
 
 
 class _Rate(ProgressColumn):
-    """Steps a second."""
+    """A column of steps per second."""
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
@@ -42,18 +42,18 @@ class _Rate(ProgressColumn):
 
 
 class QuietObserver(Observer):
-    """Shows warnings and nothing else."""
+    """An observer that shows warnings and nothing else."""
 
     def warn(self, message: str) -> None:
         warn(message)
 
 
 class ProgressObserver(QuietObserver):
-    """A bar for the rounds, one for the phase within a round, and a line for every round.
+    """An observer with a bar for rounds, one for the phase in a round, and a line per round.
 
     Args:
-        rounds: in all.
-        finished: rounds done in an earlier session.
+        rounds: the number of rounds of the run.
+        finished: the number of rounds that were finished before the run was resumed.
     """
 
     def __init__(self, *, rounds: int, finished: int = 0) -> None:
@@ -76,9 +76,10 @@ class ProgressObserver(QuietObserver):
         self._end = ExitStack()
 
     def __enter__(self) -> ProgressObserver:
-        # Drawn by a thread of its own, also while a teacher is asked and all else is silent.
+        # Bars are drawn by a thread of their own, even while a teacher answers and its output is
+        # suppressed.
         STATUS.file = self._end.enter_context(spared(STATUS.file))
-        self._end.callback(setattr, STATUS, "file", None)  # which follows sys.stderr
+        self._end.callback(setattr, STATUS, "file", None)  # so that it follows sys.stderr again
         self._progress.start()
         return self
 
@@ -109,7 +110,7 @@ class ProgressObserver(QuietObserver):
 
 
 def round_line(metrics: dict[str, Any], *, rounds: int) -> str:
-    """One round in one line.
+    """Describe a round in one line.
 
     >>> round_line({"round": 1, "queries": 300, "student_loss": 1.5, "agreement": None,
     ...             "seconds": 2}, rounds=8).split()

@@ -1,4 +1,4 @@
-"""What to do with a run: ``evaluate``, ``sample``, ``export`` and ``certify``."""
+"""The commands on finished runs: ``evaluate``, ``sample``, ``export`` and ``certify``."""
 
 from __future__ import annotations
 
@@ -22,25 +22,30 @@ if TYPE_CHECKING:
     from dpsd.teachers import Teacher
 
 RunPath = Annotated[
-    Path, typer.Argument(metavar="RUN", help="A run directory.", show_default=False)
+    Path, typer.Argument(metavar="RUN", help="The run directory.", show_default=False)
 ]
 Device = Annotated[
-    str | None, typer.Option(help="auto, cpu, cuda, …", show_default="as in the run")
+    str | None,
+    typer.Option(help="Where models run: auto, cpu, cuda, …", show_default="as in the run"),
 ]
-Force = Annotated[bool, typer.Option("--force", help="Replace files that are there.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace existing files.")]
 
 
 def evaluate(
     run: RunPath,
-    data: Annotated[str, typer.Option(help="Data set, as `dpsd data list` names it.")],
+    data: Annotated[str, typer.Option(help="The data set, as `dpsd data list` names it.")],
     data_root: Annotated[
-        Path | None, typer.Option(help="Folder of data sets.", show_default="DPSD_DATA")
+        Path | None, typer.Option(help="The folder of data sets.", show_default="DPSD_DATA")
     ] = None,
     teacher: Annotated[
-        str | None, typer.Option(help="The teacher, if it is not where it was.", metavar="PATH")
+        str | None,
+        typer.Option(help="The teacher, if it has moved since the run.", metavar="PATH"),
     ] = None,
     split: Annotated[
-        str, typer.Option(click_type=click.Choice(["test", "train"]), help="Which part.")
+        str,
+        typer.Option(
+            click_type=click.Choice(["test", "train"]), help="The part of the data to measure on."
+        ),
     ] = "test",
     size: Size = None,
     channels: Channels = None,
@@ -48,7 +53,13 @@ def evaluate(
     device: Device = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Measure teacher and student on labelled data, as the data's owner."""
+    """Measure teacher and student on labelled data, as the owner of the data.
+
+    Example: dpsd evaluate runs/digits --data digits
+
+    The flags to know first are --data, and --teacher if the teacher has moved. The measurements
+    are not privatised: they are for the owner's eyes.
+    """
     check_run(run)
     check_dataset(data)
     declared = declared_by(size, channels, classes)
@@ -69,7 +80,7 @@ def evaluate(
 
 
 def _opened(run: Path) -> RunDirectory:
-    """A run; one whose noise anybody can draw again comes with a warning."""
+    """Open a run; warn if it is unfinished, or if anybody can reproduce its noise."""
     check_run(run)
 
     from dpsd.privacy.records.certificate import NOT_PRIVATE
@@ -84,13 +95,13 @@ def _opened(run: Path) -> RunDirectory:
 
 
 def _declared_by_run(directory: RunDirectory, teacher: str | None) -> Declared:
-    """What loose images must be for a run's student: its shape, and its teacher's classes."""
+    """The shape and classes that loose images must have for a run's student."""
     from dpsd.teachers import read_record
 
     channels, height, width = directory.facts()["input_shape"]
     try:
         names = read_record(teacher or directory.config().teacher.teacher).class_names
-    except DpsdError:  # it is no directory that says
+    except DpsdError:  # the teacher is not a directory with a record
         names = ()
     return Declared(
         size=(height, width),
@@ -100,7 +111,7 @@ def _declared_by_run(directory: RunDirectory, teacher: str | None) -> Declared:
 
 
 def _teacher_of(directory: RunDirectory, given: str | None, device: str | None) -> Teacher | None:
-    """The run's teacher, or ``None`` with a warning where it cannot be had."""
+    """The run's teacher, or ``None``, with a warning, if it cannot be loaded."""
     config = directory.config()
     if given is not None:
         config = config.changed(teacher=given)
@@ -110,12 +121,12 @@ def _teacher_of(directory: RunDirectory, given: str | None, device: str | None) 
         if given is not None:
             raise
         warn(
-            f"the run's teacher cannot be loaded, so the student is measured alone ({error}). "
+            f"the run's teacher cannot be loaded, so only the student is measured ({error}). "
             "Say where the teacher is with --teacher"
         )
         return None
     if loaded.fingerprint != directory.facts().get("teacher"):
-        warn("this is not the teacher that the run asked: its content is another")
+        warn("this is not the teacher that the run asked: its content differs")
     return loaded
 
 
@@ -147,13 +158,20 @@ def _percent(share: float | None) -> str:
 
 def sample(
     run: RunPath,
-    count: Annotated[int, typer.Option(min=1, help="How many images.")] = 10_000,
-    out: Annotated[Path, typer.Option(help="Directory to write to.")] = Path("synthetic"),
-    seed: Annotated[int, typer.Option(min=0, help="Fixes which images are made.")] = 0,
+    count: Annotated[int, typer.Option(min=1, help="The number of images to make.")] = 10_000,
+    out: Annotated[Path, typer.Option(help="The directory to write to.")] = Path("synthetic"),
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of the images; the same seed makes the same images.")
+    ] = 0,
     device: Device = None,
     force: Force = False,
 ) -> None:
-    """Make synthetic images with the student's labels; it costs no privacy."""
+    """Make synthetic images with the student's labels, at no cost in privacy.
+
+    Example: dpsd sample runs/digits --count 1000 --out synthetic
+
+    The flags to know first are --count and --out.
+    """
     check_run(run)
 
     from dpsd.results.synthetic import CONTACT_SHEET_FILE, DATA_FILE, synthesise, write_synthetic
@@ -166,17 +184,24 @@ def sample(
     for path in write_synthetic(data, out):
         say(f"wrote {path}")
     shares = data.class_counts().tolist()
-    say("images a class: " + ", ".join(f"{number}: {many:,}" for number, many in enumerate(shares)))
+    counts = ", ".join(f"{number}: {many:,}" for number, many in enumerate(shares))
+    say(f"images per class: {counts}")
 
 
 def export(
     run: RunPath,
     to: Annotated[
-        Path, typer.Option(help="File to write: .onnx, .pt2 or .safetensors.", show_default=False)
+        Path,
+        typer.Option(help="The file to write: .onnx, .pt2 or .safetensors.", show_default=False),
     ],
     force: Force = False,
 ) -> None:
-    """Write the student for use elsewhere: .onnx, .pt2 or .safetensors."""
+    """Export the student for use elsewhere, as .onnx, .pt2 or .safetensors.
+
+    Example: dpsd export runs/digits --to student.onnx
+
+    The flag to know first is --to, whose ending decides the format.
+    """
     check_run(run)
 
     from dpsd.results.export import export_student, exported_paths
@@ -197,15 +222,19 @@ def certify(
         typer.Option(
             "--format",
             click_type=click.Choice(["text", "markdown", "html", "json"]),
-            help="How to print.",
+            help="The format to print in.",
         ),
     ] = "text",
 ) -> None:
-    """State what privacy a run spent, recomputed from its ledger.
+    """State the privacy that a run spent, recomputed from its ledger.
 
-    Fails if the ledger, the releases, the models or the stored certificate do not belong together,
-    and names the line. The ledger is also compared with the teacher's budget, where that can be
-    seen from here.
+    The command fails if the ledger, the releases, the models and the stored certificate do not
+    belong together, and names the line that is wrong. It also compares the ledger with the
+    teacher's budget, if that is found where the run's settings say that the teacher is.
+
+    Example: dpsd certify runs/digits --format html > certificate.html
+
+    The flag to know first is --format.
     """
     check_run(run)
 
@@ -274,7 +303,7 @@ def _compare_with_stored(directory: RunDirectory, certificate: Certificate) -> N
             raise DpsdError(f"{path} is lost; what is printed here takes its place")
         warn("the run is not finished: this is what it has spent so far")
         return
-    stored = read_json(path)  # what is no JSON object has a better message
+    stored = read_json(path)  # gives a better message if the file is not a JSON object
     different = difference(certificate, path.read_text(encoding="utf-8"))
     if different is not None:
         raise DpsdError(
@@ -295,10 +324,10 @@ def _compare_with_stored(directory: RunDirectory, certificate: Certificate) -> N
 def _refuse_inside_a_run(path: Path) -> None:
     if (path.parent / "ledger.jsonl").exists():
         raise ConfigError(
-            f"{path.parent} is a run, whose files are not to be replaced: give another place"
+            f"{path.parent} is a run, whose files must not be replaced: give another place"
         )
 
 
 def _refuse_existing(path: Path) -> None:
     if path.exists():
-        raise ConfigError(f"{path} exists already: give another place, or --force")
+        raise ConfigError(f"{path} already exists: give another place, or --force")

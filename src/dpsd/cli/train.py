@@ -1,4 +1,4 @@
-"""``dpsd train-teacher``: the ordinary, unprotected training that a transcription starts from."""
+"""``dpsd train-teacher``: the ordinary, unprotected training of the teachers to transcribe."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 
 def train_teacher(
-    data: Annotated[str, typer.Option(help="Data set, as `dpsd data list` names it.")],
-    out: Annotated[Path, typer.Option(help="Directory to write the teacher to.")],
+    data: Annotated[str, typer.Option(help="The data set, as `dpsd data list` names it.")],
+    out: Annotated[Path, typer.Option(help="The directory to write the teacher to.")],
     model: Annotated[
         str | None,
         typer.Option(
-            help="Architecture, as `dpsd models` names it.",
+            help="The architecture, as `dpsd models` names it.",
             show_default="cnn, and scattering for shards",
         ),
     ] = None,
@@ -41,83 +41,93 @@ def train_teacher(
         int | None,
         typer.Option(
             min=2,
-            help="Train so many small teachers, each on a shard of the data of its own: then "
-            "`transcribe --adjacency teacher` protects every record. The more, the less each "
-            "answer costs, and the less each teacher knows. What all of them share must not be "
-            "read off the data: the data set's name fixes it, or --size, --channels and --classes "
-            "declare it.",
+            help="Train this number of small teachers, each on its own shard of the data, so that "
+            "`transcribe --adjacency teacher` protects every record. The more teachers, the less "
+            "each answer costs, and the less each teacher knows. The images' shape and the classes "
+            "must not be read off the data: the data set's name fixes them, or --size, --channels "
+            "and --classes declare them.",
         ),
     ] = None,
     group_by: Annotated[
         str | None,
         typer.Option(
             metavar="RULE",
-            help="With --shards: deal by person instead of by record, so that epsilon protects "
-            "all records of a person. RULE says whose each record is: csv:persons.csv:patient, "
-            "the column `patient` of a table whose column `file` (or first column) lists files; "
-            r"re:(patient\d+)_, an expression whose one group finds the person in a file's name; "
-            "or array:train_patients, an array of the .npz file with an entry for each training "
-            "record.",
+            help="With --shards: assign records to shards by person instead of one by one, so that "
+            "epsilon protects all records of a person. RULE says to whom each record belongs: "
+            "csv:persons.csv:patient, the column `patient` of a table whose column `file` (or "
+            r"first column) lists files; re:(patient\d+)_, a regular expression whose one group "
+            "matches the person in a file's name; or array:train_patients, an array of the .npz "
+            "file with an entry for each training record.",
         ),
     ] = None,
     views: Annotated[
         int | None,
         typer.Option(
             min=0,
-            help="Distorted copies of each record that the teacher of its shard sees beside it; "
-            "for scattering teachers.",
+            help="Distorted copies of each record that the teacher of its shard is also trained "
+            "on; for scattering teachers only.",
             show_default="8",
         ),
     ] = None,
     drop_duplicates: Annotated[
         bool,
         typer.Option(
-            "--drop-duplicates", help="Keep one of equal records, which no two shards may share."
+            "--drop-duplicates",
+            help="Keep only one of several identical records, which no two shards may share.",
         ),
     ] = False,
     epochs: Annotated[
         int | None,
         typer.Option(min=1, help="Passes over the data.", show_default="about 3,000 steps"),
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images a step, at most.")] = 256,
+    batch_size: Annotated[int, typer.Option(min=1, help="The most images per step.")] = 256,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 4e-3,
-    seed: Annotated[int, typer.Option(help="Fixes initial weights and order.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    seed: Annotated[
+        int, typer.Option(help="Seed of the initial weights and of the order of the data.")
+    ] = 0,
+    device: Annotated[
+        str, typer.Option(help="Where to train: auto, cpu, cuda, cuda:1, mps.")
+    ] = "auto",
     precision: Annotated[
         str,
         typer.Option(
-            click_type=click.Choice(["auto", "float32", "bfloat16"]), help="bfloat16 is autocast."
+            click_type=click.Choice(["auto", "float32", "bfloat16"]),
+            help="Precision of the training; bfloat16 uses autocast.",
         ),
     ] = "auto",
     data_root: Annotated[
-        Path | None, typer.Option(help="Folder of data sets.", show_default="DPSD_DATA")
+        Path | None, typer.Option(help="The folder of data sets.", show_default="DPSD_DATA")
     ] = None,
     size: Size = None,
     channels: Channels = None,
     classes: Classes = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace a teacher that is there.")
-    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing teacher.")] = False,
 ) -> None:
-    """Train a teacher, or many on disjoint shards, on private data, without any protection."""
+    """Train a teacher, or many on disjoint shards, on private data, without any protection.
+
+    Example: dpsd train-teacher --data digits --out teacher
+
+    The flags to know first are --data, --out, and --shards for many small teachers, whose
+    transcription can protect every training record.
+    """
     if (out / DESCRIPTION_FILE).exists() and not force:
         raise ConfigError(f"{out} already holds a teacher: give another --out, or --force")
     if (out / BUDGET_FILE).exists():
-        # The new teacher's budget would begin at nothing, though its data have been asked about.
+        # The new teacher's budget would start empty, although its data have been asked about.
         raise ConfigError(
-            f"{out} has a budget, {out / BUDGET_FILE}, of what its teacher's data have spent; "
-            "another teacher of the same data would not know of it. Give another --out, or move "
-            "that file away if the data are others"
+            f"{out} has a budget, {out / BUDGET_FILE}, of what its teacher's data have spent; a "
+            "new teacher of the same data would not be charged for it. Give another --out, or move "
+            "that file away if the data are different"
         )
     if out.exists() and not out.is_dir():
         raise ConfigError(f"{out} is not a directory: give another --out")
     if views is not None and (shards is None or model not in (None, CLOSED_FORM)):
         raise ConfigError(
-            f"--views {views} is for many {CLOSED_FORM} teachers: give --shards, and no other "
-            "--model"
+            f"--views {views} applies to many {CLOSED_FORM} teachers only: give --shards, and no "
+            "other --model"
         )
     if group_by is not None and shards is None:
-        raise ConfigError(f"--group-by {group_by} is for many teachers: give --shards too")
+        raise ConfigError(f"--group-by {group_by} applies to many teachers only: give --shards too")
     check_dataset(data)
     if model is not None:
         check_model(model)
@@ -278,14 +288,14 @@ def _train_ensemble(
 
 
 def _run_of(teacher: Path) -> Path:
-    """Where a run of this teacher might go."""
+    """A suggested directory for a run of this teacher."""
     run = Path("runs") / teacher.name
     return run if run != teacher else run.with_name(f"{run.name}-student")
 
 
 def _say_dropped(kept: int, records: int) -> None:
     if kept < records:
-        say(f"{records - kept:,} of {records:,} records were duplicates and are left out")
+        say(f"{records - kept:,} of {records:,} records are duplicates and were left out")
 
 
 def _progress() -> Progress:

@@ -1,6 +1,7 @@
-"""``dpsd transcribe``: the main job. Its flags are the configuration's fields.
+"""``dpsd transcribe``: transcribes a teacher. Its flags are the configuration's fields.
 
-What can be told without torch is told before it is imported: :mod:`dpsd.cli.playing` does that.
+Everything that can be checked without torch is checked before torch is imported, which
+:mod:`dpsd.cli.playing` does.
 """
 
 from __future__ import annotations
@@ -22,24 +23,24 @@ from dpsd.errors import ConfigError
 from dpsd.runs.files import check_run
 from dpsd.teachers.kinds import check_source, is_ensemble
 
-#: All that may be said anew when a run continues: where the same teacher is found, what it may
+#: The settings that may change when a run is resumed: where the same teacher is found, what it may
 #: spend, and how many processes share the work.
 _CHANGEABLE = {"teacher_weights", "cap", "budget_file", "count_earlier", "devices"}
 
 
-#: What loading a teacher calls by other names than the flags.
+#: The flags for settings that have other names where a teacher is loaded.
 _PARTS_OF_TEACHER = {
     "weights": flag_name("teacher_weights"),
     "normalization": f"{flag_name('mean')} and {flag_name('deviation')}",
 }
 
 
-#: Asked for nothing else, an ensemble protects records.
+#: The defaults for an ensemble, which protect records unless the user chooses otherwise.
 _ENSEMBLE = {**ENSEMBLE_DEFAULTS, "student": ENSEMBLE_STUDENT, "adjacency": "teacher"}
 
 
 def command() -> click.Command:
-    """The command with all its flags."""
+    """Return the command with all its flags."""
     app = typer.Typer(
         add_completion=False,
         rich_markup_mode="rich",
@@ -54,11 +55,15 @@ def _transcribe(
     ctx: typer.Context,
     teacher: Annotated[
         str | None,
-        typer.Argument(help="Teacher: directory, .onnx, .pt2 or package.module:factory."),
+        typer.Argument(
+            help="The teacher: a directory, an .onnx or .pt2 file, or package.module:factory."
+        ),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Run directory; new or empty.", rich_help_panel=RUN_PANEL),
+        typer.Option(
+            help="The run directory, which must be new or empty.", rich_help_panel=RUN_PANEL
+        ),
     ] = None,
     resume: Annotated[
         Path | None,
@@ -70,7 +75,7 @@ def _transcribe(
     ] = None,
     config: Annotated[
         Path | None,
-        typer.Option(help="TOML file of settings; flags override it.", rich_help_panel=RUN_PANEL),
+        typer.Option(help="A TOML file of settings; flags override it.", rich_help_panel=RUN_PANEL),
     ] = None,
     print_config: Annotated[
         bool,
@@ -84,7 +89,7 @@ def _transcribe(
         bool,
         typer.Option(
             "--tensorboard",
-            help="Also write RUN/tensorboard (needs the extra).",
+            help="Also write RUN/tensorboard (needs the extra 'tensorboard').",
             rich_help_panel=RUN_PANEL,
         ),
     ] = False,
@@ -96,11 +101,16 @@ def _transcribe(
 ) -> None:
     """Turn a teacher into a student through privatised answers to synthetic queries.
 
-    TEACHER is what train-teacher wrote, a .onnx or .pt2 file, package.module:factory, or a
-    directory of several of these: an ensemble, whose ε under teacher adjacency, its default,
-    protects a training record; it asks few queries and reads them often (see --print-config).
+    Example: dpsd transcribe teacher --epsilon 1 --adjacency response --out runs/digits
 
-    The noise is calibrated so that the whole run spends --epsilon under --adjacency at --delta.
+    The flags to know first are --epsilon, --adjacency (what ε protects), --protect (labels or data)
+    and --out. The noise is calibrated so that the whole run spends --epsilon under --adjacency at
+    --delta. An interrupted run is continued with --resume.
+
+    TEACHER is a directory that train-teacher wrote, an .onnx or .pt2 file, package.module:factory,
+    or a directory of several of these. Several teachers are an ensemble, whose default adjacency is
+    teacher: there, ε protects a training record. An ensemble is asked few queries, on which the
+    student is trained many times (see --print-config).
 
     Each flag is also a key of the TOML file. Lists are separated by commas.
     """
@@ -108,7 +118,9 @@ def _transcribe(
     spell(ctx, _PARTS_OF_TEACHER)
     if resume is not None:
         if out is not None or config is not None:
-            raise ConfigError("--resume takes everything from the run: leave --out, --config out")
+            raise ConfigError(
+                "--resume takes all settings from the run: leave out --out and --config"
+            )
         directory, settings = resume, _resumed_settings(resume, teacher, chosen)
     else:
         values = {} if config is None else read_toml(config)
@@ -123,7 +135,7 @@ def _transcribe(
             raise ConfigError("say where to write the run with --out, or --resume a run")
         directory = out or Path()
     if print_config:
-        # What the images decide is left open: the teacher, which knows their size, is not loaded.
+        # Settings that depend on the images stay open, as the teacher is not loaded.
         recipe = settings.recipe.resolved(budget=settings.privacy.budget())
         settings = settings.model_copy(update={"recipe": recipe})
         say(to_toml(settings, without=recipe.left_open()).rstrip())
@@ -136,7 +148,7 @@ def _transcribe(
         settings,
         directory,
         is_new=resume is None,
-        # A cap that was given at the start is a limit; given now, it also lets the run go on.
+        # At the start, a cap only limits the run; on resuming, it also lets the run continue.
         allowance=settings.privacy.limit() if "cap" in chosen else None,
         quiet=quiet,
         tensorboard=tensorboard,

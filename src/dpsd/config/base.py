@@ -1,4 +1,4 @@
-"""What every set of settings is: immutable, checked when it is made, and text in TOML.
+"""The base of all settings: immutable, validated when they are made, and readable as TOML.
 
 >>> class Sizes(Settings):
 ...     rows: int = 3
@@ -25,7 +25,7 @@ from dpsd.errors import ConfigError, DpsdError, Setting
 
 
 class Settings(BaseModel):
-    """Common behaviour: immutable, no unknown keys, one clear error."""
+    """The base class of settings: immutable, without unknown keys, and with one clear error."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
@@ -46,7 +46,7 @@ class Settings(BaseModel):
 
 
 def to_toml(settings: Settings, *, without: Collection[str] = ()) -> str:
-    """Settings as TOML; unset ones are left out, and those that are to go ``without`` saying.
+    """Return settings as TOML, without those that are unset or named in ``without``.
 
     >>> from dpsd.config.recipe import Recipe
     >>> print(to_toml(Recipe()).splitlines()[0])
@@ -57,10 +57,10 @@ def to_toml(settings: Settings, *, without: Collection[str] = ()) -> str:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The keys of a TOML file, for the settings to check.
+    """Return the keys of a TOML file, which the settings validate.
 
     Raises:
-        ConfigError: no such file, or no TOML.
+        ConfigError: the file does not exist, or it is not TOML.
     """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
@@ -71,7 +71,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def _readable(error: ValidationError, parts: Collection[str]) -> Iterator[str]:
-    """What is wrong, in the parts of a :class:`DpsdError`'s message."""
+    """Yield what is wrong, as the parts of a :class:`DpsdError`'s message."""
     told: set[str] = set()
     for problem in error.errors(include_url=False):
         parts = list(_stated(problem, parts))
@@ -81,12 +81,12 @@ def _readable(error: ValidationError, parts: Collection[str]) -> Iterator[str]:
 
 
 def _stated(problem: ErrorDetails, parts: Collection[str]) -> Iterator[str]:
-    """One problem: the setting that has it, what it is, and the value."""
+    """Yield the parts of one problem's message: the setting, what is wrong, and the value."""
     place, kind, value = problem["loc"], problem["type"], problem["input"]
     if len(place) > 1 and place[0] in parts:
         place = place[1:]  # users know the setting by its own name
     cause = problem.get("ctx", {}).get("error")
-    if isinstance(cause, DpsdError):  # of our own, and names the setting itself
+    if isinstance(cause, DpsdError):  # raised by dpsd's own check, which names the setting itself
         yield from cause.parts
         return
     yield Setting(place[0]) if place else "configuration"

@@ -1,4 +1,4 @@
-"""Which privacy is wanted, and which mechanism buys it.
+"""The privacy target of a run, and the mechanism that meets it.
 
 >>> PrivacySettings(epsilon=1.0).mechanism().protects
 'labels'
@@ -27,75 +27,88 @@ _OF_VOTES = ("consensus", "consensus_noise", "consensus_answered")
 
 
 class PrivacySettings(Settings):
-    """Which privacy is wanted. Every field is also a command-line flag."""
+    """The privacy target and the mechanism. Every field is also a command-line flag."""
 
     protect: Literal["labels", "data"] = Field(
         "labels",
         description="labels: randomised response on the teacher's class. data: Gaussian noise on "
-        "normalised output gradients. Of an ensemble, the noisy sum: of votes, or of gradients.",
+        "normalised output gradients. For an ensemble, a noisy sum: of votes for labels, of "
+        "gradients for data.",
     )
     epsilon: float = Field(description="Privacy target ε, under the adjacency and at delta.")
     delta: float = Field(1e-5, description="Privacy target δ.")
     adjacency: Adjacency = Field(
         Adjacency.ROUND,
-        description="What ε is about: the answer about one image in the whole run (response), "
-        "about one in every round (round), or the whole teacher (teacher).",
+        description="What ε protects: the answer about one image in the whole run (response), "
+        "about one image in every round (round), or the whole teacher (teacher).",
     )
     candidates: Candidates = Field(
-        "per-query", description="Classes that randomised response chooses from, or how many."
+        "per-query",
+        description="The classes that randomised response chooses from, or how many there are.",
     )
     top_k: int | None = Field(
-        None, ge=2, description="Gradient coordinates released, the prior's likeliest; all if none."
+        None,
+        ge=2,
+        description="Gradient coordinates to release, those likeliest under the prior; all if "
+        "not given.",
     )
     bound: float = Field(
         1.0, gt=0, description="C: two answers are at most 2 C apart, and noise is in its units."
     )
     scaling: Scaling = Field(
         Scaling.NORMALIZE,
-        description="How gradients get a norm of C; none leaves those of hardened answers be.",
+        description="How gradients are brought to norm C; none leaves the gradients of hardened "
+        "answers as they are.",
     )
     harden: bool = Field(
-        True, description="Answer with the teacher's class, not its probabilities."
+        True, description="Answer with the teacher's class instead of its probabilities."
     )
     widen: bool = Field(
         True,
         description="Lengthen the gradients of hardened answers until two classes are 2 C apart; "
-        "the published mechanism does not, and tells less for the same ε.",
+        "the published mechanism does not, and conveys less at the same ε.",
     )
     consensus: float | None = Field(
         None,
         gt=0,
         le=1,
-        description="Of an ensemble, share of the teachers that must seem to agree, by a private "
-        "test, for an answer to be paid for (Confident-GNMax); none: every answer is.",
+        description="For an ensemble, the share of teachers that must appear to agree, in a "
+        "private test, before an answer is paid for (Confident-GNMax). If not given, every "
+        "answer is paid for.",
     )
     consensus_noise: float = Field(
-        2.0, gt=0, le=10, description="Noise of that test, in units of the noise on votes."
+        2.0,
+        gt=0,
+        le=10,
+        description="Noise of the consensus test, in units of the noise on votes.",
     )
     consensus_answered: float = Field(
         0.5,
         gt=0,
         le=1,
-        description="The largest share of queries that are answered after the test.",
+        description="The largest share of queries that is answered after the consensus test.",
     )
     cap: str | None = Field(
         None,
-        description="EPSILON,DELTA,ADJACENCY that all runs of this teacher together may spend, and "
-        "of several teachers those of each; a run that would exceed it is refused before it asks "
-        "anything. For this run; dpsd budget --cap keeps one for all.",
+        description="The most, as EPSILON,DELTA,ADJACENCY, that all runs of this teacher together "
+        "may spend; with several teachers it applies to each of them. A run that would exceed it "
+        "is refused before it asks anything. This cap applies to this run; dpsd budget --cap sets "
+        "one for all runs.",
     )
     budget_file: str | None = Field(
         None,
-        description="Where the teacher's budget is kept, besides the usual place beside the "
-        "teacher, whose cap holds too.",
+        description="A second file for the teacher's budget, in addition to the usual one beside "
+        "the teacher, whose cap still applies.",
     )
     count_earlier: bool = Field(
         False,
-        description="The teacher's file was changed or exchanged: what the budget beside it "
-        "records of what was there before counts for this teacher, from now on.",
+        description="Set this if the teacher's file was changed or replaced: what the budget "
+        "beside it records of the earlier file counts for this teacher from now on.",
     )
     reproducible_noise: int | None = Field(
-        None, ge=0, description="NOT PRIVATE. Seeds the privacy noise, for tests and benchmarks."
+        None,
+        ge=0,
+        description="NOT PRIVATE. A seed for the privacy noise, for tests and benchmarks only.",
     )
 
     @model_validator(mode="after")
@@ -114,13 +127,13 @@ class PrivacySettings(Settings):
         return self
 
     def require_effect(self, *, members: int | None = None) -> None:
-        """Refuse settings that would do nothing, in a run that is about to begin.
+        """Refuse settings that would have no effect in a run that is about to begin.
 
         Args:
-            members: how many teachers there are, if that is known.
+            members: the number of teachers, if it is known.
 
         Raises:
-            ConfigError: one that is not left at its default.
+            ConfigError: a setting without effect is not at its default.
         """
         protect, consensus = Setting("protect"), Setting("consensus")
         if self.protect == "labels":
@@ -130,12 +143,16 @@ class PrivacySettings(Settings):
                 _OF_CLASSES, "is about classes, and ", protect, " 'data' releases gradients"
             )
         if self.consensus is None:
-            self._refuse(_OF_VOTES, "is of a test that nobody asked for with ", consensus)
+            self._refuse(_OF_VOTES, "configures a test that only runs with ", consensus)
         if members == 1:
-            self._refuse(_OF_VOTES, "is of a test among several teachers, and this is one")
+            self._refuse(
+                _OF_VOTES, "configures a test among several teachers, and there is only one"
+            )
         elif members is not None:
             names = (*_OF_CLASSES, *OF_GRADIENTS)
-            self._refuse(names, f"is for one teacher's answers; those of {members} are summed")
+            self._refuse(
+                names, f"applies to a single teacher, and the answers of {members} are summed"
+            )
 
     def _refuse(self, names: Collection[str], *reason: str) -> None:
         for name in names:
@@ -143,7 +160,7 @@ class PrivacySettings(Settings):
                 said = value.value if isinstance(value, Enum) else value
                 raise ConfigError(
                     *(Setting(name), f" is {said!r}, but it ", *reason),
-                    ": leave it out, of a --config file too",
+                    ": leave it out, and remove it from any --config file",
                 )
 
     def _votes(self) -> NoisyVotes:
@@ -162,11 +179,11 @@ class PrivacySettings(Settings):
         return Budget(epsilon=self.epsilon, delta=self.delta, adjacency=self.adjacency)
 
     def limit(self) -> Budget | None:
-        """What all runs of the teacher together may spend."""
+        """The cap on what all runs of the teacher together may spend."""
         return Budget.of_cap(self.cap)
 
     def mechanism(self, *, members: int = 1) -> Mechanism:
-        """The mechanism for so many teachers, not yet calibrated."""
+        """The mechanism for this number of teachers, not yet calibrated."""
         from dpsd.privacy.mechanisms import Gaussian, RandomizedResponse, SummedGradients
         from dpsd.privacy.randomness import ReproducibleNoise
 

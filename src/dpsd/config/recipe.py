@@ -1,4 +1,4 @@
-"""How a transcription is done, the teacher and the privacy apart.
+"""How a transcription is carried out, apart from the teacher and the privacy target.
 
 >>> Recipe(rounds=4).rounds
 4
@@ -22,16 +22,18 @@ if TYPE_CHECKING:
     from dpsd.distillation.objectives import GeneratorWeights, Objective
     from dpsd.teachers import Teacher
 
-#: Settings that suit images of up to this many pixels; of larger ones, a step sees fewer.
+#: Batch sizes, whose defaults suit images of up to this many pixels; larger images get smaller
+#: batches.
 _SIZED = ("batch_size", "generator_batch_size")
 _SMALL_IMAGE = 64 * 64
 
 
-#: The student that learns most from few answers, for an ensemble.
+#: The default student for an ensemble: the one that learns most from few answers.
 ENSEMBLE_STUDENT = "scattering"
 
-#: What the recipe for an ensemble does otherwise. All is asked at once: a student that goes on from
-#: what it fitted to few noisy answers ends up worse than one that sees them all afresh.
+#: The defaults of the recipe that differ for an ensemble. All queries are asked in one round: a
+#: student that continues from what it fitted to few noisy answers ends up worse than one that is
+#: trained on all of them from the start.
 ENSEMBLE_DEFAULTS: dict[str, Any] = {
     "rounds": 1,
     "queries": 12_000,
@@ -44,129 +46,162 @@ ENSEMBLE_DEFAULTS: dict[str, Any] = {
 
 
 class Recipe(Settings):
-    """How a transcription is done, the privacy apart. Every field is also a command-line flag."""
+    """How a transcription is carried out. Every field is also a command-line flag."""
 
     rounds: int = Field(
         8,
         ge=1,
         le=10_000,
-        description="Rounds of asking and learning, T; if neither this nor --queries is given and "
-        "rounds share ε (adjacency round), one for every 10 of it, of as many queries in all, or "
-        "of 1,200,000 where ε is below 3.",
+        description="Rounds of asking and learning, T. If neither this nor --queries is given and "
+        "the rounds share ε (adjacency round), there is one round for every 10 of ε, with the same "
+        "number of queries in all; where ε is below 3, one round of 1,200,000 queries.",
     )
     queries: int = Field(
         40_000,
         ge=1,
         le=100_000_000,
-        description="Queries asked in a round, N; no image is asked twice in a run.",
+        description="Queries per round, N; no image is asked twice in a run.",
     )
     first_queries: int | None = Field(
-        None, ge=1, description="Queries in the first round, where the student knows nothing yet."
+        None,
+        ge=1,
+        description="Queries in the first round, when the student is still untrained; as in the "
+        "other rounds if not given.",
     )
     sources: tuple[str, ...] = Field(
         ("noise", "strokes", "silhouettes"),
         min_length=1,
-        description="Public sources of queries: noise, strokes (of a pen), silhouettes, crops, "
-        "folder:PATH; or none: the generator alone, as published, which collapses from a cold "
-        "start.",
+        description="Public sources of queries: noise, strokes (pen strokes), silhouettes, crops, "
+        "folder:PATH. With none, queries come from the generator alone, as in the published "
+        "method, which collapses from a cold start.",
     )
     adaptive: bool = Field(
-        True, description="Let the public sources' shares follow what the releases say."
+        True, description="Adapt the shares of the public sources to what the releases show."
     )
     generator_share: float = Field(
-        0.6, ge=0, le=1, description="Share of a round's queries made by the generator."
+        0.6, ge=0, le=1, description="Share of a round's queries that the generator makes."
     )
     exploration: float = Field(
         0.1,
         ge=0,
         le=1,
-        description="Share of queries asked with a flat prior: all classes are candidates. They "
-        "correct confident mistakes and let agreement be estimated without bias.",
+        description="Share of queries that are asked with a flat prior, so that all classes are "
+        "candidates. They correct confident mistakes and allow an unbiased estimate of agreement.",
     )
     prior_temperature: float = Field(
-        2.5, gt=0, description="Temperature that flattens the student's prediction as a prior."
+        2.5,
+        gt=0,
+        description="Temperature that flattens the student's prediction when it serves as the "
+        "prior.",
     )
     consolidate: bool = Field(
-        True, description="In the last round, learn from every earlier release once more."
+        True, description="In the last round, train on every earlier release once more."
     )
     balance: bool = Field(
         True,
-        description="Let the student favour no class, however rare it was among the answers; for "
-        "the marginal objective, whose likelihood the shares of the classes enter.",
+        description="Keep the student from favouring any class, however rare the class was among "
+        "the answers. For the marginal objective only, whose likelihood accounts for the shares of "
+        "the classes.",
     )
     objective: Literal["auto", "marginal", "dkd", "shares", "noisy", "noisy-dkd"] = Field(
         "auto",
-        description="The student's loss: marginal or dkd; shares learns how many of several "
-        "teachers say each class; noisy and noisy-dkd take answers at face value, for comparison. "
-        "auto: marginal for one teacher, shares for several.",
+        description="The student's loss. marginal or dkd for one teacher; shares learns what "
+        "share of several teachers votes for each class; noisy and noisy-dkd take answers at face "
+        "value, for comparison. auto is marginal for one teacher and shares for several.",
     )
-    alpha: float = Field(1.0, ge=0, description="Weight of DKD's target-class part.")
-    beta: float = Field(2.0, ge=0, description="Weight of DKD's non-target-class part.")
+    alpha: float = Field(1.0, ge=0, description="Weight of the target-class term of DKD.")
+    beta: float = Field(2.0, ge=0, description="Weight of the non-target-class term of DKD.")
     temperature: float = Field(1.0, gt=0, description="Temperature of DKD.")
-    epochs: float = Field(
-        2.0, gt=0, description="Passes over a round's releases when they are new."
-    )
+    epochs: float = Field(2.0, gt=0, description="Passes over the new releases of a round.")
     first_epochs: float | None = Field(
-        None, gt=0, description="The same in the first round; three times as many if not given."
+        None,
+        gt=0,
+        description="Passes over the releases of the first round; three times --epochs if not "
+        "given.",
     )
     replay: float = Field(
-        1.0, ge=0, description="Releases of earlier rounds learned from again, for every new one."
+        1.0,
+        ge=0,
+        description="Releases of earlier rounds that the student is trained on again, for each "
+        "new release.",
     )
     student_steps: int | None = Field(
         None,
         ge=1,
-        description="Training steps of the student a round, on all releases evenly; replaces "
-        "epochs and replay.",
+        description="Training steps of the student per round, drawn evenly from all releases; "
+        "replaces epochs and replay.",
     )
     restarts: int = Field(
         1,
         ge=1,
         description="Students trained on all releases at the end, from different initial weights; "
-        "from two on, the student learns what they agree on. Free of privacy.",
+        "with two or more, the student then learns what they agree on. Costs no privacy.",
     )
     polish_steps: int = Field(
-        800, ge=1, description="Steps of learning that, on unlabelled synthetic images."
+        800,
+        ge=1,
+        description="Training steps in which the student learns what the restarts agree on, on "
+        "unlabelled synthetic images.",
     )
     selection: float = Field(
         1.0,
         ge=1,
-        description="Queries synthesised for every one asked; asked are those that the student "
-        "is least sure of.",
+        description="Queries synthesised for each query asked; those that the student is least "
+        "sure of are asked.",
     )
     augment: Augmentation = Field(
-        "none", description="Moves of the queries as the student learns: none, shift, shift-flip."
+        "none",
+        description="Augmentation of the queries while the student is trained: none, shift, "
+        "shift-flip.",
     )
     batch_size: int = Field(
         256,
         ge=2,
-        description="Images in a training step of the student; if not given, fewer where images "
-        "have more than 64x64 pixels, and as many pixels.",
+        description="Images in a training step of the student. If not given, batches of images "
+        "above 64x64 pixels are smaller, so that a batch has no more pixels.",
     )
     learning_rate: float = Field(5e-3, gt=0, description="Peak learning rate of the student.")
-    generator_steps: int = Field(120, ge=0, description="Training steps of the generator a round.")
-    generator_batch_size: int = Field(
-        256, ge=2, description="Images in such a step; if not given, likewise."
+    generator_steps: int = Field(
+        120, ge=0, description="Training steps of the generator per round."
     )
-    generator_learning_rate: float = Field(3e-3, gt=0, description="Its learning rate.")
-    classification_weight: float = Field(1.0, ge=0, description="Generator: clear classes.")
-    balance_weight: float = Field(5.0, ge=0, description="Generator: classes evenly covered.")
-    activation_weight: float = Field(0.1, ge=0, description="Generator: strong features.")
-    seed: int = Field(0, ge=0, description="Seeds queries and training, never the privacy noise.")
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps.")
+    generator_batch_size: int = Field(
+        256,
+        ge=2,
+        description="Images in a training step of the generator. If not given, smaller for large "
+        "images, as with --batch-size.",
+    )
+    generator_learning_rate: float = Field(
+        3e-3, gt=0, description="Learning rate of the generator."
+    )
+    classification_weight: float = Field(
+        1.0, ge=0, description="Weight of the generator's loss for images of a clear class."
+    )
+    balance_weight: float = Field(
+        5.0, ge=0, description="Weight of the generator's loss for an even spread over classes."
+    )
+    activation_weight: float = Field(
+        0.1, ge=0, description="Weight of the generator's loss for strong features."
+    )
+    seed: int = Field(
+        0, ge=0, description="Seed of the queries and the training, never of the privacy noise."
+    )
+    device: str = Field("auto", description="Where models run: auto, cpu, cuda, cuda:1, mps.")
     devices: int = Field(
         1,
         ge=1,
         le=4096,
-        description="Processes that share the work, each with a device of its own; may change when "
-        "a run is resumed.",
+        description="Processes that share the work, each with a device of its own; the number may "
+        "change when a run is resumed.",
     )
-    precision: Precision = Field("auto", description="auto, float32 or bfloat16 (autocast).")
+    precision: Precision = Field(
+        "auto", description="Precision of the models: auto, float32 or bfloat16 (autocast)."
+    )
 
     @classmethod
     def suited_to(cls, teacher: Teacher, **chosen: Any) -> Recipe:
-        """The recipe for one teacher, or for many, with what is ``chosen`` instead of its defaults.
+        """Return the recipe for a teacher or an ensemble, with ``chosen`` in place of defaults.
 
-        What a budget decides is still open; see :meth:`resolved`.
+        What depends on a budget is still open; see :meth:`resolved`.
         """
         return cls(**chosen).resolved(images=teacher.input_shape, members=teacher.members)
 
@@ -177,19 +212,21 @@ class Recipe(Settings):
         images: Sequence[int] | None = None,
         budget: Budget | None = None,
     ) -> Recipe:
-        """The same with what the teacher and the budget decide, as far as nobody chose it.
+        """Return the recipe with settings that nobody chose fitted to the teacher and the budget.
 
-        Answers of an ensemble cost privacy each: few are asked, and read often. Batches of large
-        images take no more memory than those of 64x64 pixels.
+        Each answer of an ensemble costs privacy, so few queries are asked and the student is
+        trained on each answer many times. Batches of large images take no more memory than those
+        of 64x64 pixels.
 
-        Under ``round``, each of T rounds has about a T-th of ε, and queries cost none, so that one
-        long round was best up to an ε of 10 (the most that was tried). Where single answers tell
-        little, more are asked and each is read less often.
+        Under ``round``, each of T rounds has about a T-th of ε, and more queries cost none, so one
+        long round was best up to an ε of 10 (the largest that was tried). Where single answers
+        convey little, more queries are asked and the student passes over each less often.
 
         Args:
-            members: how many teachers answer.
-            images: their shape ``(C, H, W)``; what it decides stays open if it is not given.
-            budget: the target; likewise.
+            members: the number of teachers that answer.
+            images: the shape of an image, ``(C, H, W)``; if not given, the settings that depend on
+                it stay open.
+            budget: the privacy target; if not given, the settings that depend on it stay open.
 
         >>> Recipe().resolved(images=(3, 224, 224)).batch_size
         20
@@ -212,12 +249,12 @@ class Recipe(Settings):
         return recipe
 
     def _completed(self, defaults: Mapping[str, Any]) -> Recipe:
-        """The same with other defaults for what is left open."""
+        """Return a copy with other defaults for the settings that are left open."""
         open_ones = {name: defaults[name] for name in defaults.keys() - self.model_fields_set}
         return self.model_copy(update=open_ones)
 
     def _worth(self, budget: Budget) -> dict[str, Any]:
-        """How a budget that rounds share is spent, where neither rounds nor queries are chosen."""
+        """Return rounds and queries for a budget that rounds share, where neither is chosen."""
         chosen = {"rounds", "queries", "first_queries"} & self.model_fields_set
         if chosen or budget.adjacency is not Adjacency.ROUND:
             return {}
@@ -227,11 +264,15 @@ class Recipe(Settings):
         return {"rounds": rounds, "queries": self.rounds * self.queries // rounds}
 
     def left_open(self) -> set[str]:
-        """Settings that nobody chose and that the size of the images decides."""
+        """The settings that nobody chose and that depend on the size of the images."""
         return set(_SIZED) - self.model_fields_set
 
     def objective_function(self, *, members: int = 1) -> Objective:
-        """The student's objective towards so many teachers."""
+        """The student's objective for this number of teachers.
+
+        Raises:
+            ConfigError: the objective is for several teachers, and there is one.
+        """
         from dpsd.distillation.objectives import DKD, FaceValue, Marginal, VoteShares
 
         dkd = DKD(alpha=self.alpha, beta=self.beta, temperature=self.temperature)
@@ -242,8 +283,8 @@ class Recipe(Settings):
         if self.objective == "shares" and members == 1:
             raise ConfigError(
                 Setting("objective"),
-                " 'shares' learns how many of several teachers say each class, and this is one "
-                "teacher; use 'marginal' or 'dkd'",
+                " 'shares' learns what share of several teachers votes for each class, and there "
+                "is only one teacher; use 'marginal' or 'dkd'",
             )
         if self.objective == "shares" or (self.objective == "auto" and members > 1):
             return VoteShares()
@@ -260,13 +301,13 @@ class Recipe(Settings):
         )
 
     def epochs_in(self, round_index: int) -> float:
-        """How often a round's new releases are read; rounds count from 1."""
+        """The passes over a round's new releases; rounds count from 1."""
         return self.first_epochs or 3 * self.epochs if round_index == 1 else self.epochs
 
     def replay_in(self, round_index: int) -> float:
-        """How many earlier releases are read for every new one; all of them in the last round."""
+        """The earlier releases trained on again for each new one; all of them in the last round."""
         return math.inf if self.consolidate and round_index == self.rounds else self.replay
 
     def queries_in(self, round_index: int) -> int:
-        """How many queries a round asks; rounds count from 1."""
+        """The number of queries that a round asks; rounds count from 1."""
         return self.first_queries or self.queries if round_index == 1 else self.queries

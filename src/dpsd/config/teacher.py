@@ -1,4 +1,4 @@
-"""Which teacher is asked, and how it is called.
+"""Which teacher answers, and how it is loaded and called.
 
 >>> TeacherSettings(teacher="teacher/").scores
 'auto'
@@ -19,33 +19,39 @@ if TYPE_CHECKING:
 
 
 class TeacherSettings(Settings):
-    """Which teacher is asked. Every field is also a command-line flag."""
+    """Which teacher answers. Every field is also a command-line flag."""
 
     teacher: str = Field(
-        description="Teacher: directory, .onnx, .pt2 or package.module:factory.",
+        description="The teacher: a directory, an .onnx or .pt2 file, or package.module:factory.",
     )
     teacher_weights: str | None = Field(
-        None, description="State dict of a factory's teacher (.safetensors, or .pt without code)."
+        None,
+        description="State dict for a teacher from a factory (.safetensors, or .pt without code).",
     )
     input_shape: tuple[int, int, int] | None = Field(
-        None, description="Channels, height, width; where the teacher's file does not say."
+        None,
+        description="Channels, height and width of an image, if the teacher's file does not state "
+        "them.",
     )
-    num_classes: int | None = Field(None, ge=2, description="Likewise, the number of classes.")
+    num_classes: int | None = Field(
+        None, ge=2, description="Number of classes, if the teacher's file does not state it."
+    )
     scores: Literal["auto", "logits", "probabilities"] = Field(
-        "auto", description="What the teacher returns."
+        "auto", description="What the teacher returns: logits, probabilities, or auto to find out."
     )
     mean: tuple[float, ...] | None = Field(
-        None, description="Input normalisation of the teacher: means, one a channel."
+        None, description="Input normalisation of the teacher: the mean of each channel."
     )
     deviation: tuple[float, ...] | None = Field(
-        None, description="Input normalisation of the teacher: standard deviations."
+        None,
+        description="Input normalisation of the teacher: the standard deviation of each channel.",
     )
 
     def check_normalization(self) -> None:
-        """Refuse half of the teacher's normalisation.
+        """Refuse a mean without a deviation, or a deviation without a mean.
 
         Raises:
-            ConfigError: one of mean and deviation without the other.
+            ConfigError: one of the two is given without the other.
         """
         if (self.mean is None) != (self.deviation is None):
             raise ConfigError(
@@ -54,11 +60,11 @@ class TeacherSettings(Settings):
             )
 
     def load(self, execution: Execution) -> Teacher:
-        """The teacher, where a run executes.
+        """Load the teacher onto the device and in the precision of a run.
 
         Raises:
-            TeacherError: it cannot be loaded.
-            ConfigError: one of mean and deviation without the other.
+            TeacherError: the teacher cannot be loaded.
+            ConfigError: mean is given without deviation, or deviation without mean.
         """
         from dpsd.teachers import load_teacher
 

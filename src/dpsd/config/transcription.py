@@ -1,8 +1,8 @@
-"""One typed configuration: the Python API, the TOML file and the command line's flags share it.
+"""The typed configuration that the Python API, TOML files and command-line flags share.
 
-:class:`TranscriptionConfig` has three parts, each of which checks itself: which teacher is asked,
-which privacy is wanted, and the recipe. Files and flags know the settings by their own names,
-without the part. Nothing here depends on a teacher's answers.
+:class:`TranscriptionConfig` has three parts, each of which validates itself: the teacher, the
+privacy target, and the recipe. Files and flags use the settings' own names, without that of the
+part. Nothing here depends on a teacher's answers.
 
 >>> config = TranscriptionConfig(teacher="teacher/", epsilon=1.0, rounds=4)
 >>> config.privacy.mechanism().protects, config.recipe.rounds
@@ -10,8 +10,8 @@ without the part. Nothing here depends on a teacher's answers.
 >>> config.flat()["rounds"]
 4
 
-What settings stand for (a mechanism, an objective, a teacher) is built by methods, which import
-what they build: a setting that makes no sense is refused before anything waits for torch.
+Methods build what the settings stand for (a mechanism, an objective, a teacher) and import it only
+then, so a setting that makes no sense is refused without waiting for torch.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ _PARTS: dict[str, type[Settings]] = {
 
 
 class TranscriptionConfig(Settings):
-    """A whole transcription: of what, at which privacy, and how.
+    """The configuration of a whole transcription.
 
     Args:
-        teacher: which teacher is asked.
-        privacy: the target and the mechanism.
-        recipe: everything else that decides how it is done.
-        student: a model's name, or ``package.module:factory``.
-        generator: the same of the generator.
+        teacher: which teacher answers.
+        privacy: the privacy target and the mechanism.
+        recipe: everything else that determines how the transcription is carried out.
+        student: the name of a model, or ``package.module:factory``.
+        generator: the name of a generator, or ``package.module:factory``.
 
     Raises:
-        ConfigError: a setting that does not exist, that is missing, or that makes no sense.
+        ConfigError: a setting does not exist, is missing, or makes no sense.
     """
 
     parts: ClassVar[Collection[str]] = _PARTS.keys()
@@ -59,8 +59,12 @@ class TranscriptionConfig(Settings):
     teacher: TeacherSettings
     privacy: PrivacySettings
     recipe: Recipe
-    student: str = Field("cnn", description="Student: a model name or package.module:factory.")
-    generator: str = Field("dcgan", description="Generator: a name or package.module:factory.")
+    student: str = Field(
+        "cnn", description="The student: the name of a model, or package.module:factory."
+    )
+    generator: str = Field(
+        "dcgan", description="The generator: the name of one, or package.module:factory."
+    )
 
     def __init__(self, **settings: Any) -> None:
         # Settings come by their own names, which type checkers would not find among the fields.
@@ -69,7 +73,7 @@ class TranscriptionConfig(Settings):
     @model_validator(mode="before")
     @classmethod
     def _into_parts(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """Give each setting to the part that has it; a part may also be given whole."""
+        """Pass each setting to the part that it belongs to; a part may also be given whole."""
         found: dict[str, Any] = {name: {} for name in _PARTS}
         for name, value in values.items():
             is_whole = name in _PARTS and isinstance(value, _PARTS[name])
@@ -82,7 +86,7 @@ class TranscriptionConfig(Settings):
 
     @classmethod
     def fields(cls) -> dict[str, FieldInfo]:
-        """Every setting by its own name, as files and flags know it."""
+        """Every setting under its own name, as files and flags use it."""
         own = {name: field for name, field in cls.model_fields.items() if name not in _PARTS}
         for part in _PARTS.values():
             own |= part.model_fields
@@ -96,25 +100,25 @@ class TranscriptionConfig(Settings):
         return parts | whole
 
     def changed(self, **settings: Any) -> Self:
-        """A copy with other settings, checked like a new one."""
+        """Return a copy with other settings, validated like a new one."""
         return type(self)(**self.flat(exclude_unset=True) | settings)
 
     def check_names(self) -> None:
         """Refuse unknown names of models and sources, in a run that is about to begin.
 
         Raises:
-            ConfigError: a name that nothing has, or sources that cannot go together.
+            ConfigError: a name is unknown, or the sources cannot be combined.
         """
         check_model(self.student)
         check_generator(self.generator)
         check_sources(self.recipe.sources)
 
     def load_teacher(self, *, device: str | None = None) -> Teacher:
-        """The teacher, on the device and in the precision of the run, or on another device.
+        """Load the teacher in the precision of the run, on the run's device or on another.
 
         Raises:
-            TeacherError: it cannot be loaded.
-            ConfigError: one of mean and deviation without the other, or no such device.
+            TeacherError: the teacher cannot be loaded.
+            ConfigError: mean and deviation are not given together, or there is no such device.
         """
         from dpsd.devices.execution import Execution
 

@@ -1,7 +1,7 @@
-"""Labelled images for training teachers and for measuring: nothing else may read them.
+"""Labelled images for training teachers and for measuring; nothing else may read them.
 
-A transcription never sees a data set. Readers know the canonical formats, hold a split in memory
-as uint8 pixels, and never unpickle.
+A transcription never sees a data set. Readers know the canonical formats, keep a split in memory as
+uint8 pixels, and never unpickle.
 
 >>> from dpsd.datasets import load_dataset
 >>> data = load_dataset("digits", "train")

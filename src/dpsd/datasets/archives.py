@@ -1,7 +1,7 @@
-"""Reading files out of compressed archives straight from the stream, within a bound.
+"""Reading files from compressed archives, directly from the stream and up to a size limit.
 
-Nothing is ever extracted to disk, so a member's name cannot reach outside the archive: a name
-that a reader does not recognise is passed over.
+Nothing is ever extracted to disk, so a member's name cannot reach outside the archive; names that a
+reader does not recognise are skipped.
 
 >>> import io, tarfile, tempfile
 >>> path = Path(tempfile.mkdtemp()) / "tiny.tar.gz"
@@ -26,13 +26,13 @@ from pathlib import Path
 from dpsd.errors import DataError
 
 DAMAGED = (EOFError, OSError, lzma.LZMAError, tarfile.TarError, zlib.error)
-"""What the standard library raises on compressed data that is cut short or not what it says."""
+"""The errors of the standard library for compressed data that is cut short or mislabelled."""
 
 
 class _Bounded:
-    """A stream that refuses to give more than ``most`` bytes in all.
+    """A stream that refuses to return more than ``most`` bytes in all.
 
-    Compressed headers can ask for any amount of memory: the tar reader itself believes them.
+    Compressed headers can request any amount of memory, and the tar reader itself believes them.
     """
 
     def __init__(self, stream: io.BufferedIOBase, most: int, path: Path) -> None:
@@ -47,7 +47,7 @@ class _Bounded:
 
 
 def open_compressed(path: Path) -> io.BufferedIOBase:
-    """Open ``.gz`` and ``.xz`` files unpacked, others as they are."""
+    """Open a file, unpacking ``.gz`` and ``.xz`` files."""
     if path.suffix == ".gz":
         return gzip.open(path)
     if path.suffix == ".xz":
@@ -58,12 +58,12 @@ def open_compressed(path: Path) -> io.BufferedIOBase:
 def tar_files(
     path: Path, *, wanted: Callable[[str], bool], most: int
 ) -> Iterator[tuple[str, bytes]]:
-    """The regular files of a ``.tar.gz`` or ``.tar.xz`` whose name is wanted, in its order.
+    """Yield the regular files of a ``.tar.gz`` or ``.tar.xz`` whose names are wanted, in order.
 
     Args:
-        path: the archive.
-        wanted: says of a member's full name whether to read it.
-        most: bytes that the archive may unpack to.
+        path: the path of the archive.
+        wanted: a function that decides from a member's full name whether to read it.
+        most: the most bytes that the archive may unpack to.
 
     Raises:
         DataError: the archive is damaged, or larger than ``most``.
@@ -71,7 +71,7 @@ def tar_files(
     try:
         with (
             open_compressed(path) as stream,
-            # The stream mode "r|" asks nothing of the file object but read(size).
+            # The stream mode "r|" needs only read(size) from the file object.
             tarfile.open(fileobj=_Bounded(stream, most, path), mode="r|") as archive,  # type: ignore[call-overload]
         ):
             for member in archive:

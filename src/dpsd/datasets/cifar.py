@@ -1,7 +1,7 @@
 """CIFAR-10 and CIFAR-100 in their binary version, and CIFAR-10 as JPEG files in one archive.
 
-The binary version is records of one label byte (two for CIFAR-100: coarse, fine) and 3072 pixel
-bytes, channels first. The Python version of the archives is a pickle and is never read.
+The binary version consists of records of one label byte (two for CIFAR-100: coarse, fine) and 3072
+pixel bytes, channels first. The Python version of the archives is a pickle and is never read.
 
 >>> record = bytes([3]) + bytes(3072)
 >>> images, labels = parse_records(record * 2, label_bytes=1)
@@ -53,7 +53,7 @@ def read_cifar100(split: Split, root: Path) -> LabelledImages:
 def read_cifar10_jpeg(split: Split, root: Path) -> LabelledImages:
     """Read ``<split>/<class>/<n>.jpg`` from ``cifar-10-images.tar.xz`` under ``root``.
 
-    The images are re-encoded, so call what is measured on them "CIFAR-10 (JPEG)".
+    The images are re-encoded, so results on them should be labelled "CIFAR-10 (JPEG)".
     """
     path = root / "cifar-10-images.tar.xz"
     if not path.is_file():
@@ -69,7 +69,7 @@ def read_cifar10_jpeg(split: Split, root: Path) -> LabelledImages:
     for name, content in tar_files(path, wanted=wanted, most=_LARGEST_ARCHIVE):
         class_name = name.split("/")[-2]
         if class_name not in classes:
-            raise DataError(f"{path}: {name} is of no CIFAR-10 class")
+            raise DataError(f"{path}: {name} does not belong to a CIFAR-10 class")
         images.append(_decode(content, f"{path}: {name}"))
         labels.append(classes[class_name])
     if not images:
@@ -98,7 +98,7 @@ def _decode(content: bytes, where: str) -> np.ndarray[tuple[int, ...], np.dtype[
                 raise DataError(f"{where} is {image.width}x{image.height} pixels, not 32x32")
             return np.asarray(image.convert("RGB"))
     except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"{where} is no readable image: {error}") from None
+        raise DataError(f"{where} is not a readable image: {error}") from None
 
 
 def _contents(

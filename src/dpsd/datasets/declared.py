@@ -1,8 +1,8 @@
-"""What somebody says of a data set's images and classes before any record is read.
+"""Declaring a data set's images and classes before any record is read.
 
 All teachers of an ensemble share the shape of their images and the number of their classes. If the
-data decided either, one record could, and it would reach every teacher. So both are declared, or
-they follow from the data set's name (:mod:`dpsd.datasets.published`).
+data decided either, a single record could, and it would reach every teacher. So both are declared,
+or they follow from the data set's name (:mod:`dpsd.datasets.published`).
 
 >>> Declared.parse(size="64", channels=1, classes="cat,dog")
 Declared(size=(64, 64), channels=1, classes=('cat', 'dog'))
@@ -28,12 +28,12 @@ class Declared:
     """The shape and the classes of a data set; ``None`` where the data may decide.
 
     Args:
-        size: height and width in pixels, at least 1 each.
+        size: the height and width in pixels, at least 1 each.
         channels: 1 for grey images, 3 for colour.
-        classes: the name of each class, in the order of the labels, at least two.
+        classes: the names of at least two classes, in the order of the labels.
 
     Raises:
-        ConfigError: a value that no data set can have.
+        ConfigError: no data set can have such a value.
     """
 
     size: tuple[int, int] | None = None
@@ -65,16 +65,16 @@ class Declared:
     def parse(
         cls, *, size: str | None = None, channels: int | None = None, classes: str | None = None
     ) -> Declared:
-        """Read what a user wrote.
+        """Parse what a user wrote.
 
         Args:
-            size: pixels a side, ``"64"``, or height and width, ``"48x64"``.
+            size: the pixels per side, as in ``"64"``, or height and width, as in ``"48x64"``.
             channels: 1 or 3.
-            classes: a number, ``"10"``, which names them ``0`` to ``9``; names, ``"cat,dog"``; or
-                ``"@FILE"``, a text file with one name a line.
+            classes: a number such as ``"10"``, which names the classes ``0`` to ``9``; names such
+                as ``"cat,dog"``; or ``"@FILE"``, a text file with one name per line.
 
         Raises:
-            ConfigError: something that cannot be read; says what can.
+            ConfigError: a value cannot be parsed; the message says what can.
         """
         sides = None
         if size is not None:
@@ -82,7 +82,8 @@ class Declared:
             if found is None:
                 raise ConfigError(
                     Setting("size"),
-                    f" is {size!r}; give pixels a side, as in 64, or height and width, as in 48x64",
+                    f" is {size!r}; give pixels per side, as in 64, or height and width, as in "
+                    "48x64",
                 )
             sides = int(found[1]), int(found[2] or found[1])
         return cls(
@@ -92,7 +93,7 @@ class Declared:
         )
 
     def over(self, other: Declared) -> Declared:
-        """What is said here and, where nothing is, what the other says.
+        """Return this declaration, completed by another where this one leaves values open.
 
         >>> Declared(channels=1).over(Declared(size=(8, 8), channels=3))
         Declared(size=(8, 8), channels=1, classes=None)
@@ -104,9 +105,9 @@ class Declared:
         )
 
     def contradiction(self, other: Declared) -> str | None:
-        """How this differs from what the other says, in a few words; ``None`` if it does not.
+        """Say in a few words how another declaration contradicts this one; ``None`` if it does not.
 
-        Classes may go by other names, but not be more or fewer.
+        Classes may have other names, but there must not be more or fewer of them.
 
         >>> Declared(channels=3).contradiction(Declared(size=(8, 8), channels=1))
         '1 channel, not 3'
@@ -120,10 +121,10 @@ class Declared:
         return None
 
     def fit(self, data: LabelledImages) -> LabelledImages:
-        """The data under the declared names of its classes, if it is what was declared.
+        """Return the data with the declared names of its classes, if it is what was declared.
 
         Raises:
-            DataError: it is not.
+            DataError: the data is not what was declared.
         """
         channels, *sides = data.input_shape
         found = Declared(size=(sides[0], sides[1]), channels=channels)
@@ -147,6 +148,6 @@ def _class_names(text: str) -> tuple[str, ...]:
     except (OSError, ValueError) as error:
         raise ConfigError(
             Setting("classes"),
-            f": {path} cannot be read ({error}); it must be text, one class a line",
+            f": {path} cannot be read ({error}); it must be text, with one class per line",
         ) from None
     return tuple(line.strip() for line in lines if line.strip())

@@ -1,4 +1,4 @@
-"""The 8x8 handwritten digits that come with scikit-learn: nothing to download.
+"""The 8x8 handwritten digits that come with scikit-learn, which need no download.
 
 >>> data = read_digits("train")
 >>> len(data), data.input_shape, data.num_classes
@@ -15,10 +15,10 @@ from dpsd.datasets.labelled import LabelledImages, Split
 
 
 def read_digits(split: Split) -> LabelledImages:
-    """Three of every five images of each class for ``"train"``, the others for ``"test"``.
+    """Read the digits: three of every five images of each class are ``"train"``, others ``"test"``.
 
-    Pixels are scaled from 0..16 to 0..255. The split follows the order of the images alone, so it
-    is the same everywhere.
+    Pixels are scaled from 0..16 to 0..255. The split depends on the order of the images alone, so
+    it is the same everywhere.
 
     >>> read_digits("test").labels.bincount().tolist()
     [70, 72, 70, 72, 72, 72, 72, 71, 69, 72]

@@ -1,4 +1,4 @@
-"""Downloading MNIST and Fashion-MNIST: checked, bounded, and never half-written.
+"""Downloading MNIST and Fashion-MNIST, verified, up to a size limit, and never half-written.
 
 >>> fetchable_names()
 ['fashion-mnist', 'mnist']
@@ -21,11 +21,11 @@ from dpsd.datasets.archives import DAMAGED, open_compressed
 from dpsd.errors import ConfigError, DataError, UnknownNameError
 
 Progress = Callable[[str, int, int], None]
-"""Called with the file's name, the bytes so far, and the bytes in all (0 where unknown)."""
+"""A function of the file's name, the bytes so far, and the bytes in all (0 if unknown)."""
 
 LARGEST_DOWNLOAD = 64 * 2**20
 LARGEST_UNPACKED = 128 * 2**20
-"""Bytes: about twice the largest file there is, so a wrong server cannot fill the disk."""
+"""Limits in bytes, about twice the largest file, so that a wrong server cannot fill the disk."""
 
 _CHUNK = 2**16
 _TIMEOUT_SECONDS = 30
@@ -33,12 +33,13 @@ _TIMEOUT_SECONDS = 30
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Where a data set comes from and what its files must hash to.
+    """The source of a data set, and the checksums of its files.
 
     Args:
-        mirrors: base addresses, tried in order.
-        checksums: MD5 of each file. It guards against damage, as the publishers give no other.
-        of_unpacked: the checksums are those of the unpacked content.
+        mirrors: the base URLs, which are tried in order.
+        checksums: the MD5 of each file. It guards only against damage, but publishers give no
+            other.
+        of_unpacked: whether the checksums are those of the unpacked content.
     """
 
     mirrors: tuple[str, ...]
@@ -74,31 +75,31 @@ SOURCES = {
 
 
 def fetchable_names() -> list[str]:
-    """The data sets that :func:`fetch` can download."""
+    """Return the names of the data sets that :func:`fetch` can download."""
     return sorted(SOURCES)
 
 
 def fetch(
     name: str, root: Path, *, base_url: str | None = None, progress: Progress | None = None
 ) -> list[Path]:
-    """Download a data set into ``root/name``; files that are there and right are left alone.
+    """Download a data set into ``root/name``; existing files with right checksums are kept.
 
-    A file appears under its name only when it is complete and its checksum is right; one that is
-    there and wrong is replaced then.
+    A file appears under its name only when it is complete and its checksum is right; only then is
+    an existing wrong file replaced.
 
     Args:
         name: one of :func:`fetchable_names`.
         root: the folder of data sets (:func:`dpsd.datasets.data_root`).
-        base_url: a mirror to use instead of the known ones; ``http`` or ``https``.
-        progress: is told how each download goes.
+        base_url: the URL of a mirror to use instead of the known ones, ``http`` or ``https``.
+        progress: a function to call with the progress of each download.
 
     Returns:
-        The files, in the order of the source's list.
+        The paths of the files, in the order of the source's list.
 
     Raises:
-        UnknownNameError: there is nothing to fetch by that name.
-        ConfigError: ``base_url`` is no web address.
-        DataError: no mirror gave the right file, or it cannot be written.
+        UnknownNameError: there is no such data set to fetch.
+        ConfigError: ``base_url`` is not a web address.
+        DataError: no mirror returned the right file, or it cannot be written.
     """
     if name not in SOURCES:
         raise UnknownNameError("data set to fetch", name, SOURCES)
@@ -110,7 +111,7 @@ def fetch(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DataError(f"cannot make {folder}: {error}") from None
+        raise DataError(f"cannot create {folder}: {error}") from None
     return [_fetch_file(folder / file, mirrors, source, progress) for file in source.checksums]
 
 
@@ -119,7 +120,7 @@ def _fetch_file(
 ) -> Path:
     if path.is_file() and _problem(path, source, path.name) is None:
         return path
-    # Beside its destination, so that the renaming is atomic; with the suffix that tells the format.
+    # Beside its destination, so that the renaming is atomic, and with the suffix of its format.
     part = path.with_name(f".{os.getpid()}.part.{path.name}")
     report = None if progress is None else functools.partial(progress, path.name)
     failures = []
@@ -140,7 +141,7 @@ def _fetch_file(
 
 
 def _download(url: str, part: Path, report: Callable[[int, int], None] | None) -> str | None:
-    """Write ``url`` to ``part``; return what went wrong, if anything."""
+    """Download ``url`` to ``part``, and return what went wrong, if anything."""
     with part.open("wb") as file:
         try:
             with urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as response:
@@ -152,7 +153,7 @@ def _download(url: str, part: Path, report: Callable[[int, int], None] | None) -
                     file.write(chunk)
                     if report is not None:
                         report(done, total)
-        except OSError as error:  # every failure of urllib is one
+        except OSError as error:  # every error of urllib is one
             return str(error)
         except http.client.HTTPException as error:
             return f"{type(error).__name__}: {error}"
@@ -160,7 +161,7 @@ def _download(url: str, part: Path, report: Callable[[int, int], None] | None) -
 
 
 def _problem(path: Path, source: Source, name: str) -> str | None:
-    """What is wrong with the file, if anything."""
+    """Return what is wrong with a file, if anything."""
     digest, size = hashlib.md5(usedforsecurity=False), 0
     try:
         with open_compressed(path) if source.of_unpacked else path.open("rb") as stream:

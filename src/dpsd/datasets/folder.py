@@ -1,9 +1,9 @@
-"""Images in one folder a class: ``train/<class>/<image>`` and ``test/<class>/<image>``.
+"""Images in one folder per class: ``train/<class>/<image>`` and ``test/<class>/<image>``.
 
-``val`` does for ``test``. Every image is resized, cut, and turned grey or coloured by itself, to
-what was declared. What was not is read off ``train``: the classes are its folders, in alphabetical
-order, and size and colour are those of its first image. This is how to lay out one's own images,
-and the sets that come as loose files:
+``val`` serves as ``test``. Every image is resized, cropped, and converted to grey or colour on its
+own, to what was declared. What was not declared is taken from ``train``: the classes are its
+folders, in alphabetical order, and the size and colour are those of its first image. This is the
+layout for your own images, and for the sets that come as loose files:
 
 - ``celeba-hair/train/{black,blond,brown}/*.jpg``: CelebA by hair colour;
 - ``celeba-gender/train/{female,male}/*.jpg``: CelebA by gender;
@@ -35,13 +35,13 @@ from dpsd.datasets.location import missing
 from dpsd.errors import DataError, Setting
 
 LARGEST_SET = 32 * 2**30
-"""Bytes that the pixels of one split may take: they are held in memory."""
+"""The most bytes that the pixels of one split, which are kept in memory, may take."""
 
 _SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 _FOLDERS: dict[Split, tuple[str, ...]] = {"train": ("train",), "test": ("test", "val")}
 _GREY_MODES = {"1", "L", "LA", "I", "I;16", "F"}
-#: Values by which the channels of a grey pixel may differ in a file that could hold colours: JPEG
-#: rounds them each on its own.
+#: The most by which the channels of a grey pixel may differ in a file that could hold colours, as
+#: JPEG rounds each channel on its own.
 _GREY_WITHIN = 8
 
 
@@ -53,14 +53,14 @@ def read_folder(
     declared: Declared | None = None,
     home: str | None = None,
 ) -> LabelledImages:
-    """Read one split, every image resized to cover the size and cut at its centre.
+    """Read one split, with every image resized to cover the size and cropped at its centre.
 
     Args:
-        name: what to call the data set.
+        name: the name of the data set.
         split: ``"train"`` or ``"test"``.
         path: the folder that holds ``train`` and ``test``.
-        declared: size, channels and classes; what is left open, the training images decide.
-        home: where to get the data, for the error when it is missing; ``None`` for one's own.
+        declared: the size, channels and classes; the training images decide what is left open.
+        home: where to get the data, for the error if it is missing; ``None`` for a user's own data.
 
     Raises:
         DataError: a folder is missing or empty, a class is unknown, an image is unreadable, or it
@@ -121,7 +121,7 @@ def _split_folder(name: str, split: Split, path: Path, home: str | None) -> Path
 
 
 def _classes(folder: Path) -> tuple[str, ...]:
-    """The folders in a split's folder, in alphabetical order, but for hidden ones."""
+    """Return the names of the folders in a split's folder, sorted, without hidden ones."""
     return tuple(
         sorted(
             entry.name
@@ -132,7 +132,7 @@ def _classes(folder: Path) -> tuple[str, ...]:
 
 
 def _example(folder: Path, kinds: list[str]) -> str:
-    """An image in one of those folders, to look at."""
+    """Return a text that names an image in one of these folders as an example."""
     file = next((file for kind in kinds for file in _images(folder / kind)), None)
     return "" if file is None else f" (with {file}, for example)"
 
@@ -151,7 +151,7 @@ def _opened(file: Path) -> Image.Image:
     try:
         return Image.open(file)
     except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{file} is no readable image: {error}") from None
+        raise DataError(f"{file} is not a readable image: {error}") from None
 
 
 def _pixels(
@@ -163,7 +163,7 @@ def _pixels(
             image = opened.convert("L" if channels == 1 else "RGB")
             is_coloured = is_grey_declared and _is_coloured(opened)
         except (OSError, SyntaxError, ValueError) as error:
-            raise DataError(f"{file} is no readable image: {error}") from None
+            raise DataError(f"{file} is not a readable image: {error}") from None
     if is_coloured:
         raise DataError(
             *(f"{file} is in colour, but ", Setting("channels"), " 1 was declared: make it grey, "),
@@ -178,7 +178,7 @@ def _pixels(
 
 
 def _is_coloured(image: Image.Image) -> bool:
-    """Whether an image shows colours; files that could but are grey throughout do not count."""
+    """Return whether an image shows colours, not just whether its file format could."""
     if image.mode in _GREY_MODES:
         return False
     pixels = np.asarray(image.convert("RGB"), dtype=np.int16)

@@ -1,7 +1,7 @@
-"""MNIST and Fashion-MNIST in their canonical IDX files, packed (``.gz``) or not.
+"""MNIST and Fashion-MNIST in their canonical IDX files, compressed (``.gz``) or not.
 
-The format: two zero bytes, a type (8 for unsigned bytes), the number of dimensions, each
-dimension as a big-endian 32-bit integer, the bytes.
+The format consists of two zero bytes, a type (8 for unsigned bytes), the number of dimensions, each
+dimension as a big-endian 32-bit integer, and the bytes.
 
 >>> import tempfile
 >>> path = Path(tempfile.mkdtemp()) / "labels-idx1-ubyte"
@@ -26,7 +26,7 @@ from dpsd.datasets.location import missing
 from dpsd.errors import DataError
 
 LARGEST_FILE = 512 * 2**20
-"""Bytes that a header may declare: ten times MNIST, and no threat to memory."""
+"""The most bytes that a header may declare: ten times MNIST, which does not threaten memory."""
 
 _STEMS = {"train": "train", "test": "t10k"}
 
@@ -37,7 +37,7 @@ def read_idx_pair(
     """Read images and labels from ``root/name``.
 
     Raises:
-        DataError: a file is missing, damaged, or does not fit the other.
+        DataError: a file is missing or damaged, or the two do not fit together.
     """
     stem = _STEMS[split]
     images, labels = (
@@ -54,17 +54,18 @@ def read_idx_pair(
 
 
 def read_idx(path: Path, *, dimensions: int) -> Tensor:
-    """Read one IDX file of unsigned bytes with that many dimensions.
+    """Read one IDX file of unsigned bytes with this many dimensions.
 
     Raises:
-        DataError: another magic number, an absurd header, or more or fewer bytes than declared.
+        DataError: the file has another magic number, an absurd header, or more or fewer bytes than
+            declared.
     """
     magic = 0x0800 + dimensions
     try:
         with open_compressed(path) as stream:
             header = stream.read(4 + 4 * dimensions)
             if len(header) < 4 + 4 * dimensions:
-                raise DataError(f"{path} is truncated: {len(header)} bytes are no IDX header")
+                raise DataError(f"{path} is truncated: {len(header)} bytes are not an IDX header")
             found, *shape = struct.unpack(f">{1 + dimensions}I", header)
             if found != magic:
                 raise DataError(f"{path} has magic number {found:#010x}, not {magic:#010x}")

@@ -1,4 +1,4 @@
-"""What every reader returns: labelled images in memory, checked once.
+"""Labelled images in memory, validated once, as every reader returns them.
 
 >>> import torch
 >>> data = LabelledImages(
@@ -27,13 +27,13 @@ class LabelledImages:
     """One split of a data set.
 
     Args:
-        images: uint8 pixels ``(N, C, H, W)``, 0 to 255.
-        labels: int64 classes ``(N,)``, each an index into ``class_names``.
-        class_names: the classes, in the order of the labels.
-        name: the data set's name.
+        images: the pixels, uint8 ``(N, C, H, W)``, from 0 to 255.
+        labels: the classes, int64 ``(N,)``, each an index into ``class_names``.
+        class_names: the names of the classes, in the order of the labels.
+        name: the name of the data set.
         split: ``"train"``, the teacher's private part, or ``"test"``, for measuring only.
-        names: what each record goes by, where it has a name: its path below the split's folder,
-            ``class/file``. ``None`` where its row is all that tells it from others.
+        names: the name of each record, which is its path below the split's folder, ``class/file``;
+            ``None`` if records are identified by their rows alone.
 
     Raises:
         DataError: the parts do not fit together.
@@ -74,7 +74,7 @@ class LabelledImages:
         return len(self.images)
 
     def subset(self, rows: Tensor) -> LabelledImages:
-        """The records in those rows, ``(M,)`` int64, in that order."""
+        """Return the records in some rows, int64 ``(M,)``, in that order."""
         names = self.names
         return replace(
             self,
@@ -85,11 +85,11 @@ class LabelledImages:
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of one image."""
+        """The channels, height and width of an image."""
         channels, height, width = self.images.shape[1:]
         return channels, height, width
 
     @property
     def num_classes(self) -> int:
-        """How many classes there are, whether or not this split has examples of each."""
+        """The number of classes, whether or not this split has examples of each."""
         return len(self.class_names)

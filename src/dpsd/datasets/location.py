@@ -1,4 +1,4 @@
-"""Where data sets live on this machine, and what to say when one does not.
+"""The location of data sets on this machine, and the error for one that is missing.
 
 >>> from unittest import mock
 >>> with mock.patch.dict(os.environ, DPSD_DATA="/data"):
@@ -19,10 +19,10 @@ from dpsd.errors import MissingDataError
 
 
 def data_root() -> Path:
-    """The folder of data sets: ``DPSD_DATA``, else ``data`` in dpsd's part of the user's cache.
+    """Return the folder of data sets: ``DPSD_DATA``, else ``data`` in dpsd's folder of the cache.
 
-    On Linux that is ``$XDG_CACHE_HOME/dpsd/data``, by default ``~/.cache/dpsd/data``. The folder
-    need not exist.
+    On Linux, the latter is ``$XDG_CACHE_HOME/dpsd/data``, by default ``~/.cache/dpsd/data``. The
+    folder need not exist.
     """
     if chosen := os.environ.get("DPSD_DATA"):
         return Path(chosen).expanduser()
@@ -30,9 +30,9 @@ def data_root() -> Path:
 
 
 def missing(name: str, paths: Iterable[Path], *, home: str | None) -> MissingDataError:
-    """The error for data that is not there: where to get it and where to put it.
+    """Return the error for missing data, which says where to get it and where to put it.
 
-    ``home`` is ``None`` for the user's own files, which dpsd cannot tell where to get.
+    ``home`` is ``None`` for the user's own files, as dpsd does not know where to get those.
 
     >>> print(missing("tiny", [Path("/data/tiny")], home="https://tiny.example"))
     data set 'tiny' is not there: no /data/tiny. Get it from https://tiny.example and put it \

@@ -1,8 +1,8 @@
-"""MedMNIST and anything else in its ``.npz`` layout.
+"""MedMNIST, and other data in its ``.npz`` layout.
 
-Four arrays: ``train_images``, ``train_labels``, ``test_images``, ``test_labels``; images
-``(N, H, W)`` or ``(N, H, W, 1 or 3)`` of uint8, labels ``(N,)`` or ``(N, 1)``. Headers are checked
-before a byte is unpacked, and pickled objects are refused.
+A file has four arrays: ``train_images``, ``train_labels``, ``test_images`` and ``test_labels``.
+Images are uint8 ``(N, H, W)`` or ``(N, H, W, 1 or 3)``, labels ``(N,)`` or ``(N, 1)``. Headers are
+checked before a byte of an array is unpacked, and pickled objects are refused.
 
 >>> import tempfile
 >>> path = Path(tempfile.mkdtemp()) / "tiny.npz"
@@ -33,7 +33,7 @@ from dpsd.errors import DataError
 
 HOME = "https://medmnist.com"
 LARGEST_ARRAY = 8 * 2**30
-"""Bytes that one array may unpack to."""
+"""The most bytes that one array may unpack to."""
 
 _LARGEST_RATIO = 500
 _RATIO_MATTERS_FROM = 64 * 2**20
@@ -52,15 +52,15 @@ def read_npz(
     """Read one split of a MedMNIST-like file.
 
     Args:
-        name: what to call the data set.
+        name: the name of the data set.
         split: ``"train"`` or ``"test"``.
-        path: the file.
-        home: where to get it if it is missing; ``None`` for one's own.
-        classes: their names; by default there are as many as the largest label of both splits says,
-            and they go by their numbers.
+        path: the path of the file.
+        home: where to get the file if it is missing; ``None`` for a user's own file.
+        classes: the names of the classes; by default, the largest label in both splits determines
+            their number, and they are named by numbers.
 
     Raises:
-        DataError: the file is missing, damaged, absurdly large, or laid out otherwise.
+        DataError: the file is missing, damaged, absurdly large, or in another layout.
     """
     if not path.is_file():
         raise missing(name, [path], home=home)
@@ -70,7 +70,7 @@ def read_npz(
             parts: tuple[Split, ...] = ("train", "test") if classes is None else (split,)
             labels = {part: _labels(archive, f"{part}_labels", path) for part in parts}
     except (zipfile.BadZipFile, RuntimeError, *DAMAGED) as error:
-        raise DataError(f"{path} is damaged or no .npz file: {error}") from None
+        raise DataError(f"{path} is damaged or not an .npz file: {error}") from None
     if images.ndim == 3:
         images = images[..., None]
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3):
@@ -96,7 +96,7 @@ def read_array(path: Path, key: str) -> _Array:
     """Read one array of an ``.npz`` file, never a pickled one.
 
     Raises:
-        DataError: there is no such file or array, or either is damaged.
+        DataError: the file or the array is missing or damaged.
     """
     if not path.is_file():
         raise missing(path.name, [path], home=None)
@@ -104,14 +104,14 @@ def read_array(path: Path, key: str) -> _Array:
         with zipfile.ZipFile(path) as archive:
             return _array(archive, key, path)
     except (zipfile.BadZipFile, RuntimeError, *DAMAGED) as error:
-        raise DataError(f"{path} is damaged or no .npz file: {error}") from None
+        raise DataError(f"{path} is damaged or not an .npz file: {error}") from None
 
 
 def _labels(archive: zipfile.ZipFile, key: str, path: Path) -> _Array:
     labels = _array(archive, key, path)
     if labels.dtype.kind not in "iu" or labels.ndim not in (1, 2) or labels.size != len(labels):
         raise DataError(
-            f"{path}: {key} is {labels.dtype} {labels.shape}; one whole number an image is needed"
+            f"{path}: {key} is {labels.dtype} {labels.shape}; one whole number per image is needed"
         )
     if not labels.size:
         raise DataError(f"{path}: {key} is empty")
@@ -141,7 +141,7 @@ def _array(archive: zipfile.ZipFile, key: str, path: Path) -> _Array:
             shape, _, dtype = read_header(stream)
             if dtype.hasobject:
                 raise DataError(f"{path}: {key} holds pickled objects; refused")
-            # The header decides how much memory is taken, so it must agree with the archive.
+            # The header decides how much memory is allocated, so it must agree with the archive.
             declared, held = math.prod(shape) * dtype.itemsize, info.file_size - stream.tell()
             if declared != held:
                 raise DataError(f"{path}: {key} declares {declared:,} bytes but holds {held:,}")
@@ -149,4 +149,4 @@ def _array(archive: zipfile.ZipFile, key: str, path: Path) -> _Array:
             array: _Array = np.lib.format.read_array(stream, allow_pickle=False)
             return array
     except (ValueError, KeyError, tokenize.TokenError) as error:
-        raise DataError(f"{path}: {key} is no readable array: {error}") from None
+        raise DataError(f"{path}: {key} is not a readable array: {error}") from None

@@ -1,12 +1,12 @@
-"""Whose record is whose: a person for every record of a training split.
+"""Finding the person to whom each record of a training split belongs.
 
-A rule says where persons are on record:
+A rule says where persons are recorded:
 
-- ``csv:PATH:COLUMN``: a CSV file with a header. Its column ``COLUMN`` holds persons; its column
-  ``file``, or else its first one, holds files, as ``class/file`` or by the file's name alone.
-- ``re:EXPRESSION``: a regular expression that is searched for in every file's name; what its one
+- ``csv:PATH:COLUMN`` is a CSV file with a header. Its column ``COLUMN`` holds persons; its column
+  ``file``, or else its first column, holds files, as ``class/file`` or by the file's name alone.
+- ``re:EXPRESSION`` is a regular expression that is searched for in every file's name; what its one
   group matches is the person.
-- ``array:NAME``: an array of the data set's ``.npz`` file, with one number or text a record.
+- ``array:NAME`` is an array of the data set's ``.npz`` file, with one number or text per record.
 
 >>> import torch
 >>> from dpsd.datasets.labelled import LabelledImages
@@ -33,22 +33,22 @@ from dpsd.datasets.published import npz_path
 from dpsd.errors import ConfigError, DataError, Setting
 
 RULES = "csv:PATH:COLUMN, re:EXPRESSION or array:NAME"
-#: The column of a CSV file that lists files, where there is one of that name.
+#: The column of a CSV file that lists files, if there is one of this name.
 FILE_COLUMN = "file"
 
 
 def persons_of(data: LabelledImages, rule: str, *, root: Path) -> tuple[str, ...]:
-    """The person that each record belongs to, in the order of the records.
+    """Return the person to whom each record belongs, in the order of the records.
 
     Args:
-        data: a split.
-        rule: where persons are on record, see above.
-        root: the folder of data sets, where the split was read from.
+        data: a split of a data set.
+        rule: the rule that says where persons are recorded, as described above.
+        root: the folder of data sets from which the split was read.
 
     Raises:
-        ConfigError: the rule cannot be read, or does not suit the data set.
-        DataError: a record that has no person, by its file or its row; or a file of persons that
-            is missing, damaged, or gives a record two.
+        ConfigError: the rule cannot be parsed, or does not suit the data set.
+        DataError: a record has no person, or the file of persons is missing, damaged, or gives a
+            record two persons.
     """
     kind, _, rest = rule.partition(":")
     if kind not in ("csv", "re", "array") or not rest:
@@ -58,7 +58,7 @@ def persons_of(data: LabelledImages, rule: str, *, root: Path) -> tuple[str, ...
     if data.names is None:
         raise ConfigError(
             Setting("group_by"),
-            f" is {rule!r}, but the records of data set {data.name!r} are in no files of their "
+            f" is {rule!r}, but the records of data set {data.name!r} are not in files of their "
             "own; array:NAME names an array of an .npz file",
         )
     if kind == "re":
@@ -74,7 +74,7 @@ def _from_names(names: tuple[str, ...], expression: str) -> tuple[str, ...]:
         compiled = re.compile(expression)
     except re.error as error:
         raise ConfigError(
-            Setting("group_by"), f": '{expression}' is no regular expression ({error})"
+            Setting("group_by"), f": '{expression}' is not a regular expression ({error})"
         ) from None
     if compiled.groups != 1:
         raise ConfigError(
@@ -101,14 +101,14 @@ def _from_table(names: tuple[str, ...], path: Path, column: str) -> tuple[str, .
         if listed.setdefault(file, person) != person:
             raise DataError(
                 f"{path}, line {line}: {file} belongs to {person!r}, but to {listed[file]!r} "
-                "further up; a record has one person"
+                "further up; a record must have one person"
             )
     alone = Counter(name.rpartition("/")[2] for name in names)
     found = []
     for name in names:
         short = name.rpartition("/")[2]
         if name not in listed and short not in listed:
-            raise DataError(f"{path} lists no file {name}; every record needs a person")
+            raise DataError(f"{path} does not list file {name}; every record needs a person")
         if name not in listed and alone[short] > 1:
             raise DataError(
                 f"{path} lists {short}, but {alone[short]} classes have a file of that name: "
@@ -122,7 +122,7 @@ def _from_table(names: tuple[str, ...], path: Path, column: str) -> tuple[str, .
 
 
 def _rows(path: Path, column: str) -> Iterator[tuple[int, tuple[str, str]]]:
-    """File and person of each line of a table, with the line's number."""
+    """Yield the file and person in each line of a table, with the line's number."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, restval="")
@@ -144,7 +144,7 @@ def _from_array(data: LabelledImages, name: str, root: Path) -> tuple[str, ...]:
     if path is None:
         raise ConfigError(
             Setting("group_by"),
-            f" is 'array:{name}', but data set {data.name!r} is no .npz file; for files, use "
+            f" is 'array:{name}', but data set {data.name!r} is not an .npz file; for files, use "
             "csv:PATH:COLUMN or re:EXPRESSION",
         )
     array = read_array(path, name)

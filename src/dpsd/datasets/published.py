@@ -1,6 +1,6 @@
-"""What the name of a data set fixes: the shape and the classes that its publishers say it has.
+"""The shape and classes that a data set's name fixes, as its publishers state them.
 
-Nothing is read to know that, so this module imports nothing that takes long.
+No data is read for this, so this module imports nothing that is slow to import.
 
 >>> settled("medmnist:bloodmnist", Declared()).channels
 3
@@ -45,7 +45,7 @@ CIFAR100_CLASSES = tuple(
     """.split()  # noqa: SIM905 - a list literal takes a hundred lines
 )
 
-#: Sets whose files hold arrays: what their publishers say is checked and cannot be changed.
+#: Data sets whose files hold arrays: what their publishers state is checked and cannot be changed.
 ARRAYS = {
     "digits": Declared(size=(8, 8), channels=1, classes=DIGITS),
     "mnist": Declared(size=(28, 28), channels=1, classes=DIGITS),
@@ -55,7 +55,7 @@ ARRAYS = {
     "cifar100": Declared(size=(32, 32), channels=3, classes=CIFAR100_CLASSES),
 }
 
-#: How many records of those sets are for training, and how many for testing.
+#: The numbers of training and of test records of these data sets.
 RECORDS = {
     "digits": (1_085, 712),
     "mnist": (60_000, 10_000),
@@ -65,8 +65,9 @@ RECORDS = {
     "cifar100": (50_000, 10_000),
 }
 
-#: Sets of loose images: what they are brought to unless something else is declared. The X-rays of
-#: COVIDx are grey in some releases and coloured in others; ImageNet's classes are a user's choice.
+#: Data sets of loose images, with what they are converted to unless something else is declared. The
+#: X-rays of COVIDx are grey in some releases and coloured in others; ImageNet's classes are a
+#: user's choice.
 LOOSE = {
     "celeba-hair": Declared(size=(64, 64), channels=3, classes=("black", "blond", "brown")),
     "celeba-gender": Declared(size=(64, 64), channels=3, classes=("female", "male")),
@@ -74,8 +75,8 @@ LOOSE = {
     "imagenet": Declared(size=(224, 224), channels=3),
 }
 
-#: Channels and classes of the MedMNIST sets of two dimensions and one label an image, as published
-#: with version 2; ``chestmnist`` has several labels.
+#: The channels and numbers of classes of the MedMNIST sets with two-dimensional images and one
+#: label per image, as published with version 2; ``chestmnist`` has several labels.
 _MEDMNIST = {
     "bloodmnist": (3, 8),
     "breastmnist": (1, 2),
@@ -94,7 +95,7 @@ _MEDMNIST_NAME = re.compile(rf"medmnist:({'|'.join(MEDMNIST_NAMES)})(?:_(64|128|
 
 
 def dataset_names() -> list[str]:
-    """The names that :func:`dpsd.datasets.load_dataset` knows, beside ``folder:PATH`` and files.
+    """Return the names that :func:`dpsd.datasets.load_dataset` knows, except paths.
 
     >>> dataset_names()[:3]
     ['celeba-gender', 'celeba-hair', 'cifar10']
@@ -103,7 +104,7 @@ def dataset_names() -> list[str]:
 
 
 def check_dataset(name: str) -> None:
-    """Refuse what names neither a data set nor where one is.
+    """Refuse a name that is neither that of a data set nor a path to one.
 
     Raises:
         UnknownNameError: there is no data set of that name.
@@ -118,7 +119,7 @@ def check_dataset(name: str) -> None:
 
 
 def is_folder(name: str) -> bool:
-    """Whether a data set is one of loose images.
+    """Return whether a data set consists of loose images.
 
     >>> is_folder("folder:pets"), is_folder("covidx"), is_folder("mnist")
     (True, True, False)
@@ -128,23 +129,23 @@ def is_folder(name: str) -> bool:
 
 
 def npz_path(name: str, root: Path) -> Path | None:
-    """The ``.npz`` file that a data set is read from, if it is one of those.
+    """Return the ``.npz`` file that a data set is read from, if it is in such a file.
 
     >>> print(npz_path("medmnist:bloodmnist", Path("data")))
     data/medmnist/bloodmnist.npz
     """
     kind, _, rest = name.partition(":")
-    if kind == "medmnist" and re.fullmatch(r"\w+", rest):  # one name, not a way to another folder
+    if kind == "medmnist" and re.fullmatch(r"\w+", rest):  # a name, not a path to another folder
         return root / "medmnist" / f"{rest}.npz"
     return Path(name).expanduser() if name.endswith(".npz") else None
 
 
 def settled(name: str, declared: Declared) -> Declared:
-    """What somebody declared of a data set, and what its name fixes.
+    """Return a user's declaration of a data set, completed by what the data set's name fixes.
 
     Args:
-        name: the data set's, as :func:`dpsd.datasets.load_dataset` takes it.
-        declared: what the user says.
+        name: the name of the data set, as :func:`dpsd.datasets.load_dataset` takes it.
+        declared: the user's declaration.
 
     Raises:
         ConfigError: the user contradicts what the name fixes.
@@ -168,10 +169,10 @@ def settled(name: str, declared: Declared) -> Declared:
 
 
 def settled_in_full(name: str, declared: Declared) -> Declared:
-    """The same, where the data may decide nothing, as every record of it would have a say.
+    """Return a complete declaration, so that no record of the data has an influence on it.
 
     Raises:
-        ConfigError: something is neither declared nor fixed; names it and shows how to declare it.
+        ConfigError: something is neither declared nor fixed; the message says how to declare it.
 
     >>> settled_in_full("folder:pets", Declared(size=(64, 64)))
     Traceback (most recent call last):
@@ -192,7 +193,7 @@ def settled_in_full(name: str, declared: Declared) -> Declared:
 
 
 def _listed(items: Sequence[Sequence[str]]) -> Iterator[str]:
-    """The parts of a message that lists some things, as in "one, two and three"."""
+    """Yield the parts of a message that lists some things, as in "one, two and three"."""
     for place, item in enumerate(items):
         if place:
             yield " and " if place == len(items) - 1 else ", "

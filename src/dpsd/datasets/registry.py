@@ -1,4 +1,4 @@
-"""Data sets by name.
+"""Loading data sets by name.
 
 >>> data = load_dataset("digits", "test")
 >>> len(data), data.input_shape
@@ -47,7 +47,7 @@ _FIXED: dict[str, Callable[[Split, Path], LabelledImages]] = {
     "cifar10-jpeg": read_cifar10_jpeg,
 }
 
-# Loose images under the root, and where they come from.
+# Data sets of loose images under the root, and where to get them.
 _FOLDERS = {
     "celeba-hair": "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html",
     "celeba-gender": "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html",
@@ -63,19 +63,19 @@ def load_dataset(
 
     Args:
         name: one of :func:`~dpsd.datasets.dataset_names`; ``folder:PATH`` for images in one folder
-            a class (:mod:`dpsd.datasets.folder`); or the path of an ``.npz`` file in MedMNIST's
+            per class (:mod:`dpsd.datasets.folder`); or the path of an ``.npz`` file in MedMNIST's
             layout.
         split: ``"train"`` or ``"test"``.
         root: the folder of data sets; by default :func:`data_root`.
-        declared: what the images and classes must be. Loose images are resized and cut to the
-            size; anything else that does not fit is refused. What is not declared is read off the
-            training data, with a size of 64 or 224 pixels for loose sets that have a name.
+        declared: what the images and classes must be. Loose images are resized and cropped to the
+            size; anything else that does not fit is refused. What is not declared is taken from the
+            training data, with a size of 64 or 224 pixels for named sets of loose images.
 
     Raises:
         UnknownNameError: there is no data set of that name.
-        ConfigError: the split makes no sense, or the name contradicts what was declared.
-        DataError: the data is missing or damaged, and then says where to get it and where to put
-            it; or is not what was declared.
+        ConfigError: the split makes no sense, or the name contradicts the declaration.
+        DataError: the data is missing, damaged, or not what was declared; if it is missing, the
+            message says where to get it and where to put it.
 
     >>> load_dataset("minst", "train")
     Traceback (most recent call last):

@@ -1,7 +1,7 @@
 """Training the generator, and sampling from it.
 
-The generator never meets the teacher. It learns from the student, which was built from releases
-alone, so it costs no privacy and can be released too.
+The generator never has contact with the teacher. It learns from the student, which was built from
+releases alone, so it costs no privacy and can be released too.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from dpsd.images.pixels import to_pixels
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorTraining:
-    """How a generator is fitted in a round.
+    """The settings of a generator's training in a round.
 
     Args:
-        steps: training steps.
-        batch_size: images a step.
-        learning_rate: Adam's.
-        weights: of the three losses.
+        steps: the number of training steps.
+        batch_size: the number of images per step.
+        learning_rate: the learning rate of Adam.
+        weights: the weights of the three losses.
     """
 
     steps: int = 200
@@ -44,10 +44,10 @@ def fit_generator(
     random: torch.Generator,
     advance: Callable[[], None],
 ) -> float:
-    """Fit the generator to the frozen student; returns the last loss.
+    """Fit the generator to the frozen student, and return the last loss.
 
-    The student judges in eval mode (its BatchNorm must not drift towards synthetic images) and is
-    left as it was.
+    The student is used in eval mode (its BatchNorm must not drift towards synthetic images) and is
+    not changed.
     """
     student.eval().requires_grad_(False)
     generator.train()
@@ -78,7 +78,7 @@ def sample_images(
     execution: Execution,
     random: torch.Generator,
 ) -> Tensor:
-    """``count`` generated images of that shape, as uint8 ``(count, C, H, W)`` on the CPU."""
+    """Generate ``count`` images of a shape, uint8 ``(count, C, H, W)`` on the CPU."""
     made = torch.empty((count, *shape), dtype=torch.uint8)
     batches = image_batches(generator, count, shape=shape, execution=execution, random=random)
     for part, batch in zip(torch.split(made, inference_batch(shape)), batches, strict=False):
@@ -94,19 +94,19 @@ def image_batches(
     execution: Execution,
     random: torch.Generator,
 ) -> Iterator[Tensor]:
-    """``count`` generated images, a batch of uint8 ``(n, C, H, W)`` at a time, on the CPU.
+    """Generate ``count`` images in batches, uint8 ``(n, C, H, W)`` on the CPU.
 
-    The generator stays in train mode: its BatchNorm then sees each batch as it did in training,
-    which is what it was fitted to. Its running statistics are left alone, so that a generator is
-    the same whether or not it was sampled from.
+    The generator stays in train mode, so that its BatchNorm sees each batch as it did in training,
+    which is what it was fitted to. Its running statistics are left alone, so that sampling does not
+    change the generator.
     """
     size = inference_batch(shape)
     for start in range(0, count, size):
         wanted = min(size, count - start)
         generator.train()
-        # Left before each batch is handed out: what the receiver does is no inference of ours.
+        # Inference mode ends before each batch is yielded, so it does not affect the receiver.
         with torch.inference_mode(), _kept_buffers(generator):
-            # A batch of one has no statistics; two are made and one is kept.
+            # A batch of one has no statistics, so two images are made and one is kept.
             noise = latent(generator, max(2, wanted), random).to(execution.device)
             with execution.autocast():
                 images = generator(noise)[:wanted]
@@ -125,12 +125,12 @@ def _kept_buffers(module: nn.Module) -> Iterator[None]:
 
 
 def latent(generator: nn.Module, count: int, random: torch.Generator) -> Tensor:
-    """Standard normal noise for a generator, ``(count, latent_dim)``."""
+    """Draw standard normal noise for a generator, ``(count, latent_dim)``."""
     return torch.randn((count, int(generator.latent_dim)), generator=random)  # type: ignore[arg-type]
 
 
 class PenultimateFeatures:
-    """The input of a module's last linear layer, seen on every forward pass.
+    """Captures the input of a module's last linear layer on every forward pass.
 
     >>> module = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
     >>> with PenultimateFeatures(module) as features:
@@ -143,7 +143,7 @@ class PenultimateFeatures:
 
     def __init__(self, module: nn.Module) -> None:
         linear = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
-        # A model without a linear layer ends in a convolution or the like: its output has to do.
+        # A model without a linear layer ends in a convolution or the like; its output serves.
         self._layer = linear[-1] if linear else module
         self._is_input = bool(linear)
 

@@ -1,13 +1,13 @@
-"""What the student and the generator minimise.
+"""The objectives that the student and the generator minimise.
 
-The student has two objectives, both towards what the channel says and never towards the raw noisy
-vector, which is no distribution: :func:`marginal_loss`, the exact likelihood of the releases, and
-:func:`dkd_loss`, decoupled knowledge distillation towards the denoised :func:`posterior`. The
-generator has :func:`generator_loss`, seen through the student alone.
+The student has two main objectives. Both use the likelihood of the channel and never the raw noisy
+vector, which is not a distribution: :func:`marginal_loss` is the exact likelihood of the releases,
+and :func:`dkd_loss` is decoupled knowledge distillation towards the denoised :func:`posterior`. The
+generator has :func:`generator_loss`, which depends on the student alone.
 
 >>> import torch
 >>> logits = torch.tensor([[2.0, 0.0, 0.0]])
->>> sure = torch.tensor([[0.0, -9.0, -9.0]])  # a channel that hardly lies said "class 0"
+>>> sure = torch.tensor([[0.0, -9.0, -9.0]])  # a nearly noiseless release of "class 0"
 >>> bool(marginal_loss(logits, sure) < marginal_loss(-logits, sure))
 True
 """
@@ -23,11 +23,11 @@ from torch import Tensor
 
 
 def posterior(prior: Tensor, log_likelihood: Tensor) -> Tensor:
-    """The denoised label ``π(c) ∝ prior(c) exp(log_likelihood(c))``.
+    """Return the denoised label ``π(c) ∝ prior(c) exp(log_likelihood(c))``.
 
     Args:
-        prior: ``(N, K)`` probabilities.
-        log_likelihood: ``(N, K)``, up to a constant in each row.
+        prior: the prior probabilities, ``(N, K)``.
+        log_likelihood: the log-likelihood of each class, ``(N, K)``, up to a constant in each row.
 
     >>> import torch
     >>> posterior(torch.tensor([[0.5, 0.5]]), torch.tensor([[0.0, 0.0]])).tolist()
@@ -37,13 +37,16 @@ def posterior(prior: Tensor, log_likelihood: Tensor) -> Tensor:
 
 
 def marginal_loss(logits: Tensor, log_likelihood: Tensor) -> Tensor:
-    """``-log Σ_c s(x)_c P(release | c)``, averaged over the batch; needs no prior to be right.
+    """Return ``-log Σ_c s(x)_c P(release | c)``, averaged over the batch.
+
+    The loss does not rely on the prior being right.
 
     Args:
-        logits: the student's, ``(N, K)``.
-        log_likelihood: of the releases, ``(N, K)``, up to a constant in each row.
+        logits: the student's logits, ``(N, K)``.
+        log_likelihood: the log-likelihood of the releases, ``(N, K)``, up to a constant in each
+            row.
     """
-    # Measured against the likeliest class, so that the loss does not depend on the constant.
+    # Taken relative to the likeliest class, so that the loss does not depend on the constant.
     evidence = log_likelihood - log_likelihood.amax(-1, keepdim=True)
     return -torch.logsumexp(logits.log_softmax(-1) + evidence, dim=-1).mean()
 
@@ -51,17 +54,18 @@ def marginal_loss(logits: Tensor, log_likelihood: Tensor) -> Tensor:
 def dkd_loss(
     logits: Tensor, target: Tensor, *, alpha: float, beta: float, temperature: float
 ) -> Tensor:
-    """Decoupled knowledge distillation: ``T² (α TCKD + β NCKD)``, averaged over the batch.
+    """Return the loss of decoupled knowledge distillation, ``T² (α TCKD + β NCKD)``.
 
-    The target-class part (TCKD) compares how sure of the likeliest class the two are; the
-    non-target part (NCKD) compares how the remaining mass is spread over the other classes.
+    The target-class term (TCKD) compares how sure student and target are of the likeliest class;
+    the non-target term (NCKD) compares how the remaining mass is spread over the other classes. The
+    loss is averaged over the batch.
 
     Args:
-        logits: the student's, ``(N, K)``.
-        target: the denoised labels, ``(N, K)`` probabilities.
-        alpha: weight of the target-class part.
-        beta: weight of the non-target part.
-        temperature: T, > 0, applied to both.
+        logits: the student's logits, ``(N, K)``.
+        target: the probabilities of the denoised labels, ``(N, K)``.
+        alpha: the weight of the target-class term.
+        beta: the weight of the non-target term.
+        temperature: T, > 0, applied to both student and target.
 
     Source: Zhao et al., "Decoupled Knowledge Distillation", CVPR 2022, equation 7.
 
@@ -93,20 +97,20 @@ def dkd_loss(
     return temperature**2 * parts
 
 
-#: Spread of the logits above which the generator's balance is taken at a higher temperature.
+#: The spread of logits above which the generator's balance is taken at a higher temperature.
 _SPREAD = 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """What a batch of releases says.
+    """What a batch of releases reveals, in the forms that objectives need.
 
     Args:
-        log_likelihood: of each release under each class, ``(N, K)``.
-        prior: that the releases were made with, ``(N, K)``.
+        log_likelihood: the log-likelihood of each release under each class, ``(N, K)``.
+        prior: the priors that the releases were made with, ``(N, K)``.
         shares: unbiased estimates of the share of teachers that say each class, ``(N, K)``;
             ``None`` for one teacher.
-        face_value: the label each release is if nobody minds the noise, ``(N, K)``.
+        face_value: each release as a label that ignores the noise, ``(N, K)``.
     """
 
     log_likelihood: Tensor
@@ -116,15 +120,15 @@ class Evidence:
 
 
 class Objective(Protocol):
-    """What a student minimises on a batch of releases."""
+    """The interface of objectives, which a student minimises on batches of releases."""
 
     def __call__(self, logits: Tensor, evidence: Evidence) -> Tensor:
-        """The loss of ``logits`` ``(N, K)``."""
+        """Return the loss of ``logits``, ``(N, K)``."""
 
 
 @dataclass(frozen=True)
 class Marginal:
-    """:func:`marginal_loss` as an objective."""
+    """The objective :func:`marginal_loss`."""
 
     def __call__(self, logits: Tensor, evidence: Evidence) -> Tensor:
         return marginal_loss(logits, evidence.log_likelihood)
@@ -132,7 +136,7 @@ class Marginal:
 
 @dataclass(frozen=True, kw_only=True)
 class DKD:
-    """:func:`dkd_loss` towards the denoised posterior, as an objective."""
+    """The objective :func:`dkd_loss` towards the denoised posterior."""
 
     alpha: float = 1.0
     beta: float = 2.0
@@ -147,11 +151,12 @@ class DKD:
 
 @dataclass(frozen=True, kw_only=True)
 class FaceValue:
-    """The noisy label as published methods take it, for comparison: the noise is learned too.
+    """The objective of published methods, for comparison: it takes noisy labels at face value.
 
-    Without ``decoupled``, cross entropy towards it, whose gradient at the student's output is, at
-    the student that asked, the noisy gradient itself (DPDFD, arXiv 2304.12528). With it, DKD
-    towards it as a distribution (DPSD, arXiv 2601.19090).
+    The student thus learns the noise too. Without ``decoupled``, the objective is cross entropy
+    towards the noisy label; at the student that asked, its gradient at the student's output is the
+    noisy gradient itself (DPDFD, arXiv 2304.12528). With ``decoupled``, it is DKD towards the noisy
+    label as a distribution (DPSD, arXiv 2601.19090).
     """
 
     decoupled: DKD | None = None
@@ -172,26 +177,26 @@ class FaceValue:
 
 @dataclass(frozen=True)
 class VoteShares:
-    """Squared error between the student's prediction and the teachers' vote shares.
+    """The squared error between the student's prediction and the vote shares of many teachers.
 
-    For many teachers. For noisy votes it is the exact likelihood of the releases, if the student's
-    prediction is taken to be the share of the teachers that say each class.
+    For noisy votes, it is the exact likelihood of the releases, if the student's prediction is
+    taken to be the share of teachers that say each class.
     """
 
     def __call__(self, logits: Tensor, evidence: Evidence) -> Tensor:
         assert evidence.shares is not None, "one teacher has no shares; Recipe refuses it earlier"
-        # Times four, gradients are about as large as those of the other objectives.
+        # The factor of four makes gradients about as large as those of the other objectives.
         return 4 * (logits.softmax(-1) - evidence.shares).square().sum(-1).mean()
 
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorWeights:
-    """Weights of the generator's three losses.
+    """The weights of the generator's three losses.
 
     Args:
-        classification: the student should classify each image clearly.
-        balance: a batch should cover the classes evenly (λ_e).
-        activation: images should excite the student's penultimate layer (λ_a).
+        classification: the weight for images that the student classifies clearly (λ_c).
+        balance: the weight for batches that cover the classes evenly (λ_e).
+        activation: the weight for images that excite the student's penultimate layer (λ_a).
     """
 
     classification: float = 1.0
@@ -200,12 +205,12 @@ class GeneratorWeights:
 
 
 def generator_loss(logits: Tensor, features: Tensor, weights: GeneratorWeights) -> Tensor:
-    """``λ_c CE(s(x), argmax s(x)) + λ_e Σ_c p̄_c log p̄_c - λ_a mean ‖features‖₁``.
+    """Return ``λ_c CE(s(x), argmax s(x)) + λ_e Σ_c p̄_c log p̄_c - λ_a mean ‖features‖₁``.
 
     Args:
-        logits: the student's on generated images, ``(N, K)``.
-        features: its penultimate activations on them, ``(N, F)``.
-        weights: λ_c, λ_e and λ_a.
+        logits: the student's logits on generated images, ``(N, K)``.
+        features: the student's penultimate activations on these images, ``(N, F)``.
+        weights: the weights λ_c, λ_e and λ_a.
 
     ``p̄`` is the batch mean of the student's prediction, at a temperature of 1 unless the logits
     are spread wider than a trained student's.
@@ -214,8 +219,8 @@ def generator_loss(logits: Tensor, features: Tensor, weights: GeneratorWeights) 
     to 8; DPSD uses them with the student as the judge.
     """
     classification = -logits.log_softmax(-1).amax(-1).mean()
-    # An untrained generator's images can drive the logits so far apart that the softmax, and with
-    # it the gradient of the balance, is flat: the generator would stay in one class for ever. The
+    # An untrained generator's images can drive the logits so far apart that the softmax saturates
+    # and the gradient of the balance vanishes: the generator would stay in one class for ever. The
     # balance is therefore taken at a temperature that follows the logits' spread down to 1.
     spread = logits.detach().std(-1, correction=0).mean()
     mean = (logits / (spread / _SPREAD).clamp_min(1.0)).softmax(-1).mean(0)

@@ -1,9 +1,9 @@
-"""What several students agree on, taught to one of them on unlimited synthetic images.
+"""Polishing: one student learns the mean prediction of several, on unlimited synthetic images.
 
-Where answers are few, two students trained on the same releases from different initial weights err
-in different places. Their mean prediction is better than either, and it can be asked about as many
-images as one likes: it is made of releases, so it costs no privacy. The student is shown moved
-images and the mean prediction on the unmoved ones, so it also learns to be consistent.
+If answers are few, two students trained on the same releases from different initial weights err in
+different places. Their mean prediction is better than either, and it can be evaluated on any number
+of images: it is made from releases, so it costs no privacy. The student is trained on augmented
+images with the mean prediction for the original ones, so it also learns to be consistent.
 
 Source: Lakshminarayanan et al., "Simple and Scalable Predictive Uncertainty Estimation using Deep
 Ensembles", NeurIPS 2017; Xie et al., "Self-training with Noisy Student", CVPR 2020.
@@ -25,11 +25,11 @@ from dpsd.images.augmentation import Augmentation, augment_images
 
 
 class Images(Protocol):
-    """Rows of images, wherever they are: a tensor, or a spool on disk."""
+    """The interface of rows of images: a tensor, or a spool on disk."""
 
     @property
     def shape(self) -> Sequence[int]:
-        """Of an image, or of all."""
+        """The shape of an image, or of all images."""
 
     def __len__(self) -> int: ...
 
@@ -37,7 +37,7 @@ class Images(Protocol):
 
 
 def restarted(student: nn.Module, *, seed: int) -> nn.Module:
-    """A copy with new initial weights, drawn from ``seed``, in all layers that can be reset.
+    """Return a copy with new initial weights from ``seed``, in all layers that can be reset.
 
     >>> layer = nn.Linear(2, 2)
     >>> bool(restarted(layer, seed=1).weight.equal(layer.weight))
@@ -45,7 +45,7 @@ def restarted(student: nn.Module, *, seed: int) -> nn.Module:
     """
     fresh = copy.deepcopy(student).cpu()
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # the CPU's alone
+        torch.default_generator.manual_seed(seed)  # seeds the CPU's generator only
         for layer in fresh.modules():
             if callable(reset := getattr(layer, "reset_parameters", None)):
                 reset()
@@ -53,7 +53,7 @@ def restarted(student: nn.Module, *, seed: int) -> nn.Module:
 
 
 def agreed(students: Sequence[nn.Module], images: Images, execution: Execution) -> Tensor:
-    """The mean of the students' predictions, ``(N, K)`` probabilities on the CPU."""
+    """Return the mean of the students' predicted probabilities, ``(N, K)`` on the CPU."""
     means = []
     for rows in torch.split(torch.arange(len(images)), inference_batch(images.shape)):
         batch = images[rows]
@@ -75,19 +75,20 @@ def fit_to_agreed(
     random: torch.Generator,
     advance: Callable[[], None],
 ) -> None:
-    """Fit a student to targets on unlabelled images; it is left in eval mode.
+    """Fit a student to target probabilities on unlabelled images.
 
     Args:
-        student: trained in place.
-        images: uint8 ``(N, C, H, W)``, in memory or in a spool.
-        target: ``(N, K)`` probabilities.
-        steps: training steps.
-        batch_size: images in each.
+        student: the student, which is trained in place and left in eval mode.
+        images: the images, uint8 ``(N, C, H, W)``, in memory or in a spool.
+        target: the target probabilities, ``(N, K)``.
+        steps: the number of training steps.
+        batch_size: the number of images per step.
         learning_rate: the peak of the one-cycle schedule.
-        augment: how images are moved.
-        execution: device, precision, and the processes that share every batch; all must call.
-        random: of the order and the moves.
-        advance: called after every step.
+        augment: the augmentation of images.
+        execution: the device, the precision, and the processes that share every batch; all of them
+            must call this function.
+        random: the random generator for the order and the augmentation.
+        advance: a function to call after every step.
     """
     processes = execution.processes
     optimizer = torch.optim.Adam(student.parameters(), lr=learning_rate, fused=True)

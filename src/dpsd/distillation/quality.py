@@ -1,7 +1,7 @@
-"""How a run is going, from releases alone.
+"""The quality of a run, estimated from its releases alone.
 
-There is no data to validate on, and raw answers may not be looked at; but the channel is known, so
-its releases can be inverted on average. Everything here is post-processing and costs no privacy.
+There is no data to validate on, and raw answers must not be seen; but the channel is known, so its
+releases can be inverted on average. Everything here is post-processing and costs no privacy.
 
 >>> estimate = Agreement.of(torch.tensor([1.0, 1.0, 0.0, 2.0]))
 >>> estimate.mean, round(estimate.standard_error, 2)
@@ -20,7 +20,7 @@ from dpsd.distillation.objectives import posterior
 from dpsd.distillation.releases import RoundReleases
 from dpsd.privacy.mechanisms import Mechanism
 
-#: Numbers of the work on priors and likelihoods that are held at once.
+#: The most numbers of priors and likelihoods that are in memory at once.
 _MOST_NUMBERS = 1 << 20
 
 
@@ -29,8 +29,8 @@ class Agreement:
     """An unbiased estimate of how often the student and the teacher agree on a round's queries.
 
     Args:
-        mean: the estimate; may fall outside [0, 1], as an unbiased one must be free to.
-        standard_error: of the mean.
+        mean: the estimate, which may fall outside [0, 1], as an unbiased estimate can.
+        standard_error: the standard error of the mean.
     """
 
     mean: float
@@ -38,7 +38,7 @@ class Agreement:
 
     @classmethod
     def of(cls, scores: Tensor) -> Agreement | None:
-        """From unbiased scores, one a query; NaN ones are left out. ``None`` for fewer than two."""
+        """Estimate from one unbiased score per query, without NaN; ``None`` if under two remain."""
         known = scores[scores.isfinite()]
         if len(known) < 2:
             return None
@@ -47,15 +47,16 @@ class Agreement:
 
 @dataclass(frozen=True)
 class RoundQuality:
-    """What the releases of one round say.
+    """What the releases of one round reveal about the run.
 
     Args:
-        agreement: of the student, before it learned from this round, with the teacher; in the first
-            round of a guess, which still shows how loud the noise is.
-        label_shares: estimated share of each class among the teacher's answers.
-        predicted_shares: share of each class among the student's predictions on the queries.
-        surprise: for each source, the mean posterior chance that the student was wrong.
-        spread: for each source, entropy of its estimated labels, as a share of the largest.
+        agreement: the agreement of the student, before it learned from this round, with the
+            teacher. In the first round, it is that of a guess, which still shows the noise level.
+        label_shares: the estimated share of each class among the teacher's answers.
+        predicted_shares: the share of each class among the student's predictions on the queries.
+        surprise: for each source, the mean posterior probability that the student was wrong.
+        spread: for each source, the entropy of its estimated labels, relative to the largest
+            possible.
     """
 
     agreement: Agreement | None
@@ -66,12 +67,12 @@ class RoundQuality:
 
 
 def assess(releases: RoundReleases, mechanism: Mechanism) -> RoundQuality:
-    """Everything the releases of a round say about how the run is going.
+    """Assess a run from the releases of a round.
 
-    The queries themselves are not looked at, and the work is done on some rows at a time.
+    The pixels of the queries are not used, and rows are processed in parts.
     """
     count, classes = releases.prior.shape
-    # In half precision, and filled in as it is found: there may be millions of rows.
+    # Kept in half precision and filled in part by part, as there may be millions of rows.
     evidence = torch.empty_like(releases.prior)
     scores, right = torch.empty((2, count))
     for part in _slices(count, _MOST_NUMBERS // classes):
@@ -99,9 +100,10 @@ def assess(releases: RoundReleases, mechanism: Mechanism) -> RoundQuality:
 
 
 def class_shares(log_likelihood: Tensor, *, iterations: int = 50) -> Tensor:
-    """Maximum-likelihood shares of the classes among answers seen through the channel, ``(K,)``.
+    """Return the maximum-likelihood shares of classes among the privatised answers, ``(K,)``.
 
-    Expectation-maximisation over one categorical distribution (Dempster et al., 1977).
+    The shares are fitted by expectation-maximisation over one categorical distribution (Dempster et
+    al., 1977).
 
     >>> class_shares(torch.tensor([[0.0, -9.0], [-9.0, 0.0], [0.0, -9.0]])).round(decimals=2)
     tensor([0.6700, 0.3300])
@@ -116,7 +118,7 @@ def class_shares(log_likelihood: Tensor, *, iterations: int = 50) -> Tensor:
 
 
 def collapse_warning(quality: RoundQuality, *, round_index: int, at: float = 0.9) -> str | None:
-    """A warning when labels or predictions are concentrated on one class, else ``None``."""
+    """Return a warning if labels or predictions are concentrated on one class, else ``None``."""
     shares = {"the teacher's released labels": quality.label_shares}
     if round_index > 1:
         shares["the student's predictions on its queries"] = quality.predicted_shares
@@ -132,12 +134,12 @@ def collapse_warning(quality: RoundQuality, *, round_index: int, at: float = 0.9
     return None
 
 
-#: Standard error of agreement beyond which releases tell next to nothing.
+#: The standard error of agreement above which releases reveal next to nothing.
 TELLING = 0.5
 
 
 def noise_warning(quality: RoundQuality, *, round_index: int) -> str | None:
-    """A warning when the noise drowns what the teacher said, else ``None``."""
+    """Return a warning if the noise drowns out the teacher's answers, else ``None``."""
     agreement = quality.agreement
     if agreement is None or agreement.standard_error <= TELLING:
         return None

@@ -1,12 +1,12 @@
-"""What was released, round by round, and how the student reads it again.
+"""The releases of all rounds, and how the student reads them again.
 
-A round's queries, the prior they were asked with, and the mechanism's releases are all public: the
+A round's queries, the priors they were asked with, and the mechanism's releases are all public: the
 queries come from public sources and the generator, the releases from the mechanism. Queries are
-held as bytes and priors in half precision, and both are fixed *before* the mechanism sees them, so
-what is stored is exactly what was used. Stored rounds are memory-mapped, and mapped anew now and
-then as they are read, and queries are read as they are needed, so a long history costs address
-space and hardly any memory. Nor is a round ever in memory as it is written: :func:`save_releases`
-takes the queries a block at a time.
+stored as bytes and priors in half precision, and both are fixed *before* the mechanism sees them,
+so what is stored is exactly what was used. Stored rounds are memory-mapped and occasionally
+remapped while they are read, and queries are read when they are needed, so a long history takes up
+address space but hardly any memory. Nor is a whole round in memory when it is written, as
+:func:`save_releases` takes the queries a block at a time.
 
 >>> import torch
 >>> pixels = torch.zeros((6, 1, 8, 8), dtype=torch.uint8)
@@ -34,33 +34,33 @@ from dpsd.errors import RunError
 from dpsd.storage.files import Column, column_offset, read_rows, stream_tensors
 from dpsd.synthesis.distinct import AskedImages, image_digests
 
-#: Batches after which what was read is let go of, by mapping the files anew.
+#: The number of batches after which the files are remapped, to free the memory of what was read.
 _BATCHES_HELD = 200
 
-#: Bytes of queries that are read at once.
+#: The bytes of queries that are read at once.
 _BLOCK = 1 << 24
 
-#: The type and the dimensions of a column of digests.
+#: The type and the number of dimensions of a column of digests.
 _DIGESTS = (torch.int64, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RoundReleases:
-    """Everything public about one round of asking.
+    """Everything that one round of asking made public.
 
     Args:
-        index: of the round, from 1.
-        queries: uint8 ``(N, C, H, W)``.
-        prior: float16 ``(N, K)``, as the mechanism saw it.
+        index: the number of the round, from 1.
+        queries: the queries, uint8 ``(N, C, H, W)``.
+        prior: the priors, float16 ``(N, K)``, as the mechanism saw them.
         predicted: the student's class for each query before it learned from the answers, ``(N,)``;
-            in the first round a guess.
-        source: which source made each query, ``(N,)``; an index into the run's sources.
-        release: the mechanism's, ``(N, …)``.
-        asked: digests of all images that the teachers were asked about, int64 ``(M,)``: those of
-            the queries, and of others that the mechanism declined to answer after a test that was
-            paid for. ``None`` in files of an earlier dpsd, which did not store them.
-        path: the file that all this is mapped from, if it is.
-        offset: where in the file the queries begin, in bytes.
+            in the first round, a guess.
+        source: the source of each query, ``(N,)``, as an index into the run's sources.
+        release: the mechanism's releases, ``(N, …)``.
+        asked: the digests of all images that the teachers were asked about, int64 ``(M,)``: those
+            of the queries, and of others that the mechanism declined to answer after a test that
+            was paid for. ``None`` in files of earlier versions, which did not store them.
+        path: the file that the round is mapped from, if any.
+        offset: the position in the file, in bytes, at which the queries begin.
     """
 
     index: int
@@ -77,15 +77,15 @@ class RoundReleases:
         return len(self.queries)
 
     def images(self, rows: Tensor) -> Tensor:
-        """Some of the queries, by their row numbers int64 ``(n,)``; uint8 ``(n, C, H, W)``.
+        """Return some queries by row numbers, int64 ``(n,)``, as uint8 ``(n, C, H, W)``.
 
         Raises:
             RunError: the file was cut off or cannot be read.
         """
         if self.path is None:
             return self.queries[rows]
-        # Read, not mapped: scattered through a mapping, a few rows of each block of the file would
-        # count all of it as this process's memory.
+        # Read instead of mapped, as scattered reads through a mapping touch every block of the
+        # file, and all of it would count as this process's memory.
         shape = self.queries.shape[1:]
         try:
             with self.path.open("rb", buffering=0) as file:
@@ -94,12 +94,12 @@ class RoundReleases:
             raise RunError(f"releases {self.path} cannot be read: {error}") from None
 
     def by_source(self, names: Sequence[str]) -> dict[str, int]:
-        """How many queries each source made; ``names`` are in the order of their numbers."""
+        """Return the number of queries from each source; ``names`` are in order of the sources."""
         counts = torch.bincount(self.source.long(), minlength=len(names)).tolist()
         return dict(zip(names, counts, strict=True))
 
     def digests(self) -> Tensor:
-        """The digests of the queries, computed from their pixels, int64 ``(N,)``.
+        """Compute the digests of the queries from their pixels, int64 ``(N,)``.
 
         Raises:
             RunError: the file was cut off or cannot be read.
@@ -119,7 +119,7 @@ class RoundReleases:
             offset = column_offset(path, "queries")
             loaded = cls(index=index, path=path, offset=offset, **load_file(path))
             if loaded.asked is not None and (loaded.asked.dtype, loaded.asked.ndim) != _DIGESTS:
-                raise ValueError("asked holds no digests")
+                raise ValueError("asked does not hold digests")
             return loaded
         except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
             raise RunError(f"releases {path} cannot be read: {error}") from None
@@ -136,20 +136,20 @@ def save_releases(
     release: Tensor,
     asked: Tensor,
 ) -> None:
-    """Write a round to a safetensors file, whole or not at all.
+    """Write a round to a safetensors file, completely or not at all.
 
     Args:
-        path: of the file.
-        index: of the round, from 1.
-        queries: uint8 ``(N, C, H, W)``, in blocks.
-        prior: as in :class:`RoundReleases`, as are those that follow.
-        predicted: ``(N,)``.
-        source: ``(N,)``.
-        release: ``(N, …)``.
-        asked: int64 ``(M,)``.
+        path: the path of the file.
+        index: the number of the round, from 1.
+        queries: the queries in blocks, uint8 ``(N, C, H, W)``.
+        prior: the priors, as in :class:`RoundReleases`, like the other columns.
+        predicted: the student's classes, ``(N,)``.
+        source: the sources, ``(N,)``.
+        release: the releases, ``(N, …)``.
+        asked: the digests of all images asked, int64 ``(M,)``.
 
     Raises:
-        WriteError: the disk is full, or the place cannot be written to.
+        WriteError: the disk is full, or the folder cannot be written to.
     """
     small = {
         "prior": prior,
@@ -163,28 +163,28 @@ def save_releases(
 
 
 def check_asked_once(releases: RoundReleases, before: AskedImages, *, answers: int) -> None:
-    """Make sure that a round asked every image once, and none that was asked before.
+    """Make sure that a round asked every image only once, and none that was asked before.
 
     Args:
-        releases: of the round.
-        before: what earlier rounds asked; what this one asked is added.
-        answers: how many were reserved for it.
+        releases: the releases of the round.
+        before: the images of earlier rounds; those of this round are added.
+        answers: the number of answers that were reserved for the round.
 
     Raises:
-        RunError: an image was asked twice, the round does not say what it asked, or it holds the
-            release about an image that it does not name.
+        RunError: an image was asked twice, the round does not say what it asked, or it holds a
+            release for an image that it does not name.
     """
     asked, queries, own = releases.asked, releases.digests(), AskedImages()
     if asked is None:
         raise RunError(f"{releases.path} does not say which images were asked")
     if len(asked) != answers:
         raise RunError(
-            f"{releases.path} names {len(asked):,} images as asked, and {answers:,} answers were "
+            f"{releases.path} names {len(asked):,} images as asked, but {answers:,} answers were "
             "reserved"
         )
     if not (before.fresh(asked).all() and own.fresh(queries).all()):
         raise RunError(
-            f"{releases.path}: an image was asked more than once, and the run says that none was"
+            f"{releases.path}: an image was asked more than once, but the run says that none was"
         )
     own.add(asked)
     if not own.holds(queries).all():
@@ -194,13 +194,13 @@ def check_asked_once(releases: RoundReleases, before: AskedImages, *, answers: i
 
 @dataclass(frozen=True)
 class Batch:
-    """Some releases, in no particular order.
+    """A batch of releases, in no particular order.
 
     Args:
-        queries: uint8 ``(N, C, H, W)``.
-        prior: float16 ``(N, K)``.
-        release: the mechanism's, ``(N, …)``.
-        shares: of each class among the answers of the round that a row is from, ``(N, K)``.
+        queries: the queries, uint8 ``(N, C, H, W)``.
+        prior: the priors, float16 ``(N, K)``.
+        release: the mechanism's releases, ``(N, …)``.
+        shares: the share of each class among the answers of the round of each row, ``(N, K)``.
     """
 
     queries: Tensor
@@ -222,13 +222,13 @@ class Replay:
         return sum(map(len, self.rounds))
 
     def append(self, releases: RoundReleases, *, shares: Sequence[float] | None = None) -> None:
-        """Add a round, and the shares of the classes among its answers (equal if not given)."""
+        """Add a round, with the shares of the classes among its answers (equal if not given)."""
         classes = releases.prior.shape[-1]
         self.rounds.append(releases)
         self._shares.append(torch.tensor([shares or [1 / classes] * classes]))
 
     def batches(self, rows: Tensor, *, batch_size: int) -> Iterator[Batch]:
-        """The given rows, in batches of that order; each is read while the one before is used."""
+        """Yield the given rows in batches, in their order, each read while the last one is used."""
         return ahead(self._batches(rows, batch_size))
 
     def _batches(self, rows: Tensor, batch_size: int) -> Iterator[Batch]:
@@ -247,7 +247,7 @@ class Replay:
             yield Batch(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
     def _map_anew(self) -> None:
-        """Let go of the pages that were read: the system counts them as this process's memory."""
+        """Remap the files, to free pages that the system counts as this process's memory."""
         for number, part in enumerate(self.rounds):
             if part.path is not None:
                 self.rounds[number] = RoundReleases.load(part.path, index=part.index)

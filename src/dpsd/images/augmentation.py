@@ -1,4 +1,4 @@
-"""Moves and distortions that leave the class of an image what it was.
+"""Augmentation: shifts, mirroring and distortions that do not change the class of an image.
 
 >>> default_augmentation((1, 28, 28))
 'shift'
@@ -16,10 +16,10 @@ from dpsd.images.names import Augmentation as Augmentation
 
 
 def default_augmentation(input_shape: tuple[int, int, int]) -> Augmentation:
-    """The augmentation that fits images of this shape.
+    """Return the augmentation that suits images of this shape.
 
-    Colour images are taken for photographs, whose mirror image is as good; grey ones may be
-    writing, whose mirror image is not. Very small images would lose too much to a shift.
+    Colour images are taken to be photographs, whose mirror images are just as good; grey images may
+    be writing, whose mirror images are not.
 
     >>> default_augmentation((1, 28, 28)), default_augmentation((3, 32, 32))
     ('shift', 'shift-flip')
@@ -28,16 +28,16 @@ def default_augmentation(input_shape: tuple[int, int, int]) -> Augmentation:
 
 
 def augment_images(images: Tensor, augment: Augmentation, *, generator: torch.Generator) -> Tensor:
-    """Move, and perhaps mirror, every image of a batch on its own.
+    """Shift, and optionally mirror, every image of a batch independently.
 
-    One gather moves the whole batch: row ``i`` of an image moved by ``d`` is row ``i + d`` of the
-    padded original, and likewise for columns. A shift is at most two pixels, or an eighth of the
-    side for images under 16 pixels.
+    A single gather moves the whole batch: row ``i`` of an image moved by ``d`` is row ``i + d`` of
+    the padded original, and the same holds for columns. A shift is at most two pixels, or an eighth
+    of the side for images under 16 pixels.
 
     Args:
-        images: ``(N, C, H, W)`` of any type.
-        augment: what to do.
-        generator: a CPU generator, the source of all randomness here.
+        images: the images, ``(N, C, H, W)``, of any type.
+        augment: the augmentation to apply.
+        generator: a CPU random generator, the source of all randomness here.
 
     >>> dot = torch.zeros(4, 1, 8, 8); dot[:, :, 4, 4] = 1
     >>> moved = augment_images(dot, "shift", generator=torch.Generator().manual_seed(0))
@@ -57,27 +57,28 @@ def augment_images(images: Tensor, augment: Augmentation, *, generator: torch.Ge
         columns = torch.where(mirrored, columns.flip(1), columns)
     every = torch.arange(count)[:, None, None]
     index = [part.to(images.device) for part in (every, rows[:, :, None], columns[:, None, :])]
-    # Advanced indices around a slice put the channels last; the copy moves them back for free,
-    # because (N, H, W, C) storage is what channels-last means.
+    # Advanced indices around a slice put the channels last. Moving them back is free, because
+    # (N, H, W, C) storage is what channels-last means.
     return padded[index[0], :, index[1], index[2]].permute(0, 3, 1, 2)
 
 
-#: Largest turn, sideways slant, and stretch or squeeze of each axis of a distorted image.
+#: The largest rotation, slant, and stretch or squeeze of each axis of a distorted image.
 _TURN = math.radians(15)
 _SLANT = 0.2
 _STRETCH = math.log(1.2)
 
 
 def distort_images(images: Tensor, *, generator: torch.Generator) -> Tensor:
-    """Turn, slant and stretch every image of a batch on its own.
+    """Rotate, slant and stretch every image of a batch independently.
 
-    For training on a handful of images, to which these are what other hands, builds and points of
-    view would have made of them. Half of colour images, taken for photographs, are mirrored too.
+    This is for training on a handful of images: the distortions imitate other handwriting, other
+    builds and other points of view. Half of colour images, taken to be photographs, are mirrored
+    too.
 
     Args:
-        images: ``(N, C, H, W)`` in floating point.
-        generator: a CPU generator, the source of all randomness here. It is read alike whatever
-            the images show, so what becomes of one does not depend on the others.
+        images: the images, ``(N, C, H, W)``, in floating point.
+        generator: a CPU random generator, the source of all randomness here. What is drawn from it
+            does not depend on the images, so the result for one does not depend on the others.
 
     Returns:
         As many images of the same shape and type.
@@ -92,7 +93,7 @@ def distort_images(images: Tensor, *, generator: torch.Generator) -> Tensor:
 
 
 def draw_distortions(count: int, *, channels: int, generator: torch.Generator) -> Tensor:
-    """Affine maps, ``(count, 2, 3)``, that turn, slant and stretch an image each.
+    """Draw affine maps, ``(count, 2, 3)``, each of which rotates, slants and stretches an image.
 
     >>> draw_distortions(5, channels=1, generator=torch.Generator().manual_seed(0)).shape
     torch.Size([5, 2, 3])
@@ -114,8 +115,8 @@ def draw_distortions(count: int, *, channels: int, generator: torch.Generator) -
 
 
 def moved(images: Tensor, maps: Tensor) -> Tensor:
-    """Each image ``(N, C, H, W)`` under its own affine map ``(N, 2, 3)``."""
+    """Return each image ``(N, C, H, W)`` under its own affine map ``(N, 2, 3)``."""
     where = F.affine_grid(maps.to(images), list(images.shape), align_corners=False)
-    # Writing stands on an empty page; a photograph goes on beyond its frame.
+    # Writing is on an empty page, but a photograph continues beyond its frame.
     beyond = "zeros" if images.shape[1] == 1 else "reflection"
     return F.grid_sample(images, where, padding_mode=beyond, align_corners=False)

@@ -1,4 +1,4 @@
-"""Contact sheets: many small images on one page.
+"""Contact sheets, which show many small images on one page.
 
 >>> import torch
 >>> row = torch.zeros((3, 1, 8, 8), dtype=torch.uint8)
@@ -17,30 +17,30 @@ from torch import Tensor
 
 from dpsd.storage.files import replacing
 
-#: Small images are enlarged to about this many pixels a side, so that people can see them.
+#: Small images are enlarged to about this many pixels per side, so that people can see them.
 _SIDE = 48
 _GAP, _MARGIN = 2, 6
 _PAPER, _INK = "#e4e8ee", "#333333"
 
 
 def contact_sheet(rows: Sequence[Tensor], *, labels: Sequence[str] = ()) -> Image.Image:
-    """Rows of images, enlarged without smoothing if they are small.
+    """Draw rows of images, enlarged without smoothing if they are small.
 
     Args:
-        rows: uint8 ``(n, C, H, W)`` each; they may differ in length, and be empty.
-        labels: one a row, at its left; none by default.
+        rows: the rows, each uint8 ``(n, C, H, W)``; they may differ in length, and may be empty.
+        labels: one label per row, shown at its left; none by default.
     """
     return stack_rows([image_row(row) for row in rows], labels=labels)
 
 
 def image_row(images: Tensor) -> Image.Image:
-    """Images side by side, uint8 ``(n, C, H, W)``."""
+    """Draw images, uint8 ``(n, C, H, W)``, side by side."""
     count, _, height, width = images.shape
     scale = max(1, round(_SIDE / max(height, width)))
     step = width * scale + _GAP
     row = Image.new("RGB", (max(1, count * step - _GAP), height * scale), _PAPER)
     for position, image in enumerate(images):
-        # One channel is grey and three are colours; of any other number the mean is shown.
+        # One channel is shown in grey and three in colour; of any other number, the mean is shown.
         pixels = image if image.shape[0] in (1, 3) else image.float().mean(0, keepdim=True).byte()
         array = pixels.permute(1, 2, 0).squeeze(-1).contiguous().numpy()
         picture = Image.fromarray(array).convert("RGB")
@@ -50,7 +50,7 @@ def image_row(images: Tensor) -> Image.Image:
 
 
 def stack_rows(rows: Sequence[Image.Image], *, labels: Sequence[str] = ()) -> Image.Image:
-    """Pictures below each other, labelled at the left."""
+    """Stack pictures below each other, with labels at the left."""
     font = ImageFont.load_default()
     indent = max((math.ceil(font.getlength(label)) for label in labels), default=-_MARGIN) + _MARGIN
     width = indent + max((row.width for row in rows), default=1) + 2 * _MARGIN
@@ -68,10 +68,10 @@ def stack_rows(rows: Sequence[Image.Image], *, labels: Sequence[str] = ()) -> Im
 
 
 def save_image(image: Image.Image, path: Path) -> None:
-    """Write a PNG, whole or not at all.
+    """Write a PNG file, completely or not at all.
 
     Raises:
-        RunError: the disk is full, or the place cannot be written to.
+        RunError: the disk is full, or the folder cannot be written to.
     """
     with replacing(path) as temporary:
         image.save(temporary, format="PNG", optimize=True)

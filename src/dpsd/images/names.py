@@ -1,4 +1,4 @@
-"""What is said of images where torch is not imported: their shape, and names of augmentations.
+"""Types for shapes of images and names of augmentations, without importing torch.
 
 >>> from typing import get_args
 >>> get_args(Augmentation)
@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-#: Moves that leave an image's class what it was; see :mod:`dpsd.images.augmentation`.
+#: Augmentations, which do not change an image's class; see :mod:`dpsd.images.augmentation`.
 Augmentation: TypeAlias = Literal["none", "shift", "shift-flip"]
 
-#: Channels, height and width of an image.
+#: The channels, height and width of an image.
 Shape: TypeAlias = tuple[int, int, int]

@@ -1,4 +1,4 @@
-"""Images as bytes, and as numbers between 0 and 1.
+"""Converting images between bytes and numbers from 0 to 1.
 
 >>> to_pixels(to_unit_range(torch.tensor([0, 7, 255], dtype=torch.uint8))).tolist()
 [0, 7, 255]
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def to_unit_range(images: Tensor) -> Tensor:
-    """uint8 images as float32 in ``[0, 1]``; float images as they are.
+    """Return uint8 images as float32 in ``[0, 1]``, and float images unchanged.
 
     >>> to_unit_range(torch.tensor([0, 255], dtype=torch.uint8))
     tensor([0., 1.])
@@ -20,7 +20,7 @@ def to_unit_range(images: Tensor) -> Tensor:
 
 
 def to_pixels(images: Tensor) -> Tensor:
-    """Images in ``[0, 1]`` as the nearest bytes.
+    """Return images in ``[0, 1]`` as the nearest bytes.
 
     >>> to_pixels(torch.tensor([0.0, 0.5, 1.0])).tolist()
     [0, 128, 255]

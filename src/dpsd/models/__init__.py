@@ -1,6 +1,6 @@
 """Small, named architectures: classifiers for teachers and students, generators for queries.
 
-Every classifier takes pixel images in ``[0, 1]``, ``(N, C, H, W)``, carries its own normalisation,
+Every classifier takes images in ``[0, 1]``, ``(N, C, H, W)``, includes its own normalisation,
 returns logits and ends in ``nn.Linear``; every generator turns noise into such images.
 
 >>> import torch

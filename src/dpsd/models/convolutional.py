@@ -17,8 +17,8 @@ from dpsd.models.layers import classifier, conv, halved, is_small, max_pool, poo
 def lenet5(*, input_shape: Shape, num_classes: int) -> nn.Sequential:
     """LeNet-5 (LeCun et al., 1998) with ReLU, BatchNorm and max pooling.
 
-    Exactly the classical 400 features at 28x28; smaller images are padded instead of cropped by
-    the second convolution, larger ones pooled to 5x5.
+    At 28x28, it has exactly the classical 400 features. The second convolution pads smaller images
+    instead of cropping them, and larger ones are pooled to 5x5.
 
     >>> lenet5(input_shape=(1, 28, 28), num_classes=10).head[0]
     Linear(in_features=400, out_features=120, bias=True)
@@ -49,9 +49,9 @@ def lenet5(*, input_shape: Shape, num_classes: int) -> nn.Sequential:
 
 
 def cnn(*, input_shape: Shape, num_classes: int, width: int = 16) -> nn.Sequential:
-    """Three 3x3 convolutions of ``width``, ``2 width`` and ``4 width`` channels, 2x2 features.
+    """Three 3x3 convolutions of ``width``, ``2 width`` and ``4 width`` channels, pooled to 2x2.
 
-    Images over 64 pixels a side enter through a 7x7 convolution of stride 4.
+    For images over 64 pixels per side, the first is a 7x7 convolution of stride 4.
 
     >>> cnn(input_shape=(3, 32, 32), num_classes=10, width=32).head
     Linear(in_features=512, out_features=10, bias=True)
@@ -73,9 +73,9 @@ def cnn(*, input_shape: Shape, num_classes: int, width: int = 16) -> nn.Sequenti
 
 
 def vgg11(*, input_shape: Shape, num_classes: int) -> nn.Sequential:
-    """VGG-11 with BatchNorm (Simonyan & Zisserman, 2015) and one linear layer for a head.
+    """VGG-11 with BatchNorm (Simonyan & Zisserman, 2015) and a single linear layer as its head.
 
-    A pooling is left out once a side is a single pixel, so small images pass too.
+    Poolings are left out once a side is a single pixel, so small images work too.
 
     >>> vgg11(input_shape=(1, 8, 8), num_classes=10).head
     Linear(in_features=512, out_features=10, bias=True)

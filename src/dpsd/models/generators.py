@@ -1,4 +1,4 @@
-"""Generators: noise in, images in ``[0, 1]`` out.
+"""Generators, which map noise to images in ``[0, 1]``.
 
 >>> import torch
 >>> generator = build_generator("dcgan", input_shape=(3, 32, 32), seed=0)
@@ -21,7 +21,7 @@ from dpsd.images.names import Shape
 from dpsd.models.registry import build_module, probe, require_shape
 
 DEFAULT_LATENT_DIM = 100
-"""Noise values an image grows from, as in DCGAN and DAFL."""
+"""The length of the noise vector that an image is made from, as in DCGAN and DAFL."""
 
 SMALLEST_SIDE = 4
 LARGEST_SIDE = 512
@@ -32,18 +32,18 @@ _INITIAL_CONTRAST = 4.0
 
 
 class Generator(nn.Module):
-    """The upsampling generator of DAFL (Chen et al., ICCV 2019), sized to the images wanted.
+    """The upsampling generator of DAFL (Chen et al., ICCV 2019), sized for the images.
 
-    A linear layer fills a map of about 7x7; nearest-neighbour doublings and convolutions, each
-    with half the channels of the one before, bring it to at least the size wanted; the centre is
-    cut out. DAFL's last BatchNorm is left out: it holds the pixels of a batch to one mean and one
-    contrast, so images on a plain ground are out of reach and a cold start stays in one class.
-    Instead the last convolution starts with weights large enough for black and white.
+    A linear layer fills a map of about 7x7. Nearest-neighbour doublings and convolutions, each with
+    half the channels of the one before, bring it to at least the size of the images, and the centre
+    is cropped. The last BatchNorm of DAFL is left out: it holds the pixels of a batch to one mean
+    and one contrast, so images with a plain background are out of reach and a cold start stays in
+    one class. Instead, the last convolution starts with weights large enough for black and white.
 
     Args:
-        input_shape: channels, height and width of the images.
-        latent_dim: length of the noise vector.
-        width: channels of the last hidden layer at two doublings or more.
+        input_shape: the channels, height and width of the images.
+        latent_dim: the length of the noise vector.
+        width: the channels of the last hidden layer with two doublings or more.
     """
 
     def __init__(self, *, input_shape: Shape, latent_dim: int, width: int = 8) -> None:
@@ -53,7 +53,7 @@ class Generator(nn.Module):
         self.sides = height, rows
         doublings = max(1, round(math.log2(max(self.sides) / 7)))
         scale = 2**doublings
-        # Two halvings even where there is one doubling: channels are cheap at low resolution.
+        # Two halvings even for a single doubling, as channels are cheap at low resolution.
         widest = width * 2 ** max(doublings, 2)
         widths = [min(_WIDEST, widest // 2**stage) for stage in range(doublings + 1)]
         start = math.ceil(height / scale), math.ceil(rows / scale)
@@ -99,12 +99,12 @@ def build_generator(
     """Build a generator and check two of its images.
 
     Args:
-        generator: a name (:func:`generator_names`), ``"package.module:factory"``, a factory, or
-            a module, which is returned as it is. A factory is called with ``input_shape`` and
+        generator: a name (:func:`generator_names`), ``"package.module:factory"``, a factory, or a
+            module, which is returned unchanged. A factory is called with ``input_shape`` and
             ``latent_dim`` as far as its signature takes them.
-        input_shape: channels, height and width of the images.
-        latent_dim: length of the noise vector; by default 100, or what a module says.
-        seed: makes the initialisation reproducible. Torch's global generator is left as it was.
+        input_shape: the channels, height and width of the images.
+        latent_dim: the length of the noise vector; by default 100, or what a module states.
+        seed: the seed of the initialisation. Torch's global generator is not changed.
 
     Returns:
         A module with an attribute ``latent_dim`` that maps noise ``(N, latent_dim)`` to images
@@ -112,7 +112,7 @@ def build_generator(
 
     Raises:
         UnknownNameError: there is no generator of that name.
-        ConfigError: the size cannot be made, the factory failed, or what it built makes other
+        ConfigError: the size is not supported, the factory failed, or the generator makes other
             images.
 
     >>> build_generator(input_shape=(1, 28, 28), latent_dim=16, seed=0).latent_dim
@@ -125,7 +125,7 @@ def build_generator(
     ):
         raise ConfigError(
             f"the generator cannot make images of {height}x{rows} pixels, only of "
-            f"{SMALLEST_SIDE} to {LARGEST_SIDE} a side"
+            f"{SMALLEST_SIDE} to {LARGEST_SIDE} per side"
         )
     if latent_dim is not None and latent_dim < 1:
         raise ConfigError(f"latent_dim is {latent_dim}; it must be at least 1")

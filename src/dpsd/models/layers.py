@@ -1,4 +1,4 @@
-"""What every architecture here is made of: the pixel normalisation, stems, poolings.
+"""The parts that the architectures share: pixel normalisation, convolutions and poolings.
 
 >>> import torch
 >>> PixelNormalize()(torch.tensor([0.0, 0.5, 1.0]))
@@ -12,26 +12,26 @@ from collections import OrderedDict
 from torch import Tensor, nn
 
 Sides = tuple[int, int]
-"""Height and width of a feature map."""
+"""The height and width of a feature map."""
 
 LARGEST_SMALL_IMAGE = 64
-"""Images up to this many pixels a side keep their resolution through the stem."""
+"""Images of up to this many pixels per side keep their resolution through the stem."""
 
 
 class PixelNormalize(nn.Module):
-    """Centre pixels from ``[0, 1]`` by fixed constants: ``(x - 0.5) / 0.25``.
+    """Normalises pixels from ``[0, 1]`` by fixed constants: ``(x - 0.5) / 0.25``.
 
-    The constants are the same for every data set on purpose: a mean and a deviation measured on
-    private images would be an unaccounted release of them.
+    The constants are deliberately the same for every data set: a mean and a deviation measured on
+    private images would be an unaccounted release about them.
     """
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map images ``(N, C, H, W)`` in ``[0, 1]`` to ``[-2, 2]``, same shape."""
+        """Map images ``(N, C, H, W)`` in ``[0, 1]`` to ``[-2, 2]``, of the same shape."""
         return (images - 0.5) * 4.0
 
 
 def is_small(sides: Sides) -> bool:
-    """Whether images of these sides get the small-image stem.
+    """Return whether images of these sides get the stem for small images.
 
     >>> is_small((32, 32)), is_small((224, 224))
     (True, False)
@@ -40,7 +40,7 @@ def is_small(sides: Sides) -> bool:
 
 
 def halved(sides: Sides) -> Sides:
-    """The sides after a stride-2 convolution with padding, or a 2x2 pooling of even sides.
+    """Return the sides after a padded convolution of stride 2, or a 2x2 pooling of even sides.
 
     >>> halved((28, 7))
     (14, 4)
@@ -57,7 +57,7 @@ def conv(
     groups: int = 1,
     activation: type[nn.Module] | None = nn.ReLU,
 ) -> nn.Sequential:
-    """Convolution (padded to keep the size at stride 1), BatchNorm and an activation.
+    """Return a convolution (padded to keep the size at stride 1), BatchNorm and an activation.
 
     >>> [type(layer).__name__ for layer in conv(3, 8)]
     ['Conv2d', 'BatchNorm2d', 'ReLU']
@@ -74,7 +74,7 @@ def conv(
 
 
 def max_pool(sides: Sides) -> tuple[nn.Module, Sides]:
-    """Max pooling that halves each side, except one of a single pixel, and the sides it leaves.
+    """Return a max pooling that halves sides of more than one pixel, and the resulting sides.
 
     >>> max_pool((65, 1))
     (MaxPool2d(kernel_size=(2, 1), stride=(2, 1), padding=0, dilation=1, ceil_mode=False), (32, 1))
@@ -84,10 +84,11 @@ def max_pool(sides: Sides) -> tuple[nn.Module, Sides]:
 
 
 def pool_to(sides: Sides, most: int) -> tuple[nn.Module, Sides]:
-    """Average pooling from ``sides`` to at most ``most`` a side, and the sides it leaves.
+    """Return an average pooling to at most ``most`` pixels per side, and the resulting sides.
 
-    The kernel is fixed when the model is built: an adaptive pooling whose output does not divide
-    its input cannot be exported to ONNX, this one can, and they agree wherever both exist evenly.
+    The kernel is fixed when the model is built. An adaptive pooling whose output does not divide
+    its input cannot be exported to ONNX, but this one can, and the two agree wherever the output
+    divides the input.
 
     >>> pool_to((7, 7), 2)
     (AvgPool2d(kernel_size=(4, 4), stride=(3, 3), padding=0), (2, 2))

@@ -26,7 +26,7 @@ _STAGES = (
 
 
 class InvertedResidual(nn.Module):
-    """Widen by 1x1, filter each channel by 3x3, narrow by 1x1 without activation."""
+    """A block that widens by 1x1, filters each channel by 3x3, and narrows by a linear 1x1."""
 
     def __init__(self, channels_in: int, channels_out: int, *, stride: int, expansion: int) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class InvertedResidual(nn.Module):
 
 
 def mobilenetv2(*, input_shape: Shape, num_classes: int) -> nn.Sequential:
-    """MobileNetV2 of width 1; images up to 64 pixels a side skip the first two strides.
+    """MobileNetV2 of width 1, without the first two strides for images up to 64 pixels per side.
 
     >>> mobilenetv2(input_shape=(1, 8, 8), num_classes=7).head
     Linear(in_features=1280, out_features=7, bias=True)

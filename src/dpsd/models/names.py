@@ -1,6 +1,6 @@
-"""The names of models and generators, for whoever needs no more than those.
+"""The names of models and generators, without importing what they build.
 
-:mod:`dpsd.models.registry` and :mod:`dpsd.models.generators` say what each name builds.
+:mod:`dpsd.models.registry` and :mod:`dpsd.models.generators` define what each name builds.
 
 >>> model_names()[:3]
 ['cnn', 'cnn-wide', 'lenet5']
@@ -20,22 +20,22 @@ _MODELS = (
 )
 _GENERATORS = ("dcgan", "dcgan-wide", "dcgan-widest")
 
-#: The model that has a closed form, for teachers of few records each.
+#: The model that is trained in closed form, for teachers with few records each.
 CLOSED_FORM = "scattering"
 
 
 def model_names() -> list[str]:
-    """The names that :func:`~dpsd.models.build_classifier` knows, in order."""
+    """Return the names that :func:`~dpsd.models.build_classifier` knows, sorted."""
     return sorted(_MODELS)
 
 
 def generator_names() -> list[str]:
-    """The names that :func:`~dpsd.models.build_generator` knows, in order."""
+    """Return the names that :func:`~dpsd.models.build_generator` knows, sorted."""
     return sorted(_GENERATORS)
 
 
 def check_model(name: str) -> None:
-    """Refuse what is neither the name of a model nor ``package.module:factory``.
+    """Refuse a name that is neither a model's nor of the form ``package.module:factory``.
 
     Raises:
         UnknownNameError: there is no model of that name.
@@ -50,7 +50,7 @@ def check_model(name: str) -> None:
 
 
 def check_generator(name: str) -> None:
-    """The same for generators.
+    """Refuse a name that is neither a generator's nor of the form ``package.module:factory``.
 
     Raises:
         UnknownNameError: there is no generator of that name.
@@ -59,6 +59,6 @@ def check_generator(name: str) -> None:
 
 
 def check_name(kind: str, name: str, known: Iterable[str]) -> None:
-    """Refuse a name that is not ``known`` and no import path, whose module may be anywhere."""
+    """Refuse a name that is neither ``known`` nor an import path."""
     if name not in known and ":" not in name:
         raise UnknownNameError(kind, name, known)

@@ -1,4 +1,4 @@
-"""Classifiers by name, by import path or as they are, checked once before anything relies on them.
+"""Building classifiers from names, import paths or modules, and checking them once.
 
 >>> model = build_classifier("cnn", input_shape=(1, 28, 28), num_classes=10, seed=0)
 """
@@ -27,7 +27,7 @@ from dpsd.models.residual import resnet8, resnet18, resnet20, resnet34, resnet50
 from dpsd.models.scattering import scattering
 
 SMALLEST_SIDE = 8
-"""The smallest height or width that the named classifiers take, in pixels."""
+"""The smallest height or width, in pixels, that the named classifiers take."""
 
 _CLASSIFIERS: dict[str, Callable[..., nn.Module]] = {
     "cnn": cnn,
@@ -53,22 +53,22 @@ def build_classifier(
     num_classes: int,
     seed: int | None = None,
 ) -> nn.Module:
-    """Build a classifier of images in ``[0, 1]`` and check what it answers.
+    """Build a classifier of images in ``[0, 1]`` and check its output.
 
     Args:
         model: a name (:func:`~dpsd.models.model_names`), ``"package.module:factory"``, a factory,
-            or a module, which is returned as it is. A factory is called with ``input_shape`` and
+            or a module, which is returned unchanged. A factory is called with ``input_shape`` and
             ``num_classes`` as far as its signature takes them.
-        input_shape: channels, height and width.
-        num_classes: logits it must return for each image.
-        seed: makes the initialisation reproducible. Torch's global generator is left as it was.
+        input_shape: the channels, height and width of an image.
+        num_classes: the number of logits that it must return for each image.
+        seed: the seed of the initialisation. Torch's global generator is not changed.
 
     Returns:
         A module that maps ``(N, C, H, W)`` to logits ``(N, num_classes)``.
 
     Raises:
         UnknownNameError: there is no model of that name.
-        ConfigError: the factory failed, or two images do not come back as two rows of logits.
+        ConfigError: the factory failed, or two images do not give two rows of logits.
 
     >>> build_classifier("vgg1", input_shape=(1, 28, 28), num_classes=10)
     Traceback (most recent call last):
@@ -98,12 +98,12 @@ def build_classifier(
 def load_factory(path: str) -> Callable[..., object]:
     """Import ``"package.module:attribute"``, also from the current directory.
 
-    The current directory joins ``sys.path`` for good, as under ``python -m``: what is imported
-    may import its neighbours later.
+    The current directory is added to ``sys.path`` permanently, as under ``python -m``, since an
+    imported module may import its neighbours later.
 
     Raises:
-        ConfigError: the path has another form, the module cannot be imported, or it lacks a
-            callable of that name.
+        ConfigError: the path has another form, the module cannot be imported, or it has no callable
+            of that name.
 
     >>> load_factory("fractions:Fraction").__name__
     'Fraction'
@@ -156,11 +156,11 @@ def build_module(
     seed: int | None,
     **options: object,
 ) -> tuple[nn.Module, str]:
-    """Build ``what`` with those ``options`` that it takes; also return how to call it in errors.
+    """Build ``what`` with the ``options`` that it takes, and return it with a name for errors.
 
     Raises:
-        UnknownNameError: a plain name that is not ``known``.
-        ConfigError: the factory cannot be loaded, raises, or returns no module.
+        UnknownNameError: a plain name is not ``known``.
+        ConfigError: the factory cannot be loaded, raises an error, or does not return a module.
 
     >>> build_module("model", nn.Linear, {}, None, in_features=2, out_features=1, depth=3)
     (Linear(in_features=2, out_features=1, bias=True), "factory 'Linear'")
@@ -187,10 +187,10 @@ def build_module(
 
 
 def probe(module: nn.Module, inputs: Tensor, *, label: str) -> Tensor:
-    """The module's answer in eval mode, with the mode and torch's generator left as they were.
+    """Return a module's output in eval mode, without changing its mode or torch's generator.
 
     Raises:
-        ConfigError: the module raises, or answers with something other than a tensor.
+        ConfigError: the module raises an error, or its output is not a tensor.
 
     >>> probe(nn.Dropout(0.9), torch.ones(2), label="model")
     tensor([1., 1.])
@@ -206,7 +206,7 @@ def probe(module: nn.Module, inputs: Tensor, *, label: str) -> Tensor:
             f"{label} fails on inputs of shape {tuple(inputs.shape)}: {_described(error)}"
         ) from None
     finally:
-        # Not module.train(): the caller may have frozen some parts in eval mode.
+        # module.train() is not used, as the caller may have frozen some parts in eval mode.
         for part, training in modes.items():
             part.training = training
     if not isinstance(output, Tensor):
@@ -228,7 +228,7 @@ def _seeded(seed: int | None) -> Iterator[None]:
 def _accepted(factory: Callable[..., Any], options: dict[str, object]) -> dict[str, object]:
     try:
         parameters = inspect.signature(factory).parameters.values()
-    except (TypeError, ValueError):  # some builtins and C extensions tell no signature
+    except (TypeError, ValueError):  # some builtins and C extensions have no signature
         return {}
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return options

@@ -26,7 +26,7 @@ class _Block(Protocol):
 
 
 class _Residual(nn.Module):
-    """``relu(body(x) + shortcut(x))``."""
+    """A residual block, ``relu(body(x) + shortcut(x))``."""
 
     def __init__(self, body: nn.Module, channels_in: int, channels_out: int, stride: int) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class _Residual(nn.Module):
 
 
 class BasicBlock(_Residual):
-    """Two 3x3 convolutions and a shortcut (He et al., CVPR 2016)."""
+    """A block of two 3x3 convolutions with a shortcut (He et al., CVPR 2016)."""
 
     expansion = 1
 
@@ -53,7 +53,7 @@ class BasicBlock(_Residual):
 
 
 class Bottleneck(_Residual):
-    """1x1, 3x3 and 1x1 convolutions, the last four times as wide, and a shortcut."""
+    """A block of 1x1, 3x3 and 1x1 convolutions, the last four times as wide, with a shortcut."""
 
     expansion = 4
 
@@ -68,7 +68,7 @@ class Bottleneck(_Residual):
 
 
 class PreactivationBlock(nn.Module):
-    """BatchNorm and ReLU before each convolution (Zagoruyko & Komodakis, BMVC 2016)."""
+    """A block with BatchNorm and ReLU before each convolution (Zagoruyko & Komodakis, 2016)."""
 
     expansion = 1
 
@@ -115,7 +115,7 @@ def _residual(
             layers.append(block(channels, width, stride))
             channels = width * block.expansion
         sides = sides if stage == 0 else halved(sides)
-    if last is not None:  # pre-activation blocks leave a sum that nothing has normalised yet
+    if last is not None:  # pre-activation blocks end in a sum that is not normalised
         layers += [last(channels), nn.ReLU()]
     pool, _ = pool_to(sides, 1)
     return classifier(nn.Sequential(*layers), pool, nn.Linear(channels, num_classes))
@@ -160,10 +160,10 @@ def wide_resnet(*, input_shape: Shape, num_classes: int, depth: int, width: int)
     """WRN-``depth``-``width`` (Zagoruyko & Komodakis, BMVC 2016), without dropout.
 
     Args:
-        input_shape: channels, height and width.
-        num_classes: classes told apart.
-        depth: convolutional layers; ``6 n + 4``.
-        width: multiplier of the 16, 32 and 64 channels.
+        input_shape: the channels, height and width of an image.
+        num_classes: the number of classes.
+        depth: the number of convolutional layers, ``6 n + 4``.
+        width: the multiplier of the 16, 32 and 64 channels.
 
     >>> wide_resnet(input_shape=(3, 32, 32), num_classes=10, depth=16, width=1).head
     Linear(in_features=64, out_features=10, bias=True)

@@ -1,10 +1,11 @@
-"""A linear classifier on fixed wavelet features: ``scattering``, for little training data.
+"""``scattering``: a linear classifier on fixed wavelet features, for little training data.
 
 The features are a scattering transform: moduli of oriented wavelets, and of wavelets of those,
 averaged over space. Nothing in them is learned, so they cost no data and no privacy, and a handful
-of records a class is enough for the linear layer on top. Closed-form training (see
-:mod:`dpsd.training.ensemble`) fits thousands of them in seconds. As a student it needs
-fewest answers: what it learns on synthetic images holds on real ones, as the features do.
+of records per class is enough for the linear layer on top. Closed-form training (see
+:mod:`dpsd.training.ensemble`) fits thousands of such classifiers in seconds. As a student, it needs
+the fewest answers: what it learns on synthetic images carries over to real ones, as the features
+do.
 
 Source: Bruna & Mallat, "Invariant Scattering Convolution Networks", TPAMI 2013; for private
 learning, Tramèr & Boneh, "Differentially Private Learning Needs Better Features", ICLR 2021.
@@ -31,13 +32,13 @@ from dpsd.models.layers import pool_to
 
 _ORIENTATIONS = 8
 _KERNEL = 7
-#: Octaves stop where the map would be smaller than this many pixels a side.
+#: Octaves stop where the feature map would be smaller than this many pixels per side.
 _SMALLEST_MAP = 3
 _MOST_OCTAVES = 4
 
 
 def scattering(*, input_shape: Shape, num_classes: int) -> nn.Sequential:
-    """Wavelet features pooled to 3x3, brought to one scale, and a linear layer.
+    """Wavelet features, pooled to 3x3 and brought to one scale, and a linear layer.
 
     >>> scattering(input_shape=(1, 8, 8), num_classes=10).head
     Linear(in_features=81, out_features=10, bias=True)
@@ -55,7 +56,7 @@ def scattering(*, input_shape: Shape, num_classes: int) -> nn.Sequential:
             pool=pool,
             compress=Compress(),
             flatten=nn.Flatten(),
-            # Features differ in scale by orders of magnitude; a gradient step suits them all then.
+            # Features differ in scale by orders of magnitude; normalised, one step size suits all.
             normalize=nn.BatchNorm1d(count, affine=False),
             head=nn.Linear(count, num_classes),
         )
@@ -66,7 +67,7 @@ class Scattering(nn.Module):
     """The scattering transform to order two, as a pyramid of one small bank of Morlet wavelets.
 
     Args:
-        octaves: how often the image is halved; each octave looks at structure twice as large.
+        octaves: the number of times the image is halved; each octave sees structure twice as large.
     """
 
     bank: Tensor
@@ -78,7 +79,7 @@ class Scattering(nn.Module):
 
     @property
     def maps(self) -> int:
-        """Feature maps for each channel of the image."""
+        """The number of feature maps for each channel of the image."""
         pairs = self.octaves * (self.octaves - 1) // 2
         return 1 + _ORIENTATIONS * self.octaves + _ORIENTATIONS**2 * pairs
 
@@ -99,7 +100,7 @@ class Scattering(nn.Module):
         count, channels, height, width = maps.shape
         reach = _KERNEL // 2
         single = maps.reshape(count * channels, 1, height, width)
-        # Reflection keeps the frame from looking like an edge; tiny maps have too little for it.
+        # Reflection keeps the border from looking like an edge, but tiny maps are too small for it.
         mode = "reflect" if min(height, width) > reach else "replicate"
         waves = F.conv2d(F.pad(single, (reach,) * 4, mode=mode), self.bank.to(maps.dtype))
         energy = waves[:, :_ORIENTATIONS].square() + waves[:, _ORIENTATIONS:].square()
@@ -107,18 +108,18 @@ class Scattering(nn.Module):
 
 
 class Compress(nn.Module):
-    """A square root: faint structure counts nearly as much as strong."""
+    """Takes the square root of features, so that faint structure counts nearly as strongly."""
 
     def forward(self, features: Tensor) -> Tensor:
-        """Of features that are never negative, same shape."""
+        """Return the compressed features, which are non-negative, in the same shape."""
         return (features.clamp_min(0) + 1e-3).sqrt()
 
 
 def morlet_bank() -> Tensor:
-    """Real and then imaginary parts of one wavelet an orientation, ``(16, 1, 7, 7)``.
+    """Return the real, then the imaginary parts of a wavelet per orientation, ``(16, 1, 7, 7)``.
 
-    Each is a wave of three pixels under an elongated Gaussian, less as much of the Gaussian as
-    makes its mean zero, so that flat areas give nothing.
+    Each is a wave of about three pixels under an elongated Gaussian, minus as much of the Gaussian
+    as makes its mean zero, so that flat areas give zero.
 
     >>> bank = morlet_bank()
     >>> bool(bank.sum((1, 2, 3)).abs().max() < 1e-5)

@@ -1,22 +1,24 @@
-"""What a run costs, under each adjacency.
+"""What a run costs under each adjacency.
 
 An ε means nothing without its adjacency, which says which two worlds must look alike:
 
-- ``response``: they differ in the teacher's answer about one image, in the whole run. A run asks
-  about an image once, and answers about different images are separate data, so by parallel
-  composition it costs one event.
-- ``round``: they differ in the answer about one image in every round: as many events as rounds.
-- ``teacher``: they differ in the whole teacher, in all its answers: an event for every query.
+- ``response``: the worlds differ in the teacher's answer about one image, in the whole run. A run
+  asks about an image once, and answers about different images are separate data, so by parallel
+  composition the difference costs one event.
+- ``round``: the worlds differ in the answer about one image in every round, which costs as many
+  events as there are rounds.
+- ``teacher``: the worlds differ in the whole teacher, that is, in all its answers, which costs one
+  event for every query.
 
 With one teacher, the first two bound what an observer learns about an answer, not about a person in
 the training data. The relation is always replace-one.
 
-Three bounds are computed, each of which is proved to hold, and the least of them is stated: the
-privacy loss distribution of :mod:`dpsd.privacy.losses` (for Gaussians, their δ(ε) in closed form),
-``dp_accounting``'s Rényi divergences with what rounding may have taken from them, and, of several
-mechanisms, the sum of what each costs alone at a part of δ. Rényi divergences are also stated
-beside the result, as a second opinion. What an accountant may never say is checked where costs are
-added up: that a sum is below one of its parts, or that a divergence is negative.
+Three bounds are computed, each of which is proved to hold, and the smallest of them is stated: the
+privacy loss distribution of :mod:`dpsd.privacy.losses` (for Gaussians, their δ(ε) in closed form);
+the Rényi divergences of ``dp_accounting``, plus what rounding may have taken from them; and, for
+several mechanisms, the sum of what each costs alone at a part of δ. The bound by Rényi divergences
+is also stated beside the result, as a second opinion. Wherever costs are added up, two results that
+no correct accountant can give are refused: a sum below one of its parts, and a negative divergence.
 
 >>> from dpsd.privacy.mechanisms import RandomizedResponse
 >>> asked = Exposure.of_rounds([40_000] * 8)
@@ -48,26 +50,27 @@ from dpsd.privacy.losses import Losses, added_up, of_gaussian, of_responses, res
 from dpsd.privacy.randomness import EXACT_REACH
 from dpsd.privacy.targets import Adjacency, Exposure
 
-#: Below it nothing is told from zero: probabilities of this size are near the smallest number.
+#: A δ below this is treated as zero, as such probabilities are near the smallest representable one.
 _LEAST_DELTA = 1e-250
-#: How far bounds that are compared may be above the truth, relatively.
+#: The relative amount by which bounds that are compared may exceed the true ε.
 _LOOSENESS = 2e-3
-#: Orders of Rényi divergences: a large composition needs those near 1, a weak mechanism large ones.
+#: The orders of Rényi divergences; a large composition needs orders near 1, a weak mechanism large
+#: ones.
 _ORDERS = [1 + 2.0 ** (power / 4) for power in range(-80, 120)]
 
-#: Events of several kinds, and how many of each.
+#: Events of several kinds, each with its number.
 Events: TypeAlias = tuple[tuple[dp_accounting.DpEvent, int], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrivacySpent:
-    """ε of a run at ``delta`` under each adjacency, with the cross-check.
+    """The ε of a run at ``delta`` under each adjacency, with a cross-check.
 
     Args:
-        delta: at which each ε holds.
-        response, round, teacher: ε by the PLD accountant.
-        rdp: the same three by the RDP accountant, a looser bound by other arithmetic.
-        accountant: name and version.
+        delta: the δ at which each ε holds.
+        response, round, teacher: the ε under that adjacency, by the PLD accountant.
+        rdp: the three ε by the RDP accountant, a looser bound computed by different arithmetic.
+        accountant: the name and version of the accountant.
     """
 
     delta: float
@@ -78,34 +81,34 @@ class PrivacySpent:
     accountant: str
 
     def under(self, adjacency: Adjacency) -> float:
-        """ε under one adjacency."""
+        """The ε under one adjacency."""
         return float(getattr(self, adjacency.value))
 
 
 def pld_epsilon(event: dp_accounting.DpEvent, *, count: int, delta: float) -> float:
-    """ε at ``delta`` of ``count`` adaptive uses of one event, by its privacy loss distribution.
+    """Return ε at ``delta`` of ``count`` adaptive uses of an event, by privacy loss distributions.
 
-    ``event`` states its noise against the sensitivity under replacement, so nothing is doubled.
+    ``event`` states its noise relative to the sensitivity under replacement, so nothing is doubled.
 
     Raises:
-        TypeError: an event that is neither randomised response nor Gaussian.
+        TypeError: the event is neither randomised response nor Gaussian.
     """
     return _bounded(((event, count),), delta=delta, single=None, by_rdp=False)
 
 
 def rdp_epsilon(event: dp_accounting.DpEvent, *, count: int, delta: float) -> float:
-    """The same ε by Rényi differential privacy: looser, by different arithmetic."""
+    """Return the same ε by Rényi differential privacy, a looser bound by different arithmetic."""
     return _bounded(((event, count),), delta=delta, single=None, by_rdp=True)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spending:
-    """What a run asked, and at which cost.
+    """What a run asked, and what each answer cost.
 
     Args:
-        event: of one answer.
-        mean_event: of an answer on average, under ``teacher``, where all may differ.
-        exposure: how many answers two neighbours can differ in.
+        event: the event of one answer.
+        mean_event: the event of an average answer, used under ``teacher``, where all may differ.
+        exposure: the number of answers in which two neighbouring worlds can differ.
     """
 
     event: dp_accounting.DpEvent
@@ -113,19 +116,19 @@ class Spending:
     exposure: Exposure
 
     def under(self, adjacency: Adjacency) -> tuple[dp_accounting.DpEvent, int]:
-        """The event, and how many of it, under one adjacency."""
+        """The event under one adjacency, with the number of such events."""
         is_mean = adjacency is Adjacency.TEACHER
         return (self.mean_event if is_mean else self.event), self.exposure.under(adjacency)
 
     def single(self, adjacency: Adjacency) -> tuple[dp_accounting.DpEvent, int]:
-        """The event of a single answer, and how many of them there are."""
+        """The event of a single answer, with the number of such events under one adjacency."""
         return self.event, self.exposure.under(adjacency)
 
 
 def spent_together(runs: Sequence[Spending], *, delta: float) -> PrivacySpent:
-    """What runs against one teacher cost together, under every adjacency.
+    """Return what runs against one teacher cost together, under every adjacency.
 
-    Two runs may ask the same query, so even under ``response`` their costs add up.
+    Two runs may ask the same query, so their costs add up even under ``response``.
 
     >>> from dpsd.privacy.mechanisms import Gaussian, RandomizedResponse
     >>> def run(mechanism):
@@ -142,7 +145,7 @@ def spent_together(runs: Sequence[Spending], *, delta: float) -> PrivacySpent:
     for name, opinion in second.items():
         at_least([found[name]], opinion)
     if all(run.event == run.mean_event for run in runs):
-        # Then events are the same under all three, and there are more of them each time.
+        # The events are the same under all three adjacencies, and each has more than the last.
         at_least([found["response"]], found["round"])
         at_least([found["round"]], found["teacher"])
     return PrivacySpent(
@@ -154,7 +157,7 @@ def spent_together(runs: Sequence[Spending], *, delta: float) -> PrivacySpent:
 
 
 def spent_under(runs: Sequence[Spending], adjacency: Adjacency, *, delta: float) -> float:
-    """ε of runs against one teacher together at ``delta``, under one adjacency."""
+    """Return the joint ε at ``delta`` of runs against one teacher, under one adjacency."""
     return _under(runs, adjacency, delta=delta, by_rdp=False)
 
 
@@ -169,13 +172,13 @@ def _under(runs: Sequence[Spending], adjacency: Adjacency, *, delta: float, by_r
 
 @lru_cache(maxsize=1024)
 def _bounded(events: Events, *, delta: float, single: Events | None, by_rdp: bool) -> float:
-    """ε of events of several kinds.
+    """Return the ε of events of several kinds.
 
     Args:
-        events: of several kinds, which may be averages over answers.
-        delta: at which ε holds.
-        single: the events of single answers, where they are others.
-        by_rdp: whether by Rényi divergences alone, or by the least of the bounds that hold.
+        events: the events, of several kinds, which may be averages over answers.
+        delta: the δ at which ε holds.
+        single: the events of single answers, if they differ from ``events``.
+        by_rdp: whether to use Rényi divergences alone, instead of the smallest of all bounds.
     """
     kinds = _merged(events)
     if not kinds:
@@ -189,11 +192,11 @@ def _bounded(events: Events, *, delta: float, single: Events | None, by_rdp: boo
 
 
 def _least(kinds: Events, *, delta: float) -> float:
-    """The least of the bounds on ε, for a δ above :data:`_LEAST_DELTA` and at least one kind."""
+    """Return the smallest bound on ε, for a δ above :data:`_LEAST_DELTA` and at least one kind."""
     if len(kinds) == 1:
         return _alone(*kinds[0], delta=delta)
-    # Between kinds ε adds up, and so does δ: here a pure ε-DP event needs none of it, or each kind
-    # takes an equal share.
+    # Over kinds, both ε and δ add up. Either pure ε-DP events take no share of δ and the others
+    # take equal shares, or all kinds take equal shares.
     pure = [_pure(event, count) for event, count in kinds]
     impure = max(1, sum(map(math.isinf, pure)))
     without = sum(
@@ -210,7 +213,7 @@ def _least(kinds: Events, *, delta: float) -> float:
 
 
 def _alone(event: dp_accounting.DpEvent, count: int, *, delta: float) -> float:
-    """ε of events of one kind, at a δ above :data:`_LEAST_DELTA`."""
+    """Return the ε of events of one kind, at a δ above :data:`_LEAST_DELTA`."""
     if delta < _LEAST_DELTA:
         return _pure(event, count)
     if isinstance(event, dp_accounting.RandomizedResponseDpEvent):
@@ -228,7 +231,7 @@ def _alone(event: dp_accounting.DpEvent, count: int, *, delta: float) -> float:
 
 
 def _pure(event: dp_accounting.DpEvent, count: int) -> float:
-    """ε at δ = 0, which a Gaussian does not have."""
+    """Return ε at δ = 0, which is infinite for a Gaussian."""
     is_pure = isinstance(event, dp_accounting.RandomizedResponseDpEvent)
     return response_epsilon(event) * count if is_pure else math.inf
 
@@ -240,13 +243,14 @@ def _losses(event: dp_accounting.DpEvent, count: int) -> Losses:
 
 
 def _beyond_reach(events: Events) -> float:
-    """Chance of a release whose probability in the other world is not what a Gaussian's is.
+    """Bound the chance of a release that is not as likely in the other world as a Gaussian's.
 
-    Noise is drawn from a table that ends, so a release near its end cannot be had, or not as often
-    as it should be, where the noise is added to something else. Within :data:`EXACT_REACH`
-    deviations in both worlds all chances are right to a relative 2^-64, so this is the chance that
-    noise is within a shift of that. For a given Euclidean length of the shift it is largest where
-    one coordinate takes all of it, or, for shifts so small that this is not so, below 1e-60.
+    Noise is drawn from a finite table, so a release near its end is impossible, or less likely than
+    it should be, in a world where the noise is added to another value. Within :data:`EXACT_REACH`
+    deviations in both worlds, all probabilities are right to a relative 2^-64, so this is the
+    chance that the noise is within one shift of that bound. Among shifts of a given Euclidean
+    length, the chance is largest if one coordinate takes all of it; for shifts so small that this
+    does not hold, the chance is below 1e-60.
     """
     gaussian = (
         (event.noise_multiplier, count)
@@ -259,13 +263,15 @@ def _beyond_reach(events: Events) -> float:
 
 
 def at_least(parts: Sequence[float], whole: float) -> float:
-    """``whole``, which costs no less than any of its parts: a sum, more answers, or a smaller δ.
+    """Return ``whole``, raised to its largest part if it is slightly below that.
 
-    Bounds are compared, and each may be above the truth by :data:`_LOOSENESS`. So the bound on a
-    sum may be a little below that on one of its parts, which then holds for the sum too.
+    The whole (a sum, more answers, or a smaller δ) costs no less than any of its parts. But bounds
+    are compared here, and each may be above the truth by :data:`_LOOSENESS`, so the bound on the
+    whole may be a little below that on a part. The bound on the part then serves for both.
 
     Raises:
-        ArithmeticError: it costs less, by more than bounds are loose; no false ε may be printed.
+        ArithmeticError: ``whole`` is lower by more than bounds are loose, so one of the bounds is
+            wrong, and no false ε may be printed.
     """
     largest = max(parts)
     if not whole >= largest * (1 - _LOOSENESS):
@@ -277,10 +283,10 @@ def at_least(parts: Sequence[float], whole: float) -> float:
 
 
 def _merged(events: Events) -> Events:
-    """One entry for each kind: Gaussians compose into one, whose squared signals add up.
+    """Merge events into one entry per kind; Gaussians become one, as their squared signals add up.
 
     Raises:
-        TypeError: an event that is neither randomised response nor Gaussian.
+        TypeError: an event is neither randomised response nor Gaussian.
     """
     responses: dict[dp_accounting.DpEvent, int] = {}
     signals: dict[float, int] = {}
@@ -301,10 +307,10 @@ def _merged(events: Events) -> Events:
 
 
 def _renyi(events: Events, *, delta: float) -> float:
-    """ε by Rényi divergences, to which is added what rounding may have taken from them.
+    """Return ε by Rényi divergences, after adding what rounding may have taken from them.
 
     Raises:
-        ArithmeticError: a divergence that is negative or not a number all the same.
+        ArithmeticError: a divergence is still negative or not a number.
     """
     divergences = np.zeros(len(_ORDERS))
     for event, count in events:
@@ -315,7 +321,7 @@ def _renyi(events: Events, *, delta: float) -> float:
             "error of dpsd, and no ε is stated"
         )
     epsilon = float(compute_epsilon(_ORDERS, divergences, delta)[0])
-    # At order infinity the divergence is what pure ε-DP costs.
+    # At order infinity, the divergence is the ε of pure ε-DP.
     return min(epsilon, sum(_pure(event, count) for event, count in events))
 
 
@@ -340,13 +346,13 @@ def spent(
     delta: float,
     mean_event: dp_accounting.DpEvent | None = None,
 ) -> PrivacySpent:
-    """What so many answers cost under every adjacency; ``mean_event`` is ``event`` by default."""
+    """Return what an exposure costs under every adjacency; ``mean_event`` defaults to ``event``."""
     spending = Spending(event=event, mean_event=mean_event or event, exposure=exposure)
     return spent_together([spending], delta=delta)
 
 
 def format_epsilon(epsilon: float) -> str:
-    """ε for people, rounded up: a rounded-down ε would be a false claim.
+    """Format ε for display, rounded up, as an ε rounded down would be a false claim.
 
     >>> format_epsilon(0.99999999), format_epsilon(1.00001), format_epsilon(150018.05)
     ('1', '1.001', '150,019')

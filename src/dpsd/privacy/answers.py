@@ -1,9 +1,9 @@
-"""Raw teacher answers, sealed.
+"""Sealed raw answers of teachers.
 
-A teacher's answers are the one thing here that must not be seen. They travel from the teacher to
-the mechanism inside :class:`RawAnswers`, whose contents only ``privacy/mechanisms/`` opens and
-whose ``repr`` shows a shape and nothing else. Sealing checks the answers, so every mechanism can
-rely on finite probabilities of the right shape.
+A teacher's raw answers are the one thing here that must not be seen. They travel from the teacher
+to the mechanism inside :class:`RawAnswers`, whose contents only ``privacy/mechanisms/`` opens and
+whose ``repr`` shows nothing but a shape. Sealing validates the answers, so every mechanism can rely
+on finite probabilities of the right shape.
 
 >>> import torch
 >>> RawAnswers.seal(torch.tensor([[2.0, 0.0]]), batch=1, num_classes=2, scores="logits")
@@ -21,11 +21,11 @@ Scores: TypeAlias = Literal["logits", "probabilities"]
 
 
 class AnswerCheckError(ValueError):
-    """Answers that are not class scores for the batch that was asked; says why, quotes none.
+    """An error that answers are not class scores for the batch; it says why and quotes no answer.
 
     Args:
-        problem: what is wrong, in words that no answer can choose.
-        seen: the same with what was found, which a teacher chooses: for public probes alone.
+        problem: what is wrong, in words that do not depend on any answer.
+        seen: what is wrong, including values that the teacher chooses. Only for public probes.
     """
 
     def __init__(self, problem: str, *, seen: str | None = None) -> None:
@@ -34,7 +34,7 @@ class AnswerCheckError(ValueError):
 
 
 class RawAnswers:
-    """A batch of class probabilities, ``(N, K)`` or ``(teachers, N, K)``, not to be looked at."""
+    """A sealed batch of class probabilities, ``(N, K)`` or ``(teachers, N, K)``."""
 
     __slots__ = ("__probabilities",)
 
@@ -51,18 +51,19 @@ class RawAnswers:
         scores: Scores,
         members: int | None = None,
     ) -> RawAnswers:
-        """Check a teacher's answers and seal them as probabilities.
+        """Validate a teacher's answers and seal them as probabilities.
 
         Args:
-            answers: what the teacher returned for the batch; should be a float tensor
+            answers: what the teacher returned for the batch, which should be a float tensor
                 ``(batch, num_classes)``, or ``(teachers, batch, num_classes)``.
             batch: the number of images asked about.
-            num_classes: the number of classes the teacher has.
+            num_classes: the number of classes of the teacher.
             scores: ``"logits"`` (a softmax is applied) or ``"probabilities"``.
-            members: how many teachers there are, if that is known; one has no teacher axis.
+            members: the number of teachers, if known; a single one has no teacher axis.
 
         Raises:
-            AnswerCheckError: wrong type, shape, or values that are not finite or no distribution.
+            AnswerCheckError: the type or the shape is wrong, or values are not finite or not a
+                distribution.
         """
         if not isinstance(answers, Tensor):
             raise AnswerCheckError(
@@ -98,7 +99,7 @@ class RawAnswers:
         totals = values.sum(-1)
         if (values < -1e-4).any() or (totals - 1).abs().max() > 1e-2:
             raise AnswerCheckError(
-                "values that are no probabilities (negative, or not summing to one); "
+                "values that are not probabilities (negative, or not summing to one); "
                 "declare scores='logits' if the teacher returns logits"
             )
         return cls(values.clamp_min(0) / totals.unsqueeze(-1))
@@ -114,6 +115,6 @@ class RawAnswers:
 
 
 def open_for_mechanism(answers: RawAnswers) -> Tensor:
-    """The probabilities inside. For ``privacy/mechanisms/`` alone; a test enforces it."""
+    """Return the sealed probabilities. Only ``privacy/mechanisms/`` may; a test enforces it."""
     opened: Tensor = answers._RawAnswers__probabilities  # type: ignore[attr-defined]
     return opened

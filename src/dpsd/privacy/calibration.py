@@ -1,4 +1,4 @@
-"""How loud the noise has to be for a budget, found on the accountant itself."""
+"""Calibration: the least noise that meets a budget, found with the accountant itself."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from dpsd.privacy.accounting import Spending, pld_epsilon, spent_under
 from dpsd.privacy.mechanisms import Mechanism
 from dpsd.privacy.targets import Budget, Exposure
 
-#: How many standard deviations of the noise two answers may be apart, if a budget is to choose it:
-#: ε is then above 60 for one answer, and the table that noise is drawn from reaches far enough.
+#: Calibration never chooses noise so small that two answers are more than this many standard
+#: deviations apart: ε is above 60 for one answer there, and the noise's table reaches far enough.
 _MOST_APART = 8.0
-#: At a δ above it, what nothing is promised with is no longer a rare accident.
+#: Above this δ, the case in which nothing is promised is no longer a rare accident.
 _LARGE_DELTA = 0.01
 
 MechanismT = TypeVar("MechanismT", bound=Mechanism)
 
 
 def calibrate(mechanism: MechanismT, budget: Budget, exposure: Exposure) -> MechanismT:
-    """The mechanism with the least noise that meets the budget, found on the accountant itself.
+    """Return the mechanism with the least noise that meets a budget, found with the accountant.
 
     Args:
-        mechanism: its noise level is replaced.
-        budget: the target.
-        exposure: what will be asked.
+        mechanism: the mechanism, whose noise level is replaced.
+        budget: the privacy target.
+        exposure: the exposure of everything that will be asked.
 
     Raises:
         BudgetError: no noise level meets the target.
@@ -48,7 +48,7 @@ def calibrate(mechanism: MechanismT, budget: Budget, exposure: Exposure) -> Mech
         spending = Spending(event=noisy.event(), mean_event=noisy.mean_event(), exposure=exposure)
         noise = getattr(noisy.event(), "noise_multiplier", math.inf)
         if noise < 1 / _MOST_APART:
-            return sys.float_info.max  # of infinity no root is found
+            return sys.float_info.max  # finite, as the search for a root fails at infinity
         spent = spent_under([spending], budget.adjacency, delta=budget.delta)
         return min(spent, sys.float_info.max) - budget.epsilon
 
@@ -61,29 +61,29 @@ def calibrate(mechanism: MechanismT, budget: Budget, exposure: Exposure) -> Mech
             *(Setting("rounds"), " or ", Setting("queries")),
         )
     if budget.epsilon <= strength <= budget.epsilon * (1 + 1e-3):
-        # One randomised response: what δ adds to its own ε is not worth an odd number.
+        # For a single randomised response, δ adds so little to its ε that the round number is used.
         strength = budget.epsilon
     calibrated = mechanism.with_strength(strength)
     is_pure = math.isfinite(pld_epsilon(calibrated.event(), count=1, delta=0))
     if not is_pure and budget.delta > 1 / exposure.teacher:
         warnings.warn(
             f"delta {budget.delta:g} is above one over the {exposure.teacher} answers: at that "
-            "delta a mechanism may publish some answers outright; lower delta",
+            "delta, a mechanism may publish some answers outright; lower delta",
             stacklevel=2,
         )
     elif budget.delta > _LARGE_DELTA:
         warnings.warn(
             f"delta {budget.delta:g} is the chance with which epsilon {budget.epsilon:g} may be "
-            f"exceeded by any amount; lower delta to {_LARGE_DELTA:g} at most",
+            f"exceeded by any amount; lower delta to {_LARGE_DELTA:g} or less",
             stacklevel=2,
         )
     return calibrated  # type: ignore[return-value]
 
 
 def _strongest(excess: Callable[[float], float], least: float, most: float) -> float | None:
-    """The largest strength in that range whose excess ε (rising with strength) is not positive.
+    """Return the largest strength in a range whose excess ε, which rises with it, is not positive.
 
-    Exact to a relative 1e-6, from the side that keeps the promise.
+    The result is exact to a relative 1e-6, and errs on the side that keeps the promise.
     """
     if excess(least) > 0:
         return None

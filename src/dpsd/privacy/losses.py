@@ -1,19 +1,20 @@
 """Privacy loss distributions that hold at any δ, for any number of answers.
 
-What one run reveals is a distribution of *privacy losses*: how many times likelier what was
-released is in one world than in the other, as a logarithm ``L``. With it,
-``δ(ε) = E[max(0, 1 - e^(ε - L))]``, and ε at δ is where that falls to δ.
+What a run reveals is described by a distribution of *privacy losses*: the loss ``L`` is the
+logarithm of how many times likelier a release is in one world than in the other. Then
+``δ(ε) = E[max(0, 1 - e^(ε - L))]``, and ε at a given δ is where this falls to δ.
 
-For ``n`` randomised responses between two classes, ``L = ε₀ (2x - n)`` where ``x`` of the ``n``
-answers are truths, which is binomial: the distribution is known exactly. ``dp_accounting`` composes
-such losses by Fourier transforms, whose rounding errors are as large as δ from 1e-8 downwards, and
-its Rényi divergences are rounding errors near order 1; here nothing but SciPy's binomial
-probabilities is added up, and every term is positive, so a small δ is as exact as a large one.
+For ``n`` randomised responses between two classes, ``L = ε₀ (2x - n)``, where ``x`` of the ``n``
+answers are true. As ``x`` is binomial, the distribution is known exactly. ``dp_accounting``
+composes such losses by Fourier transforms, whose rounding errors are as large as δ from 1e-8
+downwards, and its Rényi divergences are rounding errors near order 1. Here, nothing but SciPy's
+binomial probabilities is added up, and every term is positive, so a small δ is as exact as a large
+one.
 
-Several distributions are added up on a grid that they share. A loss between two points of the grid
-is split between them so that its probability is kept in both worlds. That only makes the worlds
-easier to tell apart (joining the two points again undoes it), so δ is never understated, and losses
-are off by half a step squared in their variance instead of by a step each.
+Several distributions are added up on a shared grid. A loss between two points of the grid is split
+between them so that its probability is kept in both worlds. This only makes the worlds easier to
+tell apart (joining the two points again undoes it), so δ is never understated; and losses are off
+by half a step squared in their variance instead of by a step each.
 
 >>> import dp_accounting
 >>> one = dp_accounting.RandomizedResponseDpEvent(noise_parameter=2 / (math.e + 1), num_buckets=2)
@@ -42,21 +43,21 @@ from scipy.optimize import brentq
 
 Numbers = NDArray[np.float64]
 
-#: SciPy's probabilities are off by a relative 3e-11 for 1e8 answers, and 1.1e-9 for 1e12; so much
-#: is added to each.
+#: The relative amount added to probabilities; SciPy's are off by a relative 3e-11 for 1e8 answers,
+#: and by 1.1e-9 for 1e12.
 _SLACK = 1e-8
-#: Standard deviations around the mean beyond which a probability is below the smallest number, and
-#: as many whole numbers for distributions that are no wider than a few.
+#: The number of standard deviations around the mean beyond which probabilities are below the
+#: smallest representable number, and the margin in whole numbers for very narrow distributions.
 _DEVIATIONS, _WHOLE_NUMBERS = 40, 400
-#: Parts into which a number of answers is cut that is itself random: a part is so wide, relatively.
+#: The relative width of the parts into which a random number of answers is divided.
 _PART = 1e-3
-#: Points of the grid on which several distributions are added up.
+#: The number of points of the grid on which several distributions are added up.
 _POINTS = 1 << 13
-#: The least width of the grid, relative to the largest loss.
+#: The smallest width of the grid, relative to the largest loss.
 _FINEST = 1e-6
-#: Losses by which a Gaussian's are represented; each is the largest of its cell.
+#: The number of losses that represent a Gaussian's; each is the largest of its cell.
 _CELLS = 1 << 16
-#: Share of δ that may be given up at either end of each distribution that is added up.
+#: The share of δ that may be given up at either end of each distribution that is added up.
 _GIVEN_UP = 1e-7
 
 
@@ -65,9 +66,9 @@ class Losses:
     """A privacy loss distribution, or one that dominates it.
 
     Args:
-        losses: ascending, in nats, ``(n,)``.
-        chances: of each, in the world that is likelier there, ``(n,)``.
-        infinite: chance of a release that only one world can produce.
+        losses: the losses in ascending order, in nats, ``(n,)``.
+        chances: the probability of each loss, in the world where it is likelier, ``(n,)``.
+        infinite: the probability of a release that only one world can produce.
     """
 
     losses: Numbers
@@ -75,18 +76,18 @@ class Losses:
     infinite: float = 0.0
 
     def delta(self, epsilon: float) -> float:
-        """δ at ε ≥ 0, never too small."""
+        """Return δ at ε ≥ 0, never too small."""
         above = int(np.searchsorted(self.losses, epsilon, side="right"))
         excess = -np.expm1(epsilon - self.losses[above:])
         return self.infinite + (1 + _SLACK) * float(self.chances[above:] @ excess)
 
     def epsilon(self, delta: float) -> float:
-        """ε ≥ 0 at δ > 0, never too small; infinite where no ε has that δ."""
+        """Return ε ≥ 0 at δ > 0, never too small; infinite if no ε has that δ."""
         if self.infinite >= delta:
             return math.inf
         if self.delta(0.0) <= delta:
             return 0.0
-        # Between losses δ is convex, so that the search for a root needs few steps.
+        # Between losses, δ is convex, so the search for a root needs few steps.
         found = brentq(
             lambda at: self.delta(at) - delta, 0.0, float(self.losses[-1]), xtol=1e-14, rtol=1e-12
         )
@@ -95,22 +96,23 @@ class Losses:
         return float(found)
 
     def on_grid(self, step: float, *, spared: float) -> tuple[int, Numbers, float]:
-        """The distribution on whole multiples of ``step``.
+        """Return the distribution on whole multiples of ``step``.
 
         Args:
-            step: of the grid, in nats.
-            spared: chance that may be moved up at the lower end, and to infinity at the upper one.
+            step: the step of the grid, in nats.
+            spared: the probability that may be moved up at the lower end, and to infinity at the
+                upper end.
 
         Returns:
-            The first multiple, the chances from there on, and the chance of an infinite loss.
+            The first multiple, the probabilities from there on, and that of an infinite loss.
         """
         low, high = self._range(spared)
         infinite = self.infinite + float(self.chances[high:].sum())
         losses, chances = self.losses[low:high], self.chances[low:high].copy()
         chances[0] += self.chances[:low].sum()
         cells = np.floor(losses / step)
-        # With a and b the points around a loss, its chance p and its chance in the other world,
-        # p e^-loss, are both kept if b gets this share of p.
+        # Let a and b be the points around a loss. Its probability p, and its probability in the
+        # other world, p e^-loss, are both kept if b gets this share of p.
         upper = np.expm1(cells * step - losses) / math.expm1(-step)
         first = int(cells[0])
         places = (cells - first).astype(np.int64)
@@ -120,7 +122,7 @@ class Losses:
         return first, found.clip(min=0.0), infinite
 
     def width(self, *, spared: float) -> float:
-        """How far apart the losses are that :meth:`on_grid` keeps."""
+        """Return the distance between the extreme losses that :meth:`on_grid` keeps."""
         low, high = self._range(spared)
         return float(self.losses[high - 1] - self.losses[low])
 
@@ -133,16 +135,17 @@ class Losses:
 
 
 def added_up(parts: Sequence[Losses], *, delta: float) -> Losses:
-    """The losses of several independent releases together, meant for that δ > 0."""
+    """Return the joint losses of several independent releases, for use at this δ > 0."""
     spared = _GIVEN_UP * delta / len(parts)
     width = sum(part.width(spared=spared) for part in parts)
-    # Of a loss that is nearly certain the width is nothing; its size is still to be told exactly.
+    # A nearly certain loss has almost no width, but its size must still be exact.
     width = max(width, _FINEST * max(float(np.abs(part.losses).max()) for part in parts))
     step = width / _POINTS
     first, chances, infinite = 0, np.ones(1), 0.0
     for part in parts:
         start, more, lost = part.on_grid(step, spared=spared)
-        # Directly and not by a Fourier transform: sums of positive terms keep small ones exact.
+        # Convolved directly, not by a Fourier transform: sums of positive terms keep small ones
+        # exact.
         first, chances = first + start, np.convolve(chances, more)
         infinite += lost
     losses = step * np.arange(first, first + len(chances), dtype=np.float64)
@@ -150,7 +153,7 @@ def added_up(parts: Sequence[Losses], *, delta: float) -> Losses:
 
 
 def response_epsilon(event: dp_accounting.RandomizedResponseDpEvent) -> float:
-    """ε of one randomised response, with what rounding may have taken from its event."""
+    """Return ε of one randomised response, plus what rounding may have taken from its event."""
     lie = event.noise_parameter / event.num_buckets
     truth = 1 - event.noise_parameter * (event.num_buckets - 1) / event.num_buckets
     return float(math.log(truth) - math.log(lie) + 4 * event.num_buckets * math.ulp(1.0))
@@ -158,12 +161,12 @@ def response_epsilon(event: dp_accounting.RandomizedResponseDpEvent) -> float:
 
 @lru_cache(maxsize=16)
 def of_responses(event: dp_accounting.RandomizedResponseDpEvent, *, count: int) -> Losses:
-    """The losses of so many randomised responses.
+    """Return the losses of ``count`` randomised responses.
 
-    Between two classes they are exact. Between more, an answer that is neither of the two worlds'
-    classes tells nothing, so the number of answers that tell something is binomial too. Few of them
-    are summed over one by one; many in parts, each at the most answers that it may hold, as more
-    answers never reveal less.
+    Between two classes, the losses are exact. Between more, an answer that is neither world's class
+    reveals nothing, so the number of answers that reveal something is binomial too. If there are
+    few such numbers, they are summed over one by one. If there are many, they are grouped into
+    parts, and each part counts at its largest number, as more answers never reveal less.
     """
     own = response_epsilon(event)
     truth = 1 / (1 + math.exp(-own))
@@ -178,7 +181,7 @@ def of_responses(event: dp_accounting.RandomizedResponseDpEvent, *, count: int) 
             numbers[np.append(starts[1:], len(numbers)) - 1],
             np.add.reduceat(chances, starts),
         )
-    # Every loss is a whole multiple of ε₀: truths less lies.
+    # Every loss is a whole multiple of ε₀: the true answers minus the false ones.
     parts = [_binomial(int(most), truth) for most in counts]
     low = min(int(2 * truths[0] - most) for (truths, _), most in zip(parts, counts, strict=True))
     high = max(int(2 * truths[-1] - most) for (truths, _), most in zip(parts, counts, strict=True))
@@ -191,17 +194,17 @@ def of_responses(event: dp_accounting.RandomizedResponseDpEvent, *, count: int) 
 
 
 def of_gaussian(event: dp_accounting.GaussianDpEvent) -> Losses:
-    """The losses of a Gaussian of sensitivity one, each rounded up to the end of its cell."""
+    """Return the losses of a Gaussian of sensitivity one, each rounded up to its cell's end."""
     mu = 1 / event.noise_multiplier
     ends = np.linspace(-_DEVIATIONS, _DEVIATIONS, _CELLS)
-    # Each from the tail that it is nearer to, so that small differences stay exact.
+    # Each is computed from its nearer tail, so that small differences stay exact.
     below = np.diff(special.ndtr(ends), prepend=0.0)
     above = -np.diff(special.ndtr(-ends), prepend=1.0)
     return Losses(mu**2 / 2 + mu * ends, np.where(ends > 0, above, below))
 
 
 def _binomial(count: int, chance: float) -> tuple[NDArray[np.int64], Numbers]:
-    """The numbers of successes that are likelier than the smallest number, and their chances."""
+    """Return all numbers of successes with representable probabilities, and the probabilities."""
     mean, reach = count * chance, _DEVIATIONS * math.sqrt(count * chance * (1 - chance))
     low = max(0, math.floor(mean - reach) - _WHOLE_NUMBERS)
     high = min(count, math.ceil(mean + reach) + _WHOLE_NUMBERS)

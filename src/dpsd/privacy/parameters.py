@@ -1,7 +1,7 @@
-"""What can be chosen of a mechanism, and which choices make sense.
+"""The parameters of mechanisms that a user can choose, and which choices make sense.
 
-Configurations check this when they are made, long before a mechanism is, so this module imports
-nothing that takes long.
+Configurations validate these when they are made, long before a mechanism is, so this module imports
+nothing that is slow to import.
 
 >>> check_candidates(1)
 Traceback (most recent call last):
@@ -16,15 +16,15 @@ from typing import Literal, TypeAlias
 
 from dpsd.errors import ConfigError, Setting
 
-#: Classes that randomised response chooses from: by the prior of each query, all, or how many.
+#: The classes that randomised response chooses from: as each query's prior says, all, or how many.
 Candidates: TypeAlias = Literal["per-query", "all"] | int
 
 
 class Scaling(StrEnum):
     """How a gradient is brought to a bounded norm before noise is added.
 
-    ``NONE`` leaves it as it is: of hardened answers, the difference of two distributions is at most
-    ``√2`` long.
+    ``NONE`` leaves the gradient as it is: with hardened answers, two gradients differ by the
+    difference of two distributions, which is at most ``√2`` long.
     """
 
     NORMALIZE = "normalize"
@@ -33,10 +33,10 @@ class Scaling(StrEnum):
 
 
 def check_candidates(candidates: Candidates) -> None:
-    """Refuse a number of candidates among which there is nothing to choose.
+    """Refuse a number of candidates that leaves nothing to choose.
 
     Raises:
-        ConfigError: neither ``"per-query"`` nor ``"all"`` nor an integer of at least 2.
+        ConfigError: it is neither ``"per-query"`` nor ``"all"`` nor an integer of at least 2.
     """
     named = candidates in ("per-query", "all")
     if not named and not (isinstance(candidates, int) and candidates >= 2):
@@ -47,10 +47,10 @@ def check_candidates(candidates: Candidates) -> None:
 
 
 def check_scaling(scaling: Scaling, *, harden: bool) -> None:
-    """Refuse gradients that nothing bounds.
+    """Refuse unbounded gradients.
 
     Raises:
-        ConfigError: no scaling, of answers that are not hardened.
+        ConfigError: there is no scaling, and answers are not hardened.
     """
     if scaling is Scaling.NONE and not harden:
         raise ConfigError(

@@ -1,7 +1,8 @@
-"""What a privacy target is: an ε, at a δ, under an adjacency; and how often each can be spent.
+"""Privacy targets (an ε at a δ, under an adjacency), and the events that runs expose.
 
-Targets are checked before anything is computed, so this module imports nothing that takes long.
-:mod:`dpsd.privacy.accounting` explains the adjacencies, and computes what a run costs under each.
+Targets are validated before anything is computed, so this module imports nothing that is slow to
+import. :mod:`dpsd.privacy.accounting` explains the adjacencies, and computes what a run costs under
+each.
 
 >>> Budget.parse("3,1e-6,teacher").adjacency.value
 'teacher'
@@ -19,7 +20,7 @@ from dpsd.errors import BudgetError, Setting
 
 
 class Adjacency(StrEnum):
-    """Which two worlds must look alike; each is stronger than the one before."""
+    """Which two worlds must look alike; each adjacency is stronger than the one before."""
 
     RESPONSE = "response"
     ROUND = "round"
@@ -28,12 +29,12 @@ class Adjacency(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Exposure:
-    """How many events two neighbouring worlds can differ in, under each adjacency.
+    """The number of events in which two neighbouring worlds can differ, under each adjacency.
 
     Args:
-        response: the most often that any one image can have been answered about.
-        round: how many times a round of queries was answered.
-        teacher: answers in all.
+        response: the largest number of answers that can have been given about any one image.
+        round: the number of times that a round of queries was answered.
+        teacher: the number of answers in all.
 
     >>> Exposure.of_rounds([40_000, 40_000])
     Exposure(response=1, round=2, teacher=80000)
@@ -45,15 +46,15 @@ class Exposure:
 
     @classmethod
     def of_rounds(cls, answers: Sequence[int]) -> Exposure:
-        """Rounds that were each answered once, with so many answers."""
+        """The exposure of rounds that were each answered once, with these numbers of answers."""
         return cls.of_asked([(number, count) for number, count in enumerate(answers) if count])
 
     @classmethod
     def of_asked(cls, asked: Sequence[tuple[int, int]]) -> Exposure:
-        """Rounds, by number, with so many answers each time that they were asked.
+        """The exposure of attempts at rounds, each with the round's number and the answers given.
 
-        An image is asked once in all rounds that were stored. What a lost attempt asked is not
-        known, so an image may have been asked in each of them besides, of whichever round.
+        An image is asked only once in all rounds that were stored. What a lost attempt asked is not
+        known, so an image may also have been asked in each lost attempt, at whichever round.
 
         >>> Exposure.of_asked([(1, 40), (2, 40), (2, 40)])  # the second was lost, and asked again
         Exposure(response=2, round=3, teacher=120)
@@ -66,7 +67,7 @@ class Exposure:
         )
 
     def under(self, adjacency: Adjacency) -> int:
-        """Events under one adjacency."""
+        """The number of events under one adjacency."""
         return int(getattr(self, adjacency.value))
 
 
@@ -75,12 +76,12 @@ class Budget:
     """A privacy target: ε at δ, under an adjacency.
 
     Args:
-        epsilon: > 0.
-        delta: in [0, 1); 0 asks for pure ε-DP, which the Gaussian mechanism cannot give.
-        adjacency: what the ε is about; or its name.
+        epsilon: the ε, > 0.
+        delta: the δ, in [0, 1); 0 asks for pure ε-DP, which the Gaussian mechanism cannot give.
+        adjacency: the adjacency that ε refers to, or its name.
 
     Raises:
-        BudgetError: a target that means nothing.
+        BudgetError: the target is meaningless.
 
     >>> Budget(epsilon=-1.0)
     Traceback (most recent call last):
@@ -121,15 +122,15 @@ class Budget:
             ) from None
 
     def is_exceeded_by(self, epsilon: float) -> bool:
-        """Whether that much at δ is more than ε, rounding apart."""
+        """Whether an ε at this δ exceeds the budget by more than rounding errors."""
         return epsilon > self.epsilon * (1 + 1e-6)
 
     @classmethod
     def parse(cls, text: str) -> Budget:
-        """A budget from ``EPSILON[,DELTA[,ADJACENCY]]``, as ``cap`` takes it.
+        """Parse a budget from ``EPSILON[,DELTA[,ADJACENCY]]``, as ``cap`` is given.
 
         Raises:
-            BudgetError: a text of another form, or a target that means nothing.
+            BudgetError: the text has another form, or the target is meaningless.
 
         >>> Budget.parse("3,1e-6,teacher")
         Budget(epsilon=3.0, delta=1e-06, adjacency=<Adjacency.TEACHER: 'teacher'>)
@@ -141,19 +142,20 @@ class Budget:
             numbers = {}
         if not numbers or len(parts) > 3:
             raise BudgetError(
-                f"{text!r} is no privacy target; write EPSILON,DELTA,ADJACENCY, as in 8,1e-5,round"
+                f"{text!r} is not a privacy target; write EPSILON,DELTA,ADJACENCY, as in "
+                "8,1e-5,round"
             )
         try:
             return cls(**numbers, **dict(zip(("adjacency",), parts[2:], strict=False)))  # type: ignore[arg-type]
-        except BudgetError as error:  # its names are parts of the text here, and no settings
-            raise BudgetError(f"{text!r} is no privacy target: {error}") from None
+        except BudgetError as error:  # names in it are parts of the text here, not settings
+            raise BudgetError(f"{text!r} is not a privacy target: {error}") from None
 
     @classmethod
     def of_cap(cls, cap: str | None) -> Budget | None:
-        """The same of the setting ``cap``, which errors then name; ``None`` if it is not given.
+        """Parse the setting ``cap``, which errors name; return ``None`` if it is not given.
 
         Raises:
-            BudgetError: as :meth:`parse`.
+            BudgetError: as for :meth:`parse`.
         """
         try:
             return None if cap is None else cls.parse(cap)
@@ -161,7 +163,7 @@ class Budget:
             raise BudgetError(Setting("cap"), f": {error}") from None
 
     def to_dict(self) -> dict[str, object]:
-        """The target as JSON types; its keywords make it again."""
+        """Return the target in JSON types, as keywords that make it again."""
         return {
             "epsilon": self.epsilon,
             "delta": self.delta,
@@ -169,5 +171,5 @@ class Budget:
         }
 
     def __str__(self) -> str:
-        # In full: a cap that is rounded up is another cap.
+        # Written in full, as a rounded cap would be a different cap.
         return f"{self.epsilon!r},{self.delta!r},{self.adjacency.value}"

@@ -1,4 +1,4 @@
-"""Curves of a run, as SVG for a page.
+"""The curves of a run, as SVG for a web page.
 
 >>> svg = progress_curves([{"round": 1, "student_loss": 2.0, "agreement": None}])
 >>> svg.startswith("<svg")
@@ -15,8 +15,8 @@ _BLUE, _GREY = "#2457a8", "#555555"
 
 
 def progress_curves(metrics: Sequence[Mapping[str, Any]]) -> str:
-    """Agreement (with twice its standard error) and the student's loss, by round."""
-    # The object interface: pyplot would pick a window system and keep the figure alive.
+    """Draw agreement (with twice its standard error) and the student's loss, by round."""
+    # The object interface is used, as pyplot would pick a window system and keep the figure alive.
     import matplotlib
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator, PercentFormatter

@@ -1,6 +1,6 @@
-"""``report.html``: a run on one page, in one file that needs nothing else.
+"""``report.html``: a run on one page, in a single self-contained file.
 
-Everything on it comes from releases and public choices; it may be published with the student.
+Everything on it comes from releases and public choices, so it may be published with the student.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ def write_report(run: RunDirectory, certificate: Certificate) -> None:
     """Write ``report.html`` into the run directory.
 
     Raises:
-        RunError: the disk is full, or the place cannot be written to.
+        RunError: the disk is full, or the directory cannot be written to.
     """
     write_text(run.path / REPORT_FILE, report(run, certificate))
 
 
 def report(run: RunDirectory, certificate: Certificate) -> str:
-    """The page's text."""
+    """Return the HTML of the report."""
     metrics = run.metrics()
     return _template("report.html.j2").render(
         config=run.config(),
@@ -48,7 +48,7 @@ def report(run: RunDirectory, certificate: Certificate) -> str:
 
 
 def certificate_page(certificate: Certificate) -> str:
-    """A certificate on a page of its own, for people."""
+    """Return the HTML of a page with a certificate."""
     return _template("certificate.html.j2").render(
         certificate=certificate,
         privacy=_privacy(certificate),
@@ -94,6 +94,6 @@ def _round(line: dict[str, Any]) -> dict[str, str]:
 
 
 def _inline_image(run: RunDirectory) -> str:
-    """The generator's images round by round, as a data address; empty if there are none."""
+    """Return the contact sheet of the generator's images in base64; empty if there is none."""
     path = sheet_path(run)
     return base64.b64encode(path.read_bytes()).decode() if path.exists() else ""

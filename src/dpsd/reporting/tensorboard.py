@@ -1,4 +1,4 @@
-"""A run's metrics for TensorBoard; needs the extra ``dpsd[tensorboard]``.
+"""Writing a run's metrics for TensorBoard; needs the extra ``dpsd[tensorboard]``.
 
 >>> import tempfile
 >>> with tempfile.TemporaryDirectory() as folder:
@@ -22,11 +22,11 @@ from dpsd.runs.observing import Observer
 
 
 class TensorBoardObserver(Observer):
-    """Passes everything on to another observer, and writes each round's numbers.
+    """An observer that writes each round's metrics, and forwards everything to another one.
 
     Args:
         inner: the other observer.
-        folder: for the event files; made as the first phase begins.
+        folder: the folder for event files, which is created when the first phase begins.
 
     Raises:
         ConfigError: the extra is not installed.
@@ -52,12 +52,13 @@ class TensorBoardObserver(Observer):
             self._writer.close()
 
     def phase(self, name: str, *, total: int, round_index: int) -> Callable[[int], None]:
-        # Opened before a teacher is asked: TensorBoard stamps a file's opening to the microsecond.
+        # Opened before a teacher is asked, as TensorBoard records the time of opening to the
+        # microsecond.
         self._open()
         return self._inner.phase(name, total=total, round_index=round_index)
 
     def phase_finished(self, name: str, *, seconds: float, round_index: int) -> None:
-        # Passed on and not written: what a teacher's phase took may tell its answers.
+        # Forwarded but not written, as the duration of a teacher's phase may reveal its answers.
         self._inner.phase_finished(name, seconds=seconds, round_index=round_index)
 
     def warn(self, message: str) -> None:
@@ -65,7 +66,7 @@ class TensorBoardObserver(Observer):
 
     def round_finished(self, metrics: dict[str, Any]) -> None:
         self._open()
-        # In whole seconds, as in the run's other files: TensorBoard stamps to the microsecond.
+        # In whole seconds, as in the run's other files; TensorBoard would use microseconds.
         now = float(int(time.time()))
         for name, value in scalars(metrics).items():
             self._writer.add_scalar(name, value, metrics["round"], walltime=now)
@@ -80,7 +81,7 @@ class TensorBoardObserver(Observer):
 
 
 def scalars(metrics: Mapping[str, Any], *, prefix: str = "") -> dict[str, float]:
-    """The numbers in a round's metrics, by path; lists are numbered.
+    """Return the numbers in a round's metrics by path; items of lists are numbered.
 
     >>> scalars({"round": 2, "agreement": {"mean": 0.5}, "label_shares": [0.25, 0.75]})
     {'agreement/mean': 0.5, 'label_shares/0': 0.25, 'label_shares/1': 0.75}

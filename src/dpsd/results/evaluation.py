@@ -1,7 +1,7 @@
-"""Measuring a run on labelled data, as the owner of that data and of the teacher.
+"""Measuring a run on labelled data, as the owner of the data and of the teacher.
 
-This is for the owner's eyes: it looks at teacher and data freely, nothing it returns is privatised,
-and no transcription ever calls it.
+This is for the owner's eyes: it uses teacher and data freely, nothing that it returns is
+privatised, and no transcription ever calls it.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from dpsd.teachers import Teacher
 
 @dataclass(frozen=True, kw_only=True)
 class ClassResult:
-    """One class of an :class:`Evaluation`; shares are ``None`` where there is nothing to divide.
+    """The results for one class of an :class:`Evaluation`; shares are ``None`` without images.
 
     Args:
-        name: of the class.
-        images: of that class.
-        student_accuracy: share that the student gets right.
-        teacher_accuracy: share that the teacher gets right.
-        agreement: share on which both say the same.
+        name: the name of the class.
+        images: the number of images of the class.
+        student_accuracy: the share that the student gets right.
+        teacher_accuracy: the share that the teacher gets right; ``None`` without a teacher.
+        agreement: the share on which both predict the same; ``None`` without a teacher.
     """
 
     name: str
@@ -40,16 +40,16 @@ class ClassResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Accuracy of student and teacher, and their agreement. Not privatised.
+    """The accuracy of student and teacher, and their agreement, which are not privatised.
 
     Args:
-        data: the data set's name.
-        split: which part of it.
-        images: how many there were.
-        student_accuracy: share that the student gets right.
-        teacher_accuracy: share that the teacher gets right; ``None`` without a teacher.
-        agreement: share on which both say the same; ``None`` without a teacher.
-        classes: the same for each true class.
+        data: the name of the data set.
+        split: the part of the data set.
+        images: the number of images.
+        student_accuracy: the share that the student gets right.
+        teacher_accuracy: the share that the teacher gets right; ``None`` without a teacher.
+        agreement: the share on which both predict the same; ``None`` without a teacher.
+        classes: the results for each true class.
     """
 
     data: str
@@ -61,7 +61,7 @@ class Evaluation:
     classes: tuple[ClassResult, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as JSON types."""
+        """Return everything in JSON types."""
         return {**asdict(self), "privatised": False}
 
 
@@ -76,14 +76,14 @@ def evaluate(
     """Measure a run's student, and its teacher if given.
 
     Args:
-        run: a finished run.
+        run: a run with at least one finished round.
         data: labelled images of the run's shape and classes.
-        teacher: to compare with.
-        student: a module to fill, if the run's was no named model.
-        device: where the student runs; by default as in the run.
+        teacher: the teacher to compare with.
+        student: the module to load the weights into, if the run's student was not a named model.
+        device: the device of the student; by default as in the run.
 
     Raises:
-        ConfigError: the data is of another shape or has other classes.
+        ConfigError: the data has another shape or another number of classes.
         RunError: no round is finished.
     """
     trained, facts = run.student(student), run.facts()

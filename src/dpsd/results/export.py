@@ -1,10 +1,10 @@
-"""The student in formats that other software reads.
+"""Exporting the student to formats that other software reads.
 
-- ``.onnx``: for onnxruntime and its like; images ``(N, C, H, W)`` in [0, 1] to logits.
-- ``.pt2``: a ``torch.export`` program, the same.
-- ``.safetensors``: the weights, with a ``.json`` beside them that says what they belong to.
+- ``.onnx``: a graph from images ``(N, C, H, W)`` in [0, 1] to logits, for ONNX Runtime and others.
+- ``.pt2``: a ``torch.export`` program from the same images to logits.
+- ``.safetensors``: the weights, with a ``.json`` file beside them that describes them.
 
-Each is read back and compared with the student before it takes its place.
+Graphs and programs are read back and compared with the student before they are written.
 """
 
 from __future__ import annotations
@@ -25,37 +25,38 @@ from dpsd.errors import ConfigError, RunError
 from dpsd.runs.directory import RunDirectory
 from dpsd.storage.files import replacing, write_text
 
-#: How far logits may be from the student's own, relative and absolute.
+#: The most that logits may differ from the student's own, relatively and absolutely.
 TOLERANCE = 1e-3
 _FORMATS = (".onnx", ".pt2", ".safetensors")
 
 
 def exported_paths(path: Path) -> list[Path]:
-    """The files that an export writes.
+    """Return the files that an export writes.
 
     Raises:
-        ConfigError: a suffix that stands for no format.
+        ConfigError: the suffix does not stand for a format.
 
     >>> [path.name for path in exported_paths(Path("out/student.safetensors"))]
     ['student.safetensors', 'student.json']
     """
     if path.suffix not in _FORMATS:
         raise ConfigError(
-            f"{path} names no format: the student is exported to {', '.join(_FORMATS)}"
+            f"{path} does not name a format: the student is exported to {', '.join(_FORMATS)}"
         )
     return [path, path.with_suffix(".json")] if path.suffix == ".safetensors" else [path]
 
 
 def export_student(run: RunDirectory, path: Path, *, student: nn.Module | None = None) -> None:
-    """Write a finished run's student to ``path``; its suffix says how.
+    """Write a run's student to ``path``, in the format that its suffix names.
 
     Args:
-        run: a finished run.
-        path: ``.onnx``, ``.pt2`` or ``.safetensors``; replaced if it is there.
-        student: a module to fill, if the run's was no named model.
+        run: a run with at least one finished round.
+        path: a path that ends in ``.onnx``, ``.pt2`` or ``.safetensors``; an existing file is
+            replaced.
+        student: the module to load the weights into, if the run's student was not a named model.
 
     Raises:
-        ConfigError: an unknown suffix, or an extra that is not installed.
+        ConfigError: the suffix is unknown, or an extra is not installed.
         RunError: no round is finished, the student cannot be expressed in that format, or the
             disk is full.
     """
@@ -74,7 +75,7 @@ def export_student(run: RunDirectory, path: Path, *, student: nn.Module | None =
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunError(f"{path.parent} cannot be made: {error.strerror}") from None
+        raise RunError(f"{path.parent} cannot be created: {error.strerror}") from None
     with replacing(path) as temporary:
         temporary.write_bytes(content)
     if path.suffix == ".safetensors":
@@ -119,7 +120,7 @@ def _to_onnx(module: nn.Module, example: Tensor) -> tuple[bytes, Reread]:
 
     log = logging.getLogger("torch.onnx")
     level = log.level
-    log.setLevel(logging.ERROR)  # it warns of libraries that are not needed
+    log.setLevel(logging.ERROR)  # torch warns of missing libraries that are not needed
     try:
         program = torch.onnx.export(
             module,
@@ -149,7 +150,7 @@ def _any_batch() -> tuple[dict[int, torch.export.Dim]]:
 
 
 def _compare(module: nn.Module, reread: Reread, shape: tuple[int, ...], path: Path) -> None:
-    """Refuse a file that does not answer as the student does, for batches of any size."""
+    """Refuse a file whose answers differ from the student's, for batches of several sizes."""
     random = torch.Generator().manual_seed(1)
     for size in (1, 2, 7):
         images = torch.rand(size, *shape, generator=random)
@@ -158,6 +159,6 @@ def _compare(module: nn.Module, reread: Reread, shape: tuple[int, ...], path: Pa
         if not torch.allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE):
             worst = float((found - expected).abs().max())
             raise RunError(
-                f"{path} was not written: it would answer otherwise than the student (logits "
+                f"{path} was not written: its answers would differ from the student's (logits "
                 f"differ by up to {worst:.2g} for a batch of {size})"
             )

@@ -1,4 +1,4 @@
-"""Synthetic data from a finished run: the generator's images with the student's labels.
+"""Synthetic data from a run: the generator's images with the student's labels.
 
 Both models were made from releases alone, so sampling is post-processing and costs no privacy,
 however much is sampled.
@@ -24,7 +24,8 @@ from dpsd.streams import stream
 DATA_FILE = "synthetic.npz"
 CONTACT_SHEET_FILE = "contact-sheet.png"
 
-#: Images that share BatchNorm statistics, so that a small sample looks like part of a large one.
+#: The number of images that share BatchNorm statistics; as it is fixed, a small sample looks like a
+#: part of a large one.
 _BATCH = 256
 _COLUMNS, _MOST_ROWS = 20, 100
 
@@ -34,9 +35,9 @@ class SyntheticData:
     """Generated images with the student's labels.
 
     Args:
-        images: uint8 ``(N, C, H, W)``.
-        labels: int64 ``(N,)``.
-        num_classes: how many classes there are, generated or not.
+        images: the images, uint8 ``(N, C, H, W)``.
+        labels: the labels, int64 ``(N,)``.
+        num_classes: the number of classes, whether or not each was generated.
     """
 
     images: Tensor
@@ -44,7 +45,7 @@ class SyntheticData:
     num_classes: int
 
     def class_counts(self) -> Tensor:
-        """Images of each class, ``(K,)``."""
+        """Return the number of images of each class, ``(K,)``."""
         return torch.bincount(self.labels, minlength=self.num_classes)
 
 
@@ -60,12 +61,12 @@ def synthesise(
     """Sample images and label them.
 
     Args:
-        run: a finished run.
-        count: how many images.
-        seed: fixes them; a smaller sample is the beginning of a larger one.
-        student: a module to fill, if the run's was no named model.
-        generator: likewise.
-        device: where the models run; by default as in the run.
+        run: a run with at least one finished round.
+        count: the number of images.
+        seed: the seed of the images; a smaller sample is the beginning of a larger one.
+        student: the module to load the weights into, if the run's student was not a named model.
+        generator: the module to load the weights into, if its generator was not a named model.
+        device: the device of the models; by default as in the run.
 
     Raises:
         RunError: no round is finished.
@@ -88,15 +89,15 @@ def synthesise(
 
 
 def write_synthetic(data: SyntheticData, folder: Path) -> list[Path]:
-    """Write ``synthetic.npz`` (``images``, ``labels``) and a contact sheet, one class a row.
+    """Write ``synthetic.npz`` (``images``, ``labels``) and a contact sheet, one row per class.
 
     Raises:
-        RunError: the folder cannot be written.
+        RunError: the folder cannot be written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunError(f"{folder} cannot be made: {error.strerror}") from None
+        raise RunError(f"{folder} cannot be created: {error.strerror}") from None
     arrays, sheet = folder / DATA_FILE, folder / CONTACT_SHEET_FILE
     with replacing(arrays) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, images=data.images.numpy(), labels=data.labels.numpy())

@@ -1,15 +1,16 @@
 """Where a teacher's budget is kept.
 
-Beside the teacher, so that it travels along: ``budget.jsonl`` in its directory, or
-``NAME.budget.jsonl`` beside its file. Where that cannot be written, and for teachers that have no
-file, under the user's data directory, by content hash. All that are there count, and so does one in
-the same folder that records this very content, under whatever name the teacher had. A budget that
-is named is kept besides: what goes into it goes into the usual one too, whose cap would otherwise
-not know of it. The format is :mod:`dpsd.privacy.records.teacher_budget`'s.
+A budget is kept beside its teacher, so that the two travel together: as ``budget.jsonl`` in the
+teacher's directory, or as ``NAME.budget.jsonl`` beside its file. Where that place cannot be written
+to, and for teachers without a file, the budget is kept under the user's data directory, named by
+the teacher's content hash. All budgets found in these places count, and so does one in the same
+folder that records the same content under another name of the teacher. A budget file that the user
+names is kept in addition: what is recorded in it is also recorded in the usual one, whose cap would
+otherwise miss it. The format is described in :mod:`dpsd.privacy.records.teacher_budget`.
 
-Each member of a committee has its own. An earlier dpsd kept one for a committee as a whole, under a
-hash of its members' names: what such a budget in the members' folder records counts for each of
-them.
+Each member of a committee has a budget of its own. Earlier versions of dpsd kept one for a
+committee as a whole, under a hash of its members' names; what such a budget in the members' folder
+records counts for each of them.
 
 >>> from dpsd.teachers import load_teacher
 >>> from dpsd.models import build_classifier
@@ -36,21 +37,21 @@ from dpsd.storage.locks import exclusively
 from dpsd.teachers import Teacher
 from dpsd.teachers.kinds import BUDGET_FILE
 
-#: Whom a line is about, read without checking all of a file that may be about others.
+#: Finds the teacher that a line is about, without validating a file that may be about others.
 _TEACHER = re.compile(rb'"teacher": "([^"]+)"')
 
 
 def budget_of(teacher: Teacher, *paths: str | Path | None) -> Accounts | None:
-    """The accounts that a run against a teacher is charged to.
+    """Return the accounts that a run against a teacher is charged to.
 
     Args:
-        teacher: whose.
-        paths: of budgets that are kept besides those in the usual places: the first is gone on
-            with, or begun; further ones count if they are there.
+        teacher: the teacher, or the ensemble of teachers, that the run asks.
+        paths: budget files to use in addition to those in the usual places: the first is continued,
+            or begun if it does not exist; further ones count if they exist.
 
     Returns:
-        An account for each teacher that has content to know it by, or a budget that was named;
-        ``None`` where there is none.
+        An account for each teacher that is identified by its content or has a named budget;
+        ``None`` if there is no such teacher.
 
     Raises:
         RunError: a budget is damaged.
@@ -75,7 +76,7 @@ def budget_of(teacher: Teacher, *paths: str | Path | None) -> Accounts | None:
 
 
 def count_uncounted(accounts: Accounts) -> None:
-    """Count, from now on, what the budgets beside teachers record of what was there before."""
+    """Count, from now on, what budgets beside the teachers record of earlier files there."""
     with ExitStack() as stack:
         for path in accounts.paths:
             stack.enter_context(exclusively(path))
@@ -91,12 +92,12 @@ def set_cap(accounts: Accounts, cap: Budget | None, *, path: str | Path | None =
 
 
 def files_that_record(run: str, *, teacher: str, named: str | None) -> list[Path]:
-    """Budgets that can be seen from here and that mention a run.
+    """Return the budgets that mention a run, of those that are reachable from here.
 
     Args:
-        run: its identity.
-        teacher: the teacher's place, as the run's settings have it.
-        named: a budget that they name.
+        run: the identity of the run.
+        teacher: the location of the teacher, as given in the run's settings.
+        named: the budget file that the settings name, if any.
     """
     place = Path(teacher)
     seen = [] if named is None else [Path(named)]
@@ -108,13 +109,13 @@ def files_that_record(run: str, *, teacher: str, named: str | None) -> list[Path
 
 
 class _Folders:
-    """Which budgets of a folder mention which teachers; a committee's folder is read once."""
+    """Finds which budgets of a folder mention which teachers; reads each folder only once."""
 
     def __init__(self) -> None:
         self._known: dict[Path, dict[str, list[Path]]] = {}
 
     def budgets(self, folder: Path, fingerprint: str) -> list[Path]:
-        """Budgets in a folder that record a teacher."""
+        """The budgets in a folder that record a teacher."""
         if folder not in self._known:
             found: dict[str, list[Path]] = {}
             for path in _budgets_in(folder):
@@ -125,9 +126,9 @@ class _Folders:
 
 
 def _usual(teacher: Teacher, folders: _Folders, *, begin: bool) -> list[Path]:
-    """The budgets in the usual places, or the place where one begins."""
+    """The budgets in the usual places, or else the place where one is to begin."""
     beside, by_content = _beside(teacher), _by_content(teacher)
-    # All that are there, writable or not: without one of them, something spent would be forgotten.
+    # Every existing budget counts, writable or not: leaving one out would forget spent budget.
     there = [path for path in (beside, by_content) if path is not None and path.exists()]
     if beside is not None:
         there += folders.budgets(beside.parent, teacher.fingerprint)
@@ -165,13 +166,13 @@ def _own_folder() -> Path:
 
 
 def _can_be_made(path: Path) -> bool:
-    """Whether a file can be made at a path, with the folders that lead to it."""
+    """Whether a file can be created at a path, together with its parent folders."""
     there = next(folder for folder in path.parents if folder.exists())
     return os.access(there, os.W_OK)
 
 
 def _of_committees(one: Teacher, asked: Teacher, named: list[Path]) -> list[TeacherBudget]:
-    """Budgets that an earlier dpsd kept for committees that this teacher may have been in."""
+    """The budgets of earlier versions for committees that this teacher may have been in."""
     where, found = _place(one), []
     if one.members == 1 and where is not None and (where.parent / BUDGET_FILE).exists():
         path = where.parent / BUDGET_FILE
@@ -188,10 +189,10 @@ def _of_committees(one: Teacher, asked: Teacher, named: list[Path]) -> list[Teac
 
 
 def _committees_in(path: Path, *, with_caps_alone: bool) -> list[str]:
-    """Hashes of committees that a folder's budget records: all were of teachers in that folder.
+    """The hashes of committees in a folder's budget; all consisted of teachers in that folder.
 
-    Whose a cap is cannot be told where nothing was asked; it is taken for one of a committee where
-    a committee is asked.
+    Where nothing was asked, it is unknown whom a cap was set for; if a committee is asked now, the
+    cap is taken to be for a committee.
     """
     asked: dict[str, bool] = {}
     capped = []
@@ -206,7 +207,7 @@ def _committees_in(path: Path, *, with_caps_alone: bool) -> list[str]:
 
 
 def _name(teacher: Teacher, number: int, *, of: int) -> str:
-    """How messages call a teacher."""
+    """The name of a teacher in messages."""
     if of == 1:
         return "the teacher"
     return f"teacher {teacher.location or f'{number} of {of} ({teacher.description})'}"
@@ -217,7 +218,7 @@ def _budgets_in(folder: Path) -> Iterator[Path]:
 
 
 def _read(path: Path) -> bytes:
-    """What is in a file that may be another's: nothing, where it cannot be read."""
+    """The content of a file that may belong to somebody else; empty if it cannot be read."""
     try:
         return path.read_bytes()
     except OSError:

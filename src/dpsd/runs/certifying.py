@@ -1,4 +1,4 @@
-"""What a run spent, computed after its files were held against its ledger."""
+"""Certifying a run: its files are checked against its ledger, then its spending is computed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dpsd.synthesis.distinct import AskedImages
 
 
 def certify_run(run: RunFolder) -> Certificate:
-    """Compute the certificate from what was recorded, after checking that it is all there.
+    """Compute a run's certificate from its records, after checking that they are complete.
 
     Raises:
         RunError: the ledger, the releases and the models do not belong together.
@@ -26,9 +26,9 @@ def certify_run(run: RunFolder) -> Certificate:
 
 
 def _check_opening(run: RunFolder) -> None:
-    """Hold what the ledger says of the run against its settings, and costs to mechanisms."""
+    """Check the ledger's opening against the run's settings, and its costs against mechanisms."""
     opening, config, facts = run.ledger.opening(), run.config(), run.facts()
-    # An earlier dpsd said nothing of distinct images, as its runs asked some again.
+    # Earlier versions did not record distinct images, as their runs asked some images again.
     distinct = [part.get("distinct_images", False) for part in (opening, facts)]
     for name, said, settings in (
         ("target", opening["target"], config.privacy.budget().to_dict()),
@@ -43,12 +43,12 @@ def _check_opening(run: RunFolder) -> None:
     ):
         if said != settings:
             raise RunError(
-                f"{run.ledger.line(1)}: says that {name} is {said!r}, and the run's settings "
+                f"{run.ledger.line(1)}: says that {name} is {said!r}, and the run's settings say "
                 f"that it is {settings!r}"
             )
     for number, entry in enumerate(run.ledger.entries(), start=1):
         if entry["entry"] == "reserve" and entry["teacher"] != opening.get("teacher"):
-            raise RunError(f"{run.ledger.line(number)}: another teacher than the run's")
+            raise RunError(f"{run.ledger.line(number)}: names a teacher that is not the run's")
     mechanism = config.privacy.mechanism(members=int(facts["members"]))
     if int(facts["members"]) > 1:
         mechanism = mechanism.for_members(int(facts["members"]))
@@ -57,11 +57,13 @@ def _check_opening(run: RunFolder) -> None:
         made = mechanism.with_level(first[0]["mechanism"]) if first else None
     except (KeyError, ValueError):
         made = None
-    # A mechanism of the user's own is not made by settings, and its cost is its author's word.
+    # Settings cannot rebuild a mechanism of the user's own: its cost is what its author says.
     if made is not None and made.parameters() == first[0]["mechanism"]:
         spending = run.ledger.spending()
         if (made.event(), made.mean_event()) != (spending.event, spending.mean_event):
-            raise RunError(f"ledger {run.ledger.path}: a cost that its mechanism does not have")
+            raise RunError(
+                f"ledger {run.ledger.path}: records a cost that differs from its mechanism's"
+            )
 
 
 def _check_against_ledger(run: RunFolder) -> None:
@@ -81,26 +83,26 @@ def _check_against_ledger(run: RunFolder) -> None:
         elif entry["entry"] == "open":
             rounds = entry["rounds"]
         else:
-            # One by one, as a forged ledger may speak of a trillion rounds.
+            # Checked one by one, as a forged ledger may claim a trillion rounds.
             missing = next((i for i in range(1, rounds + 1) if i not in committed), None)
             if missing is not None:
                 raise RunError(f"{where}: finished, but round {missing} was never committed")
     for path in sorted((run.path / "releases").glob("*.safetensors")):
         if path not in map(run.releases_path, committed):
-            raise RunError(f"{path} is in no line of ledger {run.ledger.path}")
+            raise RunError(f"{path} is not recorded in any line of ledger {run.ledger.path}")
     for model in ("student", "generator"):
         check_model(run, model)
 
 
 def check_model(run: RunFolder, model: str) -> None:
-    """Refuse a model that is not the one that a finished run's ledger names."""
+    """Refuse a model other than the one that a finished run's ledger names."""
     if not run.is_finished():
         return
     path, entries = run.path / f"{model}.safetensors", run.ledger.entries()
     if not path.exists() or file_hash(path) != entries[-1][model]:
         raise RunError(
             f"{path} is not the {model} that the run's ledger names (line {len(entries)}): "
-            "it was changed, exchanged or lost"
+            "it was changed, replaced or lost"
         )
 
 
@@ -112,7 +114,7 @@ def _check_releases(
     *,
     where: str,
 ) -> None:
-    """Hold a round's file against the ledger; ``asked`` is what the rounds before it asked."""
+    """Check a round's file against the ledger; ``asked`` holds the images of earlier rounds."""
     path = run.releases_path(entry["round"])
     if not path.exists() or file_hash(path) != entry["sha256"]:
         raise RunError(f"{where}: {path} is not what was committed; it was changed or lost")

@@ -1,16 +1,16 @@
 """The run directory: everything a transcription leaves behind, and never a pickle.
 
     config.toml           the resolved configuration
-    ledger.jsonl          what was asked, written down before it was answered
-    releases/             the releases, a safetensors file a round
+    ledger.jsonl          what was asked, recorded before it was answered
+    releases/             the releases, one safetensors file per round
     checkpoint.safetensors  student and generator after the last finished round
     student.safetensors, student.json, generator.safetensors
-    metrics.jsonl         one line a round
+    metrics.jsonl         one line per round
     certificate.json
     images/               some of the generator's images after each round, and all on one sheet
-    report.html           all that in one page
+    report.html           the results on one page
 
-Nothing here depends on a raw answer except through a release.
+Nothing in it depends on a raw answer except through a release.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from dpsd.storage.files import file_hash, save_tensors
 
 
 class RunDirectory(RunFolder):
-    """A run: its files, what it spent, and the models that came of it.
+    """A run: its files, its spending, and the models that it produced.
 
     Args:
-        path: of the directory.
+        path: the run directory.
     """
 
     def certify(self) -> Certificate:
-        """Compute the certificate from what was recorded, after checking that it is all there.
+        """Compute the certificate from the run's records, after checking that they are complete.
 
         Raises:
             RunError: the ledger, the releases and the models do not belong together.
@@ -44,10 +44,10 @@ class RunDirectory(RunFolder):
         return certify_run(self)
 
     def student(self, module: nn.Module | None = None) -> nn.Module:
-        """The trained student, of the last finished round while the run is not finished.
+        """The trained student; in an unfinished run, as it was after the last finished round.
 
         Args:
-            module: to fill, if it was no named model.
+            module: the module to load the weights into, if the student was not a named model.
 
         Raises:
             RunError: no round is finished, or the file is damaged.
@@ -55,14 +55,14 @@ class RunDirectory(RunFolder):
         return load_student(self, module)
 
     def generator(self, module: nn.Module | None = None) -> nn.Module:
-        """The trained generator, as :meth:`student` gives the student."""
+        """The trained generator; arguments and errors are those of :meth:`student`."""
         return load_generator(self, module)
 
     def finish(self, *, student: nn.Module, generator: nn.Module) -> Certificate:
         """Write the models and the certificate.
 
         Raises:
-            WriteError: the disk is full, or the place cannot be written to.
+            WriteError: the disk is full, or the directory cannot be written to.
         """
         save_tensors(self.path / "student.safetensors", student.state_dict())
         save_tensors(self.path / "generator.safetensors", generator.state_dict())
@@ -81,11 +81,11 @@ class Run:
     """A finished transcription.
 
     Args:
-        directory: where everything is.
-        student: the trained student, in eval mode; logits from images in [0, 1].
+        directory: the run directory, which holds everything.
+        student: the trained student, in eval mode; it maps images in [0, 1] to logits.
         generator: the trained generator.
-        certificate: what privacy was bought.
-        metrics: one entry a round.
+        certificate: the privacy that the run spent.
+        metrics: the metrics, one entry per round.
     """
 
     directory: RunDirectory

@@ -1,4 +1,4 @@
-"""Whether a folder is a run, for whoever need not read it yet.
+"""A quick check that a folder is a run, which reads nothing and imports little.
 
 >>> import tempfile
 >>> check_run(Path(tempfile.mkdtemp()))
@@ -17,10 +17,10 @@ CONFIG_FILE = "config.toml"
 
 
 def check_run(path: Path) -> None:
-    """Refuse a folder that is no run.
+    """Refuse a folder that is not a run.
 
     Raises:
-        RunError: it has no settings, which every run has from its first moment.
+        RunError: the folder has no settings file, which every run has from its start.
     """
     if not (path / CONFIG_FILE).is_file():
         raise RunError(f"{path} is not a run directory: it has no {CONFIG_FILE}")

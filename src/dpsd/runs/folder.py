@@ -1,4 +1,4 @@
-"""The files of a run: settings, ledger, releases and figures."""
+"""The files of a run: settings, ledger, releases and metrics."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from dpsd.storage.files import UNFINISHED, Column, file_hash, read_json, write_t
 from dpsd.storage.locks import Hold, exclusively
 from dpsd.synthesis.queries import Queries, Spool
 
-#: What a run was started with, and what reading it back needs: neither changes again.
+#: The settings that a run was started with, and the facts needed to read it back; both are final.
 _SETTINGS = (CONFIG_FILE, "student.json")
 
 
 class RunFolder:
-    """Paths of a run, and reading and writing what is in them.
+    """The paths of a run, with methods that read and write its files.
 
     Args:
-        path: of the directory.
+        path: the run directory.
     """
 
     def __init__(self, path: Path) -> None:
@@ -45,23 +45,23 @@ class RunFolder:
         """Start a run in an empty or new directory.
 
         Args:
-            path: of the directory.
-            config: resolved.
-            facts: what reading the run back needs besides: shapes, class names, fingerprints.
+            path: the run directory.
+            config: the resolved configuration.
+            facts: what else is needed to read the run back: shapes, models' names, fingerprints.
 
         Raises:
-            RunError: the directory holds something already, or cannot be made.
+            RunError: the directory is not empty, or it cannot be created.
         """
         try:
             if path.exists() and not path.is_dir():
-                raise RunError(f"{path} is a file, and a run is a directory: give another --out")
+                raise RunError(f"{path} is a file, but a run is a directory: give another --out")
             if path.exists() and any(path.iterdir()):
                 is_run = (path / CONFIG_FILE).exists()
                 mend = f"Continue that run with --resume {path}, or give" if is_run else "Give"
-                raise RunError(f"{path} already holds something. {mend} another --out")
+                raise RunError(f"{path} is not empty. {mend} another --out")
             (path / "releases").mkdir(parents=True)
         except OSError as error:
-            raise RunError(f"{path} cannot be made: {error}") from None
+            raise RunError(f"{path} cannot be created: {error}") from None
         try:
             write_text(path / "student.json", json.dumps(dict(facts), indent=2) + "\n")
             write_text(path / CONFIG_FILE, to_toml(config))
@@ -71,54 +71,57 @@ class RunFolder:
         return cls(path)
 
     def discard(self) -> None:
-        """Take back a run that never began; one that another process holds stays."""
+        """Remove the files of a run that never began, unless another process holds it."""
         with suppress(OSError, RunError), self.held():
             if not self.ledger.is_begun():
                 self._remove_settings()
 
     def held(self) -> AbstractContextManager[Hold]:
-        """Hold the run for this process; its ledger is the file that lasts as long as it does."""
+        """Lock the run for this process, by its ledger, the file that exists as long as the run."""
         return exclusively(self.ledger.path, name=self.path.resolve())
 
     def _remove_settings(self) -> None:
-        """Half a run can neither be continued nor started again: leave nothing."""
+        """Remove the settings, as half a run can neither be continued nor started again."""
         for name in _SETTINGS:
             (self.path / name).unlink(missing_ok=True)
         (self.path / "releases").rmdir()
 
     def require_space(self, needed: int) -> None:
-        """Make sure of so many bytes on the run's disk.
+        """Make sure that this many bytes are free on the run's disk.
 
         Raises:
-            WriteError: there are fewer.
+            WriteError: fewer bytes are free.
         """
         free = shutil.disk_usage(self.path).free
         if free < needed:
             raise WriteError(
-                f"{self.path}: {needed / 1e9:.1f} GB are needed for a round's queries, and "
+                f"{self.path}: a round's queries need {needed / 1e9:.1f} GB, but only "
                 f"{free / 1e9:.1f} GB are free; make space before the teacher is asked"
             )
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
-        """An existing run.
+        """Open an existing run.
 
         Raises:
-            RunError: there is none, it holds links, or its settings are not those it began with.
+            RunError: there is no run, it contains links, or its settings were changed since it
+                began.
         """
         path = Path(path)
         check_run(path)
-        # What a run writes goes into it, and nowhere that a link may lead; a pipe never ends.
+        # A run writes into its directory alone, so links are refused; reading a pipe might not end.
         for part in path.rglob("*"):
             try:
                 mode = part.lstat().st_mode
             except FileNotFoundError:
-                continue  # of a run that goes on: written under another name, and renamed since
+                continue  # a temporary file of a run in progress, renamed in the meantime
             if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
                 kind = "symbolic link" if stat.S_ISLNK(mode) else "special file"
-                raise RunError(f"{part} is a {kind}, and a run has none: put back the file itself")
+                raise RunError(
+                    f"{part} is a {kind}, which a run may not contain: put back the file itself"
+                )
         run = cls(path)
-        # Before anything is built from settings that somebody may have changed.
+        # Checked before anything is built from settings that somebody may have changed.
         if run.ledger.is_begun():
             run._check_settings()
         return run
@@ -128,10 +131,10 @@ class RunFolder:
         return TranscriptionConfig(**read_toml(self.path / CONFIG_FILE))
 
     def facts(self) -> dict[str, Any]:
-        """What ``student.json`` says.
+        """The content of ``student.json``.
 
         Raises:
-            RunError: it is missing or damaged.
+            RunError: the file is missing or damaged.
         """
         path = self.path / "student.json"
         facts = read_json(path)
@@ -139,23 +142,23 @@ class RunFolder:
             names = [facts[name] for name in ("run", "student", "generator")]
             sizes = [*facts["input_shape"], facts["num_classes"]]
             if not all(isinstance(name, str) for name in names):
-                raise TypeError("a name is no text")
+                raise TypeError("a name is not a string")
             if len(sizes) != 4 or not all(type(size) is int and size > 0 for size in sizes):
-                raise ValueError("input_shape or num_classes is no size")
+                raise ValueError("input_shape or num_classes is not a valid size")
         except (KeyError, TypeError, ValueError) as error:
             raise RunError(f"{path} is damaged: {error}") from None
         return facts
 
     @property
     def identity(self) -> str:
-        """What tells this run from others of the same teacher."""
+        """The identity that distinguishes this run from others of the same teacher."""
         return str(self.facts()["run"])
 
     def open_ledger(self, *, earlier: Mapping[str, Any] | None) -> None:
-        """Record what run this is, the first time.
+        """Open the ledger with a description of this run, unless that has been done.
 
         Args:
-            earlier: what its teacher had spent before; ``None`` if that is not on record.
+            earlier: what the run's teacher had spent before; ``None`` if that is not on record.
         """
         if self.ledger.is_begun():
             return
@@ -169,7 +172,7 @@ class RunFolder:
                 "teacher": facts["teacher"],
                 "members": facts["members"],
                 "disjoint_data": facts["disjoint_data"],
-                # As the run's facts have it: those of an earlier version do not.
+                # Taken from the run's facts, which lack it if an earlier version wrote them.
                 "dealt_by": facts.get("dealt_by"),
                 "distinct_images": facts.get("distinct_images", False),
                 "settings": {name: file_hash(self.path / name) for name in _SETTINGS},
@@ -179,16 +182,16 @@ class RunFolder:
         )
 
     def reservations(self) -> list[dict[str, Any]]:
-        """What the run asked, as budgets have it: with its identity."""
+        """The run's reservations as budgets record them, with the run's identity."""
         if not self.ledger.is_begun():
             return []
         return [{**entry, "run": self.identity} for entry in self.ledger.reservations()]
 
     def as_recorded(self, mechanism: Mechanism) -> Mechanism:
-        """A mechanism with the noise that the ledger records, to the last bit.
+        """Return a mechanism with exactly the noise level that the ledger records.
 
         Raises:
-            RunError: it is another mechanism than the run's, as one that was given as an object is.
+            RunError: the mechanism is not the run's, as happens if that was given as an object.
         """
         reservations = self.ledger.reservations() if self.ledger.is_begun() else []
         if not reservations:
@@ -202,25 +205,24 @@ class RunFolder:
         if not is_same:
             raise RunError(
                 f"ledger {self.ledger.path} records the mechanism {recorded}, which the run's "
-                "settings do not make: a run whose mechanism was given as an object of one's own "
-                "cannot be resumed"
+                "settings do not produce: a run with a custom mechanism object cannot be resumed"
             )
         return restored
 
     def releases_path(self, round_index: int) -> Path:
-        """Where a round's releases are."""
+        """The path of a round's releases."""
         return self.path / "releases" / f"round-{round_index:04d}.safetensors"
 
     def stored_releases(self, round_index: int, *, may_commit: bool = True) -> RoundReleases | None:
-        """A round's releases, if it was answered before.
+        """Return a round's releases if the round was answered before, else ``None``.
 
         Args:
-            round_index: from 1.
-            may_commit: whether to make up for a commitment that a crash prevented, as who holds the
-                run may; for others, such a round is not there yet.
+            round_index: the number of the round, from 1.
+            may_commit: whether to add a commit line that a crash prevented, which only the process
+                that holds the run may do; for others, such a round does not exist yet.
 
         Raises:
-            RunError: they are not what was committed, or damaged.
+            RunError: the releases are damaged, or are not those that were committed.
         """
         path = self.releases_path(round_index)
         if not path.exists():
@@ -229,7 +231,7 @@ class RunFolder:
         if recorded is None and not may_commit:
             return None
         if recorded is None:
-            # A crash came between the two: the file is whole, as it was renamed into place.
+            # A crash came before the commit. The file is complete, as it was renamed into place.
             self.ledger.commit(round_index=round_index, sha256=file_hash(path))
         elif recorded != file_hash(path):
             raise RunError(f"{path} is not what the run's ledger names; it was changed or damaged")
@@ -238,16 +240,16 @@ class RunFolder:
     def store_releases(
         self, round_index: int, queries: Queries, release: Tensor, *, asked: Tensor
     ) -> RoundReleases:
-        """Store a round, commit it in the ledger, and return it as mapped from disk.
+        """Store a round, commit it in the ledger, and return it memory-mapped from disk.
 
         Args:
-            round_index: from 1.
-            queries: those that were answered.
-            release: the mechanism's, ``(N, …)``.
-            asked: digests of all images that were asked, int64 ``(M,)``.
+            round_index: the number of the round, from 1.
+            queries: the queries that were answered.
+            release: the mechanism's releases, ``(N, …)``.
+            asked: the digests of all images that were asked, int64 ``(M,)``.
 
         Raises:
-            WriteError: the disk is full, or the place cannot be written to.
+            WriteError: the disk is full, or the directory cannot be written to.
         """
         path = self.releases_path(round_index)
         shape = (len(queries), *queries.spool.shape)
@@ -265,16 +267,16 @@ class RunFolder:
         return RoundReleases.load(path, index=round_index)
 
     def spool(self, shape: Sequence[int]) -> Spool:
-        """A place on the run's disk for images of a shape ``(C, H, W)`` until they are stored."""
+        """A spool on the run's disk, which holds images of shape ``(C, H, W)`` until stored."""
         return Spool(self.path / "releases", shape)
 
     def remove_unfinished(self) -> None:
-        """Remove what a crash left of files that were being written; for who plays the run."""
+        """Remove half-written files that a crash left; only the run's own process may do so."""
         for path in self.path.rglob(f".*{UNFINISHED}"):
             path.unlink()
 
     def _check_settings(self) -> None:
-        """Refuse settings that were changed since the run began: its ε would be another."""
+        """Refuse settings that were changed since the run began, as they would change its ε."""
         recorded = self.ledger.opening()["settings"]
         for name in _SETTINGS:
             if file_hash(self.path / name) != recorded.get(name):
@@ -284,11 +286,11 @@ class RunFolder:
                 )
 
     def is_finished(self) -> bool:
-        """Whether the ledger says that the run came to its end."""
+        """Whether the ledger says that the run is finished."""
         return self.ledger.is_begun() and self.ledger.entries()[-1]["entry"] == "finish"
 
     def append_metrics(self, metrics: Mapping[str, Any]) -> None:
-        """Add a line to ``metrics.jsonl``; a crash leaves no half of one."""
+        """Add a line to ``metrics.jsonl``; a crash never leaves half a line."""
         lines = [line for line in self.metrics() if line["round"] != metrics["round"]]
         text = "".join(json.dumps(line) + "\n" for line in [*lines, dict(metrics)])
         write_text(self.path / "metrics.jsonl", text)
@@ -307,7 +309,7 @@ class RunFolder:
 
 
 def _without_parts(metrics: dict[str, Any]) -> dict[str, Any]:
-    """A round's metrics, where an earlier version may have told the seconds of each phase."""
+    """Sum up the seconds of a round's phases, which an earlier version may have recorded."""
     seconds = metrics.get("seconds")
     if not isinstance(seconds, dict):
         return metrics

@@ -1,4 +1,4 @@
-"""The models of a run: its checkpoint while it goes on, and what came of it."""
+"""The models of a run: its checkpoint while it is in progress, and the final models."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def save_checkpoint(
     generator: nn.Module,
     shares: list[float],
 ) -> None:
-    """Store both models after a round, whole or not at all."""
+    """Store both models after a round, completely or not at all."""
     tensors = {f"student.{name}": tensor for name, tensor in student.state_dict().items()}
     tensors |= {f"generator.{name}": tensor for name, tensor in generator.state_dict().items()}
     save_tensors(
         _checkpoint(run),
         tensors,
-        # One entry: safetensors writes several in an order that differs from run to run.
+        # A single entry, as safetensors writes several in an order that differs from run to run.
         metadata={"progress": json.dumps({"round": round_index, "shares": shares})},
     )
 
@@ -39,10 +39,10 @@ def save_checkpoint(
 def load_checkpoint(
     run: RunFolder, *, student: nn.Module, generator: nn.Module
 ) -> tuple[int, list[float] | None]:
-    """Restore both models; returns the finished rounds and the sources' shares.
+    """Restore both models, and return the number of finished rounds and the sources' shares.
 
     Raises:
-        RunError: the checkpoint is damaged, or of other models.
+        RunError: the checkpoint is damaged, or it belongs to other models.
     """
     path = _checkpoint(run)
     if not path.exists():
@@ -57,11 +57,11 @@ def load_checkpoint(
 
 
 def load_student(run: RunFolder, module: nn.Module | None = None) -> nn.Module:
-    """The trained student, of the last finished round while the run is not finished.
+    """Load the trained student; in an unfinished run, as it was after the last finished round.
 
     Args:
-        run: its folder.
-        module: to fill, if it was no named model.
+        run: the folder of the run.
+        module: the module to load the weights into, if the student was not a named model.
 
     Raises:
         RunError: no round is finished, or the file is damaged.
@@ -74,7 +74,7 @@ def load_student(run: RunFolder, module: nn.Module | None = None) -> nn.Module:
 
 
 def load_generator(run: RunFolder, module: nn.Module | None = None) -> nn.Module:
-    """The trained generator, as :func:`load_student` gives the student."""
+    """Load the trained generator; arguments and errors are those of :func:`load_student`."""
     built = module or build_generator(run.facts()["generator"], input_shape=_shape(run))
     return _filled(run, built, "generator")
 

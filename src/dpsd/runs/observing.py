@@ -1,4 +1,4 @@
-"""Who is told how a run is going.
+"""Observers, which are notified of the progress of a run.
 
 >>> class Losses(Observer):
 ...     def round_finished(self, metrics):
@@ -17,36 +17,37 @@ from typing import Any
 
 
 class Observer:
-    """Told how a run is going; does nothing.
+    """The base class of observers, which are notified of a run's progress and ignore it.
 
-    Everything it hears is public but time: how long a teacher takes may depend on what it answers.
-    What an observer learns of that is for the screen of the run's owner, and for no file.
+    Everything that an observer receives is public except time: how long a teacher takes may depend
+    on its answers. Times may be shown on the screen of the run's owner, but never be written to a
+    file.
     """
 
     def phase(self, name: str, *, total: int, round_index: int) -> Callable[[int], None]:
-        """A phase of ``total`` steps begins; call the result with the steps done."""
+        """Note that a phase of ``total`` steps begins; call the result with the steps done."""
         return lambda _: None
 
     def phase_finished(self, name: str, *, seconds: float, round_index: int) -> None:
-        """The phase is over, or was broken off, after so many seconds of wall-clock time."""
+        """Note that a phase ended, or was interrupted, after this much wall-clock time."""
 
     def round_finished(self, metrics: dict[str, Any]) -> None:
-        """A round is over."""
+        """Note that a round is finished."""
 
     def warn(self, message: str) -> None:
-        """Something that the user should know."""
+        """Warn the user."""
         warnings.warn(message, stacklevel=2)
 
 
 class Unheard(Observer):
-    """Of a process that is not the first, which says everything."""
+    """The observer of every process but the first, which alone reports; it stays silent."""
 
     def warn(self, message: str) -> None:
         pass
 
 
 class Phases:
-    """Tells an observer of the phases of a round, and how long each took."""
+    """Notifies an observer of the phases of a round and of the duration of each."""
 
     def __init__(self, observer: Observer) -> None:
         self.observer = observer
@@ -55,7 +56,7 @@ class Phases:
     def __call__(
         self, name: str, *, total: int, round_index: int
     ) -> Iterator[Callable[[int], None]]:
-        """A phase of ``total`` steps; what it yields is called with the steps done."""
+        """Run a phase of ``total`` steps; yields a function to call with the steps done."""
         start = time.perf_counter()
         try:
             yield self.observer.phase(name, total=total, round_index=round_index)

@@ -1,4 +1,4 @@
-"""Some of the generator's images after each round, and all of them on one sheet."""
+"""Samples of the generator's images after each round, and a contact sheet of all rounds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from dpsd.images.contact_sheet import image_row, save_image, stack_rows
 from dpsd.runs.folder import RunFolder
 
-#: Rounds that the generator's contact sheet shows, at most.
+#: The most rounds that the generator's contact sheet shows.
 _SHEET_ROWS = 30
 
 
@@ -22,14 +22,14 @@ def save_samples(run: RunFolder, round_index: int, images: Tensor) -> None:
 
 
 def sheet_path(run: RunFolder) -> Path:
-    """The contact sheet of the generator's images, one row a round."""
+    """The path of the contact sheet of the generator's images, which has one row per round."""
     return run.path / "images" / "generator.png"
 
 
 def save_sheet(run: RunFolder) -> None:
-    """Put the images of all rounds, or of some where there are many, on one sheet."""
+    """Put the images of all rounds, or of a selection if there are many, on one sheet."""
     files = sorted(sheet_path(run).parent.glob("round-*.png"))
-    # A long run is shown by some of its rounds, the last among them.
+    # A long run is represented by some of its rounds, the last among them.
     step = 1 + len(files) // _SHEET_ROWS
     files = files[::-step][::-1]
     if files:

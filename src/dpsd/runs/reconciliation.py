@@ -1,12 +1,12 @@
-"""Whether a run's ledger and its teachers' budgets record the same of it.
+"""Comparing a run's ledger with its teachers' budgets, which should record the same rounds.
 
-Each round is written into the ledger first and into the budgets next, before it is asked. What a
-budget has and the ledger has not was therefore cut off the ledger, or asked by a copy of the run,
-and the run's certificate states too little. What the ledger has and a budget has not was cut off
-the budget, or a crash came between the two, which ``--resume`` makes up for.
+Before a round is asked, it is recorded first in the ledger and then in the budgets. If a budget has
+a round that the ledger lacks, the line was therefore cut off the ledger, or a copy of the run asked
+the round, and the run's certificate states too little. If the ledger has a round that a budget
+lacks, the line was cut off the budget, or a crash came between the two, which ``--resume`` repairs.
 
-Only budgets that mention the run and can be seen from here are looked at: that which the run's
-settings name, those beside the teacher and its members, and those under the user's data directory.
+Only budgets that mention the run and are reachable from here are compared: the one that the run's
+settings name, those beside the teacher and its members, and those in the user's data directory.
 """
 
 from __future__ import annotations
@@ -26,60 +26,61 @@ from dpsd.runs.directory import RunDirectory
 
 @dataclass(frozen=True)
 class Reconciliation:
-    """What came of it.
+    """The result of a comparison.
 
     Args:
-        files: budgets that record the run.
-        shortfalls: what budgets do not record of it, a sentence each.
+        files: the budgets that record the run.
+        shortfalls: one sentence for each thing that budgets fail to record of the run.
     """
 
     files: tuple[Path, ...]
     shortfalls: tuple[str, ...]
 
     def describe(self) -> str:
-        """What was compared, in a sentence."""
+        """Say in a sentence what was compared."""
         if not self.files:
             return (
-                "the teacher's budget was not compared: none that records this run can be seen "
-                "from here, where its settings say that the teacher is"
+                "the teacher's budget was not compared: no budget that records this run was found "
+                "where the run's settings say that the teacher is"
             )
         others = f" and {len(self.files) - 1} others" if len(self.files) > 1 else ""
         return f"the ledger was compared with the teacher's budget {self.files[0]}{others}"
 
 
 def reconcile(directory: RunDirectory) -> Reconciliation:
-    """Compare a run's ledger with the budgets that can be seen.
+    """Compare a run's ledger with the budgets that are reachable from here.
 
     Raises:
-        RunError: a budget records a round that the ledger does not, or is damaged.
+        RunError: a budget is damaged, or records a round that the ledger does not.
     """
     config, run = directory.config(), directory.identity
     files = files_that_record(run, teacher=config.teacher.teacher, named=config.privacy.budget_file)
     recorded = [(path, *of) for path in files for of in _by_teacher(path, run)]
-    # Read last: of a run that goes on meanwhile, the ledger is written first.
+    # Read last, as a run in progress writes its ledger before the budgets.
     own = directory.reservations()
     for _, _, entries in recorded:
         _refuse_more_than_ledger(directory, own, entries)
     shortfalls = []
     teachers = {teacher for _, teacher, _ in recorded}
     if len(teachers) > 1:
-        # Begun by an earlier dpsd, whose account of the committee gave way to those of its members.
+        # An earlier version began the run and kept one account for the committee, which the
+        # accounts of its members have replaced.
         teachers -= {str(directory.facts().get("teacher"))}
     for teacher in sorted(teachers):
-        # A run may have gone on with another file: what all of them record is what counts.
+        # A run may have been continued with another budget file, so all of them together count.
         about = [(path, entries) for path, of, entries in recorded if of == teacher]
         if missing := lacking(united(entries for _, entries in about), own):
             rounds = ", ".join(str(entry["round"]) for entry in missing)
             shortfalls.append(
                 f"budget {about[0][0]} does not record all that ledger {directory.ledger.path} "
-                f"does (round {rounds}): lines of it were cut off or lost, or a crash came between "
-                "the two, and the teacher has spent more than it says"
+                f"does (round {rounds}): lines of the budget were cut off or lost, or a crash came "
+                "between the two, and the teacher has spent more than its budget says"
             )
     return Reconciliation(tuple(files), tuple(shortfalls))
 
 
 def _by_teacher(path: Path, run: str) -> list[tuple[str, list[dict[str, Any]]]]:
-    """A run's reservations in a budget, each with its line, for each teacher that it asked."""
+    """For each teacher that a run asked, its reservations in a budget, each with its line."""
     budget, found = TeacherBudget(path, teacher=""), dict[str, list[dict[str, Any]]]()
     for number, entry in enumerate(budget.lines(), start=1):
         if entry["entry"] == "reserve" and entry["run"] == run:
@@ -89,14 +90,14 @@ def _by_teacher(path: Path, run: str) -> list[tuple[str, list[dict[str, Any]]]]:
 
 
 def complete_budgets(directory: RunDirectory, accounts: Accounts) -> None:
-    """Write what the ledger records into the budgets that do not have it.
+    """Add to the budgets what the ledger records and they lack.
 
-    A crash may have come between the two, or the run began with another budget, or before members
-    of a committee had accounts of their own.
+    A budget lacks lines if a crash came between the two, if the run began with another budget, or
+    if it began before members of a committee had accounts of their own.
 
     Args:
-        directory: of the run, which this process holds.
-        accounts: of its teachers, which it holds too.
+        directory: the run directory, which this process has locked.
+        accounts: the accounts of the run's teachers, which this process has locked too.
     """
     accounts.catch_up(
         directory.reservations(),
@@ -106,13 +107,13 @@ def complete_budgets(directory: RunDirectory, accounts: Accounts) -> None:
 
 
 def complete_ledger(directory: RunDirectory, accounts: Accounts, *, mechanism: Mechanism) -> None:
-    """Write what the budgets record of a run into its ledger, where that does not have it.
+    """Add to a run's ledger what the budgets record of the run and the ledger lacks.
 
     Args:
-        directory: of the run, which this process holds; its ledger is begun.
-        accounts: of its teachers.
-        mechanism: the run's, calibrated. What has another cost is left out, as a ledger is about
-            one mechanism; :func:`reconcile` tells of it.
+        directory: the run directory, which this process has locked; its ledger has been opened.
+        accounts: the accounts of the run's teachers.
+        mechanism: the run's calibrated mechanism. Entries with another cost are left out, as a
+            ledger is about one mechanism; :func:`reconcile` reports them.
     """
     cost = described_event(mechanism.event())
     for entry in lacking(directory.reservations(), accounts.asked(directory.identity)):
@@ -134,8 +135,8 @@ def _refuse_more_than_ledger(
         ledger = directory.ledger
         raise RunError(
             f"{extra[0]['line']}: records that this run asked round {extra[0]['round']} "
-            f"({extra[0]['answers']} answers), and ledger {ledger.path} has no such line up to "
+            f"({extra[0]['answers']} answers), but ledger {ledger.path} has no such line up to "
             f"its last, {len(ledger.entries())}: lines were cut off it, or a copy of the run asked."
-            " The run spent more than the ledger says: put the ledger back, or go on with --resume,"
-            " which counts it"
+            " The run spent more than the ledger says: put the ledger back, or continue with "
+            "--resume, which counts it"
         )

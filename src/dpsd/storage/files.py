@@ -1,4 +1,4 @@
-"""Writing files whole or not at all.
+"""Writing files completely or not at all.
 
 >>> import tempfile
 >>> with tempfile.TemporaryDirectory() as folder:
@@ -24,7 +24,7 @@ from torch import Tensor
 
 from dpsd.errors import RunError, WriteError
 
-#: How safetensors names the types of numbers.
+#: The names of numeric types in safetensors.
 _TYPE_NAMES = {
     torch.bool: "BOOL",
     torch.uint8: "U8",
@@ -38,18 +38,18 @@ _TYPE_NAMES = {
     torch.float64: "F64",
 }
 
-#: Bytes of a header that the format allows.
+#: The longest header that the format allows, in bytes.
 _LONGEST_HEADER = 100_000_000
 
-#: What a file is called until it is whole.
+#: The suffix of a file's name until the file is complete.
 UNFINISHED = ".part"
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a text file durably; a crash leaves the old one or the new one.
+    """Replace a text file durably; a crash leaves either the old file or the new one.
 
     Raises:
-        WriteError: the disk is full, or the place cannot be written to.
+        WriteError: the disk is full, or the folder cannot be written to.
     """
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -61,12 +61,13 @@ def save_tensors(
     """Replace a safetensors file durably.
 
     Raises:
-        WriteError: the disk is full, or the place cannot be written to.
+        WriteError: the disk is full, or the folder cannot be written to.
     """
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with replacing(path) as temporary:
         save_file(contiguous, temporary, metadata=dict(metadata or {}))
-        # safetensors writes for the owner alone; a run's files are as readable as its others.
+        # safetensors makes files readable by their owner alone; they should be as readable as the
+        # other files of a run.
         temporary.chmod(0o666 & ~_umask())
 
 
@@ -75,9 +76,9 @@ class Column:
     """A tensor that is written a block of rows at a time, so that it never has to be in memory.
 
     Args:
-        dtype: of its numbers.
-        shape: of all of it.
-        blocks: its rows, in order.
+        dtype: the type of its numbers.
+        shape: the shape of the whole tensor.
+        blocks: the blocks of its rows, in order.
     """
 
     dtype: torch.dtype
@@ -86,7 +87,7 @@ class Column:
 
     @classmethod
     def of(cls, tensor: Tensor) -> Column:
-        """A tensor that is in memory.
+        """Return a column of a tensor that is in memory.
 
         >>> Column.of(torch.zeros(3, 2)).shape
         (3, 2)
@@ -97,18 +98,18 @@ class Column:
 def stream_tensors(
     path: Path, columns: Mapping[str, Column], *, metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Replace a safetensors file durably, holding one block of one column in memory at a time.
+    """Replace a safetensors file durably, with one block of one column in memory at a time.
 
-    The same columns make the same bytes, whatever their blocks.
+    The same columns give the same bytes, whatever their blocks.
 
     Args:
-        path: of the file.
-        columns: by name; at least one.
-        metadata: text that goes with them.
+        path: the path of the file.
+        columns: the columns by name, at least one.
+        metadata: text that is stored with them.
 
     Raises:
-        WriteError: the disk is full, or the place cannot be written to.
-        ValueError: blocks that do not add up to what their column says.
+        WriteError: the disk is full, or the folder cannot be written to.
+        ValueError: the blocks do not add up to what their column states.
 
     >>> import tempfile
     >>> from safetensors.torch import load_file
@@ -119,9 +120,9 @@ def stream_tensors(
     ...     load_file(path)["counts"].tolist()
     [0, 1, 2, 3]
     """
-    # safetensors' own writer takes whole tensors. They could be mapped from a file, but what is
-    # read through a mapping counts as this process's memory, and older versions copy it besides.
-    # Its format is a length, a header and the numbers; wide ones come first, so all are aligned.
+    # The writer of safetensors takes whole tensors. They could be mapped from a file, but what is
+    # read through a mapping counts as this process's memory, and older versions also copy it. The
+    # format is a length, a header and the numbers; wide types come first, so that all are aligned.
     names = sorted(columns, key=lambda name: (-columns[name].dtype.itemsize, name))
     header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
     end = 0
@@ -150,19 +151,19 @@ def write_block(file: BinaryIO, block: Tensor) -> None:
 
 
 def read_rows(file: BinaryIO, rows: Tensor, *, shape: Sequence[int], offset: int = 0) -> Tensor:
-    """Some rows of bytes that a file holds one after the other.
+    """Read some rows of bytes from a file that holds rows one after the other.
 
     Args:
-        file: open for reading in binary.
-        rows: their numbers, int64 ``(n,)`` from 0, in any order.
-        shape: of a row.
-        offset: where in the file the first row begins, in bytes.
+        file: a file that is open for reading in binary.
+        rows: the numbers of the rows, int64 ``(n,)`` from 0, in any order.
+        shape: the shape of a row.
+        offset: the position in the file, in bytes, at which the first row begins.
 
     Returns:
-        uint8 ``(n, *shape)``.
+        The rows, uint8 ``(n, *shape)``.
 
     Raises:
-        OSError: the file cannot be read, or ends before such a row does.
+        OSError: the file cannot be read, or ends before a row does.
 
     >>> import io
     >>> read_rows(io.BytesIO(bytes(range(8))), torch.tensor([2, 0]), shape=(2,)).tolist()
@@ -173,13 +174,13 @@ def read_rows(file: BinaryIO, rows: Tensor, *, shape: Sequence[int], offset: int
         return found
     size = torch.Size(shape).numel()
     target = found.flatten().numpy().data
-    # Neighbours are read at once: while a round is asked, that is all.
+    # Neighbouring rows are read at once; while a round is asked, all of them are neighbours.
     starts = [0, *((rows.diff() != 1).nonzero().flatten() + 1).tolist()]
     ends = [*starts[1:], len(rows)]
     for row, start, end in zip(rows[starts].tolist(), starts, ends, strict=True):
         file.seek(offset + row * size)
         part = target[start * size : end * size]
-        # A single read may stop early: at a signal, or at two gigabytes.
+        # A single read may stop early, at a signal or at two gigabytes.
         while part:
             read = file.readinto(part)  # type: ignore[attr-defined]
             if not read:
@@ -189,11 +190,11 @@ def read_rows(file: BinaryIO, rows: Tensor, *, shape: Sequence[int], offset: int
 
 
 def column_offset(path: Path, name: str) -> int:
-    """Where in a safetensors file the numbers of a tensor begin, in bytes.
+    """Return the position in a safetensors file, in bytes, at which a tensor's numbers begin.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is no such file.
+        ValueError: it is not a safetensors file.
         KeyError: it holds no tensor of that name.
     """
     with path.open("rb") as file:
@@ -212,17 +213,17 @@ def _umask() -> int:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` that takes its place once written and flushed to disk."""
+    """Yield a temporary path that replaces ``path`` once it is written and flushed to disk."""
     temporary = path.with_name(f".{path.name}{UNFINISHED}")
     with writing(path):
         try:
-            temporary.unlink(missing_ok=True)  # what a crash left, or a link to somewhere else
+            temporary.unlink(missing_ok=True)  # a crash may have left it, or it may be a link
             yield temporary
             with temporary.open("rb+") as written:
                 os.fsync(written.fileno())
             temporary.replace(path)
             sync_folder(path.parent)
-        except BaseException:  # an interrupted round would leave gigabytes
+        except BaseException:  # otherwise an interrupted round would leave gigabytes
             with suppress(OSError):
                 temporary.unlink()
             raise
@@ -230,24 +231,24 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Make one clear error of what a disk may say while ``path`` is written to.
+    """Turn the errors of writing to ``path`` into one clear error.
 
     Raises:
-        WriteError: the disk is full, or the place cannot be written to.
+        WriteError: the disk is full, or the path cannot be written to.
     """
     try:
         yield
     except Exception as error:
         if isinstance(error, OSError) or type(error).__name__ == "SafetensorError":
             raise WriteError(
-                f"{path} could not be written ({error}); free some space or mend the permissions. "
+                f"{path} could not be written ({error}); free some space or fix the permissions. "
                 "What was written before is intact"
             ) from None
         raise
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a rename in this folder survive a power cut."""
+    """Make a rename in a folder survive a power cut."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -257,7 +258,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def file_hash(path: Path) -> str:
-    """``sha256:`` and the hash of a file's content."""
+    """Return ``sha256:`` and the hash of a file's content."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -266,15 +267,15 @@ def file_hash(path: Path) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file.
+    """Return the object in a JSON file.
 
     Raises:
-        RunError: it is missing, damaged, or no object.
+        RunError: the file is missing or damaged, or does not hold an object.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path} cannot be read: {error}") from None
     if not isinstance(content, dict):
-        raise RunError(f"{path} holds no JSON object")
+        raise RunError(f"{path} does not hold a JSON object")
     return content

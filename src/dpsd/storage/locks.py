@@ -1,10 +1,10 @@
-"""One process at a time on a run, and on a teacher's budget.
+"""Locks that allow only one process at a time on a run, and on a teacher's budget.
 
-Two processes that play the same run would ask the teacher twice and account for it once. What is
-locked is the file that they would both write, a ledger or a budget, and no file beside it: a lock
-file that somebody deletes lets the next process in, and a ledger that somebody deletes is a run
-that is gone. ``filelock`` empties the files that it locks, hence the few lines below. The operating
-system drops a lock when its holder dies, however it dies, so nothing is ever left locked.
+Two processes that execute the same run would ask the teacher twice and account for it once. The
+lock is on the file that both would write, a ledger or a budget, and not on a file beside it: if
+somebody deletes a lock file, the next process gets in, but if somebody deletes a ledger, the run is
+gone. ``filelock`` empties the files that it locks, hence the few lines below. The operating system
+drops a lock when its holder dies, however it dies, so nothing is ever left locked.
 
 >>> import tempfile
 >>> with tempfile.TemporaryDirectory() as folder:
@@ -35,22 +35,22 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-#: Who holds a file is told in another one beside it, which only messages rely on.
+#: The suffix of a file that says who holds the lock, which only messages rely on.
 HOLDER_FILE = ".holder.json"
 
-#: Windows keeps everyone out of the bytes that are locked, so they lie where no file reaches.
+#: The position of the locked byte; Windows denies all access to it, so no file extends that far.
 _FAR = 1 << 40
 
-#: A file may go between being opened and being locked, when its holder wrote nothing; not often.
+#: The number of attempts to lock a file, which its holder may remove between opening and locking.
 _ATTEMPTS = 100
 
 
 class Hold:
-    """A file that this process holds.
+    """A file that this process has locked.
 
     Args:
-        path: of the file.
-        descriptor: of the open file, which carries the lock.
+        path: the path of the file.
+        descriptor: the descriptor of the open file, which carries the lock.
     """
 
     def __init__(self, path: Path, descriptor: int) -> None:
@@ -58,10 +58,10 @@ class Hold:
         self._descriptor = descriptor
 
     def require(self) -> None:
-        """Make sure that the file is still the one that is held.
+        """Make sure that the path still leads to the locked file.
 
         Raises:
-            RunError: it was removed, or replaced by another file, which nobody holds.
+            RunError: the file was removed, or replaced by another one, which is not locked.
         """
         if not self.is_current():
             raise RunError(
@@ -70,7 +70,7 @@ class Hold:
             )
 
     def is_current(self) -> bool:
-        """Whether the path still leads to the file that is held."""
+        """Return whether the path still leads to the locked file."""
         try:
             return os.path.samestat(os.fstat(self._descriptor), self.path.stat())
         except OSError:
@@ -79,16 +79,16 @@ class Hold:
 
 @contextmanager
 def exclusively(path: Path, *, name: Path | None = None) -> Iterator[Hold]:
-    """Hold a file for this process; one that nobody wrote to is gone again afterwards.
+    """Lock a file for this process, and remove it at the end if it is still empty.
 
     Args:
-        path: of the file; made, empty, if it is not there.
-        name: what messages call it, where it stands for something larger.
+        path: the path of the file, which is created empty if it does not exist.
+        name: the name in messages, if the file stands for something larger.
 
     Raises:
-        RunError: another process holds it, or it cannot be written to.
+        RunError: another process has locked the file, or it cannot be written to.
     """
-    path = path.resolve()  # by whatever name it goes
+    path = path.resolve()  # the same file may have several names
     name = name or path
     holder_file = path.with_name(f".{path.name}{HOLDER_FILE}")
     try:
@@ -99,15 +99,16 @@ def exclusively(path: Path, *, name: Path | None = None) -> Iterator[Hold]:
         ) from None
     except OSError as error:
         raise RunError(
-            f"{path} cannot be locked ({error.strerror}), and what runs write down goes there: "
-            "make it writable, on a file system that can lock files"
+            f"{path} cannot be locked ({error.strerror}), but runs must record what they ask in "
+            "it: make it writable, on a file system that can lock files"
         ) from None
     try:
         holder = {"host": platform.node(), "pid": os.getpid()}
         write_text(holder_file, json.dumps(holder) + "\n")
         yield hold
     finally:
-        # Still locked: whoever opened the file meanwhile finds that it is not the path's any more.
+        # Removed while still locked, so that a process that opened the file meanwhile finds that
+        # the path no longer leads to it.
         with suppress(OSError):
             holder_file.unlink(missing_ok=True)
             if hold.is_current() and not os.fstat(descriptor).st_size:
@@ -116,7 +117,7 @@ def exclusively(path: Path, *, name: Path | None = None) -> Iterator[Hold]:
 
 
 class _TakenError(Exception):
-    """Another process holds the lock."""
+    """An error that another process holds the lock."""
 
 
 def _held(path: Path) -> tuple[Hold, int]:
@@ -132,7 +133,7 @@ def _held(path: Path) -> tuple[Hold, int]:
         hold = Hold(path, descriptor)
         if hold.is_current():
             return hold, descriptor
-        os.close(descriptor)  # removed between the two: lock the file that is there now
+        os.close(descriptor)  # removed between opening and locking: lock the file that is there now
     raise OSError(errno.ESTALE, "it is replaced again and again")
 
 
@@ -145,7 +146,8 @@ def _lock(descriptor: int) -> None:
             raise _TakenError from None
     else:
         try:
-            # Of the open file and not of the process, which opens and closes the file meanwhile.
+            # The lock belongs to the open file, not to the process, which opens and closes the file
+            # meanwhile.
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise _TakenError from None

@@ -1,11 +1,12 @@
-"""Which images a run has asked: each at most once, and known again by a 64-bit digest.
+"""The images that a run has asked, recognised by 64-bit digests so that none is asked twice.
 
-ε under ``response`` and ``round`` is about the teacher's answer about one image. An image that was
-asked twice would give away two noisy copies of that answer, so one that comes again is not asked.
+ε under ``response`` and ``round`` protects the teacher's answer about one image. An image that was
+asked twice would reveal two noisy copies of that answer, so an image that recurs is not asked.
 
-An image is its bytes. Equal images have equal digests, so none is ever asked twice. Two different
-images have the same digest with probability 2⁻⁶⁴, and then the second is not asked: a query less,
-which costs no privacy. Among eight million images that happens with a chance of two in a million.
+An image is identified by its bytes. Equal images have equal digests, so none is ever asked twice.
+Two different images have the same digest with probability 2⁻⁶⁴. Then the second is not asked, which
+loses a query and costs no privacy. Among eight million images, the chance of this is two in a
+million.
 
 >>> images = torch.arange(5, dtype=torch.uint8).view(5, 1, 1, 1)
 >>> asked = AskedImages()
@@ -25,31 +26,32 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-#: Bytes of images that are worked on at once: they stay in a processor's cache.
+#: The bytes of images that are processed at once, few enough to stay in a processor's cache.
 _BLOCK = 1 << 18
 
-#: What the coefficients are made from. Another text would make other digests of stored queries.
+#: The seed of the coefficients; another text would change the digests of stored queries.
 _SEED = b"dpsd: digests of images"
 
 
 def image_digests(images: Tensor) -> Tensor:
-    """A 64-bit number for each image, the same on every machine.
+    """Return a 64-bit digest for each image, the same on every machine.
 
     Args:
-        images: uint8 ``(N, …)`` on the CPU; digests of images of one shape can be compared.
+        images: the images, uint8 ``(N, …)`` on the CPU; only digests of images of the same shape
+            can be compared.
 
     Returns:
-        int64 ``(N,)``.
+        The digests, int64 ``(N,)``.
 
     >>> image_digests(torch.zeros((2, 1, 8, 8), dtype=torch.uint8)).tolist()
     [6893206930078923126, 6893206930078923126]
     """
-    # An image is a vector of 32-bit words x, and half of its digest are the upper 32 bits of
-    # b + Σ a_i x_i modulo 2⁶⁴. With random 64-bit a and b the halves of any two images are
+    # An image is a vector of 32-bit words x, and one half of its digest is the upper 32 bits of
+    # b + Σ a_i x_i modulo 2⁶⁴. With random 64-bit a and b, these halves of any two images are
     # uniform and independent (Dietzfelbinger, 1996), so they are equal with probability 2⁻³²; a
-    # second a and b make the other half. All 64 bits of one such sum would be no good digest: its
-    # lowest k bits depend on the lowest k bits of the words alone. Images that differ in the
-    # highest byte of a word have sums that agree in 24 bits for certain.
+    # second a and b make the other half. All 64 bits of one such sum would not be a good digest, as
+    # its lowest k bits depend on the lowest k bits of the words alone: the sums of images that
+    # differ only in the highest byte of a word are certain to agree in 24 bits.
     size = math.prod(images.shape[1:])
     pixels = images.reshape(len(images), size).contiguous().numpy()
     (base, factors), (second_base, second_factors) = _coefficients(-(-size // 4))
@@ -67,32 +69,32 @@ def image_digests(images: Tensor) -> Tensor:
 
 @lru_cache(maxsize=8)
 def _coefficients(words: int) -> list[tuple[np.uint64, npt.NDArray[np.uint64]]]:
-    """For each half of a digest, what is added and what each of so many words is multiplied by."""
-    # Fixed and public, as digests are stored. Nobody gains by images that collide: they are not
-    # asked.
+    """Return, for each half of a digest, the summand b and the factors a of ``words`` words."""
+    # They are fixed and public, as digests are stored. Nobody gains from images that collide, as
+    # these are not asked.
     stream = hashlib.shake_256(_SEED).digest(2 * 8 * (1 + words))
     columns = np.frombuffer(stream, "<u8").astype(np.uint64).reshape(-1, 2).T.copy()
     return [(column[0], column[1:]) for column in columns]
 
 
 class AskedImages:
-    """The digests of images that were asked; eight bytes an image."""
+    """The digests of the images that were asked, at eight bytes per image."""
 
     def __init__(self) -> None:
         self._sorted = np.empty(0, np.int64)
 
     def add(self, digests: Tensor) -> None:
-        """Count images as asked, by their digests int64 ``(n,)``."""
+        """Record images as asked, by their digests, int64 ``(n,)``."""
         merged = np.concatenate([self._sorted, np.sort(digests.numpy())])
-        merged.sort(kind="stable")  # which merges what is sorted already
+        merged.sort(kind="stable")  # merges the two sorted parts
         self._sorted = merged
 
     def holds(self, digests: Tensor) -> Tensor:
-        """Which were asked, bool ``(n,)``, by their digests int64 ``(n,)``."""
+        """Return which images were asked, bool ``(n,)``, by their digests, int64 ``(n,)``."""
         return torch.from_numpy(self._held(digests.numpy()))
 
     def fresh(self, digests: Tensor) -> Tensor:
-        """Which may be asked, bool ``(n,)``: the first of equal ones, if it never was before."""
+        """Return which images may be asked, bool ``(n,)``: those not asked before, each once."""
         values = digests.numpy()
         order = np.argsort(values, kind="stable")
         ranked = values[order]
@@ -106,7 +108,7 @@ class AskedImages:
         if not self._sorted.size:
             return np.zeros(len(values), np.bool_)
         places = np.searchsorted(self._sorted, values)
-        # What is larger than all of them has no place; any will do, as none there is equal.
+        # A digest larger than all others has no place; any place will do, as none holds an equal.
         np.minimum(places, self._sorted.size - 1, out=places)
         held: npt.NDArray[np.bool_] = self._sorted[places] == values
         return held

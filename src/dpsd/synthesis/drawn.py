@@ -1,4 +1,4 @@
-"""Sources that draw: structured noise, silhouettes and strokes."""
+"""Sources of drawn images: structured noise, silhouettes and strokes."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ class StructuredNoise(Source):
     """Smooth random fields, cut at a random level into soft blobs, or along it into soft strokes.
 
     Low-resolution Gaussian noise is upsampled bicubically, shifted by a random level, scaled by a
-    random gain and squashed. A share of the images keeps the neighbourhood of the level instead of
-    what lies above it: contour lines, as line drawings and edges have. In another share the level
-    rises away from a random point, which leaves an island: a thing on a plain ground. Where the
-    level is so far off that nothing would be seen, it is moved until the field just crosses it.
+    random gain and squashed. A share of the images shows the neighbourhood of the level instead of
+    what lies above it: contour lines, as in line drawings and edges. In another share, the level
+    rises away from a random point, which leaves an island: an object on a plain background. If the
+    level is so far off that nothing would be visible, it is moved until the field just crosses it.
 
     Args:
-        shape: of the images.
-        cells: fewest and most cells a side of the low-resolution noise.
-        strokes: share of contour-line images, in [0, 1].
-        islands: share of images with a plain ground, in [0, 1].
+        shape: the shape of the images.
+        cells: the fewest and the most cells per side of the low-resolution noise.
+        strokes: the share of contour-line images, in [0, 1].
+        islands: the share of images with a plain background, in [0, 1].
     """
 
     name = "noise"
@@ -72,11 +72,11 @@ class StructuredNoise(Source):
 
 
 class Silhouettes(Source):
-    """Random objects: ellipses and rounded boxes, joined or cut out, half of them mirrored.
+    """Random objects made of ellipses and rounded boxes, joined or cut out; half are mirrored.
 
-    As objects in pictures do, they mostly stand upright and fill the frame. They are filled with a
-    texture (smooth, striped or grainy; half of them part by part), on black (a third of colour
-    images: on another texture).
+    Like objects in pictures, they mostly stand upright and fill the frame. They are filled with a
+    texture (smooth, striped or grainy; half of them part by part), on a black background (a third
+    of colour images on another texture).
     """
 
     name = "silhouettes"
@@ -133,7 +133,7 @@ class Silhouettes(Source):
     def _texture(
         self, count: int, rows: Tensor, columns: Tensor, generator: torch.Generator
     ) -> Tensor:
-        """Smooth shades; on some stripes, on some a grain."""
+        """Make smooth shades, some with stripes and some with grain."""
 
         def uniform(low: float, high: float) -> Tensor:
             return low + (high - low) * torch.rand((count, 1, 1, 1), generator=generator)
@@ -146,18 +146,18 @@ class Silhouettes(Source):
         across = columns.unsqueeze(1) * angle.cos() + rows.unsqueeze(1) * angle.sin()
         stripes = torch.sin(uniform(3, 40) * across + uniform(0, 2 * math.pi))
         grain = smooth_field(count, self.shape, cells=(8, 24), generator=generator)
-        # Amounts below nothing are none: so many images have neither.
+        # Negative amounts count as zero, so many images have neither.
         striped = 1 + uniform(-0.4, 0.6).clamp_min(0) * (stripes - 1) / 2
         grainy = uniform(-0.2, 0.3).clamp_min(0) * grain / 2
         return (shades * striped + grainy).clamp(0, 1)
 
 
 class Strokes(Source):
-    """A line of a pen, or two that cross or meet: straight, bent, winding or with a corner.
+    """A pen stroke, or two that cross or meet: straight, bent, winding or with a corner.
 
-    What was drawn is moved near the middle and scaled until it nearly fills the frame, as the
-    characters in pictures of handwriting are. Lines are soft, of a standard deviation between a
-    50th and a 15th of a side, and no finer than pixels; white on black, or one colour on another.
+    The drawing is moved near the middle and scaled until it nearly fills the frame, like characters
+    in pictures of handwriting. Lines are soft, with a standard deviation between a 50th and a 15th
+    of a side, and no finer than pixels. They are white on black, or one colour on another.
     """
 
     name = "strokes"
@@ -176,7 +176,8 @@ class Strokes(Source):
             chosen = torch.randint(0, self.points, (1, count, 1), generator=generator)
             return line.gather(2, chosen.expand(2, -1, -1))
 
-        # A line is where a pen goes whose heading changes with time; (count, line, point) each.
+        # A line is the path of a pen whose heading changes with time; shapes are (count, line,
+        # point).
         time = torch.linspace(0, 1, self.points)
         bend = in_some(0.75, 3 * torch.randn((count, 2, 1), generator=generator))
         sway = in_some(0.5, torch.randn((count, 2, 1), generator=generator))
@@ -194,7 +195,7 @@ class Strokes(Source):
         zoom = uniform(1.1, 1.7, 1) / (high - low).amax(0).clamp_min(0.3)
         middle = 0.1 * torch.randn((2, count, 1), generator=generator)
         across, down = (path - (low + high) / 2) * zoom + middle
-        # No finer than pixels, between which a line would be lost.
+        # No finer than pixels, as a thinner line would be lost between them.
         thickness = uniform(0.04, 0.13, 1, 1).clamp_min(1 / min(height, width))
 
         def nearness(positions: Tensor, side: int) -> Tensor:
@@ -214,13 +215,13 @@ class Strokes(Source):
 def smooth_field(
     count: int, shape: Shape, *, cells: tuple[int, int], generator: torch.Generator
 ) -> Tensor:
-    """Smooth Gaussian fields, ``(count, *shape)``, of a variance a little below one.
+    """Make smooth Gaussian fields, ``(count, *shape)``, of a variance a little below one.
 
-    Colour channels share a field and differ by another, as those of photographs do.
+    As in photographs, colour channels share a field and each adds one of its own.
     """
     channels, height, width = shape
     low, high = cells
-    # Finer than two pixels a cell, a field is no longer smooth.
+    # With cells smaller than two pixels, a field would no longer be smooth.
     high = max(low, min(high, min(height, width) // 2))
     side = low + integer(high - low + 1, generator)
     coarse = torch.randn((count, channels, side, side), generator=generator)
@@ -231,13 +232,13 @@ def smooth_field(
 
 
 def _across_its_level(above: Tensor, *, reach: float = 0.25) -> Tensor:
-    """Fields moved until they reach just across zero: from below or above, whichever is nearer."""
+    """Move fields until they just cross zero, from below or above, whichever is nearer."""
     low, high = above.amin((1, 2, 3), keepdim=True), above.amax((1, 2, 3), keepdim=True)
     is_below = above.mean((1, 2, 3), keepdim=True) < 0
     return above + torch.where(is_below, reach - high, -reach - low)
 
 
 def _upright(count: int, generator: torch.Generator) -> Tensor:
-    """Angles near the horizontal and the vertical, ``(count, 1, 1)``."""
+    """Draw angles near the horizontal and the vertical, ``(count, 1, 1)``."""
     turned = torch.randint(0, 2, (count, 1, 1), generator=generator) * (math.pi / 2)
     return turned + 0.15 * torch.randn((count, 1, 1), generator=generator)

@@ -1,4 +1,4 @@
-"""Several sources as one, with shares that may follow what the releases say.
+"""Mixtures of sources, with shares that may adapt to the releases.
 
 >>> from dpsd.synthesis.drawn import Silhouettes, StructuredNoise
 >>> mixture = Mixture([StructuredNoise((1, 8, 8)), Silhouettes((1, 8, 8))])
@@ -21,12 +21,12 @@ from dpsd.synthesis.names import FOLDER, NO_SOURCE, check_sources
 from dpsd.synthesis.photographs import Crops, Folder
 from dpsd.synthesis.sources import Source, chunk_size
 
-#: Sources that need nothing but a shape, by name; a folder needs a path as well.
+#: The sources that need only a shape, by name; a folder needs a path as well.
 SOURCES: dict[str, Callable[[Shape], Source]] = {
     source.name: source for source in (StructuredNoise, Strokes, Silhouettes, Crops)
 }
 
-#: Chunks of images that are shuffled together, as many as are in memory at once.
+#: The number of chunks of images that are shuffled together and in memory at once.
 _CHUNKS = 16
 
 
@@ -34,8 +34,8 @@ class Mixture:
     """Public sources and their shares.
 
     Args:
-        sources: none, where the generator makes all queries.
-        shares: one a source, positive; equal by default.
+        sources: the sources; empty if the generator makes all queries.
+        shares: a positive share for each source; equal by default.
     """
 
     def __init__(self, sources: Sequence[Source], shares: Sequence[float] | None = None) -> None:
@@ -44,7 +44,10 @@ class Mixture:
         self.shares = [share / total for share in shares or [1.0] * len(sources)]
 
     def sample(self, count: int, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Queries as bytes ``(count, C, H, W)``, and the source of each, uint8 ``(count,)``."""
+        """Make queries, uint8 ``(count, C, H, W)``, and return the source of each with them.
+
+        Sources are numbers, uint8 ``(count,)``.
+        """
         made = list(self.blocks(count, generator=generator))
         images = [torch.empty((0, *self.sources[0].shape), dtype=torch.uint8)]
         source = torch.tensor([number for _, number in made], dtype=torch.uint8)
@@ -53,7 +56,7 @@ class Mixture:
         )
 
     def blocks(self, count: int, *, generator: torch.Generator) -> Iterator[tuple[Tensor, int]]:
-        """The same queries, bytes ``(n, C, H, W)``, a block at a time with its source's number."""
+        """Make the same queries in blocks, uint8 ``(n, C, H, W)``, each with a source's number."""
         for number, (source, part) in enumerate(
             zip(self.sources, apportion(count, self.shares), strict=True)
         ):
@@ -64,10 +67,10 @@ class Mixture:
     def adapted(
         self, surprise: Mapping[int, float], spread: Mapping[int, float], *, floor: float = 0.1
     ) -> Mixture:
-        """The mixture with shares drawn halfway towards the sources that teach most.
+        """Return the mixture with shares moved halfway towards the most instructive sources.
 
-        A source teaches where its labels are spread over the classes and the student was often
-        wrong. About ``floor`` of an equal share is always left to each, so that it can come back.
+        A source is instructive if its labels are spread over the classes and the student was often
+        wrong. Each source always keeps about ``floor`` of an equal share, so that it can recover.
         """
         merit = [
             surprise.get(index, 1.0) * spread.get(index, 1.0) for index in range(len(self.sources))
@@ -84,10 +87,10 @@ class Mixture:
 
 
 def build_mixture(names: Sequence[str], shape: Shape) -> Mixture:
-    """Sources by name; ``folder:PATH`` is a folder of public images, ``none`` alone is no source.
+    """Build a mixture from names; ``folder:PATH`` is a folder of public images, ``none`` is empty.
 
     Raises:
-        ConfigError: names that :func:`~dpsd.synthesis.names.check_sources` refuses.
+        ConfigError: :func:`~dpsd.synthesis.names.check_sources` refuses the names.
 
     >>> build_mixture(["noise", "crops"], (1, 8, 8)).shares
     [0.5, 0.5]
@@ -104,7 +107,7 @@ def build_mixture(names: Sequence[str], shape: Shape) -> Mixture:
 
 
 def apportion(count: int, shares: Sequence[float]) -> list[int]:
-    """Whole numbers that sum to ``count``, in these shares.
+    """Divide ``count`` into whole numbers in these shares.
 
     >>> apportion(10, [0.5, 0.25, 0.25])
     [5, 3, 2]

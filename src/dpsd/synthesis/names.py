@@ -1,4 +1,4 @@
-"""The names of public sources of queries; :mod:`dpsd.synthesis.sources` says what each makes.
+"""The names of public sources of queries; see :mod:`dpsd.synthesis.sources`.
 
 >>> source_names()
 ['noise', 'strokes', 'silhouettes', 'crops', 'folder:PATH', 'none']
@@ -10,37 +10,37 @@ from collections.abc import Sequence
 
 from dpsd.errors import ConfigError, Setting, UnknownNameError
 
-#: Sources that need nothing but their name.
+#: The sources that need only their name.
 DRAWN = ("noise", "strokes", "silhouettes", "crops")
 
-#: ``folder:PATH`` is a folder of public images.
+#: The prefix of ``folder:PATH``, a folder of public images.
 FOLDER = "folder"
 
-#: Instead of sources: the generator makes all queries, from the first on.
+#: The name for no source: the generator makes all queries, from the first on.
 NO_SOURCE = "none"
 
 
 def source_names() -> list[str]:
-    """The names that sources can have, in the order in which they are shown."""
+    """Return the names of sources in the order in which they are shown."""
     return [*DRAWN, f"{FOLDER}:PATH", NO_SOURCE]
 
 
 def check_sources(names: Sequence[str]) -> None:
-    """Refuse names that no mixture of sources can be made of.
+    """Refuse names from which no mixture of sources can be made.
 
     Raises:
-        UnknownNameError: no such source.
-        ConfigError: ``none`` among others, or a folder that is not named.
+        UnknownNameError: there is no such source.
+        ConfigError: ``none`` is given among others, or a folder has no path.
 
     >>> check_sources(["noise", "folder:public-images"])
     >>> check_sources(["noise", "none"])
     Traceback (most recent call last):
         ...
-    dpsd.errors.ConfigError: sources: 'none' stands alone, not in noise,none
+    dpsd.errors.ConfigError: sources: 'none' must stand alone, not in noise,none
     """
     if NO_SOURCE in names and len(names) > 1:
         raise ConfigError(
-            Setting("sources"), f": {NO_SOURCE!r} stands alone, not in {','.join(names)}"
+            Setting("sources"), f": {NO_SOURCE!r} must stand alone, not in {','.join(names)}"
         )
     for name in names:
         kind, _, path = name.partition(":")

@@ -1,4 +1,4 @@
-"""Sources that cut and move public pictures: crops of photographs, and folders of images."""
+"""Sources made from public pictures: crops of photographs, and folders of images."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Crops(Source):
     """Heavily augmented crops of public photographs.
 
     Args:
-        shape: of the crops.
-        photographs: float32 ``(channels, height, width)`` in [0, 1], 1 or 3 channels each; by
-            default the two that scikit-learn ships.
+        shape: the shape of the crops.
+        photographs: the photographs, float32 ``(channels, height, width)`` in [0, 1], with 1 or 3
+            channels each; by default, the two that scikit-learn ships.
 
     Source: Asano & Saeed, "The Augmented Image Prior", ICLR 2023.
     """
@@ -45,7 +45,7 @@ class Crops(Source):
         pyramid = self._pyramids[integer(len(self._pyramids), generator)]
         image = pyramid[integer(len(pyramid), generator)]
         down, across = image.shape[-2:]
-        # Zoom between one and two pixels of the photograph a pixel: smaller is another level.
+        # A pixel covers one to two of the photograph; other scales come from the pyramid's levels.
         zoom = 2.0 ** torch.rand((count, 1, 1), generator=generator)
         angle = 0.5 * torch.randn((count, 1, 1), generator=generator)
         flip = torch.randint(0, 2, (count, 1, 1), generator=generator) * 2.0 - 1.0
@@ -55,7 +55,7 @@ class Crops(Source):
         y = (columns * angle.sin() + rows * angle.cos()) / (down / 2)
         x = x + 2 * torch.rand((count, 1, 1), generator=generator) - 1
         y = y + 2 * torch.rand((count, 1, 1), generator=generator) - 1
-        # One tall grid over one photograph, so the photograph is never copied per crop.
+        # A single tall grid samples the photograph, which is thus never copied for each crop.
         grid = torch.stack([x, y], dim=-1).reshape(1, count * height, width, 2)
         crops = F.grid_sample(
             image.unsqueeze(0), grid, padding_mode="reflection", align_corners=False
@@ -64,7 +64,7 @@ class Crops(Source):
         gain = 0.5 + 1.5 * torch.rand((count, 1, 1, 1), generator=generator)
         offset = 0.15 * torch.randn((count, crops.shape[1], 1, 1), generator=generator)
         crops = (crops - 0.5) * gain + 0.5 + offset
-        # What is too dark or too bright everywhere is folded back into the range, as in a mirror.
+        # Images that are too dark or too bright everywhere are reflected back into the range.
         blank = is_blank(crops)
         crops[blank] = 1 - (crops[blank] % 2 - 1).abs()
         inverted = torch.rand((count, 1, 1, 1), generator=generator) < 0.2
@@ -75,12 +75,12 @@ class Folder(Source):
     """A folder of public images (searched recursively), shifted and flipped at random.
 
     Args:
-        shape: the images are scaled and centre-cropped to it.
+        shape: the shape that images are scaled and centre-cropped to.
         path: the folder.
-        limit: at most this many images are read.
+        limit: the largest number of images to read.
 
     Raises:
-        DataError: no such folder, no image in it, or a file that is no image.
+        DataError: there is no such folder, or no image in it, or a file is not an image.
     """
 
     name = "folder"
@@ -123,7 +123,7 @@ def _with_channels(image: Tensor, channels: int) -> Tensor:
 
 
 def _pyramid(image: Tensor, *, smallest: int) -> list[Tensor]:
-    """The image at halved sizes, down to the last that a crop still fits in."""
+    """Return an image at halved sizes, down to the smallest that a crop still fits in."""
     if min(image.shape[-2:]) < smallest:
         size = [math.ceil(side * smallest / min(image.shape[-2:])) for side in image.shape[-2:]]
         image = F.interpolate(image.unsqueeze(0), size=size, mode="bilinear")[0].clamp(0, 1)

@@ -1,8 +1,8 @@
-"""Queries on their way to the teacher: on disk as they are made, and read back as they are asked.
+"""Queries on their way to the teacher: stored on disk when made, and read back when asked.
 
 A round may ask millions of queries, or large ones, and all of them are made before the first is
-asked: their number is written down first. So their pixels wait in a :class:`Spool`, a nameless file
-that vanishes with the process, and only small columns are held in memory.
+asked, as their number is recorded first. So their pixels are stored in a :class:`Spool`, an unnamed
+file that vanishes with the process, and only small columns are kept in memory.
 
 >>> import tempfile
 >>> with tempfile.TemporaryDirectory() as folder, Spool(Path(folder), (1, 2, 2)) as spool:
@@ -28,16 +28,16 @@ from torch import Tensor
 from dpsd.errors import RunError
 from dpsd.storage.files import UNFINISHED, read_rows, write_block, writing
 
-#: Bytes of images that are read at once.
+#: The bytes of images that are read at once.
 _BLOCK = 1 << 24
 
 
 class Spool:
-    """Images in a file without a name, which no crash can leave behind.
+    """Images in an unnamed temporary file, which no crash can leave behind.
 
     Args:
-        folder: where there is space; must exist.
-        shape: of an image, ``(C, H, W)``.
+        folder: an existing folder with enough space.
+        shape: the shape of an image, ``(C, H, W)``.
 
     Raises:
         WriteError: the folder cannot be written to.
@@ -48,7 +48,7 @@ class Spool:
         self._folder = folder
         self._count = 0
         with writing(folder):
-            # A system without nameless files has one with a name for a moment.
+            # Systems without unnamed files give the file a name for a moment.
             self._file = tempfile.TemporaryFile(  # noqa: SIM115 - closed when the spool is
                 dir=folder, prefix=".spool", suffix=UNFINISHED
             )
@@ -62,7 +62,7 @@ class Spool:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        with suppress(OSError):  # a full disk has been told of, and nothing here is kept
+        with suppress(OSError):  # a full disk was reported before, and nothing here is kept
             self._file.close()
 
     def __len__(self) -> int:
@@ -81,7 +81,7 @@ class Spool:
         self._count += len(images)
 
     def __getitem__(self, rows: Tensor) -> Tensor:
-        """The images in these rows, int64 ``(n,)`` from 0, in that order: uint8 ``(n, C, H, W)``.
+        """Return the images in some rows, int64 ``(n,)`` from 0, in order, uint8 ``(n, C, H, W)``.
 
         Raises:
             RunError: the file is shorter than what was written to it, or cannot be read.
@@ -94,15 +94,15 @@ class Spool:
 
 @dataclass(frozen=True, kw_only=True)
 class Queries:
-    """Queries to ask, and what has to be known about each.
+    """Queries to ask, with everything that asking them needs.
 
     Args:
-        spool: holds their pixels.
-        rows: where in the spool, int64 ``(N,)``, ascending.
-        prior: float16 ``(N, K)``, as the mechanism will see it.
-        predicted: the student's class for each, int32 ``(N,)``; in the first round a guess.
-        source: which source made each, uint8 ``(N,)``; an index into the run's sources.
-        digest: of each image, int64 ``(N,)``; see :mod:`dpsd.synthesis.distinct`.
+        spool: the spool that holds their pixels.
+        rows: the row of each query in the spool, int64 ``(N,)``, ascending.
+        prior: the priors, float16 ``(N, K)``, as the mechanism will see them.
+        predicted: the student's class for each, int32 ``(N,)``; in the first round, a guess.
+        source: the source of each, uint8 ``(N,)``, as an index into the run's sources.
+        digest: the digest of each image, int64 ``(N,)``; see :mod:`dpsd.synthesis.distinct`.
     """
 
     spool: Spool
@@ -114,7 +114,7 @@ class Queries:
 
     @classmethod
     def empty(cls, spool: Spool, count: int, *, classes: int) -> Queries:
-        """Columns to fill in for ``count`` queries and so many classes."""
+        """Return empty columns for ``count`` queries and ``classes`` classes, to be filled in."""
         return cls(
             spool=spool,
             rows=torch.empty(count, dtype=torch.int64),
@@ -128,37 +128,37 @@ class Queries:
         return len(self.rows)
 
     def only(self, kept: Tensor | slice) -> Queries:
-        """Some of them, by a mask ``(N,)``, row numbers or a slice; no pixel is read or moved."""
+        """Return some queries, by a mask ``(N,)``, row numbers or a slice; no pixel is read."""
         columns = ("rows", "prior", "predicted", "source", "digest")
         return replace(self, **{name: getattr(self, name)[kept] for name in columns})
 
     def blocks(self) -> Iterator[Tensor]:
-        """Their pixels, uint8 ``(n, C, H, W)``, a bounded number at a time."""
+        """Yield the pixels of the queries, uint8 ``(n, C, H, W)``, a bounded number at a time."""
         size = max(1, _BLOCK // math.prod(self.spool.shape))
         return (self.spool[rows] for rows in torch.split(self.rows, size))
 
 
 def doubtful(doubt: Tensor, count: int, random: torch.Generator) -> Tensor:
-    """``count`` rows, drawn without replacement with chances that rise with the doubt ``(N,)``."""
-    # The most doubtful alone would be much alike; a sample keeps the others in sight.
+    """Draw ``count`` rows without replacement, with chances that rise with the doubt ``(N,)``."""
+    # The most doubtful rows alone would be much alike, so a sample includes others too.
     keys = torch.rand(len(doubt), generator=random).log() / (doubt + 0.05)  # Efraimidis, 2006
     return torch.sort(keys.topk(count).indices)[0]
 
 
 def flat_prior(prior: Tensor, random: torch.Generator) -> Tensor:
-    """A prior that favours no class; a breath of noise breaks ties between classes fairly."""
+    """Return a prior that favours no class, but for slight noise that breaks ties fairly."""
     uneven = 1 + 0.02 * torch.rand(prior.shape, generator=random)
     return uneven / uneven.sum(-1, keepdim=True)
 
 
 def scarcity(found: int, *, wanted: int, made: int, repeated: int) -> str | None:
-    """Why a round asks fewer queries than wanted, and what helps; ``None`` if there is nothing.
+    """Say why a round asks fewer queries than wanted, and what helps; ``None`` if nothing does.
 
     Args:
-        found: queries to ask.
-        wanted: how many there should be.
-        made: images that were made for the round.
-        repeated: how many of those had been asked before, or made before in this round.
+        found: the number of queries to ask.
+        wanted: the number that was wanted.
+        made: the number of images that were made for the round.
+        repeated: the number of those that had been asked before, or made before in this round.
 
     >>> scarcity(90, wanted=100, made=400, repeated=0)  # the student is sure of the others
     >>> scarcity(90, wanted=100, made=400, repeated=310)

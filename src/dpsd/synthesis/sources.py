@@ -1,8 +1,8 @@
-"""Where queries come from: public image sources that know nothing of any private data.
+"""Public sources of queries, which know nothing of any private data.
 
-A source makes images; a teacher labels them. A run that starts from an untrained generator alone
-collapses (all its images fall in one class), so the first queries must be diverse on their own.
-None of these sources is fitted to a data set, and public data costs no privacy.
+A source makes images, and a teacher labels them. A run that starts from an untrained generator
+alone collapses (all its images fall into one class), so the first queries must be diverse on their
+own. None of these sources is fitted to a data set, and public data costs no privacy.
 
 >>> import torch
 >>> from dpsd.synthesis.drawn import StructuredNoise
@@ -24,11 +24,11 @@ from torch import Tensor
 from dpsd.images.names import Shape
 from dpsd.images.pixels import to_pixels
 
-#: Images made in one vectorised step; what a step draws once (cells a side, a photograph) varies
-#: from one to the next.
+#: The number of images made in one vectorised step; what a step draws only once (the cells per
+#: side, a photograph) varies from one step to the next.
 CHUNK = 256
 
-#: Numbers in such a step, at most: of large images fewer are made at once.
+#: The most numbers in such a step, so that fewer large images are made at once.
 _MOST_NUMBERS = CHUNK * 3 * 64 * 64
 
 
@@ -36,21 +36,21 @@ class Source(ABC):
     """A public source of images of one shape.
 
     Args:
-        shape: channels, height and width of the images; 1 or 3 channels are usual.
+        shape: the channels, height and width of the images; 1 or 3 channels are usual.
     """
 
-    #: How configurations and certificates name the source.
+    #: The name of the source in configurations and certificates.
     name: str
 
     def __init__(self, shape: Shape) -> None:
         self.shape = shape
 
     def sample(self, count: int, *, generator: torch.Generator) -> Tensor:
-        """``count`` images, float32 ``(count, channels, height, width)`` in [0, 1]."""
+        """Make ``count`` images, float32 ``(count, channels, height, width)`` in [0, 1]."""
         return self._shuffled(list(self._chunks(count, generator)), generator)
 
     def pixels(self, count: int, *, generator: torch.Generator) -> Tensor:
-        """The same images as bytes, uint8, which take a quarter of the memory."""
+        """Make the same images in uint8, which takes a quarter of the memory."""
         return self._shuffled([to_pixels(c) for c in self._chunks(count, generator)], generator)
 
     def _chunks(self, count: int, generator: torch.Generator) -> Iterator[Tensor]:
@@ -61,7 +61,7 @@ class Source(ABC):
 
     @staticmethod
     def _shuffled(chunks: list[Tensor], generator: torch.Generator) -> Tensor:
-        """What a chunk shares must not become what a training batch shares."""
+        """Shuffle images, so that what a chunk has in common is not common to a training batch."""
         images = torch.cat(chunks)
         return images[torch.randperm(len(images), generator=generator)]
 
@@ -70,7 +70,7 @@ class Source(ABC):
 
 
 def chunk_size(shape: Sequence[int]) -> int:
-    """How many images of a shape ``(C, H, W)`` to make in one step.
+    """Return the number of images of shape ``(C, H, W)`` to make in one step.
 
     >>> chunk_size((1, 28, 28)), chunk_size((3, 224, 224))
     (256, 20)
@@ -79,11 +79,11 @@ def chunk_size(shape: Sequence[int]) -> int:
 
 
 def is_blank(images: Tensor) -> Tensor:
-    """Which images, once they are bytes, are black all over or white all over; bool ``(N,)``."""
+    """Return which images, in uint8, are entirely black or entirely white, bool ``(N,)``."""
     darkest, brightest = images.amin((1, 2, 3)), images.amax((1, 2, 3))
     return ((255 * brightest).round() <= 0) | ((255 * darkest).round() >= 255)
 
 
 def integer(below: int, generator: torch.Generator) -> int:
-    """A whole number from 0 to ``below`` - 1."""
+    """Draw a whole number from 0 to ``below`` - 1."""
     return int(torch.randint(0, below, (), generator=generator))

@@ -1,6 +1,6 @@
-"""Teachers: trained classifiers of any make, frozen, query-only, their answers sealed.
+"""Teachers: trained classifiers of any kind, frozen and query-only, with sealed answers.
 
-:func:`load_teacher` makes a :class:`Teacher` of whatever describes one:
+:func:`load_teacher` makes a :class:`Teacher` from anything that describes one:
 
 >>> import torch
 >>> from dpsd.teachers import load_teacher

@@ -2,14 +2,14 @@
 
 ``torch.export.load`` trusts its file: it falls back to full unpickling, loads compiled libraries,
 evaluates shape expressions as Python, and generates Python from the names in the graph. So a file
-is taken apart here first, everything in it that could be code is refused, and what remains is put
-together again as a clean archive. That is a guard against files that were tampered with, not a
+is first taken apart here. Everything in it that could be code is refused, and the rest is
+reassembled into a clean archive. This is a guard against files that were tampered with, not a
 sandbox: operators run in this process.
 
 >>> read_archive(b"not a zip", where="teacher.pt2")
 Traceback (most recent call last):
     ...
-dpsd.errors.TeacherError: teacher.pt2 is damaged, cut off or no exported program: ...
+dpsd.errors.TeacherError: teacher.pt2 is damaged, cut off or not an exported program: ...
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class CheckedArchive:
     """A clean copy of an exported program.
 
     Attributes:
-        content: an archive for ``torch.export.load``.
-        fingerprint: hash of its graph and weights; not of traces, example inputs or names.
+        content: the archive, for ``torch.export.load``.
+        fingerprint: the hash of the graph and the weights, without traces, example inputs or names.
     """
 
     content: bytes
@@ -43,18 +43,18 @@ class CheckedArchive:
 
 
 class UnsafeContentError(ValueError):
-    """Something in an archive that could run code; says what."""
+    """An error that names something in an archive that could run code."""
 
 
 def read_archive(content: bytes, *, where: str) -> CheckedArchive:
     """Check an exported program and copy what is harmless.
 
     Args:
-        content: the ``.pt2`` file's bytes.
-        where: its path, for messages.
+        content: the bytes of the ``.pt2`` file.
+        where: the path of the file, for messages.
 
     Raises:
-        TeacherError: it is damaged, or holds something that could run code.
+        TeacherError: the file is damaged, or holds something that could run code.
     """
     try:
         refuse_inflation(content)
@@ -79,7 +79,7 @@ def read_archive(content: bytes, *, where: str) -> CheckedArchive:
         RecursionError,
     ) as error:
         raise TeacherError(
-            f"{where} is damaged, cut off or no exported program: export it again with "
+            f"{where} is damaged, cut off or not an exported program: export it again with "
             f"torch.export.save ({type(error).__name__})"
         ) from None
     lasting = {_inner(name): value for name, value in clean.items() if _LASTING.search(name)}
@@ -87,13 +87,13 @@ def read_archive(content: bytes, *, where: str) -> CheckedArchive:
 
 
 def refuse_inflation(content: bytes) -> None:
-    """Refuse a zip that unpacks to more than its own size.
+    """Refuse a zip file that unpacks to more than its own size.
 
-    Torch stores its records uncompressed, so an honest file never does; a bomb has to.
+    Torch stores its records uncompressed, so an honest file never does this; a zip bomb has to.
 
     Raises:
-        UnsafeContentError: it would.
-        zipfile.BadZipFile: it is no zip, or cut off.
+        UnsafeContentError: it would unpack to more.
+        zipfile.BadZipFile: it is not a zip file, or was cut off.
     """
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         declared = sum(info.file_size for info in archive.infolist())
@@ -104,7 +104,7 @@ def refuse_inflation(content: bytes) -> None:
 
 
 def _checks(names: list[str]) -> dict[str, Callable[[bytes], bytes]]:
-    """How to check each record that is kept. A record of an unknown kind is refused."""
+    """Return the check for each record to keep; records of unknown kinds are refused."""
     chosen: dict[str, Callable[[bytes], bytes]] = {}
     for name in names:
         for pattern, check in _RECORDS:
@@ -120,7 +120,7 @@ def _checks(names: list[str]) -> dict[str, Callable[[bytes], bytes]]:
 
 
 def _inner(name: str) -> str:
-    """A record's name without the folder that newer archives put all of theirs in.
+    """Return a record's name without the folder in which newer archives put all records.
 
     >>> _inner("teacher/models/model.json"), _inner("version")
     ('models/model.json', 'version')
@@ -134,13 +134,13 @@ def _verbatim(content: bytes) -> bytes:
 
 
 def _tensors_only(content: bytes) -> bytes:
-    """A pickle is kept if torch's restricted unpickler, which builds tensors only, accepts it."""
+    """Keep a pickle if torch's restricted unpickler, which builds tensors only, accepts it."""
     if not content:
         return content
     refuse_inflation(content)
     try:
         torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the full unpickler must not try it
+    except Exception as error:  # noqa: BLE001 - in any case, the full unpickler must not try it
         raise UnsafeContentError(
             f"a pickle with more than tensors ({type(error).__name__})"
         ) from None
@@ -148,7 +148,7 @@ def _tensors_only(content: bytes) -> bytes:
 
 
 def _unpickled_tensors(content: bytes) -> bytes:
-    """The list of weights: every one must be stored raw, in a record of the expected kind."""
+    """Check a list of weights: each must be stored raw, in a record of the expected kind."""
     config = json.loads(content)
     for name, entry in config["config"].items():
         if entry["use_pickle"] or not _RAW_TENSOR.fullmatch(entry["path_name"]):
@@ -162,13 +162,13 @@ def _graph(content: bytes) -> bytes:
     program["graph_module"].pop("metadata", None)
     program["graph_module"]["metadata"] = {}
     if "guards_code" in program:
-        program["guards_code"] = []  # source code; guards on ranges are derived anew
+        program["guards_code"] = []  # source code; torch derives guards on ranges again
     _check_names(program)
     return json.dumps(program, sort_keys=True).encode()
 
 
 def _check_names(value: Any, key: str = "") -> None:
-    """Check every string in a graph, and drop the traces of where its nodes came from."""
+    """Check every string in a graph, and drop the traces of the nodes' origins."""
     if isinstance(value, dict):
         if "target" in value and "metadata" in value:
             value["metadata"] = {}
@@ -192,7 +192,7 @@ def _check_names(value: Any, key: str = "") -> None:
 
 
 def _check_tree(spec: Any) -> None:
-    """The nesting of inputs and outputs: tuples, lists and dicts with plain keys."""
+    """Check the nesting of inputs and outputs: only tuples, lists and dicts with plain keys."""
     if isinstance(spec, dict):
         if spec.get("type") not in (None, "builtins.tuple", "builtins.list", "builtins.dict"):
             raise UnsafeContentError(f"a container of type {str(spec['type'])[:60]!r}")
@@ -205,7 +205,7 @@ def _check_tree(spec: Any) -> None:
 
 
 def _check_expression(text: str) -> None:
-    """A size like ``Mul(Integer(2), Symbol('s0', positive=True))``; sympy evaluates it as Python.
+    """Check a size such as ``Mul(Integer(2), Symbol('s0'))``, which sympy evaluates as Python.
 
     >>> _check_expression("Mul(Integer(2), Symbol('s0', positive=True)) + 1")
     >>> _check_expression("__import__('os').system('true')")
@@ -238,7 +238,7 @@ def _check_expression(text: str) -> None:
 
 
 def _archive(records: dict[str, bytes]) -> bytes:
-    """The records as torch's reader wants them: uncompressed, in one folder if they were."""
+    """Pack records as torch's reader expects them: uncompressed, and in one folder if they were."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, content in records.items():

@@ -1,8 +1,8 @@
-"""What a teacher is: frozen, query-only, and sealed.
+"""The base class of teachers, which are frozen, query-only and sealed.
 
 A batch of images goes in, class scores come out, and :meth:`Teacher.ask` seals them before anyone
-can look. A kind of teacher supplies :meth:`Teacher._scores` and nothing else; checking, input
-normalisation and the wording of errors are here, once.
+can look. Each kind of teacher supplies :meth:`Teacher._scores` alone; checks, input normalisation
+and the wording of errors are here, once for all.
 
 >>> import torch
 >>> class Uniform(Teacher):
@@ -40,10 +40,10 @@ DeclaredScores: TypeAlias = Literal["logits", "probabilities", "auto"]
 
 _PROBE_IMAGES = 5
 
-#: Characters of a teacher's own message that are quoted.
+#: The most characters of a teacher's own message that are quoted.
 _LONGEST_MESSAGE = 300
 
-#: Scores of an ensemble held in memory at once.
+#: The most scores of an ensemble that are in memory at once.
 _MOST_SCORES = 2**24
 
 
@@ -51,17 +51,17 @@ class Teacher(ABC):
     """A frozen classifier that can only be asked.
 
     A subclass sets up whatever :meth:`_scores` needs and then calls ``super().__init__``, which
-    asks about five images of public random noise to see that the interface is what it should be.
-    Of those answers nothing is kept but their shape and, with ``scores="auto"``, one bit: whether
-    they are probabilities. That is a property of the interface rather than of any data, but
-    declaring ``scores`` is the cleaner way, as then no value is looked at.
+    asks about five images of public random noise to check the interface. Nothing is kept of the
+    answers but their shape and, with ``scores="auto"``, one bit: whether they are probabilities.
+    This is a property of the interface rather than of any data, but declaring ``scores`` is
+    cleaner, as then no value is looked at.
 
     Args:
-        input_shape: ``(channels, height, width)`` of an image.
-        num_classes: how many classes there are; read off the probe's answers when ``None``.
-        fingerprint: sha256 of the weights and the graph, whatever the file is called and whenever
-            it was written. Budgets are kept under it, so device, precision and normalisation are
-            no part of it. A callable cannot be hashed and has ``"callable:" + name``.
+        input_shape: the shape of an image, ``(channels, height, width)``.
+        num_classes: the number of classes; taken from the probe's answers if ``None``.
+        fingerprint: the sha256 of the weights and the graph, independent of the file's name and
+            date. Budgets are kept under it, so device, precision and normalisation are not part of
+            it. A callable cannot be hashed and has ``"callable:" + name``.
         description: the teacher in a few words, for reports and errors.
         scores: what the teacher returns; ``"auto"`` finds out.
         normalization: ``(means, standard deviations)``, one number per channel, applied to the
@@ -80,19 +80,19 @@ class Teacher(ABC):
     normalization: Normalization | None
     location: str | None = None
     """Where :func:`~dpsd.teachers.load_teacher` finds the teacher again: an absolute path or
-    ``package.module:factory``. ``None`` for what exists in this process alone."""
+    ``package.module:factory``. ``None`` for a teacher that exists in this process alone."""
     members: int = 1
-    """How many teachers answer: an ensemble's answers are ``(members, N, K)``."""
+    """The number of teachers that answer; an ensemble's answers are ``(members, N, K)``."""
     is_disjoint: bool = False
     """Whether the members' shards are on record and were checked to be disjoint: hashes of the
     records in them differ between shards. That the members were trained on them is not checked."""
     dealt_by: DealtBy | None = None
     """What decided which member a record trained, if that is on record."""
     records: int | None = None
-    """How many records were dealt to the members, before equal ones were dropped: a number that no
-    record can change. ``None`` if it is not on record."""
+    """The number of records that were dealt to the members, before equal ones were dropped: a
+    number that no record can change. ``None`` if it is not on record."""
     persons: int | None = None
-    """How many persons those records belong to, if they were dealt by person."""
+    """The number of persons that those records belong to, if they were dealt by person."""
     weights_location: str | None = None
     """The absolute path of the state dict that filled the factory's module, if one did."""
 
@@ -121,25 +121,25 @@ class Teacher(ABC):
 
     @property
     def query_batch(self) -> int:
-        """How many images to ask about at once: bounded by memory, whatever the ensemble's size."""
+        """The number of images to ask about at once, which bounds memory for any ensemble."""
         answers = _MOST_SCORES // (self.members * self.num_classes)
         return max(1, min(inference_batch(self.input_shape), answers))
 
     @property
     def charged(self) -> Sequence[Teacher]:
-        """The teachers that a run is charged to, each on an account of its own."""
+        """The teachers that a run is charged to, each with an account of its own."""
         return (self,)
 
     def require_unchanged(self) -> None:  # noqa: B027 - most teachers cannot be changed
-        """Refuse a teacher that is no longer what its fingerprint says.
+        """Refuse a teacher that no longer matches its fingerprint.
 
         Raises:
-            TeacherError: somebody changed its weights since it was loaded.
+            TeacherError: the teacher's weights were changed since it was loaded.
         """
 
     @abstractmethod
     def _scores(self, images: Tensor) -> object:
-        """The teacher's scores for normalised images ``(N, C, H, W)``: a tensor ``(N, K)``, or
+        """Return scores for normalised images ``(N, C, H, W)``: a tensor ``(N, K)``, or
         ``(members, N, K)``.
         """
 
@@ -147,22 +147,22 @@ class Teacher(ABC):
         """Ask about a batch and seal the answers.
 
         Args:
-            images: float32 in ``[0, 1]``, ``(N, C, H, W)``, N at least one.
-            query_batch: the batch's number in the run, for error messages.
+            images: the images, float32 in ``[0, 1]``, ``(N, C, H, W)``, with N at least one.
+            query_batch: the number of the batch in the run, for error messages.
 
         Returns:
             Sealed probabilities for the N images, on the images' device.
 
         Raises:
-            TeacherError: the images are not what the teacher takes.
+            TeacherError: the teacher does not take such images.
             AnswerError: the teacher failed, or answered with something other than finite class
                 scores. The message says what kind of failure it was and quotes no answer.
-            KeyboardInterrupt: somebody interrupted, or the teacher says so.
+            KeyboardInterrupt: the user interrupted, or the teacher raised it.
 
         Whatever the teacher prints, warns of or logs meanwhile is dropped (see
-        :mod:`dpsd.teachers.silence`), as are warnings of libraries: all of it may depend on
-        answers. So may what it draws from random generators that others use after it, which are put
-        back.
+        :mod:`dpsd.teachers.silence`), as are warnings of libraries, since all of it may depend on
+        answers. What the teacher draws from shared random generators may depend on answers too, so
+        their states are restored.
         """
         self._check_images(images, query_batch)
         failure = None
@@ -179,8 +179,8 @@ class Teacher(ABC):
                 pass
             except BaseException as error:  # noqa: BLE001 - foreign code may raise anything
                 failure = _described(error)
-        # Raised outside the handler and without a local that holds answers: the original
-        # exception, its message and the variables of its traceback are all out of reach.
+        # Raised outside the handler and without a local variable that holds answers, so that the
+        # original exception, its message and the variables of its traceback are out of reach.
         if failure is None:
             raise KeyboardInterrupt
         raise AnswerError(
@@ -189,19 +189,20 @@ class Teacher(ABC):
         )
 
     def predict_classes(self, images: Tensor) -> Tensor:
-        """The teacher's class for each image: for its owner's own measurements only.
+        """Return the teacher's class for each image, for the owner's own measurements only.
 
-        Nothing here is sealed or privatised, so no transcription may call it: what it returns is
-        about the owner's data, for the owner.
+        Nothing here is sealed or privatised, so no transcription may call this method: its result
+        is about the owner's data, for the owner.
 
         Args:
-            images: ``(N, C, H, W)`` of the teacher's shape, uint8 or float32 in ``[0, 1]``.
+            images: images ``(N, C, H, W)`` of the teacher's shape, uint8 or float32 in ``[0, 1]``.
 
         Returns:
-            int64 ``(N,)`` on the CPU; of several teachers, the class that most of them say.
+            The classes, int64 ``(N,)`` on the CPU; for several teachers, those that most of them
+            say.
 
         Raises:
-            TeacherError: the images are not what the teacher takes.
+            TeacherError: the teacher does not take such images.
             AnswerError: the teacher failed, or answered with something other than class scores.
         """
         found = []
@@ -233,21 +234,21 @@ class Teacher(ABC):
             )
 
     def _answers(self, images: Tensor) -> object:
-        """Raw answers, on the images' device."""
+        """Return raw answers on the images' device."""
         with torch.inference_mode():
             if self._normalization is not None:
                 mean, deviation = (part.to(images.device) for part in self._normalization)
                 images = (images - mean) / deviation
             else:
-                images = images.clone()  # a teacher may change them, and others are asked after it
+                images = images.clone()  # a teacher may change them before others are asked
             answers = self._scores(images)
             return answers.to(images.device) if isinstance(answers, Tensor) else answers
 
     def _probe(self, num_classes: int | None, scores: DeclaredScores) -> tuple[int, Scores]:
-        """Check the interface on public noise.
+        """Check the interface on public noise, and return the number of classes and the format.
 
-        A class count and a format come out, and what the teacher says in words: about public
-        images it may, and it helps whoever loads the teacher.
+        An error includes the teacher's own message: for public images it may be shown, and it helps
+        whoever loads the teacher.
         """
         noise = torch.rand(
             _PROBE_IMAGES, *self.input_shape, generator=torch.Generator().manual_seed(0)
@@ -305,7 +306,7 @@ def _channel_tensors(
 
 
 def _described(error: BaseException, *, is_public: bool = False) -> str:
-    """What went wrong, in a line; with the teacher's own message if it is about public images.
+    """Say in a line what went wrong, with the teacher's own message if images are public.
 
     >>> _described(ValueError("expected 3 channels,\\n got 1"), is_public=True)
     'raised ValueError: expected 3 channels, got 1'
@@ -313,7 +314,7 @@ def _described(error: BaseException, *, is_public: bool = False) -> str:
     if isinstance(error, AnswerCheckError):
         return f"returned {error if is_public else error.problem}"
     if not is_public:
-        # The name of a type of its own may be a message, too.
+        # The name of a custom exception type may be a message, too.
         kinds = (kind for kind in type(error).__mro__ if kind.__module__ in ("builtins", "torch"))
         return f"raised {next(kinds).__name__} (its message is withheld: it may quote answers)"
     kind = f"raised {type(error).__name__}"
@@ -324,7 +325,7 @@ def _described(error: BaseException, *, is_public: bool = False) -> str:
 def _interface(
     answers: object, *, num_classes: int | None, scores: DeclaredScores, members: int
 ) -> tuple[int, Scores]:
-    """Class count and format of the probe's answers: all that is ever taken from them."""
+    """Return the number of classes and the format of the probe's answers, and nothing else."""
     if num_classes is None:
         num_classes = _count_classes(answers)
     if scores == "auto":
@@ -349,7 +350,7 @@ def _count_classes(answers: object) -> int:
 
 
 def _are_probabilities(answers: object) -> bool:
-    """The one bit that leaves the probe's answers."""
+    """Return whether answers are probabilities, the one bit that is taken from the probe's."""
     if not isinstance(answers, Tensor) or answers.ndim == 0:
         return False
     values = answers.float()

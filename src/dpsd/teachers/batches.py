@@ -1,4 +1,4 @@
-"""Asking a model in batches that suit it and the device.
+"""Running a model in batches that suit the model and the device.
 
 >>> import torch
 >>> run = lambda images: images.flatten(1)[:, :2] if len(images) == 4 else None
@@ -22,17 +22,17 @@ T = TypeVar("T")
 def in_batches(
     run: Callable[[Tensor], T], images: Tensor, *, size: int | None = None
 ) -> T | Tensor:
-    """Run ``images`` in batches of exactly ``size``, the last one padded by repeating its end.
+    """Run ``images`` in batches of exactly ``size``; the last is padded by repeating its end.
 
     Args:
-        run: takes images ``(size, C, H, W)``, returns scores ``(size, K)``.
-        images: ``(N, C, H, W)``, on the device that ``run`` runs on.
-        size: the one batch size that ``run`` takes; ``None`` if it takes any: then none is padded,
-            and as many are run at once as the device is fastest with.
+        run: a function from images ``(size, C, H, W)`` to scores ``(size, K)``.
+        images: images ``(N, C, H, W)`` on the device that ``run`` runs on.
+        size: the only batch size that ``run`` takes; ``None`` if it takes any. Then nothing is
+            padded, and batches have the size that is fastest on the device.
 
     Returns:
-        Scores ``(N, K)``. Should ``run`` return anything but a row for each image, that is returned
-        as it is, for the caller's check to find.
+        Scores ``(N, K)``. If ``run`` returns anything but a row for each image, that is returned
+        unchanged, for the caller's check to find.
     """
     found: list[Tensor] = []
     for chunk in torch.split(images, size or forward_batch(images.shape[1:], images.device)):
@@ -41,5 +41,5 @@ def in_batches(
         scores = run(batch)
         if not isinstance(scores, Tensor) or scores.ndim != 2 or len(scores) != len(batch):
             return scores
-        found.append(scores.clone())  # a model may answer every batch into one buffer of its own
+        found.append(scores.clone())  # a model may reuse one buffer for the scores of every batch
     return torch.cat(found)[: len(images)]

@@ -1,4 +1,4 @@
-"""A teacher that is any Python function: a remote service, another framework, an ensemble.
+"""Teachers that are Python functions: a remote service, another framework, an ensemble.
 
 >>> import numpy
 >>> teacher = CallableTeacher(
@@ -21,20 +21,20 @@ from dpsd.teachers.base import DeclaredScores, Normalization, Teacher
 
 
 class CallableTeacher(Teacher):
-    """A function from images to scores.
+    """A teacher that is a function from images to scores.
 
     A function has no content to hash, so its fingerprint is ``"callable:" + name``: give two
     different teachers two different names, and the same teacher always the same one, or their
     privacy budgets get mixed up.
 
     Args:
-        function: takes a float32 tensor ``(N, C, H, W)`` in ``[0, 1]`` on the student's device,
-            returns scores ``(N, K)`` as a tensor or a NumPy array.
-        input_shape: ``(C, H, W)``.
-        num_classes: K; read off a probe when ``None``.
+        function: a function that takes a float32 tensor ``(N, C, H, W)`` in ``[0, 1]`` on the
+            student's device and returns scores ``(N, K)`` as a tensor or a NumPy array.
+        input_shape: the shape of an image, ``(C, H, W)``.
+        num_classes: the number of classes K; taken from a probe's answers if ``None``.
         scores: ``"logits"``, ``"probabilities"`` or ``"auto"``.
         normalization: ``(means, deviations)`` applied to the images first.
-        name: what the budget is kept under; by default the function's qualified name.
+        name: the name under which the budget is kept; by default, the function's qualified name.
 
     Raises:
         TeacherError: the function does not answer with class scores.

@@ -1,6 +1,6 @@
-"""Which teacher a record goes to, by what identifies it and nothing else.
+"""Assigning records to shards by what identifies them and nothing else.
 
-What is in a record decides nothing here, and neither does any other record. So a record that is
+Neither the content of a record nor any other record has an influence here. So a record that is
 replaced in its place stays in its shard, and no other record moves.
 
 >>> deal_positions(6, teachers=3, seed=0).bincount().tolist()
@@ -24,7 +24,7 @@ DealtBy: TypeAlias = Literal["position", "name", "person"]
 
 
 def deal_positions(records: int, *, teachers: int, seed: int) -> Tensor:
-    """A shard for each position, int32 ``(records,)``, at random; sizes differ by one at most."""
+    """Draw a shard for each position, int32 ``(records,)``; sizes differ by at most one."""
     order = torch.randperm(records, generator=torch.Generator().manual_seed(seed))
     shard = torch.empty(records, dtype=torch.int32)
     shard[order] = torch.arange(records, dtype=torch.int32) % teachers
@@ -32,10 +32,10 @@ def deal_positions(records: int, *, teachers: int, seed: int) -> Tensor:
 
 
 def deal_names(names: Iterable[str], *, teachers: int, seed: int) -> Tensor:
-    """A shard for each name, int32 ``(N,)``: a hash of that name alone, keyed by the seed.
+    """Return a shard for each name, int32 ``(N,)``: a hash of that name alone, keyed by the seed.
 
-    Equal names share a shard. Sizes vary as those of bins that balls are thrown into: a shard may
-    be empty.
+    Equal names share a shard. Sizes vary as if records were thrown into shards at random, and a
+    shard may be empty.
     """
     key = hashlib.sha256(f"dpsd shards, seed {seed}".encode()).digest()
     hashes = (

@@ -1,7 +1,7 @@
 """The directory of a teacher that dpsd trained: ``teacher.safetensors`` and ``teacher.json``.
 
 Weights are written first and the description last, each to a temporary file that is flushed to
-disk and renamed: a directory that has a ``teacher.json`` is whole.
+disk and renamed, so a directory that has a ``teacher.json`` is complete.
 
 >>> import tempfile
 >>> from dpsd.models import build_classifier
@@ -42,18 +42,18 @@ WEIGHTS_FILE = "teacher.safetensors"
 def save_teacher(
     directory: str | Path, weights: nn.Module | Mapping[str, Tensor], record: TeacherRecord
 ) -> Path:
-    """Write a trained teacher to ``directory``, making it if need be.
+    """Write a trained teacher to ``directory``, which is created if it does not exist.
 
     Args:
-        directory: where to.
-        weights: a module; or an ensemble's weights by name, ``(members, …)``.
-        record: what describes it.
+        directory: the directory to write to.
+        weights: a module, or an ensemble's weights by name, ``(members, …)``.
+        record: the description of the teacher.
 
     Returns:
         The directory.
 
     Raises:
-        TeacherError: the directory cannot be written.
+        TeacherError: the directory cannot be written to.
     """
     directory = Path(directory)
     named = weights.state_dict() if isinstance(weights, nn.Module) else weights
@@ -83,15 +83,15 @@ def load_directory(
     """Load the teacher, or the ensemble, in ``directory``.
 
     Args:
-        directory: what :func:`save_teacher` wrote.
-        input_shape: if given, must be what the directory says.
-        num_classes: likewise.
-        scores: dpsd's own classifiers return logits.
-        device: where the teacher runs.
-        precision: ``"bfloat16"`` asks under autocast.
+        directory: a directory that :func:`save_teacher` wrote.
+        input_shape: the shape of an image; if given, it must be the one in the description.
+        num_classes: the number of classes; if given, it must be the one in the description.
+        scores: what the teacher returns; dpsd's own classifiers return logits.
+        device: the device that the teacher runs on.
+        precision: the precision; ``"bfloat16"`` uses autocast.
 
     Raises:
-        TeacherError: a directory that is incomplete, damaged, or says otherwise.
+        TeacherError: the directory is incomplete or damaged, or contradicts an argument.
     """
     directory = Path(directory)
     record, hashes = read_description(directory)
@@ -103,7 +103,7 @@ def load_directory(
     if _file_hash(weights_path) != hashes["weights_sha256"]:
         raise TeacherError(
             f"{weights_path} is not the file that {DESCRIPTION_FILE} describes (sha256 differs): "
-            "copy the whole directory again, or train the teacher anew"
+            "copy the whole directory again, or train the teacher again"
         )
     try:
         module = build_classifier(
@@ -115,7 +115,7 @@ def load_directory(
     if record.members > 1:
         shards = _checked_shards(directory, record, state, expected=hashes["shards_sha256"])
         first = {name: part[0] for name, part in state.items()}
-        # What nobody trained, as the scale of fixed features, is not in the file.
+        # What is not trained, such as the scale of fixed features, is not in the file.
         trained = dict(module.named_parameters())
         own = {name: part for name, part in module.state_dict().items() if name not in trained}
         fill_module(module, own | first, where=str(directory))
@@ -146,7 +146,7 @@ def load_directory(
 def _checked_shards(
     directory: Path, record: TeacherRecord, state: Mapping[str, Tensor], *, expected: str
 ) -> Shards:
-    """The shards: disjoint, those that the description names, and as many as weights."""
+    """Load the shards: disjoint, those that the description names, and as many as the weights."""
     if any(part.ndim == 0 or len(part) != record.members for part in state.values()):
         raise TeacherError(
             f"{directory / WEIGHTS_FILE} does not hold {record.members} teachers, as "
@@ -156,7 +156,8 @@ def _checked_shards(
     if _file_hash(directory / SHARDS_FILE) != expected:
         raise TeacherError(
             f"{directory / SHARDS_FILE} is not the file that {DESCRIPTION_FILE} describes (sha256 "
-            "differs), so nobody can tell who was trained on what: copy the whole directory again"
+            "differs), so nobody can tell which teacher was trained on what: copy the whole "
+            "directory again"
         )
     if shards.teachers != record.members:
         raise TeacherError(
@@ -181,7 +182,7 @@ def _write_atomically(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o600)  # a teacher may leak its data: for its owner alone
+        temporary.chmod(0o600)  # a teacher may leak its data, so only its owner may read it
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -1,8 +1,8 @@
-"""Many teachers as one: they are asked together and answer with a teacher axis.
+"""Ensembles: many teachers that are asked together and answer with a teacher axis.
 
-:class:`EnsembleTeacher` holds members of one architecture, trained by ``train-teacher --shards``;
-:class:`Committee` holds any teachers that somebody already has. Either answers
-``(teachers, N, K)``, and a mechanism for many teachers releases their noisy sum.
+:class:`EnsembleTeacher` has members of one architecture, trained by ``train-teacher --shards``;
+:class:`Committee` has any existing teachers. Both answer ``(teachers, N, K)``, and a mechanism for
+many teachers releases their noisy sum.
 
 >>> from dpsd.teachers import load_teacher
 >>> def always(label, name):
@@ -38,21 +38,22 @@ class EnsembleTeacher(Teacher):
     """Teachers of one architecture, each with weights of its own.
 
     Args:
-        module: the architecture; its weights are replaced by each member's in turn.
+        module: the architecture, whose weights are replaced by each member's in turn.
         stacked: every weight by name, ``(members, …)``.
-        input_shape: ``(C, H, W)``.
-        num_classes: K.
-        device: where it runs.
-        precision: ``"bfloat16"`` asks under autocast.
-        description: for reports.
+        input_shape: the shape of an image, ``(C, H, W)``.
+        num_classes: the number of classes K.
+        device: the device that members run on.
+        precision: the precision; ``"bfloat16"`` uses autocast.
+        description: the ensemble in a few words, for reports.
         scores: what the members return.
-        shards: what they were trained on, by the word of whoever trained them; its disjointness
-            was checked when it was made.
-        key: of the fingerprint, a secret of the teachers' owner. Runs publish the fingerprint, and
-            whoever knows all records but one could train on each candidate and compare hashes.
+        shards: the shards that members were trained on, as stated by whoever trained them; that
+            they are disjoint was checked when the object was made.
+        key: the key of the fingerprint, a secret of the teachers' owner. Runs publish the
+            fingerprint, and without a key, whoever knows all records but one could train on each
+            candidate and compare hashes.
 
-    Where members differ in a last linear layer alone (as with ``scattering``), its input is
-    computed once and all answers are one product of matrices.
+    If members differ in a last linear layer alone (as with ``scattering``), its input is computed
+    once, and all answers are one matrix product.
     """
 
     def __init__(
@@ -92,7 +93,7 @@ class EnsembleTeacher(Teacher):
     def _scores(self, images: Tensor) -> object:
         images = images.to(self._device).contiguous(memory_format=torch.channels_last)
         if self._body is not None:
-            # In float32: members differ by less than bfloat16 can tell apart.
+            # Computed in float32, as members differ by less than the resolution of bfloat16.
             features = in_batches(self._body, images)
             weight, bias = self._stacked[f"{_HEAD}.weight"], self._stacked[f"{_HEAD}.bias"]
             return torch.einsum("nf,tkf->tnk", features, weight) + bias.unsqueeze(1)
@@ -104,7 +105,7 @@ class EnsembleTeacher(Teacher):
                     functional_call(
                         self._module,
                         {name: part[member] for name, part in self._stacked.items()},
-                        (images.clone(),),  # what one does to them, the next must not see
+                        (images.clone(),),  # a member may change them, which the next must not see
                     )
                     .float()
                     .clone()
@@ -114,18 +115,19 @@ class EnsembleTeacher(Teacher):
 
 
 class Committee(Teacher):
-    """Teachers of any make that answer the same questions.
+    """An ensemble of existing teachers of any kind.
 
     Args:
-        teachers: at least two, of the same input shape and classes.
+        teachers: the members, at least two, of the same input shape and number of classes.
 
-    Whether they were trained on disjoint data is for their owner to say: nothing here can tell.
-    A committee goes by its members' places and names, and not by a hash of their weights, which a
-    run would publish; modules without either get a name that lasts as long as the process. What a
-    run costs is charged to each member, by its content.
+    Whether the members were trained on disjoint data is for their owner to say: nothing here can
+    tell. A committee is identified by its members' locations and names, not by a hash of their
+    weights, which a run would publish; modules without either get a name that lasts as long as the
+    process. The cost of a run is charged to each member, which is identified by its content.
 
     Raises:
-        TeacherError: fewer than two, two that are the same, or two that do not fit together.
+        TeacherError: there are fewer than two teachers, two are the same, or two do not fit
+            together.
     """
 
     def __init__(self, teachers: Sequence[Teacher]) -> None:
@@ -137,18 +139,18 @@ class Committee(Teacher):
                 raise TeacherError(
                     f"{other.description} takes {other.input_shape} and knows "
                     f"{other.num_classes} classes, {first.description} {first.input_shape} and "
-                    f"{first.num_classes}: an ensemble's teachers answer the same questions"
+                    f"{first.num_classes}: an ensemble's teachers must agree in both"
                 )
         if nested := [teacher.description for teacher in teachers if teacher.members > 1]:
-            raise TeacherError(f"{nested[0]} is an ensemble itself: give its members")
+            raise TeacherError(f"{nested[0]} is itself an ensemble: give its members instead")
         for teacher in teachers:
             teacher.require_unchanged()
         if len({teacher.fingerprint for teacher in teachers}) < len(teachers):
             seen = [teacher.fingerprint for teacher in teachers]
             same = [t.location or t.description for t in teachers if seen.count(t.fingerprint) > 1]
             raise TeacherError(
-                f"two of the ensemble's teachers are the same ({', '.join(same)}): whoever is in "
-                "the data of one would be counted twice"
+                f"two of the ensemble's teachers are the same ({', '.join(same)}), so whoever is "
+                "in its data would count twice: give every teacher only once"
             )
         self._teachers = list(teachers)
         self.members = len(teachers)
@@ -175,13 +177,13 @@ class Committee(Teacher):
             if not isinstance(scores, Tensor):
                 return scores
             scores = scores.float()
-            # A member may answer into a buffer of its own.
+            # A member may reuse a buffer for its answers.
             answers.append(scores.softmax(-1) if teacher.scores == "logits" else scores.clone())
         return torch.stack(answers)
 
 
 def _public_name(teacher: Teacher) -> str:
-    """What a teacher may be called in a run: never a hash of its weights, for those are private."""
+    """Return a teacher's name in a run: never a hash of its weights, as those are private."""
     if teacher.location is not None:
         return teacher.location
     is_named = teacher.fingerprint.startswith("callable:")
@@ -189,7 +191,7 @@ def _public_name(teacher: Teacher) -> str:
 
 
 def _shared_body(module: nn.Module, stacked: Mapping[str, Tensor]) -> nn.Module | None:
-    """Everything before the last linear layer, if members differ in that layer alone."""
+    """Return everything before the last linear layer if members differ in that layer alone."""
     if set(stacked) != {f"{_HEAD}.weight", f"{_HEAD}.bias"}:
         return None
     named = dict(module.named_children())

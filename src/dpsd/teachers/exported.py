@@ -1,4 +1,4 @@
-"""A teacher that is an exported program, ``.pt2``: graph and weights in one file, no Python needed.
+"""Teachers that are exported programs, ``.pt2``: graph and weights in a file, without Python code.
 
 >>> import tempfile
 >>> module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3)).eval()
@@ -38,25 +38,26 @@ from dpsd.teachers.base import (
 from dpsd.teachers.batches import in_batches
 from dpsd.teachers.module import checked_device
 
-_LARGEST_BATCH = 1 << 16  # a bound beyond this is no bound
+_LARGEST_BATCH = 1 << 16  # a larger bound counts as none
 
 
 class ExportedTeacher(Teacher):
-    """A program written by ``torch.export.save``: one image input, one output of scores.
+    """A teacher that is a program written by ``torch.export.save``.
 
-    A fixed batch size, or a largest one, is fine: batches are cut and padded to it.
+    The program has one image input and one output of scores. A fixed or a largest batch size is
+    fine, as batches are split and padded to it.
 
     Args:
-        path: the ``.pt2`` file.
-        input_shape: if given, must be what the program takes.
-        num_classes: if given, must be what the program returns.
+        path: the path of the ``.pt2`` file.
+        input_shape: the shape of an image; if given, it must be what the program takes.
+        num_classes: the number of classes; if given, it must be what the program returns.
         scores: ``"logits"``, ``"probabilities"`` or ``"auto"``.
         normalization: ``(means, deviations)`` applied to the images first.
-        device: where the program runs.
-        precision: ``"bfloat16"`` asks under autocast.
+        device: the device that the program runs on.
+        precision: the precision; ``"bfloat16"`` uses autocast.
 
     Raises:
-        TeacherError: the file is missing, damaged, could run code, or is no classifier.
+        TeacherError: the file is missing, damaged, could run code, or is not a classifier.
     """
 
     def __init__(
@@ -114,7 +115,7 @@ class ExportedTeacher(Teacher):
 def _load(content: bytes, device: torch.device, path: Path) -> ExportedProgram:
     log = logging.getLogger("torch.export")
     level = log.level
-    log.setLevel(logging.ERROR)  # torch warns with a whole traceback before it raises
+    log.setLevel(logging.ERROR)  # torch logs a whole traceback before it raises
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -135,7 +136,7 @@ def _load(content: bytes, device: torch.device, path: Path) -> ExportedProgram:
 
 
 def _the_input_and_classes(program: ExportedProgram, path: Path) -> tuple[Tensor, int | None]:
-    """The image input's example, with symbolic sizes where it is open, and the class count."""
+    """Return the example of the image input, with symbolic sizes, and the number of classes."""
     signature = program.graph_signature
     examples = {node.name: node.meta.get("val") for node in program.graph.nodes}
     inputs, outputs = list(signature.user_inputs), list(signature.user_outputs)

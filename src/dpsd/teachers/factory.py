@@ -1,4 +1,4 @@
-"""Building what a teacher is made of by calling a factory, ``"package.module:factory"``.
+"""Building a teacher's model by calling a factory, ``"package.module:factory"``.
 
 >>> build_from_factory("torch.nn:Identity")
 Identity()
@@ -19,18 +19,18 @@ from dpsd.teachers.base import Teacher
 def build_from_factory(
     path: str, *, input_shape: Shape | None = None, num_classes: int | None = None
 ) -> object:
-    """Import a factory and call it. Both run its code: name only what you trust.
+    """Import a factory and call it. Both run its code, so name only what you trust.
 
     Args:
         path: ``"package.module:factory"``, or the path of a ready module or teacher.
-        input_shape: handed to the factory if given and if its signature names it.
-        num_classes: likewise.
+        input_shape: the shape of an image, passed to the factory if its signature names it.
+        num_classes: the number of classes, passed to the factory if its signature names it.
 
     Returns:
         Whatever the factory returned: a module, a teacher or a function from images to scores.
 
     Raises:
-        TeacherError: nothing to import there, or the factory raised.
+        TeacherError: there is nothing to import, or the factory raised an error.
     """
     try:
         factory = load_factory(path)

@@ -1,6 +1,6 @@
-"""Content hashes: the names under which teachers' privacy budgets are kept.
+"""Fingerprints: content hashes under which teachers' privacy budgets are kept.
 
-A fingerprint follows what a teacher *is*, never what its file is called or when it was written.
+A fingerprint depends on what a teacher *is*, never on its file's name or date.
 
 >>> import torch
 >>> fingerprint_module(torch.nn.Linear(2, 2)).startswith("sha256:")
@@ -21,9 +21,9 @@ _CHUNK_BYTES = 1 << 20
 
 
 def fingerprint_module(module: nn.Module) -> str:
-    """Hash a module's parameters, buffers and the tree of its layers' classes.
+    """Hash a module's parameters, its buffers and the tree of its layers' classes.
 
-    Layer settings that leave no trace in weights (a stride, say) are not covered.
+    Settings of layers that leave no trace in the weights (a stride, say) are not covered.
     """
     digest = hashlib.sha256()
     for name, child in module.named_modules():
@@ -34,7 +34,7 @@ def fingerprint_module(module: nn.Module) -> str:
 
 
 def fingerprint_names(names: Iterable[str]) -> str:
-    """Hash names, in the order given."""
+    """Hash names in the given order."""
     digest = hashlib.sha256()
     for name in names:
         _feed(digest, name.encode())
@@ -42,14 +42,14 @@ def fingerprint_names(names: Iterable[str]) -> str:
 
 
 def fingerprint_tensors(tensors: Mapping[str, Tensor], *, key: bytes = b"") -> str:
-    """Hash named tensors under a key, without which nobody can hash others and compare."""
+    """Hash named tensors under a key, without which nobody can compare hashes of candidates."""
     digest = hmac.new(key, digestmod=hashlib.sha256)
     _feed_tensors(digest, tensors)
     return f"{'hmac-' if key else ''}sha256:{digest.hexdigest()}"
 
 
 def fingerprint_records(records: Mapping[str, bytes]) -> str:
-    """Hash named pieces of content, in the order of their names."""
+    """Hash named pieces of content in the order of their names."""
     digest = hashlib.sha256()
     for name, content in sorted(records.items()):
         _feed(digest, name.encode())
@@ -58,7 +58,7 @@ def fingerprint_records(records: Mapping[str, bytes]) -> str:
 
 
 def fingerprint_files(paths: Iterable[Path]) -> str:
-    """Hash the contents of files, in the order given; names and times do not count."""
+    """Hash the contents of files in the given order, without their names and dates."""
     digest = hashlib.sha256()
     for path in paths:
         digest.update(path.stat().st_size.to_bytes(8, "big"))
@@ -75,7 +75,7 @@ def _feed_tensors(digest: hashlib._Hash | hmac.HMAC, tensors: Mapping[str, Tenso
 
 
 def _feed(digest: hashlib._Hash | hmac.HMAC, content: bytes) -> None:
-    # The length first, so that moving a byte from one piece to the next changes the hash.
+    # The length comes first, so that moving a byte from one piece to the next changes the hash.
     digest.update(len(content).to_bytes(8, "big"))
     digest.update(content)
 

@@ -1,4 +1,4 @@
-"""Which kind of teacher a path or a name stands for; nothing of it is loaded to know that.
+"""Telling from a path or a name which kind of teacher it is, without loading anything.
 
 >>> is_factory("package.module:factory"), is_factory("teacher.onnx")
 (True, False)
@@ -12,14 +12,14 @@ from pathlib import Path
 from dpsd.errors import TeacherError
 from dpsd.teachers.record import DESCRIPTION_FILE, read_record
 
-#: What a teacher can be, for messages.
+#: The kinds of teachers, for messages.
 KINDS = (
     "a directory that train-teacher wrote, a directory of several teachers, a .pt2 or .onnx file, "
     "or 'package.module:factory'"
 )
-#: Files of weights without the code that runs them.
+#: The suffixes of files that hold weights without the code that runs them.
 WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth")
-#: Where a teacher's directory keeps what its runs have spent.
+#: The file in a teacher's directory that records what its runs have spent.
 BUDGET_FILE = "budget.jsonl"
 
 _LOADABLE = (".pt2", ".onnx")
@@ -27,15 +27,15 @@ _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
 def is_factory(source: str) -> bool:
-    """Whether a name is that of a function in a module, and not of a file."""
+    """Return whether a name is that of a function in a module, and not of a file."""
     return _FACTORY.fullmatch(source) is not None and not Path(source).exists()
 
 
 def is_ensemble(source: object) -> bool:
-    """Whether a path holds several teachers; looks at descriptions and names, loads nothing.
+    """Return whether a path holds several teachers, from descriptions and names alone.
 
     Raises:
-        TeacherError: a description that is damaged.
+        TeacherError: a description is damaged.
 
     >>> is_ensemble("package.module:factory")
     False
@@ -48,7 +48,7 @@ def is_ensemble(source: object) -> bool:
 
 
 def members_in(directory: Path) -> list[Path]:
-    """The teachers in a directory of several, by name."""
+    """Return the paths of the teachers in a directory of several, sorted by name."""
     return sorted(
         path
         for path in directory.iterdir()
@@ -57,10 +57,10 @@ def members_in(directory: Path) -> list[Path]:
 
 
 def check_source(source: str | Path) -> None:
-    """Refuse, by its name alone, what no teacher can be loaded from.
+    """Refuse, by its name alone, a source from which no teacher can be loaded.
 
     Raises:
-        TeacherError: nothing there, or something that is no teacher.
+        TeacherError: there is nothing, or something that is not a teacher.
 
     >>> check_source("weights.safetensors")
     Traceback (most recent call last):
@@ -77,4 +77,4 @@ def check_source(source: str | Path) -> None:
     if not path.exists():
         raise TeacherError(f"there is no {path}: a teacher is {KINDS}")
     if path.suffix not in (*_LOADABLE, *WEIGHT_SUFFIXES):
-        raise TeacherError(f"{path} is of no known kind: a teacher is {KINDS}")
+        raise TeacherError(f"{path} is not of a known kind: a teacher is {KINDS}")

@@ -1,4 +1,4 @@
-"""One way to load any teacher: :func:`load_teacher` decides by what it is given.
+"""Loading teachers of any kind: :func:`load_teacher` decides by what it is given.
 
 >>> load_teacher("weights.safetensors")
 Traceback (most recent call last):
@@ -52,7 +52,7 @@ def load_teacher(
     precision: Precision = "float32",
     name: str | None = None,
 ) -> Teacher:
-    """Make a teacher of what is given.
+    """Load a teacher from a module, a function, a file, a directory or a factory.
 
     >>> def oracle(images):
     ...     return images.flatten(1)[:, :3]
@@ -60,26 +60,27 @@ def load_teacher(
     'callable:oracle, version 3'
 
     Args:
-        source: a :class:`Teacher` (returned as it is), an ``nn.Module``, a function from images to
+        source: a :class:`Teacher` (returned unchanged), an ``nn.Module``, a function from images to
             scores, a directory that ``train-teacher`` wrote, a ``.pt2`` or ``.onnx`` file,
             ``"package.module:factory"``, or several teachers: a sequence of :class:`Teacher`, or a
             directory of such directories and files.
-        input_shape: ``(channels, height, width)``; needed for modules, functions and factories,
-            checked against what a file says of itself.
-        num_classes: checked if given, otherwise found out.
+        input_shape: the shape of an image, ``(channels, height, width)``; needed for modules,
+            functions and factories, and checked against what a file says about itself.
+        num_classes: the number of classes; checked if given, otherwise found out.
         weights: a state dict, ``.safetensors``, ``.pt`` or ``.pth``, for a factory's or your own
             module.
         scores: what the teacher returns; ``"auto"`` finds out, see :class:`Teacher`.
         normalization: ``(means, deviations)`` per channel, applied to ``[0, 1]`` images first.
-        device: where modules and exported programs run; ONNX files run on the CPU.
-        precision: ``"bfloat16"`` asks modules and exported programs under autocast.
-        name: of a function, whose content cannot be hashed: its budget is kept under this name.
-            Give two teachers two names, and the same teacher always the same. By default the
-            function's qualified name, which all lambdas of a module share; a factory's, its path.
+        device: the device for modules and exported programs; ONNX files run on the CPU.
+        precision: the precision of modules and exported programs; ``"bfloat16"`` uses autocast.
+        name: the name under which a function's budget is kept, as its content cannot be hashed.
+            Give two teachers two names, and the same teacher always the same name. The default is
+            the function's qualified name, which all lambdas of a module share; for a factory's
+            function, it is the factory's path.
 
     Raises:
-        TeacherError: nothing loadable there, or something that is no classifier; says what to
-            mend. No file is ever unpickled beyond tensors.
+        TeacherError: nothing can be loaded, or it is not a classifier; the message says what to
+            fix. Files are never unpickled beyond tensors.
     """
     shape = None if input_shape is None else checked_shape(input_shape)
     if isinstance(source, Sequence) and not isinstance(source, str):
@@ -169,7 +170,7 @@ def _load_path(
     if path.is_dir():
         if normalization is not None:
             raise TeacherError(
-                f"{path} normalises its own input: leave ", Setting("normalization"), " out"
+                f"{path} normalises its own input: leave out ", Setting("normalization")
             )
         if not (path / DESCRIPTION_FILE).exists() and (members := members_in(path)):
             return Committee(
@@ -212,7 +213,7 @@ def _load_path(
             scores=scores,
             normalization=normalization,
         )
-    read_weights(path)  # a file that is damaged, or no state dict, has a better message
+    read_weights(path)  # gives a better message if the file is damaged or not a state dict
     raise TeacherError(
         f"{path} is a state dict: weights without the code that runs them. Give the code as "
         "the teacher, 'package.module:factory', and the file as ",

@@ -1,4 +1,4 @@
-"""A teacher that is a PyTorch module.
+"""Teachers that are PyTorch modules.
 
 >>> import torch
 >>> module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3))
@@ -20,20 +20,22 @@ from dpsd.teachers.fingerprint import fingerprint_module
 
 
 class ModuleTeacher(Teacher):
-    """A module, frozen in place: in eval mode, without gradients, channels last, on ``device``.
+    """A teacher that is a module, frozen in place.
+
+    The module is in eval mode, without gradients, channels last, and on ``device``.
 
     Args:
-        module: takes images ``(N, C, H, W)``, returns scores ``(N, K)``. It is not copied.
-        input_shape: ``(C, H, W)``.
-        num_classes: K; read off a probe when ``None``.
+        module: a module from images ``(N, C, H, W)`` to scores ``(N, K)``, which is not copied.
+        input_shape: the shape of an image, ``(C, H, W)``.
+        num_classes: the number of classes K; taken from a probe's answers if ``None``.
         scores: ``"logits"``, ``"probabilities"`` or ``"auto"``.
         normalization: ``(means, deviations)`` applied to the images first.
-        device: where the module runs.
-        precision: ``"bfloat16"`` asks under autocast.
-        description: for reports; by default the module's class.
+        device: the device that the module runs on.
+        precision: the precision; ``"bfloat16"`` uses autocast.
+        description: the teacher in a few words, for reports; by default, the module's class.
 
     Raises:
-        TeacherError: an unusable device, or a module that does not answer with class scores.
+        TeacherError: the device is unusable, or the module does not answer with class scores.
     """
 
     def __init__(
@@ -68,12 +70,12 @@ class ModuleTeacher(Teacher):
         if fingerprint_module(self._module) != self.fingerprint:
             raise TeacherError(
                 f"{self.description}: the module was changed since it was made a teacher, by "
-                "training or by weights of another; load it again, and give every teacher a module "
-                "of its own"
+                "training or by loading other weights; load it again, and give every teacher a "
+                "module of its own"
             )
 
     def _scores(self, images: Tensor) -> object:
-        self._module.eval()  # whoever else holds the module may have switched it to training
+        self._module.eval()  # other code that holds the module may have switched it to train mode
         images = images.to(self._device).contiguous(memory_format=torch.channels_last)
         with torch.autocast(
             self._device.type, torch.bfloat16, enabled=self._precision == "bfloat16"
@@ -82,7 +84,7 @@ class ModuleTeacher(Teacher):
 
 
 def checked_device(device: str) -> torch.device:
-    """``device`` as torch knows it, if this machine has it.
+    """Return ``device`` as a torch device, if this machine has it.
 
     >>> checked_device("cpu")
     device(type='cpu')

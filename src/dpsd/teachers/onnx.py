@@ -1,7 +1,7 @@
-"""A teacher that is an ONNX file, run by ONNX Runtime on the CPU. Needs ``pip install dpsd[onnx]``.
+"""Teachers that are ONNX files, run by ONNX Runtime on the CPU; needs ``pip install dpsd[onnx]``.
 
-A file written by, for example, ``torch.onnx.export(module, images, "teacher.onnx")`` needs nothing
-else said: it names its own image shape.
+A file written by, for example, ``torch.onnx.export(module, images, "teacher.onnx")`` needs no other
+arguments, as it states its own image shape.
 
 >>> OnnxTeacher("nowhere.onnx")
 Traceback (most recent call last):
@@ -38,21 +38,23 @@ _FLOATS = {
 
 
 class OnnxTeacher(Teacher):
-    """A classifier in ONNX: one image input ``(N, C, H, W)``, one 2-D output of scores.
+    """A teacher that is a classifier in ONNX.
 
-    A fixed batch dimension is fine: batches are cut and padded to it. External data must lie in
-    the model's own folder.
+    The graph has one image input ``(N, C, H, W)`` and one 2-D output of scores. A fixed batch
+    dimension is fine, as batches are split and padded to it. External data must lie in the model's
+    own folder.
 
     Args:
-        path: the ``.onnx`` file.
-        input_shape: ``(C, H, W)``; needed only if the graph leaves one of them open.
-        num_classes: if given, must be what the graph says.
+        path: the path of the ``.onnx`` file.
+        input_shape: the shape of an image, ``(C, H, W)``; needed only if the graph leaves one of
+            the three open.
+        num_classes: the number of classes; if given, it must be what the graph says.
         scores: ``"logits"``, ``"probabilities"`` or ``"auto"``.
         normalization: ``(means, deviations)`` applied to the images first.
 
     Raises:
-        TeacherError: the file is missing, damaged, reaches outside its folder, is no classifier,
-            or ONNX Runtime is not installed.
+        TeacherError: the file is missing, damaged, reaches outside its folder, or is not a
+            classifier, or ONNX Runtime is not installed.
     """
 
     def __init__(
@@ -67,7 +69,7 @@ class OnnxTeacher(Teacher):
         path = Path(path)
         if not path.is_file():
             raise TeacherError(f"there is no file {path}: check the path")
-        # Locations are checked before the runtime sees the file, which would follow them.
+        # Locations are checked before the runtime, which would follow them, sees the file.
         data_files = _external_data_files(path)
         self._session = _open_session(path)
         self._input, self._output = _the_input_and_output(self._session, path)
@@ -100,7 +102,7 @@ class OnnxTeacher(Teacher):
 
 
 def _external_data_files(path: Path) -> list[Path]:
-    """The files in which the model keeps its weights, checked to lie in the model's folder."""
+    """Return the files that hold the model's weights, checked to lie in the model's folder."""
     try:
         import onnx
     except ImportError:
@@ -109,7 +111,8 @@ def _external_data_files(path: Path) -> list[Path]:
         model = onnx.load(str(path), load_external_data=False)
     except Exception as error:  # noqa: BLE001 - protobuf and onnx each have their own kinds
         raise TeacherError(
-            f"{path} is damaged, cut off or no ONNX file ({type(error).__name__}): export it again"
+            f"{path} is damaged, cut off or not an ONNX file ({type(error).__name__}): export it "
+            "again"
         ) from None
     folder = path.parent.resolve()
     files: dict[str, Path] = {}
@@ -138,7 +141,7 @@ def _is_inside(file: Path, folder: Path) -> bool:
 
 
 def _tensors(message: Any, tensor_type: type) -> Iterator[Any]:
-    """Every tensor in a model: initialisers, attributes, subgraphs, functions, whatever comes."""
+    """Yield every tensor in a model, be it in initialisers, attributes, subgraphs or functions."""
     for field, value in message.ListFields():
         if field.message_type is None:
             continue
@@ -163,7 +166,7 @@ def _open_session(path: Path) -> Any:
             str(path),
             sess_options=options,
             providers=["CPUExecutionProvider"],
-            enable_fallback=0,  # it would try the same provider again, and print that it does
+            enable_fallback=0,  # the fallback would try the same provider again, and print so
         )
     except Exception as error:  # noqa: BLE001 - the runtime has a dozen kinds of its own
         reason = " ".join(str(error).split())

@@ -1,7 +1,7 @@
-"""What ``teacher.json`` says about a teacher that dpsd trained.
+"""The record in ``teacher.json`` of a teacher that dpsd trained.
 
-It is read before the teacher is, to tell one teacher from many, so this module imports nothing that
-takes long.
+It is read before the teacher, to tell one teacher from many, so this module imports nothing that is
+slow to import.
 
 >>> import tempfile
 >>> read_record(tempfile.mkdtemp())
@@ -25,26 +25,26 @@ from dpsd.images.names import Shape
 DESCRIPTION_FILE = "teacher.json"
 _FORMAT, _VERSION = "dpsd-teacher", 1
 
-#: Beyond it, a description is forged.
+#: A description that states more classes is taken to be forged.
 _MOST_CLASSES = 10_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherRecord:
-    """What ``teacher.json`` says about a trained teacher.
+    """The description of a trained teacher in ``teacher.json``.
 
     Attributes:
-        model: the architecture's name, for :func:`dpsd.models.build_classifier`.
-        input_shape: ``(channels, height, width)``.
-        num_classes: how many classes there are.
-        members: how many teachers there are, each trained on a shard of its own.
-        class_names: their names, in order of label; may be empty.
-        data: what it was trained on.
-        accuracy: on the test split, from 0 to 1, if it was measured.
-        precision: the precision it was trained in.
-        seed: the seed it was trained with.
-        epochs: passes over the training data.
-        seconds: how long training took.
+        model: the name of the architecture, for :func:`dpsd.models.build_classifier`.
+        input_shape: the shape of an image, ``(channels, height, width)``.
+        num_classes: the number of classes.
+        members: the number of teachers, each trained on a shard of its own.
+        class_names: the names of the classes in the order of their labels; may be empty.
+        data: the name of the training data.
+        accuracy: the accuracy on the test split, from 0 to 1, if it was measured.
+        precision: the precision of the training.
+        seed: the seed of the training.
+        epochs: the number of passes over the training data.
+        seconds: the duration of the training.
     """
 
     model: str
@@ -60,29 +60,29 @@ class TeacherRecord:
     seconds: float | None = None
 
     def describe(self, **hashes: str) -> str:
-        """The text of ``teacher.json``.
+        """Return the text of ``teacher.json``.
 
         Args:
-            hashes: of the files that it describes, by name.
+            hashes: the hashes of the files that it describes, by name.
         """
         content = {"format": _FORMAT, "version": _VERSION, **asdict(self), **hashes}
         return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
 def read_record(directory: str | Path) -> TeacherRecord:
-    """The description of the teacher in ``directory``.
+    """Return the description of the teacher in ``directory``.
 
     Raises:
-        TeacherError: no ``teacher.json``, or one that is damaged or of another version.
+        TeacherError: there is no ``teacher.json``, or it is damaged or of another version.
     """
     return read_description(Path(directory))[0]
 
 
 def read_description(directory: Path) -> tuple[TeacherRecord, dict[str, str]]:
-    """The record, and the hashes of the files that it describes.
+    """Return the description of a teacher, and the hashes of the files that it describes.
 
     Raises:
-        TeacherError: as :func:`read_record`.
+        TeacherError: as for :func:`read_record`.
     """
     path = directory / DESCRIPTION_FILE
     if not path.is_file():
@@ -117,7 +117,7 @@ def read_description(directory: Path) -> tuple[TeacherRecord, dict[str, str]]:
             raise
         raise TeacherError(
             f"{path} is damaged ({type(error).__name__}: {error}): copy the directory again, "
-            "or train the teacher anew"
+            "or train the teacher again"
         ) from None
 
 
@@ -127,12 +127,12 @@ def _checked_count(classes: Any) -> int:
     return int(classes)
 
 
-#: Numbers in an image; what a forged description declares beyond would only take memory.
+#: The most numbers in an image; a forged description that states more would only use up memory.
 _LARGEST_IMAGE = 1 << 28
 
 
 def checked_shape(shape: Sequence[int]) -> Shape:
-    """``shape`` as three positive integers.
+    """Return ``shape`` as three positive integers.
 
     >>> checked_shape([1, 28, 28])
     (1, 28, 28)

@@ -1,12 +1,12 @@
-"""Disjoint shards: which record trains which teacher, and hashes to check that none trains two.
+"""Disjoint shards: which record trains which teacher, with hashes to check that none trains two.
 
-An ensemble's ε protects a record only if the record reached one teacher. So records are dealt by
-what *identifies* them (:mod:`dpsd.teachers.dealing`), never by what is in them, and before equal
-ones are dropped: a record that is replaced in its place then moves no other. The assignment is
-written down with keyed hashes of the records, so that anyone who holds the ensemble can check that
-no record on it is in two shards. What the teachers were really trained on, no hash can tell. The
-hashes are for the owner: who has the key beside them can test whether a given record was in the
-data, so they stay with the teachers.
+An ensemble's ε protects a record only if the record reached only one teacher. So records are
+assigned to shards ("dealt") by what *identifies* them (:mod:`dpsd.teachers.dealing`), never by
+their content, and before equal ones are dropped: a record that is replaced in its place then moves
+no other. The assignment is stored with keyed hashes of the records, so that anyone who holds the
+ensemble can check that no record on file is in two shards. No hash can tell what the teachers were
+really trained on. The hashes are for the owner: whoever has the key, which is stored with them, can
+test whether a given record was in the data, so they stay with the teachers.
 
 >>> from dpsd.datasets import load_dataset
 >>> shards = Shards.assign(load_dataset("digits", "train"), teachers=500, seed=0)
@@ -39,21 +39,21 @@ SHARDS_FILE = "shards.safetensors"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Shards:
-    """Which record is in which shard.
+    """The assignment of records to shards.
 
     Args:
-        shard: that each record was dealt to, int32 ``(N,)``, from 0.
-        digests: keyed BLAKE2b hash of each record's image, uint8 ``(N, 32)``.
-        key: of the hashes.
-        teachers: how many shards there are, whether or not each has records.
-        kept: whether a record trains the teacher of its shard, bool ``(N,)``; one that is equal to
-            an earlier record may be left out.
-        dealt_by: what decides a record's shard; ``None`` if that is not on record, as of ensembles
-            that were trained before it was.
-        persons: how many persons the records belong to, if they were dealt by person.
+        shard: the shard that each record was dealt to, int32 ``(N,)``, from 0.
+        digests: the keyed BLAKE2b hash of each record's image, uint8 ``(N, 32)``.
+        key: the key of the hashes.
+        teachers: the number of shards, whether or not each has records.
+        kept: whether each record trains the teacher of its shard, bool ``(N,)``; a record that is
+            equal to an earlier one may be left out.
+        dealt_by: what decides a record's shard; ``None`` if that is not on record, as for ensembles
+            that were trained before it was recorded.
+        persons: the number of persons that the records belong to, if they were dealt by person.
 
     Raises:
-        DataError: parts that do not fit together, or a record that is in two shards.
+        DataError: the parts do not fit together, or a record is in two shards.
     """
 
     shard: Tensor
@@ -95,20 +95,21 @@ class Shards:
         persons: Sequence[str] | None = None,
         drop_duplicates: bool = False,
     ) -> Shards:
-        """Deal records out by what identifies them.
+        """Deal records to shards by what identifies them.
 
         Args:
-            data: the training split. Records that have names are dealt by them, others by their
-                positions.
-            teachers: how many shards to make, at least two. Of records dealt by position, each
-                gets two at least, and as many as any other or one more; by name or person, sizes
-                vary and some may be empty.
-            seed: of the deal.
-            persons: whose each record is: all of a person's records go to one shard.
-            drop_duplicates: of equal records, keep the first. It is chosen after all were dealt.
+            data: the training split. Records with names are dealt by name, others by position.
+            teachers: the number of shards to make, at least two. If records are dealt by position,
+                each shard gets at least two, and sizes differ by at most one; by name or person,
+                sizes vary and some shards may be empty.
+            seed: the seed of the deal.
+            persons: the person that each record belongs to; all records of a person go to one
+                shard.
+            drop_duplicates: whether to keep only the first of equal records, chosen after all were
+                dealt.
 
         Raises:
-            DataError: more shards than half the records, or persons, there are; or the same record
+            DataError: there are more shards than half the records or persons, or the same record is
                 in two shards.
         """
         units = len(data) if persons is None else len(set(persons))
@@ -144,18 +145,18 @@ class Shards:
 
     @property
     def records(self) -> int:
-        """How many records train a teacher."""
+        """The number of records that train a teacher."""
         return int(self.kept.sum())
 
     def rows(self, *, with_dropped: bool = False) -> list[Tensor]:
-        """The rows of the data in each shard, in order; those that were left out if asked for."""
+        """The rows of the data in each shard, in order, optionally with dropped duplicates."""
         order = self.shard.argsort(stable=True)
         sizes = torch.bincount(self.shard, minlength=self.teachers).tolist()
         dealt = torch.split(order, sizes)
         return [rows if with_dropped else rows[self.kept[rows]] for rows in dealt]
 
     def in_several(self) -> int:
-        """How many records lie in a shard although an equal one lies in another."""
+        """The number of records that have an equal record in another shard."""
         shard, digests = self.shard[self.kept].numpy(), self.digests[self.kept]
         which, found = _distinct(digests)
         first, last = np.full(found, self.teachers), np.full(found, -1)
@@ -164,7 +165,7 @@ class Shards:
         return int((first != last)[which].sum())
 
     def save(self, directory: Path) -> None:
-        """Write ``shards.safetensors`` beside the teachers."""
+        """Write ``shards.safetensors`` to the directory of the teachers."""
         tensors = {"shard": self.shard, "digests": self.digests, "kept": self.kept}
         facts = {"teachers": self.teachers, "dealt_by": self.dealt_by, "persons": self.persons}
         metadata = {name: str(value) for name, value in facts.items() if value is not None}
@@ -177,10 +178,10 @@ class Shards:
 
     @classmethod
     def load(cls, directory: Path) -> Shards:
-        """Read them back; reading checks that no record is in two shards.
+        """Read ``shards.safetensors``, and check that no record is in two shards.
 
         Raises:
-            TeacherError: missing, damaged, or shards that are not disjoint.
+            TeacherError: the file is missing or damaged, or the shards are not disjoint.
         """
         path = directory / SHARDS_FILE
         try:
@@ -197,7 +198,7 @@ class Shards:
 
 
 def _parts(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> dict[str, Any]:
-    """The arguments of :class:`Shards` in a file; files of earlier versions hold fewer."""
+    """Return the arguments of :class:`Shards` in a file; those of earlier versions have fewer."""
     shard = tensors["shard"]
     if not shard.numel():
         raise ValueError("no records")
@@ -216,12 +217,12 @@ def _parts(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> dict[s
 
 
 def record_digests(images: Tensor, key: bytes) -> Tensor:
-    """Keyed hashes of images, uint8 ``(N, 32)``; the label does not count.
+    """Return keyed hashes of images, uint8 ``(N, 32)``, which ignore labels.
 
     >>> record_digests(torch.zeros(2, 1, 2, 2, dtype=torch.uint8), b"k").unique(dim=0).shape
     torch.Size([1, 32])
     """
-    # Hashing is one record at a time in every library; all the rest is vectorised.
+    # Every library hashes one record at a time; everything else is vectorised.
     hashes = [
         hashlib.blake2b(image.tobytes(), digest_size=32, key=key).digest()
         for image in images.numpy()
@@ -230,7 +231,7 @@ def record_digests(images: Tensor, key: bytes) -> Tensor:
 
 
 def distinct_rows(images: Tensor) -> Tensor:
-    """The first row of each distinct image, in order.
+    """Return the first row of each distinct image, in order.
 
     >>> distinct_rows(torch.tensor([3, 5, 3], dtype=torch.uint8).view(3, 1, 1, 1)).tolist()
     [0, 1]
@@ -242,7 +243,7 @@ def distinct_rows(images: Tensor) -> Tensor:
 
 
 def _distinct(digests: Tensor) -> tuple[NDArray[np.intp], int]:
-    """A number for each digest, equal for equal ones, and how many there are."""
+    """Return a number for each digest, equal for equal digests, and the number of distinct ones."""
     as_items = digests.contiguous().numpy().view("V32").ravel()
     values, which = np.unique(as_items, return_inverse=True)
     return which, len(values)

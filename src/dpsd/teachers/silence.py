@@ -1,22 +1,23 @@
-"""Silence while a teacher is asked: whatever it says in words might be an answer.
+"""Suppressing a teacher's output while it is asked, as anything it prints might be an answer.
 
 A teacher is foreign code. It may print, warn, log, or be a C++ library that writes to the standard
-streams itself. :func:`silenced` drops all of that; what has to be seen meanwhile, such as a
-progress bar that another thread draws, is written to a stream that is :func:`spared`.
+streams itself. :func:`silenced` drops all of that. Output that must be seen meanwhile, such as a
+progress bar that another thread draws, goes to a stream from :func:`spared`.
 
 >>> with silenced():
 ...     print("class 3 has probability 0.73")
->>> print("heard again")
-heard again
+>>> print("shown again")
+shown again
 
-Standard streams are exchanged twice: as Python's ``sys.stdout`` and ``sys.stderr``, which may be no
-files at all (in a notebook, in a test), and as the descriptors 1 and 2, to which other languages,
-processes that the teacher starts, and whoever kept an earlier ``sys.stderr`` write. All of it
-concerns the whole process: other threads are silent too while a teacher is asked. A narrower
-silence, of the asking thread alone, would let through what a teacher says in threads of its own.
+Standard streams are redirected at two levels: as Python's ``sys.stdout`` and ``sys.stderr``, which
+may not be files at all (in a notebook or a test), and as descriptors 1 and 2, which are used by
+other languages, by processes that the teacher starts, and by code that kept an earlier
+``sys.stderr``. Both affect the whole process: other threads are silenced too while a teacher is
+asked. Silencing the asking thread alone would let through what a teacher prints in its own threads.
 
-What cannot be stopped from here: files that a teacher writes, processes that it started before it
-was asked, streams that are no files and that it kept from before, and what it keeps to say later.
+Some output cannot be stopped from here: files that a teacher writes, processes that it started
+before it was asked, streams that are not files and that it kept from before, and anything that it
+stores to print later.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ _STREAMS = ("stdout", "stderr")
 
 
 class _Silence:
-    """Counts who asks for silence: the first makes it, the last ends it."""
+    """Counts the requests for silence: the first one begins it, and the last one ends it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -51,8 +52,8 @@ class _Silence:
         with self._lock:
             if self._asking == 0:
                 with ExitStack() as stack:
-                    # Descriptors first, and so last to be restored: as the other streams are
-                    # exchanged back, what they hold is still written to nowhere.
+                    # Descriptors are redirected first and so restored last: while the other streams
+                    # are restored, what they have buffered is still dropped.
                     for part in (_descriptors, _python_streams, _warnings, _log_records):
                         stack.enter_context(part())
                     self._end = stack.pop_all()
@@ -70,7 +71,7 @@ _SILENCE = _Silence()
 
 @contextmanager
 def silenced() -> Iterator[None]:
-    """Drop all that is printed, warned of or logged meanwhile, in all threads of this process."""
+    """Drop everything printed, warned of or logged meanwhile, in all threads of this process."""
     _SILENCE.begin()
     try:
         yield
@@ -80,11 +81,11 @@ def silenced() -> Iterator[None]:
 
 @contextmanager
 def spared(stream: IO[str]) -> Iterator[IO[str]]:
-    """A stream to where ``stream`` leads, which no silence stops; closed at the end.
+    """Yield a copy of ``stream`` that is not silenced, and close it at the end.
 
     Args:
-        stream: such as ``sys.stderr``. One that is no file is spared as it is: who holds it is
-            not affected when ``sys.stderr`` is exchanged.
+        stream: a stream such as ``sys.stderr``. One that is not a file is yielded itself, as
+            replacing ``sys.stderr`` does not affect code that holds it.
     """
     try:
         copy = os.dup(stream.fileno())
@@ -98,12 +99,12 @@ def spared(stream: IO[str]) -> Iterator[IO[str]]:
 
 @contextmanager
 def _descriptors() -> Iterator[None]:
-    """Descriptors 1 and 2 lead nowhere."""
-    _flush()  # what was said before is not to be lost
+    """Redirect descriptors 1 and 2 to nowhere."""
+    _flush()  # earlier output must not be lost
     with ExitStack() as stack:
         kept: dict[int, int] = {}
         for descriptor in (1, 2):
-            with suppress(OSError):  # a process may have closed its own
+            with suppress(OSError):  # the process may have closed it
                 kept[descriptor] = os.dup(descriptor)
                 stack.callback(os.close, kept[descriptor])
         try:
@@ -111,14 +112,14 @@ def _descriptors() -> Iterator[None]:
                 os.dup2(_nowhere().fileno(), descriptor)
             yield
         finally:
-            _flush()  # what a library holds back of its words goes nowhere with the rest
+            _flush()  # output that a library has buffered is dropped with the rest
             for descriptor, copy in kept.items():
                 os.dup2(copy, descriptor)
 
 
 @contextmanager
 def _python_streams() -> Iterator[None]:
-    """``sys.stdout`` and ``sys.stderr`` lead nowhere."""
+    """Redirect ``sys.stdout`` and ``sys.stderr`` to nowhere."""
     kept = {name: getattr(sys, name) for name in _STREAMS}
     try:
         for name in kept:
@@ -131,8 +132,8 @@ def _python_streams() -> Iterator[None]:
 
 @contextmanager
 def _warnings() -> Iterator[None]:
-    """Warnings are raised as ever, and shown to nobody."""
-    # Not by a filter: to change filters makes Python forget which warnings it has shown.
+    """Let warnings be raised as usual, but do not show them."""
+    # No filter is used, as changing filters makes Python forget which warnings it has shown.
     kept = warnings.showwarning
     try:
         warnings.showwarning = _unheard
@@ -143,7 +144,7 @@ def _warnings() -> Iterator[None]:
 
 @contextmanager
 def _log_records() -> Iterator[None]:
-    """No logger passes a record on, wherever its handlers write."""
+    """Keep all loggers from passing records on, wherever their handlers write."""
     kept = logging.root.manager.disable
     try:
         logging.disable(sys.maxsize)
@@ -158,7 +159,7 @@ def _unheard(*_: Any, **__: Any) -> None:
 
 @lru_cache(maxsize=1)
 def _nowhere() -> IO[str]:
-    """A stream that keeps nothing. Never closed: a teacher may hold on to it."""
+    """Return a stream that drops everything, and is never closed, as a teacher may keep it."""
     return os.fdopen(
         os.open(os.devnull, os.O_WRONLY),
         "w",
@@ -169,7 +170,7 @@ def _nowhere() -> IO[str]:
 
 
 def _flush() -> None:
-    """Write out what Python's streams and the C library hold back."""
+    """Write out what Python's streams and the C library have buffered."""
     for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
         with suppress(OSError, ValueError, AttributeError):
             stream.flush()  # type: ignore[union-attr]
@@ -179,7 +180,7 @@ def _flush() -> None:
 def _c_flush() -> Callable[[None], object]:
     try:
         return ctypes.CDLL(None).fflush
-    except (OSError, TypeError, AttributeError):  # not on every system is it found like this
+    except (OSError, TypeError, AttributeError):  # some systems do not provide it like this
         return _unheard
 
 
@@ -188,10 +189,10 @@ _flush_c = _c_flush()
 
 @contextmanager
 def untouched_generators() -> Iterator[None]:
-    """Leave the global random generators of Python, NumPy and torch as they are found.
+    """Restore the global random generators of Python, NumPy and torch at the end.
 
-    A teacher that draws from them, more or fewer numbers by what it sees, would otherwise show in
-    what is drawn after it: a student's dropout, for one.
+    Otherwise, a teacher that draws more or fewer numbers depending on its input would affect what
+    is drawn after it, such as a student's dropout.
     """
     has_cuda = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     devices = list(range(torch.cuda.device_count())) if has_cuda else []

@@ -1,4 +1,4 @@
-"""Reading weights from a file, and filling a module with them. Nothing here unpickles objects.
+"""Reading weights from a file and loading them into a module, without unpickling objects.
 
 >>> import tempfile, torch
 >>> from safetensors.torch import save_file
@@ -29,7 +29,7 @@ _NAMES_SHOWN = 5
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The named tensors in a ``.safetensors``, ``.pt`` or ``.pth`` file, on the CPU.
+    """Return the named tensors in a ``.safetensors``, ``.pt`` or ``.pth`` file, on the CPU.
 
     Raises:
         TeacherError: the file is missing, damaged, or holds more than tensors.
@@ -47,19 +47,21 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         ) from None
     except OSError as error:
         raise TeacherError(f"{path} cannot be read: {_one_line(error)}") from None
-    raise TeacherError(f"{path} is no weights file: it should end in {', '.join(WEIGHT_SUFFIXES)}")
+    raise TeacherError(
+        f"{path} is not a weights file: its name must end in {', '.join(WEIGHT_SUFFIXES)}"
+    )
 
 
 def fill_module(module: nn.Module, state: Mapping[str, Tensor], *, where: str) -> None:
     """Load a state dict that must fit the module exactly.
 
     Args:
-        module: filled in place.
-        state: its parameters and buffers by name.
-        where: the weights' origin, for the message.
+        module: the module, which is changed in place.
+        state: the module's parameters and buffers by name.
+        where: the origin of the weights, for the message.
 
     Raises:
-        TeacherError: names that are missing or left over and shapes that differ, all at once.
+        TeacherError: names are missing or unexpected, or shapes differ; the message lists them all.
     """
     wanted = module.state_dict()
     missing = sorted(wanted.keys() - state.keys())
@@ -81,7 +83,7 @@ def fill_module(module: nn.Module, state: Mapping[str, Tensor], *, where: str) -
     if problems:
         raise TeacherError(
             f"{where} does not fit {type(module).__name__}: {'; '.join(problems)}. "
-            "Is it another architecture's, or wrapped in a prefix?"
+            "Does it belong to another architecture, or do its names have a prefix?"
         )
     module.load_state_dict(state)
 
@@ -104,7 +106,8 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
                 "safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')"
             ) from None
         raise TeacherError(
-            f"{path} is damaged, cut off or no torch file ({type(error).__name__}): copy it again"
+            f"{path} is damaged, cut off or not a torch file ({type(error).__name__}): copy it "
+            "again"
         ) from None
     # Checkpoints commonly keep the state dict one level down.
     if isinstance(content, Mapping):
@@ -115,7 +118,7 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
     if not isinstance(content, Mapping) or not all(
         isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in content.items()
     ):
-        raise TeacherError(f"{path} is no state dict (a mapping of names to tensors)")
+        raise TeacherError(f"{path} is not a state dict (a mapping of names to tensors)")
     return dict(content)
 
 

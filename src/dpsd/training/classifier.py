@@ -1,8 +1,8 @@
-"""Training a teacher on private data, the ordinary and unprotected way.
+"""Training a teacher on private data, in the ordinary way and without protection.
 
-This is the only place in dpsd where private images and labels meet gradients. What comes out is an
-ordinary classifier that may well leak its training data: that is the model a transcription starts
-from. Images stay uint8 in memory and become float a batch at a time.
+This is the only place in dpsd where private images and labels meet gradients. The result is an
+ordinary classifier that may well leak its training data; a transcription starts from it. Images
+stay uint8 in memory and become float a batch at a time.
 
 >>> from dpsd.datasets import load_dataset
 >>> data = load_dataset("digits", "train")
@@ -34,14 +34,14 @@ from dpsd.teachers.module import checked_device
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingProgress:
-    """Where a training run stands at the end of an epoch.
+    """The progress of a training run at the end of an epoch.
 
     Attributes:
-        epoch: epochs done, from 1 to ``epochs``.
-        epochs: epochs in all.
-        loss: mean cross-entropy over the epoch, in nats.
-        accuracy: share of augmented training images classified correctly during the epoch.
-        seconds: wall-clock time since the start of the run.
+        epoch: the number of epochs done, from 1 to ``epochs``.
+        epochs: the number of epochs in all.
+        loss: the mean cross-entropy over the epoch, in nats.
+        accuracy: the share of augmented training images classified correctly during the epoch.
+        seconds: the wall-clock time since the start of the run.
     """
 
     epoch: int
@@ -69,23 +69,25 @@ def train_teacher(
 
     Args:
         data: the private training split.
-        model: an architecture's name, as :func:`dpsd.models.build_classifier` takes it.
-        epochs: passes over the data; by default enough for about 3,000 steps, between 8 and 40.
-        batch_size: images a step, at most; less if the data would not fill sixteen batches.
+        model: the name of an architecture, as :func:`dpsd.models.build_classifier` takes it.
+        epochs: the number of passes over the data; by default, enough for about 3,000 steps,
+            between 8 and 40.
+        batch_size: the most images per step; fewer if the data would not fill sixteen batches.
         learning_rate: the peak of the one-cycle schedule.
-        weight_decay: AdamW's decoupled weight decay.
-        seed: fixes initial weights, order and augmentation (to the same bits on the same machine).
-        device: where to train.
-        precision: ``"bfloat16"`` trains under autocast; weights stay float32.
-        augment: ``"shift"`` moves each image by up to two pixels each way, ``"shift-flip"``
-            mirrors half of them too; by default :func:`default_augmentation` decides.
-        on_epoch: called after every epoch.
+        weight_decay: the decoupled weight decay of AdamW.
+        seed: the seed of initial weights, order and augmentation; it fixes the result to the bit on
+            the same machine.
+        device: the device to train on.
+        precision: the precision; ``"bfloat16"`` trains under autocast, with weights in float32.
+        augment: the augmentation: ``"shift"`` moves each image by up to two pixels each way,
+            ``"shift-flip"`` also mirrors half of them; :func:`default_augmentation` is the default.
+        on_epoch: a function to call after every epoch.
 
     Returns:
-        The trained classifier on ``device``, in eval mode, taking images in ``[0, 1]``.
+        The trained classifier on ``device``, in eval mode; it takes images in ``[0, 1]``.
 
     Raises:
-        ConfigError: a number that is not positive or an unknown name.
+        ConfigError: a number is not positive, or a name is unknown.
         TeacherError: training diverged, or ``device`` cannot be used.
     """
     count = len(data.images)
@@ -98,7 +100,7 @@ def train_teacher(
         )
     if augment not in (None, "none", "shift", "shift-flip"):
         raise ConfigError(f"augment must be 'none', 'shift' or 'shift-flip', not {augment!r}")
-    # A small data set still gets some sixteen steps an epoch.
+    # Even a small data set gets about sixteen steps per epoch.
     batch_size = min(batch_size, max(16, count // 16), count)
     if epochs is None:
         epochs = min(40, max(8, 3_000 * batch_size // count))
@@ -159,13 +161,13 @@ def train_teacher(
 def predict_classes(
     module: nn.Module, images: Tensor, *, precision: Precision = "float32"
 ) -> Tensor:
-    """The most likely class of each image, ``(N,)`` int64 on the CPU.
+    """Return the most likely class of each image, int64 ``(N,)`` on the CPU.
 
     Args:
-        module: a classifier taking float images in ``[0, 1]``; used in eval mode and left as it
-            was. Runs where its parameters are.
-        images: ``(N, C, H, W)``, uint8 or float in ``[0, 1]``.
-        precision: ``"bfloat16"`` runs under autocast.
+        module: a classifier of float images in ``[0, 1]``. It is used in eval mode, on the device
+            of its parameters, and is not changed.
+        images: the images, ``(N, C, H, W)``, uint8 or float in ``[0, 1]``.
+        precision: the precision; ``"bfloat16"`` uses autocast.
     """
     place = next((p.device for p in module.parameters()), torch.device("cpu"))
     return Execution(place, precision).predict(module, images).argmax(1).cpu()
@@ -177,15 +179,15 @@ def evaluate_accuracy(
     *,
     precision: Precision = "float32",
 ) -> float:
-    """The share of images that a classifier gets right, from 0 to 1."""
+    """Return the share of images that a classifier gets right, from 0 to 1."""
     found = predict_classes(module, data.images, precision=precision)
     return (found == data.labels).double().mean().item()
 
 
 def _one_cycle(step: int, steps: int) -> float:
-    """The learning rate at ``step``, relative to its peak: linear up, then a cosine down.
+    """Return the learning rate at ``step`` relative to its peak: a linear rise, then a cosine.
 
-    OneCycleLR in torch divides by zero on a run of a few steps; this does not.
+    Torch's OneCycleLR divides by zero in runs of a few steps; this function does not.
 
     >>> [round(_one_cycle(step, 8), 2) for step in range(8)]
     [0.5, 1.0, 0.95, 0.81, 0.61, 0.39, 0.19, 0.05]
@@ -197,7 +199,7 @@ def _one_cycle(step: int, steps: int) -> float:
 
 
 def _decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Decay the weights of layers, but not biases and normalisation scales."""
+    """Return parameter groups with decay for weights, but not for biases and normalisation."""
     parameters = [p for p in module.parameters() if p.requires_grad]
     return [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},

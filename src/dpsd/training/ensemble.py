@@ -1,10 +1,10 @@
 """Training one small teacher on every shard, from that shard alone.
 
 ``scattering`` teachers, linear on fixed wavelet features, are ridge regressions in closed form. Any
-other architecture is trained as a single teacher is, and a run that was interrupted goes on where
-it stopped. What comes of a shard depends on its own records, its number and the seed, to the last
-bit: no batch holds records of two shards, and no random number depends on another shard's size. A
-shard without records leaves its teacher as the seed made it.
+other architecture is trained like a single teacher, and an interrupted training continues where it
+stopped. The teacher of a shard depends only on the shard's records, its number and the seed, to the
+last bit: no batch holds records of two shards, and no random number depends on another shard's
+size. The teacher of a shard without records stays as the seed initialised it.
 
 >>> from dpsd.datasets import load_dataset
 >>> data = load_dataset("digits", "train")
@@ -41,19 +41,19 @@ from dpsd.teachers.fingerprint import fingerprint_tensors
 from dpsd.teachers.sharding import Shards
 from dpsd.training.classifier import train_teacher
 
-#: Distorted copies of each record that closed-form teachers see, if nobody says how many.
+#: The default number of distorted copies of each record that closed-form teachers see.
 VIEWS = 8
 
-#: Ridge penalty, as a share of the mean squared length of a shard's feature vectors.
+#: The ridge penalty, as a share of the mean squared length of a shard's feature vectors.
 _RIDGE = 0.03
-#: Ridge regressions answer between 0 and 1; logits are spread wider.
+#: The factor that spreads answers of ridge regressions, which lie between 0 and 1, to logits.
 _LOGIT_SCALE = 10.0
-#: Public images that features are scaled by.
+#: The number of public images from which the scale of features is computed.
 _PUBLIC_IMAGES = 2048
-#: Distorted images of a shard that are made at once, if it has no more records than that.
+#: The number of distorted images of a shard that are made at once, if it has no more records.
 _IMAGES_AT_ONCE = 256
-#: Where records are dealt by position, distortions are drawn for so many images, and of so many
-#: teachers, at a time. Another number would give another ensemble under the same seed.
+#: If records are dealt by position, distortions are drawn for this many images, and for this many
+#: teachers, at a time. Other numbers would give other ensembles for the same seed.
 _DRAWN_AT_ONCE = 16_384
 _TEACHERS_AT_ONCE = 64
 
@@ -73,20 +73,22 @@ def train_ensemble(
 
     Args:
         data: the private training split.
-        shards: which record belongs to which teacher.
-        model: an architecture's name.
-        views: distorted copies of each record that its teacher sees beside it, at least 0;
-            :data:`VIEWS` if not given. For ``scattering`` alone.
-        seed: of initial weights and orders; member ``i`` gets ``seed + i``.
-        parts: a folder where finished members of a long training are kept, and taken from.
-        advance: called with the number of members that were just finished.
-        training: for :func:`dpsd.training.classifier.train_teacher`; not for ``scattering``.
+        shards: the assignment of records to teachers.
+        model: the name of an architecture.
+        views: the number of distorted copies of each record that its teacher is also trained on, at
+            least 0; by default :data:`VIEWS`. For ``scattering`` only.
+        seed: the seed of initial weights and orders; member ``i`` gets ``seed + i``.
+        parts: a folder in which finished members of a long training are stored, and from which they
+            are read.
+        advance: a function to call with the number of members that were just finished.
+        training: arguments of :func:`dpsd.training.classifier.train_teacher`; none for
+            ``scattering``.
 
     Returns:
         Every weight by name, ``(teachers, …)``, on the CPU.
 
     Raises:
-        ConfigError: ``views`` below 0, or for another architecture.
+        ConfigError: ``views`` is below 0, or is given for another architecture.
         TeacherError: training diverged, or ``parts`` belongs to another training.
     """
     if model == CLOSED_FORM:
@@ -124,19 +126,19 @@ def train_ensemble(
 def _trained(
     data: LabelledImages, rows: Tensor, *, model: str, seed: int, **training: Any
 ) -> nn.Module:
-    """One teacher, from the records in those rows."""
+    """Train one teacher on the records in some rows."""
     if not len(rows):
         return build_classifier(
             model, input_shape=data.input_shape, num_classes=data.num_classes, seed=seed
         )
-    # Normalisation over a batch needs two images, if only the same one twice.
+    # Normalisation over a batch needs two images, so a single one is used twice.
     return train_teacher(
         data.subset(rows if len(rows) > 1 else rows.repeat(2)), model=model, seed=seed, **training
     )
 
 
 def _claim(parts: Path, **training: object) -> None:
-    """Mark a folder of parts as one training's, or refuse another's."""
+    """Mark a folder of parts as belonging to a training, or refuse that of another one."""
     mark = {name: repr(value) for name, value in training.items()}
     path = parts / "training.json"
     try:
@@ -145,7 +147,7 @@ def _claim(parts: Path, **training: object) -> None:
             write_text(path, json.dumps(mark) + "\n")
         elif json.loads(path.read_text(encoding="utf-8")) != mark:
             raise TeacherError(
-                f"{parts} holds teachers of another training; remove it or give another --out"
+                f"{parts} holds teachers of another training; remove it, or give another --out"
             )
     except (OSError, ValueError) as error:
         raise TeacherError(f"{path} cannot be used ({error}); remove {parts}") from None
@@ -154,11 +156,11 @@ def _claim(parts: Path, **training: object) -> None:
 def _ridge_heads(
     data: LabelledImages, shards: Shards, *, views: int, seed: int, advance: Callable[[int], None]
 ) -> dict[str, Tensor]:
-    """Linear heads by ridge regression on one-hot labels, all in closed form."""
+    """Fit linear heads by ridge regression on one-hot labels, all in closed form."""
     module = build_classifier(
         CLOSED_FORM, input_shape=data.input_shape, num_classes=data.num_classes, seed=seed
     )
-    # In eval mode nothing in the body depends on the records, as it would on their batch.
+    # In eval mode, nothing in the body depends on the other records of a batch.
     body = nn.Sequential(*list(module.eval().children())[:-1])
     # Features are scaled by public images: statistics of the private ones would be shared by all
     # teachers, and a record would then reach every one of them.
@@ -178,7 +180,7 @@ def _ridge_heads(
             )
             targets = F.one_hot(data.labels[rows], data.num_classes).float()
             head, offset = _ridge(inputs, targets.repeat(1 + views, 1))
-            # What the scaling does is folded into the weights: the stored model is plain.
+            # The scaling is folded into the weights, so that the stored model needs none.
             head = head / scale.unsqueeze(-1)
             weight[index] = _LOGIT_SCALE * head.mT
             bias[index] = _LOGIT_SCALE * (offset - centre @ head)
@@ -190,7 +192,7 @@ def _ridge_heads(
 
 
 def _seen(images: Tensor, maps: Tensor) -> Iterator[Tensor]:
-    """A shard's images, and copies of them under the maps ``(views, N, 2, 3)``, in batches."""
+    """Yield a shard's images, and copies of them under maps ``(views, N, 2, 3)``, in batches."""
     yield images
     if len(maps):
         for some in torch.split(maps, max(1, _IMAGES_AT_ONCE // len(images))):
@@ -198,11 +200,11 @@ def _seen(images: Tensor, maps: Tensor) -> Iterator[Tensor]:
 
 
 def _distortions(shards: Shards, *, views: int, channels: int, seed: int) -> list[Tensor]:
-    """How the copies of each shard's records are distorted: ``(views, records, 2, 3)`` a shard.
+    """Draw the distortions of each shard's records, ``(views, records, 2, 3)`` per shard.
 
-    Where records are dealt by position, the sizes of shards follow from the number of records, as
-    long as those count that were dropped later; so all shards may share one stream. Else one
-    record's name would decide where in it another shard's begins, and each has a stream of its own.
+    If records are dealt by position, the sizes of shards, before duplicates are dropped, follow
+    from the number of records, so all shards may share one random stream. Otherwise, a record's
+    name would decide where in the stream another shard begins, so each shard has its own stream.
     """
     dealt = shards.rows(with_dropped=True)
     drawn: dict[int, Tensor] = {}
@@ -237,9 +239,9 @@ def _distortions(shards: Shards, *, views: int, channels: int, seed: int) -> lis
 
 
 def _ridge(inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Ridge regression with an intercept: ``(N, F), (N, K) -> (F, K), (K,)``.
+    """Solve a ridge regression with an intercept: ``(N, F), (N, K) -> (F, K), (K,)``.
 
-    Solved in whichever of the two forms, by records or by features, is smaller.
+    It is solved in the smaller of its two forms, by records or by features.
     """
     mean, base = inputs.mean(0, keepdim=True), targets.mean(0, keepdim=True)
     centred, wanted = inputs - mean, targets - base

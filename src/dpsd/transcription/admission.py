@@ -1,4 +1,4 @@
-"""Leave to spend: what a run is charged to, and whether its target and the caps allow it."""
+"""Admission: which accounts a run is charged to, and whether its target and caps allow it."""
 
 from __future__ import annotations
 
@@ -24,16 +24,18 @@ def account_of(
     count_earlier: bool,
     observer: Observer,
 ) -> Accounts | None:
-    """What a run is charged to; what lies beside a teacher and is not counted is counted or told.
+    """Return the accounts that a run is charged to.
 
-    A budget that was named may serve several teachers, so what it records of others is no news.
+    A budget beside a teacher may record queries to earlier content of the teacher's file. They are
+    counted if ``count_earlier`` says so; otherwise the observer is warned of them. A budget file
+    that the user names may serve several teachers, so its records of others raise no warning.
 
     Args:
-        teacher: of the run.
-        paths: of budgets besides the usual place.
-        target: of the run, at whose δ and adjacency what is not counted is told.
-        count_earlier: whether what lies beside the teacher was asked of it before it changed.
-        observer: is told.
+        teacher: the teacher of the run.
+        paths: budget files in addition to those in the usual places.
+        target: the run's privacy target, at whose δ and adjacency the warning states ε.
+        count_earlier: whether to count what was asked before the teacher's file changed.
+        observer: receives the warning.
     """
     accounts = budget_of(teacher, *paths)
     if accounts is None:
@@ -44,23 +46,23 @@ def account_of(
         more = f", and so do {len(found) - 1} others" if len(found) > 1 else ""
         observer.warn(
             f"{found[0].describe(delta=target.delta, adjacency=target.adjacency)}{more}. If the "
-            "teacher's file was changed or exchanged since, count them with --count-earlier "
+            "teacher's file was changed or replaced since, count them with --count-earlier "
             "(count_earlier=True)"
         )
     return accounts
 
 
 def admit_new(plan: Plan, account: Accounts | None, *, identity: str, cap: Budget | None) -> None:
-    """Refuse a run that has not begun if its teachers may not spend what it will.
+    """Refuse a run that has not begun if it would exceed its teachers' caps.
 
     Raises:
-        ConfigError: a cap, and nothing tells what was spent.
-        BudgetError: more than a cap.
+        ConfigError: a cap is given, but nothing identifies a teacher, so its spending is unknown.
+        BudgetError: the run would exceed a cap.
     """
     if cap is not None and (account is None or account.unknown):
         which = account.unknown[0] if account is not None else "this teacher"
         raise ConfigError(
-            *("a ", Setting("cap"), f" needs to know what {which} has spent, and nothing tells "),
+            *("a ", Setting("cap"), f" needs to know what {which} has spent, but nothing tells "),
             *("it from another: say with ", Setting("budget_file"), " where its budget is"),
         )
     if account is not None:
@@ -70,16 +72,16 @@ def admit_new(plan: Plan, account: Accounts | None, *, identity: str, cap: Budge
 def admit(
     plan: Plan, directory: RunDirectory, *, account: Accounts | None, allowance: Budget | None
 ) -> None:
-    """Ask for leave to spend what is left of a run, and say in its ledger what it is.
+    """Check that the rest of a run may be spent, and open the run's ledger.
 
     Args:
-        plan: of the run.
-        directory: of the run, which this process holds.
-        account: of its teachers, which it holds too.
-        allowance: a cap that lets the run go beyond its target.
+        plan: the plan of the run.
+        directory: the run directory, which this process has locked.
+        account: the accounts of the run's teachers, which this process has locked too.
+        allowance: a cap that allows the run to exceed its target.
 
     Raises:
-        BudgetError: more than the target, or than a cap.
+        BudgetError: the run would exceed its target or a cap.
     """
     left = [
         (index, queries)
@@ -124,9 +126,10 @@ def _refuse_to_overspend(
     account: Accounts | None,
     allowance: Budget | None,
 ) -> None:
-    """Answers that were paid for and lost may push a run over what it was calibrated to."""
+    """Refuse a run that answers paid for and lost would push over what it was calibrated to."""
     own = directory.reservations()
-    recorded = own if account is None else account.asked(directory.identity)  # all that, or more
+    # The accounts record everything that the ledger does, and possibly more.
+    recorded = own if account is None else account.asked(directory.identity)
     asked = [(entry["round"], entry["answers"]) for entry in recorded]
     if not asked:
         return
@@ -142,7 +145,7 @@ def _refuse_to_overspend(
     path, kind = directory.path, target.adjacency.value
     copy = ", or asked by a copy of it" if len(asked) > len(own) else ""
     limit = "cap" if allowance else "target"
-    # A cap is about all runs of the teacher, so what allows this one must allow for others.
+    # A cap limits all runs of the teacher, so one that allows this run must allow for the others.
     total = needed
     if account is not None:
         total = account.needed(
@@ -154,5 +157,5 @@ def _refuse_to_overspend(
         f"the run would spend ε = {format_epsilon(needed)} under {kind!r} at δ = "
         f"{target.delta:g}, above its {limit} {target.epsilon:g}. To allow that: dpsd "
         f"transcribe --resume {path} --cap {allowing}. Or leave the run as it is: dpsd "
-        f"evaluate {path} and dpsd export {path} take the student of its last round"
+        f"evaluate {path} and dpsd export {path} use the student of its last round"
     )

@@ -1,7 +1,7 @@
-"""Asking: queries and priors go in, releases come out, and nothing else does.
+"""Asking: queries and priors go in, and nothing but releases comes out.
 
-:class:`Asking` is the seam between the loop and whoever answers. Here it is a teacher in this
-process, or one in each of several processes that share the work; the loop does not tell them apart.
+:class:`Asking` is the interface between the loop and whatever answers. Here that is a teacher in
+this process, or one in each of several processes that share the work; the loop sees no difference.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from dpsd.teachers import Teacher
 
 
 class Asking(Protocol):
-    """Whoever answers a round's queries, privately."""
+    """The interface of whatever answers a round's queries privately."""
 
     def ask(
         self, round_index: int, queries: Queries, *, mechanism: Mechanism
     ) -> tuple[Queries, Tensor]:
-        """Have every query answered once, after recording what that costs.
+        """Have every query answered once, after recording the cost.
 
         Args:
-            round_index: from 1.
-            queries: no image among them was asked before.
-            mechanism: what privatises the answers.
+            round_index: the number of the round, from 1.
+            queries: the queries; none of their images was asked before.
+            mechanism: the mechanism that privatises the answers.
 
         Returns:
             The queries that were answered, and the releases, ``(N, …)``.
@@ -50,27 +50,27 @@ class Asking(Protocol):
         """
 
     def join(self, round_index: int, *, mechanism: Mechanism) -> None:
-        """Of a process that does not lead: do its part of what process 0 asks."""
+        """Answer a share of what process 0 asks; every other process calls this."""
 
     def skip(self) -> None:
-        """Of process 0: a round was answered before."""
+        """Tell the other processes that the round was answered before; process 0 calls this."""
 
     def end(self) -> None:
-        """Of process 0: a round's releases are stored, so that the others may read them."""
+        """Tell the other processes that the releases are stored; process 0 calls this."""
 
 
 @dataclass(kw_only=True)
 class TeacherAsking:
-    """A teacher in each process, each of which answers its part.
+    """Asks a teacher in each process, each of which answers its share of the queries.
 
     Args:
-        teacher: of this process.
-        directory: of the run, whose ledger records what is asked.
-        account: what the teachers have spent in all runs; ``None`` where nothing tells them apart.
-        execution: where images go.
-        processes: who share the work.
-        phases: are told how it goes.
-        holds: what must still be held as the teacher is asked.
+        teacher: the teacher of this process.
+        directory: the run directory, whose ledger records what is asked.
+        account: the accounts of the teachers; ``None`` if nothing identifies the teachers.
+        execution: the device and precision that images are moved to.
+        processes: the processes that share the work.
+        phases: report the progress of each phase.
+        holds: the locks that must still be held when the teacher is asked.
     """
 
     teacher: Teacher
@@ -84,9 +84,9 @@ class TeacherAsking:
     def ask(
         self, round_index: int, queries: Queries, *, mechanism: Mechanism
     ) -> tuple[Queries, Tensor]:
-        self.processes.barrier()  # all are there to answer what will now be paid for
+        self.processes.barrier()  # no answer is paid for before all processes are ready to answer
         own = self._of_this_process(mechanism, round_index)
-        # Answers that find no place on the disk would be paid for and lost.
+        # Answers that do not fit on the disk would be paid for and lost.
         self.directory.require_space(len(queries) * math.prod(queries.spool.shape))
         for hold in self.holds:
             hold.require()
@@ -99,16 +99,16 @@ class TeacherAsking:
                 part = slice(start, start + size)
                 dealt = self.processes.deal(queries.spool[queries.rows[part]], queries.prior[part])
                 found = self.processes.gather(self._privatised(own, number, *dealt))
-                if release is None:  # made once: joined at the end, it would be there twice
+                if release is None:  # allocated once; joining the parts would need twice the memory
                     release = found.new_empty((len(queries), *found.shape[1:]))
                 release[part] = found
-                # A mechanism may decline to answer; which it answered is part of what it releases.
+                # A mechanism may decline to answer; which queries it answers is itself released.
                 answered[part] = found.isfinite().reshape(len(found), -1).all(-1)
                 advance(len(found))
         if release is None or not answered.any():
             raise RunError(
                 f"round {round_index}: no query passed the test of consensus, or too few were "
-                "asked at once for a share of them to be one; start a new run with a lower ",
+                "asked at once for the answered share to be one; start a new run with a lower ",
                 *(Setting("consensus"), ", more ", Setting("queries"), ", or without the test"),
             )
         if answered.all():
@@ -130,7 +130,7 @@ class TeacherAsking:
         self.processes.end_deal()
 
     def _reserve(self, round_index: int, answers: int, mechanism: Mechanism) -> None:
-        """Write down, durably, what is about to be asked."""
+        """Record durably what is about to be asked."""
         entry = reservation(
             round_index=round_index,
             answers=answers,
@@ -138,7 +138,8 @@ class TeacherAsking:
             teacher=self.teacher.fingerprint,
             asking=secrets.token_hex(8),
         )
-        # The ledger first: what only a budget has was then cut off the ledger, or asked by a copy.
+        # The ledger comes first, so a line that only a budget has was cut off the ledger, or a copy
+        # of the run asked.
         self.directory.ledger.reserve(entry)
         if self.account is not None:
             place = str(self.directory.path.absolute())
@@ -151,7 +152,7 @@ class TeacherAsking:
     def _privatised(
         self, mechanism: Mechanism, number: int, queries: Tensor, prior: Tensor
     ) -> Tensor:
-        """The teacher of this process answers a batch; only what the mechanism releases goes on."""
+        """Have this process's teacher answer a batch, and return only the mechanism's release."""
         images = self.execution.images(queries)
         answers = self.teacher.ask(images, query_batch=number)
         return mechanism.privatize(answers, prior.to(images.device).float()).cpu()

@@ -1,4 +1,4 @@
-"""Learning: the student from all releases, and the generator from the student."""
+"""Learning: the student is trained on all releases, and the generator on the student."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from dpsd.streams import stream, stream_seed
 from dpsd.synthesis.queries import Spool
 from dpsd.transcription.querying import Querying
 
-#: Synthetic images on which the student learns what several agree on.
+#: The number of synthetic images on which the student learns what several students agree on.
 _UNLABELLED = 30_000
 
 
 @dataclass(kw_only=True)
 class Learning:
-    """The student and the generator, and what they learn from.
+    """Trains the student and the generator, and keeps the releases to train on.
 
     Args:
-        recipe: how they learn.
-        student: learns from releases.
-        generator: learns from the student.
-        members: how many teachers answer.
-        execution: where both run.
-        phases: are told how it goes.
+        recipe: the settings of the training.
+        student: the student, which learns from releases.
+        generator: the generator, which learns from the student.
+        members: the number of teachers that answer.
+        execution: the device and precision that both run in.
+        phases: report the progress of each phase.
     """
 
     recipe: Recipe
@@ -49,21 +49,21 @@ class Learning:
 
     @property
     def objective(self) -> Objective:
-        """What the student learns of a release."""
+        """The objective that the student is trained with."""
         return self.recipe.objective_function(members=self.members)
 
     def remember(self, releases: RoundReleases, quality: RoundQuality) -> None:
-        """Add a round's releases to what the student learns from."""
-        # The other objectives' targets are no likelihood: classes are as far apart in them as the
-        # noise leaves them, and an adjustment by the shares would drown them.
+        """Add a round's releases to those that the student is trained on."""
+        # The targets of the other objectives are not likelihoods. Their classes differ only by as
+        # much as the noise leaves, and an adjustment by the shares would swamp that difference.
         is_balanced = self.recipe.balance and isinstance(self.objective, Marginal)
         self._replay.append(releases, shares=quality.label_shares if is_balanced else None)
 
     def teach_student(self, round_index: int, *, mechanism: Mechanism) -> float:
-        """The student learns from the new releases and from earlier ones again.
+        """Train the student on the new releases and again on earlier ones.
 
         Returns:
-            Its mean loss.
+            The mean loss of the student.
 
         Raises:
             RunError: training diverged.
@@ -73,13 +73,13 @@ class Learning:
     def polish(
         self, round_index: int, *, mechanism: Mechanism, querying: Querying, spool: Spool
     ) -> None:
-        """The student learns what several agree on, on synthetic images that nobody is asked.
+        """Train the student on what several students agree on, on images no teacher is asked about.
 
         Args:
-            round_index: the last.
-            mechanism: the likelihood of the releases.
-            querying: makes the images.
-            spool: where they wait.
+            round_index: the number of the last round.
+            mechanism: the mechanism, which defines the likelihood of the releases.
+            querying: makes the synthetic images.
+            spool: stores the images meanwhile.
         """
         recipe = self.recipe
         students = [self.student]
@@ -88,7 +88,7 @@ class Learning:
             students.append(self.execution.place(restarted(self.student, seed=seed)))
             self._taught(students[-1], round_index, mechanism, attempt=attempt)
         random = stream(recipe.seed, round_index, "polish")
-        share = recipe.generator_share if round_index > 1 else 0.0  # it has learned nothing before
+        share = recipe.generator_share if round_index > 1 else 0.0  # untrained in the first round
         steps = recipe.polish_steps
         with self.phases("polish", total=steps, round_index=round_index) as advance:
             for images, _ in querying.images(_UNLABELLED, generator_share=share, random=random):
@@ -107,10 +107,11 @@ class Learning:
             )
 
     def teach_generator(self, round_index: int) -> float | None:
-        """The generator learns from the student.
+        """Train the generator on the student.
 
         Returns:
-            Its mean loss; ``None`` where it learns nothing, or in another process than the first.
+            The mean loss of the generator; ``None`` if it is not trained, or in any process but
+            the first.
         """
         training = GeneratorTraining(
             steps=self.recipe.generator_steps,
@@ -122,7 +123,7 @@ class Learning:
             return None
         loss = None
         processes = self.execution.processes
-        # By one process, as its loss and its BatchNorm are about the whole batch together.
+        # One process trains it, as its loss and its BatchNorm depend on the whole batch together.
         if processes.leads:
             with self.phases("generator", total=training.steps, round_index=round_index) as advance:
                 loss = fit_generator(
@@ -165,8 +166,8 @@ class Learning:
             )
         if not math.isfinite(loss):
             raise RunError(
-                f"round {round_index}: training the student diverged (loss {loss}); start anew "
-                "with a ",
+                f"round {round_index}: training the student diverged (loss {loss}); start a new "
+                "run with a ",
                 *(Setting("learning_rate"), f" below {recipe.learning_rate:g}"),
             )
         return loss

@@ -50,15 +50,16 @@ from dpsd.transcription.querying import Querying
 
 
 class Transcription:
-    """A run as it is played.
+    """A run in execution.
 
     Args:
-        plan: what was decided before it.
-        directory: where everything is written.
-        execution: where models run, and who shares the work.
-        account: what the run is charged to; ``None`` where nothing tells teachers apart.
-        allowance: a cap that was given as the run goes on, which it may reach beyond its target.
-        observer: is told how it goes.
+        plan: the plan of the run.
+        directory: the run directory, where everything is written.
+        execution: the device and precision of models, and the processes that share the work.
+        account: the accounts that the run is charged to; ``None`` if nothing identifies the
+            teachers.
+        allowance: a cap that was given on resuming, up to which the run may exceed its target.
+        observer: is notified of progress and warnings.
     """
 
     def __init__(
@@ -102,13 +103,13 @@ class Transcription:
         )
 
     def run(self) -> Run:
-        """All rounds that are left, then the certificate; no other process may do so meanwhile."""
+        """Execute all remaining rounds, then certify; locks keep other processes out meanwhile."""
         with ExitStack() as stack:
             if self.processes.leads:
                 budgets = self._account.paths if self._account else []
                 locks = (self.directory.held(), *map(exclusively, budgets))
                 self._holds[:] = [stack.enter_context(held) for held in locks]
-                stack.enter_context(self.processes)  # the others have joined before: see follow
+                stack.enter_context(self.processes)  # the others have joined already; see follow
             return self._run()
 
     def _run(self) -> Run:
@@ -128,7 +129,7 @@ class Transcription:
         )
 
     def play(self, round_index: int) -> None:
-        """One round of Algorithm 1."""
+        """Execute one round of Algorithm 1."""
         start = time.perf_counter()
         releases = self.released(round_index)
         quality = self.remember(releases)
@@ -143,7 +144,7 @@ class Transcription:
             self._write(releases, quality, losses, seconds=time.perf_counter() - start)
 
     def released(self, round_index: int) -> RoundReleases:
-        """What was released in a round, before or now."""
+        """Return the releases of a round, asking for them if there are none yet."""
         if not self.processes.leads:
             self.asking.join(round_index, mechanism=self.mechanism)
             return self._seen(round_index)
@@ -161,8 +162,8 @@ class Transcription:
         return releases
 
     def remember(self, releases: RoundReleases) -> RoundQuality:
-        """Take a round's releases in, and say what they tell."""
-        if self.processes.leads:  # the others make no queries
+        """Add a round's releases to those to learn from, and assess them."""
+        if self.processes.leads:  # only process 0 makes queries
             self.querying.never_again(releases)
         self.mechanism = self.mechanism.informed(releases.release, releases.prior)
         quality = assess(releases, self.mechanism)
@@ -170,7 +171,7 @@ class Transcription:
         return quality
 
     def _restored(self) -> int:
-        """Take in what earlier rounds left; returns how many of them are finished."""
+        """Restore the state after the finished rounds, and return their number."""
         finished, shares = load_checkpoint(
             self.directory, student=self.learning.student, generator=self.learning.generator
         )
@@ -184,7 +185,7 @@ class Transcription:
         return finished
 
     def _seen(self, round_index: int) -> RoundReleases:
-        """What process 0 stored of a round."""
+        """Return the releases of a round that process 0 stored."""
         releases = self.directory.stored_releases(round_index, may_commit=False)
         if releases is None:
             raise RunError(
@@ -214,11 +215,11 @@ class Transcription:
         *,
         seconds: float,
     ) -> None:
-        """Write what a round left behind."""
+        """Write the results of a round: metrics, sample images and the checkpoint."""
         metrics = self._metrics(releases, quality, losses, seconds=seconds)
         self.directory.append_metrics(metrics)
         save_samples(self.directory, releases.index, self.querying.samples())
-        # Last: once a checkpoint is there, a resumed run does not come back to this round.
+        # Written last: once the checkpoint exists, a resumed run does not repeat this round.
         save_checkpoint(
             self.directory,
             releases.index,
@@ -236,7 +237,7 @@ class Transcription:
         *,
         seconds: float,
     ) -> dict[str, Any]:
-        # In the first round a guess stood in for the untrained student.
+        # In the first round, random guesses stood in for the untrained student.
         found = quality.agreement if releases.index > 1 else None
         return {
             "round": releases.index,
@@ -246,8 +247,8 @@ class Transcription:
             "label_shares": quality.label_shares,
             "predicted_shares": quality.predicted_shares,
             "sources": releases.by_source(self.querying.source_names),
-            # Of the whole round, and whole ones: a teacher that leaves early for some images, or
-            # one member of an ensemble that does, would be told apart by what it takes alone.
+            # Only the whole round's time, in whole seconds: finer times could reveal a teacher, or
+            # one member of an ensemble, whose computing time depends on the image.
             "seconds": round(seconds),
         }
 

@@ -1,4 +1,4 @@
-"""The plan of a run: what is decided once, before anything is asked.
+"""The plan of a run: everything that is decided once, before anything is asked.
 
 >>> import dpsd
 >>> def bright(images):  # a "teacher" of two classes
@@ -45,21 +45,21 @@ from dpsd.privacy.targets import Adjacency, Budget, Exposure
 from dpsd.streams import stream_seed
 from dpsd.teachers import Teacher
 
-#: Records that may be exposed outright, on average, before a δ is called too large for them.
+#: The most records that δ may expose outright, on average, before dpsd warns that δ is too large.
 _MOST_EXPOSED = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a run is.
+    """The plan of a run.
 
     Args:
-        teacher: is asked.
-        mechanism: privatises its answers; calibrated to the target.
-        target: what the run may spend.
+        teacher: the teacher to ask.
+        mechanism: the mechanism that privatises answers, calibrated to the target.
+        target: the privacy target, which the run may spend.
         recipe: everything else, resolved for this teacher and target.
-        student: a model's name, ``package.module:factory``, or a module.
-        generator: the same of the generator.
+        student: the name of a model, ``package.module:factory``, or a module.
+        generator: the name of a generator, ``package.module:factory``, or a module.
         charged: settings of the teacher's account: ``cap``, ``budget_file``, ``count_earlier``.
     """
 
@@ -86,23 +86,24 @@ class Plan:
         """Resolve the recipe, and calibrate the mechanism to the target.
 
         Args:
-            teacher: is asked.
-            mechanism: not calibrated.
-            target: what the run may spend.
-            recipe: what it leaves open is decided here, once.
-            student: by default ``cnn``, and ``scattering`` for an ensemble.
-            generator: a model's name, ``package.module:factory``, or a module.
+            teacher: the teacher to ask.
+            mechanism: the mechanism, not yet calibrated.
+            target: the privacy target, which the run may spend.
+            recipe: everything else; settings that it leaves open are decided here, once.
+            student: the name of a model, ``package.module:factory``, or a module; by default
+                ``cnn``, and ``scattering`` for an ensemble.
+            generator: the name of a generator, ``package.module:factory``, or a module.
             charged: settings of the teacher's account.
 
         Raises:
-            ConfigError: arguments that make no sense together.
-            BudgetError: a target that cannot be met.
+            ConfigError: the arguments make no sense together.
+            BudgetError: the target cannot be met.
         """
         if mechanism.is_calibrated:
             raise ConfigError(
-                "the mechanism's noise level is set and a budget is given, which may contradict "
-                "each other; leave the level open (RandomizedResponse(), Gaussian()) and dpsd "
-                "calibrates it"
+                "the mechanism's noise level is set and a budget is given as well, and the two may "
+                "contradict each other; leave the level open (RandomizedResponse(), Gaussian()), "
+                "and dpsd calibrates it"
             )
         recipe = recipe.resolved(members=teacher.members, images=teacher.input_shape, budget=target)
         recipe.objective_function(members=teacher.members)
@@ -122,20 +123,20 @@ class Plan:
 
     @property
     def rounds(self) -> list[tuple[int, int]]:
-        """Each round's number, from 1, and how many queries it asks."""
+        """The number of each round, from 1, with the number of queries that it asks."""
         return _rounds(self.recipe)
 
     def config(self) -> TranscriptionConfig:
-        """The configuration that says all this, objects included as far as settings can."""
+        """The configuration that describes this plan, as far as settings can describe objects."""
         teacher, mechanism = self.teacher, self.mechanism
         asked: dict[str, Any] = {"teacher": teacher.location or teacher.description}
         if teacher.location is not None:
-            # All that it takes to load the same teacher from there, and to ask it the same way.
+            # Everything needed to load the same teacher from there and to call it the same way.
             asked |= {
                 "teacher_weights": teacher.weights_location,
                 "input_shape": teacher.input_shape,
                 "num_classes": teacher.num_classes,
-                # Each member of a committee has its own; an ensemble's file says.
+                # Each member of a committee has its own setting; an ensemble's file states it.
                 "scores": teacher.scores if teacher.members == 1 else "auto",
             }
             if teacher.normalization is not None:
@@ -162,7 +163,7 @@ class Plan:
         )
 
     def facts(self, identity: str) -> dict[str, Any]:
-        """What reading the run back needs besides the configuration."""
+        """The facts that are needed, besides the configuration, to read the run back."""
         return {
             "format": "dpsd-student",
             "version": 1,
@@ -179,10 +180,10 @@ class Plan:
         }
 
     def models(self, execution: Execution) -> tuple[nn.Module, nn.Module]:
-        """The student and the generator, new and in their place.
+        """Build a new student and a new generator, and place them on the device.
 
         Raises:
-            ConfigError: no such model, or a student that cannot learn.
+            ConfigError: there is no such model, or the student has nothing to train.
         """
         student = build_classifier(
             self.student,
@@ -200,17 +201,17 @@ class Plan:
         return execution.place(student), execution.place(generator)
 
     def agree(self, processes: Processes) -> None:
-        """Refuse processes that do not play the same run; what one alone costs would be another."""
+        """Refuse processes that execute different runs, as their answers' costs would differ."""
         mechanism = self.mechanism
         described = [type(mechanism).__qualname__, mechanism.parameters()]
         processes.agree("mechanism", json.dumps(described))
         processes.agree("noise", mechanism.noise.description)
         recipe = self.recipe.model_dump(mode="json", exclude={"device", "devices"})
         processes.agree("recipe", json.dumps(recipe))
-        processes.barrier()  # where one refused, all stop, before anything is written
+        processes.barrier()  # if one refuses, all stop before anything is written
 
     def warnings(self) -> Iterator[str]:
-        """What a user should know before anything is spent."""
+        """Yield what a user should know before anything is spent."""
         teacher, target = self.teacher, self.target
         if teacher.members > 1 and target.adjacency is not Adjacency.TEACHER:
             yield (

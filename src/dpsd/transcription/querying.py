@@ -1,7 +1,7 @@
-"""Making queries: images worth asking about, no two alike, with the student's predictions.
+"""Making queries: distinct images worth asking about, with the student's predictions for them.
 
-The images come from the public sources and the generator. The predictions are the priors that
-answers are privatised with.
+The images come from the public sources and the generator. The predictions serve as the priors with
+which answers are privatised.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from dpsd.synthesis.distinct import AskedImages, image_digests
 from dpsd.synthesis.mixture import Mixture
 from dpsd.synthesis.queries import Queries, Spool, doubtful, flat_prior, scarcity
 
-#: How many times as many queries are synthesised as wanted before a round makes do with fewer.
+#: A round makes do with fewer queries once it has synthesised this many times the number wanted.
 _PATIENCE = 4
 
-#: How many of the generator's images are kept from each round, to look at.
+#: The number of the generator's images that are kept from each round for inspection.
 _SAMPLES = 16
 
 
@@ -40,14 +40,14 @@ class Querying:
     """Makes queries from the public sources and the generator.
 
     Args:
-        recipe: how many, and of which kinds.
-        shape: of the images.
-        num_classes: of the teacher.
-        student: whose predictions are the priors.
-        generator: of images.
-        sources: public ones, whose shares may follow what releases say.
-        execution: where the models run.
-        phases: are told how it goes.
+        recipe: the settings, which say how many queries to make, and of which kinds.
+        shape: the shape of an image.
+        num_classes: the number of classes of the teacher.
+        student: the student, whose predictions are the priors.
+        generator: the generator of images.
+        sources: the public sources, whose shares may adapt to the releases.
+        execution: the device and precision that models run in.
+        phases: report the progress of each phase.
     """
 
     recipe: Recipe
@@ -62,31 +62,31 @@ class Querying:
 
     @property
     def source_names(self) -> list[str]:
-        """The sources by number; the generator is the last."""
+        """The names of the sources in the order of their numbers; the generator comes last."""
         return [source.name for source in self.sources.sources] + ["generator"]
 
     def never_again(self, releases: RoundReleases) -> None:
-        """Remember what a round asked: an image is asked once in a run."""
+        """Record the images that a round asked, as an image is asked only once in a run."""
         self._asked.add(releases.digests() if releases.asked is None else releases.asked)
 
     def follow(self, quality: RoundQuality) -> None:
-        """Draw the sources' shares towards those that teach most."""
+        """Shift the sources' shares towards those that the student learns most from."""
         if self.recipe.adaptive:
             self.sources = self.sources.adapted(quality.surprise, quality.spread)
 
     def synthesise(self, round_index: int, spool: Spool, *, mechanism: Mechanism) -> Queries:
-        """Queries worth asking, no two of the same image and none of an image that was asked.
+        """Synthesise queries worth asking, of distinct images that were not asked before.
 
-        All images that are made go to the spool.
+        All images that are made are stored in the spool.
 
         Raises:
-            RunError: no image was found that had not been asked before.
+            RunError: no image was made that had not been asked before.
         """
         asked = self.recipe.queries_in(round_index)
-        # Of the first round nothing is known yet, so there is nothing to select by.
+        # The student is untrained in the first round, so there is nothing to select by.
         wanted = asked if round_index == 1 else round(asked * self.recipe.selection)
         random = stream(self.recipe.seed, round_index, "queries")
-        # Nothing is known before the first round: the prior is flat, and the generator is blind.
+        # Before the first round, all priors are flat, and the generator is untrained.
         exploration = 1.0 if round_index == 1 else self.recipe.exploration
         share = 0.0 if round_index == 1 else self.recipe.generator_share
         queries = Queries.empty(spool, wanted, classes=self.num_classes)
@@ -94,7 +94,7 @@ class Querying:
         own = AskedImages()
         found = repeated = 0
         batch = inference_batch(spool.shape)
-        # Where images repeat, the last few that are missing would be made one by one.
+        # Without this, if images repeat, the last few missing ones would be made one by one.
         least = max(min(wanted, batch), wanted // 64)
         with self.phases("synthesis", total=wanted, round_index=round_index) as advance:
             while found < wanted and len(spool) < _PATIENCE * wanted:
@@ -134,9 +134,10 @@ class Querying:
     def images(
         self, count: int, *, generator_share: float, random: torch.Generator
     ) -> Iterator[tuple[Tensor, int]]:
-        """Images from the public sources and the generator, uint8 ``(n, C, H, W)`` a block.
+        """Make images from the public sources and the generator, in blocks.
 
-        Each block comes with its source's number; the generator's is the last.
+        Each block is uint8 ``(n, C, H, W)`` and comes with the number of its source; the
+        generator's number is the last.
         """
         generated = round(count * generator_share) if self.sources.sources else count
         made = image_batches(
@@ -153,8 +154,8 @@ class Querying:
         )
 
     def samples(self) -> Tensor:
-        """Some of the generator's images, from the same noise in every round."""
-        # More are made than kept: BatchNorm needs a batch like those it was trained on.
+        """Make some of the generator's images, from the same noise in every round."""
+        # More are made than kept, as BatchNorm needs a batch like those that it was trained on.
         images = sample_images(
             self.generator,
             4 * _SAMPLES,
@@ -167,17 +168,17 @@ class Querying:
     def _logits(
         self, spool: Spool, rows: Tensor, round_index: int, random: torch.Generator
     ) -> Tensor:
-        """What the student says of some images, ``(n, K)``."""
+        """The student's logits for some images, ``(n, K)``."""
         if round_index == 1:
-            # Untrained, it would say one class of everything: a guess is as good, and free.
+            # An untrained student would predict one class throughout: a guess is as good, and free.
             return torch.rand((len(rows), self.num_classes), generator=random)
         return self.execution.predict(self.student, spool[rows]).cpu()
 
     def _spooled(
         self, count: int, *, generator_share: float, random: torch.Generator, spool: Spool
     ) -> tuple[Tensor, Tensor]:
-        """Spool images; returns each one's source, uint8 ``(count,)``, and digest, int64."""
-        # Made once: small pieces among large ones that come and go would keep memory from going.
+        """Spool images, and return the source, uint8 ``(count,)``, and digest, int64, of each."""
+        # Allocated once: small blocks between large short-lived ones would fragment the memory.
         source = torch.empty(count, dtype=torch.uint8)
         digest = torch.empty(count, dtype=torch.int64)
         found = 0

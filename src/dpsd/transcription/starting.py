@@ -1,8 +1,8 @@
-"""Starting a transcription, continuing one, and helping one from another process.
+"""Starting a transcription, resuming one, and taking part in one from another process.
 
-:func:`transcribe` plays objects; :func:`start` turns a configuration into the same objects. Both
+:func:`transcribe` takes objects; :func:`start` builds the same objects from a configuration. Both
 make a :class:`~dpsd.transcription.plan.Plan`, which
-:class:`~dpsd.transcription.loop.Transcription` plays.
+:class:`~dpsd.transcription.loop.Transcription` executes.
 
 >>> import dpsd
 >>> transcribe("teacher/", mechanism=dpsd.Gaussian(), budget=dpsd.Budget(epsilon=1.0), out="run")
@@ -55,33 +55,34 @@ def transcribe(
     """Turn a teacher into a student through privatised answers to synthetic queries.
 
     Args:
-        teacher: from :func:`dpsd.load_teacher`.
-        mechanism: how answers are privatised; its noise level is left open, for the budget to set.
+        teacher: the teacher, from :func:`dpsd.load_teacher`.
+        mechanism: the mechanism that privatises answers; its noise level is left open, and the
+            budget determines it.
         budget: the privacy target.
-        out: the run directory; must be new or empty.
-        student: a model's name, ``package.module:factory``, or a module; by default ``cnn``, and
-            ``scattering`` for an ensemble, which learns most from few answers.
-        generator: likewise; ``dcgan`` by default.
-        rounds: overrides the recipe's.
-        queries: in a round; overrides the recipe's.
-        recipe: everything else. What it leaves open suits the teacher, its images and the budget;
-            see :meth:`Recipe.resolved`.
-        cap: what all runs of this teacher together may spend, and of a committee, those of each
-            of its members.
-        budget_file: where the teacher's budget is kept, besides the usual place, whose cap holds
-            too; see :mod:`dpsd.runs.budgets`.
-        count_earlier: the teacher's file was changed or exchanged: what the budget beside it
-            records of what was there before counts for this teacher, from now on.
-        observer: is told how it goes.
+        out: the run directory, which must be new or empty.
+        student: the name of a model, ``package.module:factory``, or a module; by default ``cnn``,
+            and for an ensemble ``scattering``, which learns most from few answers.
+        generator: the name of a generator, ``package.module:factory``, or a module.
+        rounds: the number of rounds, in place of the recipe's.
+        queries: the number of queries per round, in place of the recipe's.
+        recipe: everything else. Settings that it leaves open are fitted to the teacher, its images
+            and the budget; see :meth:`Recipe.resolved`.
+        cap: the most that all runs of this teacher together may spend; for a committee, it applies
+            to each of its members.
+        budget_file: a second file for the teacher's budget, in addition to the usual one, whose cap
+            still applies; see :mod:`dpsd.runs.budgets`.
+        count_earlier: whether to count for this teacher, from now on, what the budget beside it
+            records of an earlier file. Set it if the teacher's file was changed or replaced.
+        observer: is notified of progress and warnings.
 
     Returns:
         The finished run.
 
     Raises:
-        ConfigError: arguments that make no sense together.
-        BudgetError: a privacy target that cannot be met, or more than the cap.
-        TeacherError: the teacher failed or answered with something that is no class scores.
-        RunError: the directory is taken or cannot be written.
+        ConfigError: the arguments make no sense together.
+        BudgetError: the privacy target cannot be met, or the run would exceed a cap.
+        TeacherError: the teacher failed, or its answers are not class scores.
+        RunError: the directory is not empty or cannot be written to.
     """
     for name, value, kind in (
         ("teacher", teacher, Teacher),
@@ -112,16 +113,17 @@ def transcribe(
 def start(
     config: TranscriptionConfig, teacher: Teacher, *, out: Path, observer: Observer | None = None
 ) -> Run:
-    """Start a run from a configuration, of a teacher that was loaded as it says.
+    """Start a run from a configuration, with a teacher that was loaded from it.
 
     Args:
-        config: whose ``teacher`` says how the teacher was loaded, which is not done again.
-        teacher: is asked.
-        out: the run directory; must be new or empty.
-        observer: is told how it goes.
+        config: the configuration. Its ``teacher`` says how the teacher was loaded; it is not loaded
+            again.
+        teacher: the teacher to ask.
+        out: the run directory, which must be new or empty.
+        observer: is notified of progress and warnings.
 
     Raises:
-        ConfigError: settings that make no sense together, or have no effect.
+        ConfigError: settings make no sense together or have no effect.
         DpsdError: as for :func:`transcribe`.
     """
     config.privacy.require_effect(members=teacher.members)
@@ -135,7 +137,7 @@ def _planned(
     student: str | nn.Module | None = None,
     generator: str | nn.Module | None = None,
 ) -> Plan:
-    """The plan that a configuration stands for; some of it may have been given as objects."""
+    """The plan that a configuration describes; the models may be given as objects instead."""
     privacy = config.privacy
     return Plan.of(
         teacher,
@@ -149,15 +151,15 @@ def _planned(
 
 
 def _started(plan: Plan, out: Path, *, observer: Observer | None) -> Run:
-    """Begin a run, or help another process that does."""
+    """Begin a run, or take part in one that process 0 begins."""
     config, teacher = plan.config(), plan.teacher
     processes = processes_for(
         config, teacher, run=out, student=plan.student, generator=plan.generator
     )
     if not processes.leads:
-        with processes:  # process 0 joins once the directory is there
+        with processes:  # process 0 joins once the directory exists
             return _helped(RunDirectory.open(out), plan, processes)
-    # What makes no sense is refused before anything is written or spent.
+    # Whatever makes no sense is refused before anything is written or spent.
     observer = observer or Observer()
     account = account_of(
         teacher,
@@ -179,12 +181,12 @@ def _started(plan: Plan, out: Path, *, observer: Observer | None) -> Run:
     try:
         return _reported(transcription.run())
     except DpsdError:
-        directory.discard()  # else the same command would find its place taken
+        directory.discard()  # otherwise the same command would find its directory taken
         raise
 
 
 def _reported(run: Run) -> Run:
-    """A finished run, with a page about it beside it."""
+    """Write the report of a finished run, and return the run."""
     write_report(run.directory, run.certificate)
     return run
 
@@ -206,24 +208,24 @@ def resume(
     devices: int | None = None,
     observer: Observer | None = None,
 ) -> Run:
-    """Continue a run where it stopped; what was released before is read again for free.
+    """Resume a run where it stopped; earlier releases are read again at no cost.
 
     Args:
         path: the run directory.
-        teacher: the same teacher as before.
-        student: needed again only if it was given as a module.
-        generator: likewise.
-        cap: lets the run go over its target, up to this, where answers were lost; and what all
-            runs of this teacher together may spend, instead of what the run was given.
-        budget_file: where the teacher's budget goes on, besides the usual place and the file that
-            the run was given, as far as that is still there.
+        teacher: the teacher, which must be the same as before.
+        student: the student; needed again only if it was given as a module.
+        generator: the generator; needed again only if it was given as a module.
+        cap: the most that the run may spend, even beyond its target, where answers were lost. It
+            also replaces the run's earlier cap on what all runs of this teacher together may spend.
+        budget_file: the file in which the teacher's budget continues, in addition to the usual one
+            and to the file that the run was given, if that still exists.
         count_earlier: as for :func:`transcribe`.
-        devices: how many processes go on with it; as many as it was started with if not given.
-        observer: is told how it goes.
+        devices: the number of processes that continue the run; by default, as many as started it.
+        observer: is notified of progress and warnings.
 
     Raises:
-        BudgetError: what is left of the run would exceed a cap.
-        RunError: no run there, a damaged one, or one that belongs to another teacher.
+        BudgetError: the rest of the run would exceed a cap.
+        RunError: there is no run, it is damaged, or it belongs to another teacher.
     """
     path = Path(path)
     directory = RunDirectory.open(path)
@@ -264,21 +266,21 @@ def follow(
     student: str | nn.Module | None = None,
     generator: str | nn.Module | None = None,
 ) -> Run:
-    """Help process 0 to play a run, in another process; this one writes nothing.
+    """Take part in process 0's run from another process, which writes nothing.
 
     Args:
-        path: of the run directory.
-        teacher: this process's own.
-        config: the run's.
-        processes: all of them; joined here.
-        student: as process 0 was given it, if it was.
-        generator: the same.
+        path: the run directory.
+        teacher: the teacher of this process.
+        config: the configuration of the run.
+        processes: all processes, which this one joins here.
+        student: the student that process 0 was given, if any.
+        generator: the generator that process 0 was given, if any.
 
     Raises:
         StoppedError: process 0 ended the run.
-        DpsdError: what went wrong here, which process 0 is told.
+        DpsdError: something went wrong here; process 0 is notified.
     """
-    with processes:  # process 0 joins once the directory is there
+    with processes:  # process 0 joins once the directory exists
         directory = RunDirectory.open(path)
         plan = _continued(directory, teacher, config=config, student=student, generator=generator)
         return _helped(directory, plan, processes)
@@ -295,19 +297,19 @@ def _continued(
     """The plan of a run that has begun.
 
     Raises:
-        RunError: it was started with another teacher, or its mechanism cannot be made again.
+        RunError: the run was started with another teacher, or its mechanism cannot be rebuilt.
     """
     fingerprint = directory.facts().get("teacher")
     if fingerprint != teacher.fingerprint:
         raise RunError(
             f"{directory.path} was started with another teacher ({fingerprint}, not "
-            f"{teacher.fingerprint}); give that one, or start a new run"
+            f"{teacher.fingerprint}); give the teacher it was started with, or start a new run"
         )
     plan = _planned(config, teacher, student=student, generator=generator)
     return replace(plan, mechanism=directory.as_recorded(plan.mechanism))
 
 
 def _helped(directory: RunDirectory, plan: Plan, processes: Processes) -> Run:
-    """The run, to which this process gave its share; process 0 tells of it."""
+    """Do this process's share of a run, and return the run; process 0 reports on it."""
     execution = _execution(plan.recipe, processes)
     return Transcription(plan, directory, execution=execution, observer=Unheard()).run()

@@ -1,15 +1,15 @@
-"""Mechanisms: the only code that sees a teacher's raw answers.
+"""Mechanisms, the only code that sees a teacher's raw answers.
 
 A mechanism is a randomised function *together with* its exact channel and its cost:
 
-1. :meth:`Mechanism.privatize` turns raw answers into a release, the only thing anything else sees;
+1. :meth:`Mechanism.privatize` turns raw answers into a release, which is all that other code sees;
 2. :meth:`Mechanism.log_likelihood` is ``log P(release | the teacher says class c)`` for every
    class ``c``, known exactly because the channel is ours;
-3. :meth:`Mechanism.event` is what one answer costs, for :mod:`dpsd.privacy.accounting`.
+3. :meth:`Mechanism.event` is the cost of one answer, for :mod:`dpsd.privacy.accounting`.
 
-``prior`` is the student's own prediction for the same queries. The student is built from earlier
-releases alone, so the prior is public, and so is whatever is decided from it: the candidates of
-randomised response, the coordinates of a gradient, the queries that need no answer.
+``prior`` is the student's prediction for the same queries. The student is built from earlier
+releases alone, so the prior is public, and so is everything that is decided from it: the candidates
+of randomised response, the coordinates of a gradient, and the queries that need no answer.
 
 >>> import torch
 >>> from dpsd.privacy.answers import RawAnswers
@@ -17,7 +17,7 @@ randomised response, the coordinates of a gradient, the queries that need no ans
 >>> prior = torch.full((3, 3), 1 / 3)
 >>> mechanism = RandomizedResponse(epsilon=20.0)
 >>> release = mechanism.privatize(answers, prior)
->>> release.tolist()  # at epsilon = 20 it lies once in 250 million answers
+>>> release.tolist()  # at epsilon = 20, about one answer in 250 million is false
 [0, 1, 2]
 >>> mechanism.log_likelihood(release, prior).argmax(-1).tolist()
 [0, 1, 2]

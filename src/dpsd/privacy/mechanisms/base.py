@@ -1,4 +1,4 @@
-"""What every mechanism is: a channel, its likelihood and its cost."""
+"""The interface of mechanisms: a channel, its likelihood and its cost."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from dpsd.privacy.randomness import NoiseSource
 class Mechanism(ABC):
     """A private channel from a teacher's answers to releases.
 
-    Shapes: answers ``(N, K)``, or ``(teachers, N, K)`` for several teachers, each privatised on its
-    own; prior ``(N, K)``; a release starts with ``(N, …)`` or ``(teachers, N, …)``.
+    The shapes are: answers ``(N, K)``, or ``(teachers, N, K)`` for several teachers, each
+    privatised on its own; priors ``(N, K)``; releases ``(N, …)`` or ``(teachers, N, …)``.
     """
 
-    #: What the mechanism protects, in a word, for certificates and the command line.
+    #: What the mechanism protects, in one word, for certificates and the command line.
     protects: ClassVar[str]
     #: The least and the most strength (see :meth:`with_strength`) that a budget may choose.
     strengths: ClassVar[tuple[float, float]] = (1e-6, 1e5)
@@ -39,19 +39,19 @@ class Mechanism(ABC):
 
     @abstractmethod
     def event(self) -> dp_accounting.DpEvent:
-        """What one answer costs. Any change of the answer counts: the relation is replace-one."""
+        """The cost of one answer; the relation is replace-one, so any change of it counts."""
 
     def mean_event(self) -> dp_accounting.DpEvent:
-        """What one answer costs on average, where two worlds differ in all of a batch's answers."""
+        """The average cost of an answer if two worlds differ in all answers of a batch."""
         return self.event()
 
     @abstractmethod
     def with_strength(self, strength: float) -> Mechanism:
-        """A copy with another noise level: ``strength`` rises as privacy gets *weaker*."""
+        """Return a copy with another noise level; a larger ``strength`` is *weaker* privacy."""
 
     @abstractmethod
     def with_level(self, parameters: Mapping[str, object]) -> Mechanism:
-        """A copy with the noise level that :meth:`parameters` stated, to the last bit."""
+        """Return a copy with exactly the noise level that :meth:`parameters` stated."""
 
     @property
     @abstractmethod
@@ -60,61 +60,61 @@ class Mechanism(ABC):
 
     @abstractmethod
     def parameters(self) -> dict[str, object]:
-        """Everything that determines the channel, for certificates (JSON types only)."""
+        """Everything that determines the channel, in JSON types, for certificates."""
 
     @abstractmethod
     def agreement(self, release: Tensor, prior: Tensor, predicted: Tensor) -> Tensor:
-        """Unbiased estimates, ``(N,)``, of whether the teacher's class is the ``predicted`` one.
+        """Return unbiased estimates, ``(N,)``, of whether the teacher's class is ``predicted``.
 
-        Each inverts the known channel: given the teacher's class, its mean is 1 if that is the
-        predicted class and 0 if not. A single estimate is wild; the mean of many is the agreement
-        of student and teacher. Made only where the prior is nearly flat (the explored queries,
-        which are a random sample); NaN elsewhere.
+        Each estimate inverts the known channel: given the teacher's class, its mean is 1 if that is
+        the predicted class and 0 if not. A single estimate has a large variance; the mean of many
+        is the agreement of student and teacher. Estimates are made only where the prior is nearly
+        flat (the explored queries, which are a random sample), and are NaN elsewhere.
         """
 
     def shares(self, release: Tensor, prior: Tensor) -> Tensor | None:
-        """Unbiased estimates of the share of teachers that say each class, ``(N, K)``.
+        """Return unbiased estimates of the share of teachers that say each class, ``(N, K)``.
 
-        ``None`` for one teacher, whose class :meth:`log_likelihood` describes completely.
+        The result is ``None`` for one teacher, which :meth:`log_likelihood` describes completely.
         """
         return None
 
     @abstractmethod
     def face_value(self, release: Tensor, prior: Tensor) -> Tensor:
-        """The label that a release is if nobody minds the noise, ``(N, K)``; no distribution.
+        """Return the release as a label that ignores the noise, ``(N, K)``; not a distribution.
 
-        What methods learn from that do not know the channel. For comparison with them.
+        Methods that do not know the channel learn from this; it is here for comparison with them.
         """
 
     def for_members(self, members: int) -> Mechanism:
-        """The mechanism for so many teachers.
+        """Return the mechanism for this number of teachers.
 
         Raises:
-            ConfigError: a mechanism for one teacher, or for many, and a teacher that is not.
+            ConfigError: the mechanism is for one teacher and there are many, or the reverse.
         """
         if members != 1:
             raise ConfigError(
-                f"{type(self).__name__} privatises one teacher's answers, and this ensemble has "
+                f"{type(self).__name__} privatises one teacher's answers, but this ensemble has "
                 f"{members} members; use NoisyVotes or SummedGradients"
             )
         return self
 
     def informed(self, release: Tensor, prior: Tensor) -> Mechanism:
-        """A copy that knows what these releases say about how much teachers disagree.
+        """Return a copy with an estimate of the teachers' disagreement from these releases.
 
-        ``prior`` comes as it is stored, in half precision.
+        ``prior`` is passed as it is stored, in half precision.
         """
         return self
 
     def needs_answer(self, prior: Tensor) -> Tensor:
-        """Which queries are worth asking, ``(N,)`` bool, decided from the public prior alone."""
+        """Return which queries are worth asking, ``(N,)`` bool, from the public prior alone."""
         return torch.ones(prior.shape[0], dtype=torch.bool, device=prior.device)
 
     def with_noise(self, noise: NoiseSource) -> Mechanism:
-        """A copy that draws from another source of noise."""
+        """Return a copy that draws from another source of noise."""
         return replace(self, noise=noise)  # type: ignore[type-var]
 
 
 def is_flat(prior: Tensor) -> Tensor:
-    """Rows that favour no class: those of the first round and of exploration, ``(N,)`` bool."""
+    """Return which rows favour no class, ``(N,)`` bool: the first round's and the explored ones."""
     return prior.amax(-1) < 1.1 / prior.shape[-1]

@@ -1,11 +1,11 @@
-"""How many teachers disagree, estimated from noisy sums of their answers alone.
+"""The disagreement of teachers, estimated from noisy sums of their answers alone.
 
 A sum over teachers is linear in their vote shares ``v``: a release has the mean
-``n Σ_j v_j g_j``, where ``g_j`` is what one teacher adds that says class ``j``. If most teachers
-say class ``c``, a share ``a_c`` of them does and the rest is spread evenly; how far shares stray
-from that is one more variance beside the noise. :class:`Disagreement` holds both, and
-:meth:`Disagreement.fitted` finds them by expectation-maximisation over the releases:
-post-processing, free of privacy.
+``n Σ_j v_j g_j``, where ``g_j`` is what a teacher that says class ``j`` adds. If most teachers say
+class ``c``, the model is that a share ``a_c`` of them does and that the rest is spread evenly; how
+far shares stray from this is one more variance in addition to the noise. :class:`Disagreement`
+holds both, and :meth:`Disagreement.fitted` estimates them by expectation-maximisation over the
+releases. This is post-processing and costs no privacy.
 
 >>> votes = torch.tensor([[7.0, 2.0, 1.0], [1.0, 8.0, 1.0]])
 >>> seen = Projections.of_votes(votes / 10, variance=0.01)
@@ -25,7 +25,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class Projections:
-    """All that the likelihood of noisy sums needs, everything divided by the number of teachers.
+    """The inputs to the likelihood of noisy sums, for releases divided by the number of teachers.
 
     Args:
         seen: release · g_c for every class, ``(N, K)``.
@@ -33,8 +33,8 @@ class Projections:
         own: g_c · g_c, ``(N, K)``.
         cross: g_c · Σ_j g_j, ``(N, K)``.
         total: Σ_i Σ_j g_i · g_j, ``(N, 1)``.
-        dimensions: of a release.
-        variance: of the noise in each.
+        dimensions: the number of dimensions of a release.
+        variance: the variance of the noise in each dimension.
     """
 
     seen: Tensor
@@ -47,7 +47,7 @@ class Projections:
 
     @classmethod
     def of_votes(cls, shares: Tensor, *, variance: float) -> Projections:
-        """Of noisy vote shares ``(N, K)``, where ``g_c`` is one at ``c``."""
+        """Return the projections of noisy vote shares ``(N, K)``, where ``g_c`` is one at ``c``."""
         one = torch.ones_like(shares)
         return cls(
             seen=shares,
@@ -62,11 +62,11 @@ class Projections:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Disagreement:
-    """What share of the teachers says the class that most of them say, and how that varies.
+    """The share of teachers that say the majority's class, and how much vote shares vary.
 
     Args:
-        agreement: a_c, ``(K,)``, each above ``1 / K``.
-        spread: standard deviation of vote shares around that.
+        agreement: the share a_c for each majority class c, ``(K,)``, each above ``1 / K``.
+        spread: the standard deviation of vote shares around their mean.
     """
 
     agreement: Tensor
@@ -74,7 +74,7 @@ class Disagreement:
 
     @classmethod
     def assumed(cls, classes: int) -> Disagreement:
-        """Before anything is known."""
+        """Return the values to assume before there are releases to estimate them from."""
         return cls(agreement=torch.full((classes,), 0.6, dtype=torch.float64), spread=0.15)
 
     def log_likelihood(self, seen: Projections) -> Tensor:
@@ -86,12 +86,12 @@ class Disagreement:
     def fitted(
         self, parts: Callable[[], Iterable[Projections]], *, iterations: int = 20
     ) -> Disagreement:
-        """The estimate from releases, by expectation-maximisation from this one.
+        """Return the estimate from releases, by expectation-maximisation starting at this one.
 
         Args:
-            parts: makes the releases' projections, some rows at a time; called again and again, as
-                all of them may be more than memory holds.
-            iterations: of expectation and maximisation.
+            parts: makes the releases' projections, some rows at a time. It is called repeatedly, as
+                all of them together may not fit in memory.
+            iterations: the number of steps of expectation and maximisation.
         """
         current = self
         classes = len(self.agreement)
@@ -101,7 +101,7 @@ class Disagreement:
             rows = 0
             for seen in parts():
                 belief = current._belief(seen, shares)
-                # One teacher of class c adds `u`, one that disagrees adds `v` on average.
+                # A teacher that says class c adds `u`; one that disagrees adds `v` on average.
                 others = classes - 1
                 u_v = (seen.cross - seen.own) / others
                 v_v = (seen.total - 2 * seen.cross + seen.own) / others**2
@@ -122,7 +122,7 @@ class Disagreement:
         return current
 
     def _belief(self, seen: Projections, shares: Tensor) -> Tensor:
-        """The chance that most teachers say each class, ``(N, K)``, if ``shares`` of all do."""
+        """The posterior that most teachers say each class, ``(N, K)``, with ``shares`` as prior."""
         return (shares.log() + self.log_likelihood(seen)).softmax(-1)
 
     def _distance(self, seen: Projections) -> Tensor:

@@ -16,18 +16,18 @@ from dpsd.privacy.mechanisms.base import Mechanism, is_flat
 from dpsd.privacy.parameters import Scaling, check_scaling
 from dpsd.privacy.randomness import NoiseSource, SystemNoise
 
-#: A standard deviation of noise is from 2 to this power steps of its grid, up to twice as many.
+#: A standard deviation of the noise is 2 to this power steps of its grid, or up to twice as many.
 _GRID_BITS = 12
 
 
 @dataclass(frozen=True, kw_only=True)
 class GaussianNoise(Mechanism):
-    """What mechanisms with Gaussian noise share: how loud it is, and how it is added."""
+    """The base of mechanisms with Gaussian noise: its level, and how it is added."""
 
     noise_multiplier: float | None = None
     noise: NoiseSource = field(default_factory=SystemNoise)
 
-    #: Upper end of the grid's step, for values that have to lie on the grid themselves.
+    #: The largest step of the grid, for values that must themselves lie on the grid.
     _coarsest_step: ClassVar[float] = math.inf
 
     def __post_init__(self) -> None:
@@ -53,17 +53,17 @@ class GaussianNoise(Mechanism):
         return self.noise_multiplier
 
     def _noisy(self, values: Tensor, deviation: float) -> Tensor:
-        """``values`` with Gaussian noise of that standard deviation, float64, on a grid.
+        """Return ``values`` plus Gaussian noise of this standard deviation, float64, on a grid.
 
-        The values are cut to the grid towards zero, which makes no norm longer, and discrete
-        Gaussian noise is added in whole numbers: nothing of a value is left between the points.
+        The values are truncated to the grid towards zero, which makes no norm longer, and discrete
+        Gaussian noise is added in whole steps, so nothing of a value is left between the points.
         """
         step = self._step(deviation)
         noise = self.noise.discrete_gaussian(tuple(values.shape), scale=deviation / step)
         return ((values / step).trunc() + noise.to(values.device)) * step
 
     def _step(self, deviation: float) -> float:
-        """Of the grid for noise of that standard deviation: a power of two, so sums are exact."""
+        """The grid's step for this standard deviation: a power of two, so that sums are exact."""
         return min(self._coarsest_step, 2.0 ** (math.floor(math.log2(deviation)) - _GRID_BITS))
 
 
@@ -71,29 +71,29 @@ class GaussianNoise(Mechanism):
 class Gaussian(GaussianNoise):
     """Data-sensitive protection: Gaussian noise on normalised output gradients.
 
-    The answer is the gradient of the distillation loss at the student's output,
+    The release is the gradient of the distillation loss at the student's output,
     ``g = prior - f(x)``, restricted to the prior's ``top_k`` coordinates, normalised to
     ``C g / ‖g‖`` (or clipped to ``C g min(1, 1/‖g‖)``), widened, plus ``N(0, σ² C² I)``. The
-    coordinates are chosen from the prior, which is public, so noise is owed on those alone;
-    choosing them from the answer would leak the choice.
+    coordinates are chosen from the prior, which is public, so only those need noise; choosing them
+    from the answer would leak the choice.
 
-    Two normalised gradients are ``2 C`` apart at most, but those of two *classes* are nearer under
-    most priors: 1.49 C for ten classes and a flat one. How much nearer follows from the prior, so
-    where answers are hardened, a query's gradients are widened until two answers to it are up to
-    ``2 C`` apart: the signal is stronger for the same noise and ε. Clipping projects onto a ball,
-    so clipped gradients are no further apart than their classes, ``√2 C``, and widened by ``√2``.
-    So are those that are left as they are, of which *all* classes are ``2 C`` apart then, if all
-    are released: as far as any such mechanism can bring them.
+    Two normalised gradients are at most ``2 C`` apart, but those of two *classes* are nearer under
+    most priors: 1.49 C for ten classes and a flat prior. How much nearer follows from the prior, so
+    if answers are hardened, a query's gradients are widened until two answers to it are up to
+    ``2 C`` apart, which strengthens the signal at the same noise and ε. Clipping projects onto a
+    ball, so clipped gradients are no further apart than their classes, ``√2 C``, and are widened by
+    ``√2``. So are gradients that are left unscaled; if all coordinates are released, *all* classes
+    are then ``2 C`` apart, which is as far as any such mechanism can bring them.
 
     Args:
         noise_multiplier: σ, > 0; ``None`` until calibrated to a budget.
         bound: C, > 0.
-        top_k: coordinates released; ``None`` releases all.
-        scaling: normalise (the paper's), clip, or neither.
-        harden: answer with the teacher's class instead of its probabilities. The channel from class
-            to release is then exactly the one that ``log_likelihood`` describes.
-        widen: as above; the published mechanism does not.
-        noise: source of randomness.
+        top_k: the number of coordinates released; ``None`` releases all.
+        scaling: whether to normalise gradients (as the paper does), clip them, or do neither.
+        harden: whether to answer with the teacher's class instead of its probabilities. The channel
+            from class to release is then exactly the one that ``log_likelihood`` describes.
+        widen: whether to widen gradients as described above; the published mechanism does not.
+        noise: the source of randomness.
 
     Source: DPSD (arXiv 2601.19090), data-sensitive protection; DPDFD (arXiv 2304.12528).
     """
@@ -140,7 +140,7 @@ class Gaussian(GaussianNoise):
         return self._noisy(gradient * scale, self._deviation).float()
 
     def face_value(self, release: Tensor, prior: Tensor) -> Tensor:
-        """The prior less the noisy gradient: the label whose gradient it would be."""
+        """The prior minus the noisy gradient: the label that would have this gradient."""
         coordinates, _, widening = self._coordinates(prior)
         gradient = (release.double() / widening).float()
         return prior.float().scatter_add(-1, coordinates, -gradient)
@@ -148,8 +148,8 @@ class Gaussian(GaussianNoise):
     def log_likelihood(self, release: Tensor, prior: Tensor) -> Tensor:
         coordinates, likely, widening = self._coordinates(prior)
         seen = release.double()
-        # Were the answer one-hot at c, the gradient would be the prior minus e_c. Only inner
-        # products with it are needed, so no (N, K, top_k) tensor is ever made.
+        # If the answer is one-hot at c, the gradient is the prior minus e_c. Only inner products
+        # with it are needed, so no (N, K, top_k) tensor is ever made.
         inside = torch.zeros_like(prior, dtype=torch.float64).scatter_(-1, coordinates, 1.0)
         at_class = torch.zeros(
             (*seen.shape[:-1], prior.shape[-1]), dtype=torch.float64, device=prior.device
@@ -168,8 +168,8 @@ class Gaussian(GaussianNoise):
         With means ``μ_c = s_c (p - e_c)`` for a class inside the released coordinates and
         ``s_0 p`` outside, the function ``a·r + b`` with ``a_c = u - (1[c = predicted] - b) / s_c``
         has the right mean inside for any ``b`` when ``u = a·p``; the class outside, if there is
-        one, then fixes ``b = -s_0 u``. NaN where the predicted class is not released, and
-        everywhere if answers are not hardened, as the means are then unknown.
+        one, then fixes ``b = -s_0 u``. The estimate is NaN where the predicted class is not
+        released, and everywhere if answers are not hardened, as the means are then unknown.
         """
         coordinates, likely, widening = self._coordinates(prior)
         norm = likely.square().sum(-1, keepdim=True)
@@ -189,7 +189,7 @@ class Gaussian(GaussianNoise):
         return score.where(known, torch.nan)
 
     def event(self) -> dp_accounting.DpEvent:
-        """A Gaussian whose noise is measured against the sensitivity under replacement, ``2 C``."""
+        """A Gaussian event, with noise relative to the sensitivity under replacement, ``2 C``."""
         return dp_accounting.GaussianDpEvent(noise_multiplier=self._noise_multiplier / 2)
 
     @property
@@ -199,8 +199,9 @@ class Gaussian(GaussianNoise):
     def _coordinates(self, prior: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The released coordinates ``(N, top_k)``, likeliest first; the prior there; the widening.
 
-        The widening ``(N, 1)`` is how many times as long gradients may be until two answers are
-        ``2 C`` apart; 1 at least where they are C long at most, so that no two are further apart.
+        The widening ``(N, 1)`` is the factor by which gradients may be lengthened until two answers
+        are ``2 C`` apart. It is at least 1 for gradients that are at most C long, as no two of them
+        are further apart.
         """
         ordered, order = prior.double().sort(dim=-1, descending=True, stable=True)
         kept = prior.shape[-1] if self.top_k is None else min(self.top_k, prior.shape[-1])
@@ -211,35 +212,35 @@ class Gaussian(GaussianNoise):
             apart = torch.full_like(likely[..., :1], math.sqrt(2))
         else:
             apart = _farthest_apart(likely, others=kept < prior.shape[-1])
-        # Cut to the grid, two values may end up a step further apart in every coordinate.
+        # Truncated to the grid, two values may end up a step further apart in every coordinate.
         grid = self._step(self._deviation) / self.bound * math.sqrt(kept)
-        # Left as they are, gradients may be longer than C: they give the grid its due however
-        # coarse it is, until nothing is left of them.
+        # Unscaled gradients may be longer than C, so the grid's share is subtracted from them
+        # however coarse the grid is, until nothing is left of them.
         least = 1e-9 if self.scaling is Scaling.NONE else 1.0
         return order[..., :kept], likely, ((2 - grid) / apart).clamp_min(least)
 
     def _scale(self, squared_norm: Tensor) -> Tensor:
-        """What brings a gradient of this squared norm within the bound."""
+        """The factor that brings a gradient of this squared norm within the bound."""
         if self.scaling is Scaling.NONE:
             return torch.full_like(squared_norm, self.bound)
         norm = squared_norm.clamp_min(1e-24).sqrt()
         if self.scaling is Scaling.CLIP:
             return self.bound / norm.clamp_min(1.0)
-        # Below 1e-6 the direction is rounding error; such a gradient shrinks instead of growing.
+        # Below 1e-6, the direction is rounding error; such a gradient stays shorter than C.
         return self.bound / norm.clamp_min(1e-6)
 
 
 def _farthest_apart(likely: Tensor, *, others: bool) -> Tensor:
-    """Distance of the two classes' normalised gradients that are furthest apart, ``(N, 1)``.
+    """The distance of the normalised gradients of the two classes furthest apart, ``(N, 1)``.
 
     Args:
         likely: the prior ``p`` at the released coordinates, likeliest first, ``(N, k)``.
         others: whether there are classes that are not released; their gradient is ``p`` itself.
 
-    Of one ``p``, the cosine between ``p - e_c`` and ``p - e_d`` falls as ``p_c`` or ``p_d`` rises
-    (with ``‖p‖`` held fixed, its derivative in ``p_c`` has the sign of ``p_c - p_d - 1``), as does
-    that between ``p`` and ``p - e_c``: the likeliest classes are furthest apart. In sums of
-    positive numbers only, as a sure prior would leave nothing but rounding errors of
+    For a given ``p``, the cosine between ``p - e_c`` and ``p - e_d`` falls as ``p_c`` or ``p_d``
+    rises (with ``‖p‖`` held fixed, its derivative in ``p_c`` has the sign of ``p_c - p_d - 1``), as
+    does that between ``p`` and ``p - e_c``: the likeliest classes are furthest apart. Only positive
+    numbers are summed, as a prior sure of one class would leave nothing but rounding errors of
     ``‖p‖² + 1 - 2 p_c``.
     """
     first, second = likely[..., :1], likely[..., 1:2]
@@ -252,5 +253,5 @@ def _farthest_apart(likely: Tensor, *, others: bool) -> Tensor:
         own = (first.square() + second.square() + rest).sqrt()
         inner = second.square() + rest - first * (1 - first)
         cosine = torch.minimum(cosine, inner / (to_first * own).clamp_min(1e-24))
-    # Gradients no longer than rounding errors are left short (see `_scale`), so nearer than this.
+    # Gradients no longer than rounding errors stay short (see `_scale`), so they are nearer still.
     return (2 - 2 * cosine.clamp(-1.0, 0.0)).sqrt()

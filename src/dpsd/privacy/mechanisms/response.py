@@ -23,15 +23,16 @@ from dpsd.privacy.randomness import NoiseSource, SystemNoise
 class RandomizedResponse(Mechanism):
     """Label-sensitive protection: randomised response over candidate classes; pure ε-DP.
 
-    The teacher's class is reported with probability ``e^ε / (e^ε + k - 1)``, else another of the
-    ``k`` candidates, uniformly; a class outside the candidates is answered uniformly from them.
+    The teacher's class is reported with probability ``e^ε / (e^ε + k - 1)``, and otherwise another
+    of the ``k`` candidates, uniformly. If the teacher's class is not a candidate, the report is
+    uniform over the candidates.
 
     Args:
-        epsilon: privacy of one answer, > 0; ``None`` until calibrated to a budget.
+        epsilon: the ε of one answer, > 0; ``None`` until calibrated to a budget.
         candidates: ``"per-query"`` takes, for each query, the ``k`` most likely classes under the
             prior that maximise the chance of a truthful report (RRWithPrior); an integer takes the
             top ``k``; ``"all"`` takes every class.
-        noise: source of randomness.
+        noise: the source of randomness.
 
     Source: Ghazi et al., "Deep Learning with Label Differential Privacy", NeurIPS 2021, Algorithms
     1 to 3; DPSD (arXiv 2601.19090), label-sensitive protection.
@@ -43,8 +44,8 @@ class RandomizedResponse(Mechanism):
     """
 
     protects: ClassVar[str] = "labels"
-    # At 25 it lies once in seventy billion answers. Below a millionth, the odds of a truth and of a
-    # lie are too near each other for double precision to tell what they cost.
+    # At 25, about one answer in seventy billion is false. Below a millionth, the probabilities of a
+    # true and of a false answer are too close for double precision to compute what they cost.
     strengths: ClassVar[tuple[float, float]] = (1e-6, 25.0)
 
     epsilon: float | None = None
@@ -78,25 +79,25 @@ class RandomizedResponse(Mechanism):
         }
 
     def privatize(self, answers: RawAnswers, prior: Tensor) -> Tensor:
-        """Release one class per answer: int64 ``(N,)`` or ``(teachers, N)``."""
+        """Release one class per answer, int64 ``(N,)`` or ``(teachers, N)``."""
         labels = open_for_mechanism(answers).argmax(-1)
         order, count = self._candidates(prior)
-        # Work in ranks under the prior: the candidates are then simply the ranks below `count`.
+        # In terms of ranks under the prior, the candidates are simply the ranks below `count`.
         ranks = order.argsort(-1).expand(*labels.shape, -1)
         rank = ranks.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
         inside = rank < count
-        # Against the chance of a lie, as uniform numbers are finest near zero.
+        # Compared with the probability of a lie, as uniform numbers are finest near zero.
         lies = (count - 1) * self._chances(count)[1]
         truthful = inside & (self.noise.uniform(labels.shape).to(labels.device) >= lies)
-        # A lie is uniform over the candidates other than the truth: draw from one fewer and step
-        # over the truth.
+        # A lie is uniform over the candidates other than the truth, so draw from one fewer and skip
+        # the truth.
         lie = self.noise.below((count - inside.long()).clamp_min(1))
         lie = lie + (inside & (lie >= rank)).long()
         reported = torch.where(truthful, rank, lie)
         return order.expand(*labels.shape, -1).gather(-1, reported.unsqueeze(-1)).squeeze(-1)
 
     def face_value(self, release: Tensor, prior: Tensor) -> Tensor:
-        """One-hot at the reported class."""
+        """The one-hot vector of the reported class."""
         return F.one_hot(release, prior.shape[-1]).float()
 
     def log_likelihood(self, release: Tensor, prior: Tensor) -> Tensor:
@@ -114,8 +115,8 @@ class RandomizedResponse(Mechanism):
     def agreement(self, release: Tensor, prior: Tensor, predicted: Tensor) -> Tensor:
         """``(1[release = predicted] - q) / (p - q)``, p and q the chances of truth and of one lie.
 
-        Exact when all classes are candidates. With ``k`` of them, an answer outside adds ``1/k``
-        instead of 0.
+        This is exact if all classes are candidates. With ``k`` candidates, an answer outside adds
+        ``1/k`` instead of 0.
         """
         order, count = self._candidates(prior)
         truth, lie = self._chances(count)
@@ -124,7 +125,7 @@ class RandomizedResponse(Mechanism):
         return score.where(is_flat(prior) & (rank < count), torch.nan)
 
     def event(self) -> dp_accounting.DpEvent:
-        """The k-ary event for a fixed ``k``, else the binary one, which dominates every ε-DP one.
+        """The k-ary event for a fixed ``k``, else the binary event, which dominates all ε-DP ones.
 
         An answer outside the candidates is a uniform mixture of those inside, so by joint convexity
         it costs no more than the worst pair inside (Kairouz, Oh, Viswanath, ICML 2015).
@@ -135,7 +136,7 @@ class RandomizedResponse(Mechanism):
         )
 
     def needs_answer(self, prior: Tensor) -> Tensor:
-        """All queries but those with a single candidate, whose answer would be no news."""
+        """All queries except those with a single candidate, whose answer would reveal nothing."""
         return self._candidates(prior)[1] > 1
 
     @property
@@ -145,23 +146,23 @@ class RandomizedResponse(Mechanism):
         return self.epsilon
 
     def _chances(self, count: Tensor) -> tuple[Tensor, Tensor]:
-        """Of the truth, and of each other candidate, where there are ``count`` of them."""
-        # In float64: in float32, the truth would be certain from epsilon 17 on.
+        """The probabilities of the truth, and of each other of ``count`` candidates."""
+        # Computed in float64, as in float32 the truth would be certain from epsilon 17 on.
         odds = math.exp(-self._epsilon)
         truth = 1 / (1 + (count.double() - 1) * odds)
         return truth, truth * odds
 
     def _candidates(self, prior: Tensor) -> tuple[Tensor, Tensor]:
-        """Classes from likely to unlikely, ``(N, K)``, and how many are candidates, ``(N,)``."""
+        """The classes, likeliest first, ``(N, K)``, and the number of candidates, ``(N,)``."""
         likely, order = prior.double().sort(dim=-1, descending=True, stable=True)
         classes = prior.shape[-1]
         if self.candidates == "per-query":
             counts = torch.arange(1, classes + 1, device=prior.device)
             truthful = self._chances(counts)[0] * likely.cumsum(-1)
-            # A flat prior has nothing to choose by, though its ripples would, at a small epsilon.
+            # A flat prior is no basis for a choice, but its ripples would decide at small epsilon.
             return order, (truthful.argmax(-1) + 1).where(~is_flat(prior), classes)
         count = classes if self.candidates == "all" else int(self.candidates)
         if count > classes:
-            # Answered from fewer classes than :meth:`event` counts, the cost would be understated.
+            # If there were fewer classes than :meth:`event` counts, the cost would be understated.
             raise ConfigError(f"candidates is {count}, but there are only {classes} classes")
         return order, torch.full_like(order[..., 0], count)

@@ -1,4 +1,4 @@
-"""Protection of whole teachers: the noisy sum of what many of them say."""
+"""Protection of whole teachers: noisy sums over the answers of many."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from dpsd.privacy.answers import RawAnswers, open_for_mechanism
 from dpsd.privacy.mechanisms.disagreement import Disagreement, Projections
 from dpsd.privacy.mechanisms.gaussian import GaussianNoise
 
-#: Numbers in the gradients of all classes that are held at once.
+#: The most numbers of the gradients of all classes that are in memory at once.
 _MOST_GRADIENTS = 1 << 23
 
-#: Numbers of releases in double precision that are held at once.
+#: The most numbers of releases in double precision that are in memory at once.
 _MOST_RELEASED = 1 << 22
 
 
@@ -28,23 +28,24 @@ _MOST_RELEASED = 1 << 22
 class NoisySum(GaussianNoise):
     """Gaussian noise on a sum over many teachers, each of which says one class.
 
-    A record of the training data reaches one teacher, if the teachers' data are disjoint; it can
-    change all that this teacher ever says, and nothing else. So the whole run costs one such event
+    If the teachers' data are disjoint, a training record reaches only one teacher. It can change
+    everything that this teacher ever says, and nothing else. So the whole run costs one such event
     for every query under ``teacher`` adjacency, and that is record-level differential privacy.
     The signal grows with the number of teachers, and the noise does not.
 
     Args:
-        noise_multiplier: standard deviation of the noise, in units of what one teacher adds;
+        noise_multiplier: the standard deviation of the noise, in units of what one teacher adds;
             ``None`` until calibrated to a budget.
-        teachers: how many there are; ``None`` until known.
-        noise: source of randomness.
-        disagreement: how far the teachers agree; estimated from the releases by :meth:`informed`.
+        teachers: the number of teachers; ``None`` until known.
+        noise: the source of randomness.
+        disagreement: how much the teachers disagree; :meth:`informed` estimates it from releases.
     """
 
     teachers: int | None = None
     disagreement: Disagreement | None = field(default=None, repr=False, compare=False)
 
-    #: How far a sum can move, in the Euclidean norm, when one teacher changes its mind.
+    #: The sensitivity: how far the sum can move, in the Euclidean norm, if one teacher's answer
+    #: changes.
     sensitivity: ClassVar[float]
 
     def __post_init__(self) -> None:
@@ -54,16 +55,16 @@ class NoisySum(GaussianNoise):
 
     @abstractmethod
     def _summed(self, votes: Tensor, prior: Tensor) -> Tensor:
-        """The sum over teachers ``(N, K)``, of which ``votes`` ``(N, K)`` say each class."""
+        """The sum over teachers, ``(N, K)``, given the ``votes`` for each class, ``(N, K)``."""
 
     @abstractmethod
     def _projections(self, release: Tensor, prior: Tensor) -> Projections:
-        """What the releases' likelihood depends on."""
+        """The projections that the likelihood of the releases depends on."""
 
     def for_members(self, members: int) -> NoisySum:
         if members < 2:
             raise ConfigError(
-                f"{type(self).__name__} sums over many teachers, and this is one; use "
+                f"{type(self).__name__} sums over many teachers, but there is only one; use "
                 "RandomizedResponse or Gaussian, or train several with train-teacher --shards"
             )
         return replace(self, teachers=members)
@@ -83,7 +84,7 @@ class NoisySum(GaussianNoise):
         return self._noisy(total, self._noise_multiplier).float()
 
     def _counted(self, labels: Tensor, prior: Tensor) -> Tensor:
-        """How many teachers say each class, ``(N, K)``."""
+        """The number of teachers that say each class, ``(N, K)``."""
         if labels.ndim != 2 or len(labels) != self._teachers:
             raise ConfigError(
                 f"{type(self).__name__} is for {self._teachers} teachers; the answers are of shape "
@@ -93,7 +94,7 @@ class NoisySum(GaussianNoise):
         return votes.scatter_add_(-1, labels.mT, votes.new_ones(()).expand(labels.mT.shape))
 
     def log_likelihood(self, release: Tensor, prior: Tensor) -> Tensor:
-        """``log P(release | most teachers say class c)``, with their disagreement as estimated."""
+        """``log P(release | most teachers say class c)``, given the estimated disagreement."""
         known = self.disagreement or Disagreement.assumed(prior.shape[-1])
         moved = replace(known, agreement=known.agreement.to(prior.device))
         return moved.log_likelihood(self._projections(release, prior)).to(prior.dtype)
@@ -106,7 +107,7 @@ class NoisySum(GaussianNoise):
         return replace(self, disagreement=fitted)
 
     def agreement(self, release: Tensor, prior: Tensor, predicted: Tensor) -> Tensor:
-        """The share of teachers that say the predicted class, estimated without bias."""
+        """Unbiased estimates of the share of teachers that say the predicted class."""
         shares = self.shares(release, prior)
         return shares.gather(-1, predicted.long().unsqueeze(-1)).squeeze(-1)
 
@@ -117,23 +118,23 @@ class NoisySum(GaussianNoise):
         return self.shares(release, prior)
 
     def event(self) -> dp_accounting.DpEvent:
-        """A Gaussian whose noise is measured against the sensitivity."""
+        """A Gaussian event, with noise relative to the sensitivity."""
         return dp_accounting.GaussianDpEvent(self._noise_multiplier / self.sensitivity)
 
     @property
     def name(self) -> str:
-        """As certificates say it."""
+        """The mechanism's name in certificates."""
         return "-".join(re.findall("[A-Z][a-z]+", type(self).__name__)).lower()
 
     @property
     def _teachers(self) -> int:
         if self.teachers is None:
-            raise ValueError("teachers is not set: say how many there are")
+            raise ValueError("teachers is not set: give the number of teachers")
         return self.teachers
 
     @property
     def _variance(self) -> float:
-        """Of the noise in a mean over teachers."""
+        """The variance of the noise on a mean over teachers."""
         return (self._noise_multiplier / self._teachers) ** 2
 
 
@@ -141,11 +142,11 @@ class NoisySum(GaussianNoise):
 class NoisyVotes(NoisySum):
     """The histogram of the teachers' votes, with Gaussian noise on every bin.
 
-    All of it is released. When one teacher changes its vote, one bin loses and another gains: the
-    sensitivity is √2.
+    The whole histogram is released. If one teacher changes its vote, one bin loses a vote and
+    another gains one, so the sensitivity is √2.
 
     Source: Papernot et al., "Scalable Private Learning with PATE", ICLR 2018 (GNMax), which
-    releases the largest bin's class alone; the noisy bins cost the same and say more.
+    releases only the class of the largest bin; the noisy bins cost the same and say more.
 
     >>> import torch
     >>> from dpsd.privacy.answers import RawAnswers
@@ -158,7 +159,8 @@ class NoisyVotes(NoisySum):
 
     protects: ClassVar[str] = "labels"
     sensitivity: ClassVar[float] = math.sqrt(2)
-    # Votes are whole numbers, and stay so: cut towards zero, one vote could count for more.
+    # Votes are whole numbers and must stay on the grid: if sums were truncated, one vote could move
+    # them by more than one.
     _coarsest_step: ClassVar[float] = 1.0
     # The table of a discrete Gaussian grows with its scale in steps.
     strengths: ClassVar[tuple[float, float]] = (1e-4, 1e5)
@@ -175,16 +177,17 @@ class NoisyVotes(NoisySum):
 
 @dataclass(frozen=True, kw_only=True)
 class ConfidentVotes(NoisyVotes):
-    """Votes, paid for only where a noisy test says that the teachers agree.
+    """Votes that are paid for only where a noisy test says that the teachers agree.
 
-    The largest bin, with noise of its own, is compared with a threshold; of the queries that pass,
+    The largest bin, with noise of its own, is compared with a threshold. Of the queries that pass,
     the clearest are answered, and never more than a share ``answered`` of a batch, whatever the
-    teachers say: that makes the cost independent of the data. Rows of queries that are not
-    answered are NaN. One teacher moves the largest bin by at most 1.
+    teachers say; this makes the cost independent of the data. Rows of queries that are not answered
+    are NaN. One teacher moves the largest bin by at most 1.
 
     Args:
-        threshold: share of the teachers that must seem to agree, in (0, 1).
-        test_noise: standard deviation of the test's noise, in that of the votes', in (0, 10].
+        threshold: the share of teachers that must appear to agree, in (0, 1].
+        test_noise: the standard deviation of the test's noise, in units of that of the votes, in
+            (0, 10].
         answered: the largest share of a batch that is answered, in (0, 1].
 
     Source: Papernot et al., "Scalable Private Learning with PATE", ICLR 2018, Confident-GNMax
@@ -213,16 +216,16 @@ class ConfidentVotes(NoisyVotes):
         }
 
     def privatize(self, answers: RawAnswers, prior: Tensor, *, batches: int = 1) -> Tensor:
-        """Release noisy votes of the queries that pass: float32 ``(N, K)``, NaN for the others.
+        """Release noisy votes for the queries that pass, float32 ``(N, K)``, and NaN for others.
 
         Args:
-            answers: ``(teachers, N, K)``.
-            prior: ``(N, K)``.
-            batches: of how many batches, all of the same size and one after another, these are the
-                queries; each is capped on its own.
+            answers: the answers, ``(teachers, N, K)``.
+            prior: the priors, ``(N, K)``.
+            batches: the number of consecutive batches of equal size that the queries make up; the
+                share answered is capped in each batch on its own.
         """
         votes = self._counted(open_for_mechanism(answers).argmax(-1), prior)
-        # All that follows of the test sees the noisy maxima alone: who is displaced by whom too.
+        # The rest of the test depends on the noisy maxima alone, even which queries are displaced.
         seeming = self._noisy(votes.amax(-1), self.test_noise * self._noise_multiplier)
         seeming = seeming.reshape(batches, -1)
         clearest = seeming.argsort(descending=True)[..., : int(self.answered * seeming.shape[-1])]
@@ -233,19 +236,21 @@ class ConfidentVotes(NoisyVotes):
         return release.float()
 
     def event(self) -> dp_accounting.DpEvent:
-        """A test and an answer, as one Gaussian: their squared signals add up.
+        """A test and an answer as one Gaussian event, as their squared signals add up.
 
-        Where one query's answers differ, one noisy maximum does. The cap may then let another query
-        take its place, or give up its own; but that is computed from noisy maxima, and what is
-        released of the other has the same distribution in both worlds. So nothing is added.
+        If the answers to one query differ, one noisy maximum does. Through the cap, another query
+        may then take its place, or lose its own; but this is computed from the noisy maxima, and
+        the release for the other query has the same distribution in both worlds. So it adds no
+        cost.
         """
         return self._composed(1.0)
 
     def mean_event(self) -> dp_accounting.DpEvent:
-        """A test, and an answer as often as one is given at most.
+        """A test for every query, and answers for the largest share that can be answered.
 
-        Of a batch at most a share is answered, whatever the data: as if exactly so many were, of
-        which some are not shown. Which ones, is computed from noisy maxima.
+        At most a fixed share of a batch is answered, whatever the data. This costs as much as if
+        exactly that share were answered and some of the answers not shown; which ones is computed
+        from the noisy maxima.
         """
         return self._composed(self.answered)
 
@@ -258,8 +263,9 @@ class ConfidentVotes(NoisyVotes):
 class SummedGradients(NoisySum):
     """The sum of the teachers' normalised output gradients, with Gaussian noise.
 
-    Each teacher adds ``g_c / ‖g_c‖`` with ``g_c = prior - e_c``, c the class it says (the bound C
-    is 1: noise is in its units). Two answers move the sum by at most 2.
+    Each teacher adds ``g_c / ‖g_c‖`` with ``g_c = prior - e_c``, where c is the class it says. (The
+    bound C is 1, and noise is in its units.) If one teacher's answer changes, the sum moves by at
+    most 2.
 
     Source: DPSD (arXiv 2601.19090), data-sensitive protection, summed over teachers as in DataLens
     (arXiv 2103.11109).
@@ -269,8 +275,8 @@ class SummedGradients(NoisySum):
     sensitivity: ClassVar[float] = 2.0
 
     def _summed(self, votes: Tensor, prior: Tensor) -> Tensor:
-        # Each teacher's gradient is cut to the grid before it is added: cut afterwards, the sum
-        # could move by more than one of them does.
+        # Each teacher's gradient is truncated to the grid before it is added: truncated afterwards,
+        # the sum could move by more than a gradient does.
         step = self._step(self._noise_multiplier)
         classes = prior.shape[-1]
         gradients = -torch.eye(classes, dtype=prior.dtype, device=prior.device)
@@ -282,11 +288,11 @@ class SummedGradients(NoisySum):
         return torch.cat(sums)
 
     def shares(self, release: Tensor, prior: Tensor) -> Tensor:
-        """Solves ``r = n Σ_c v_c (p - e_c) / ‖g_c‖`` for the shares ``v``, which sum to one."""
+        """Solve ``r = n Σ_c v_c (p - e_c) / ‖g_c‖`` for the shares ``v``, which sum to one."""
         exact = prior.double()
         norms = self._norms(exact)
         mean = release.double() / self._teachers
-        # Coordinate c says v_c / norm_c = p_c A - r_c / n, with A = Σ v_c / norm_c.
+        # Coordinate c gives v_c / norm_c = p_c A - r_c / n, with A = Σ v_c / norm_c.
         scale = (1 + (mean * norms).sum(-1, keepdim=True)) / (exact * norms).sum(-1, keepdim=True)
         return (norms * (exact * scale - mean)).to(release.dtype)
 
@@ -308,5 +314,5 @@ class SummedGradients(NoisySum):
     def _norms(self, prior: Tensor) -> Tensor:
         """‖prior - e_c‖ for every class, ``(N, K)``."""
         squared = prior.square().sum(-1, keepdim=True) + 1 - 2 * prior
-        # A prior sure of one class has no gradient there; a tiny one is as good as none.
+        # A prior that is sure of a class has no gradient at it; a tiny gradient counts as none.
         return squared.clamp_min(1e-6).sqrt()

@@ -1,13 +1,13 @@
-"""Accounts: what each teacher of a run has spent, in whichever files that is written down.
+"""Accounts: what each teacher of a run has spent, over all the files that record it.
 
-A run against one teacher has one account. A run against a committee has one for each member, as
-whoever is behind a member is behind it in every committee, and when it is asked alone: a change of
-one member costs what the whole run states, so each member is charged with all of it, and a run is
-let in only if every member's caps allow it.
+A run against one teacher has one account. A run against a committee has one for each member, since
+the people behind a member are behind it in every committee, and also if it is asked alone. A change
+of one member costs what the whole run states, so each member is charged with all of it, and a run
+is admitted only if every member's caps allow it.
 
 An account has one or more budgets (:mod:`dpsd.privacy.records.teacher_budget`): the one in the
-usual place, and one that was named. All are read, all are written, and the cap of each holds for
-what all of them record together.
+usual place, and one that the user named. All are read, all are written, and the cap of each applies
+to what all of them record together.
 
 >>> import tempfile
 >>> from dpsd.privacy.records.ledger import reservation
@@ -49,12 +49,12 @@ from dpsd.privacy.targets import Adjacency, Budget, Exposure
 
 @dataclass(frozen=True, kw_only=True)
 class Uncounted:
-    """What the budget beside a teacher records of other teachers.
+    """The queries to other teachers that the budget beside a teacher records.
 
     Args:
-        path: of the budget.
-        teachers: hashes of those others.
-        runs: what was asked of them.
+        path: the path of the budget.
+        teachers: the content hashes of the other teachers.
+        runs: the runs that asked them.
         is_all: whether the budget records nothing of the teacher that is there now.
     """
 
@@ -64,7 +64,7 @@ class Uncounted:
     is_all: bool
 
     def describe(self, *, delta: float, adjacency: Adjacency) -> str:
-        """What it is and what it cost, in a sentence."""
+        """Say in a sentence what is not counted and what it cost."""
         spent = _together(tuple(run.spending for run in self.runs), delta).under(adjacency)
         several = "s" * (len(self.runs) > 1)
         return (
@@ -75,14 +75,14 @@ class Uncounted:
 
 
 class Account:
-    """What one teacher has spent.
+    """The account of one teacher: what it has spent.
 
     Args:
-        budgets: at least one; all of them are written.
-        name: how messages call the teacher.
-        committees: budgets that an earlier dpsd kept for committees with this teacher in them; they
-            are read, and written no more.
-        beside: the budget that lies beside the teacher, under its own name.
+        budgets: the budgets of the teacher, at least one; all of them are written.
+        name: the name of the teacher in messages.
+        committees: the budgets that earlier versions kept for committees with this teacher in them;
+            they are read, but no longer written.
+        beside: the path of the budget beside the teacher, under the teacher's own name.
     """
 
     def __init__(
@@ -108,15 +108,15 @@ class Account:
         return runs_of(self._reservations())
 
     def asked(self, run: str) -> list[dict[str, Any]]:
-        """What a run reserved."""
+        """The reservations of a run."""
         return [entry for entry in self._reservations() if entry["run"] == run]
 
     def spent(self, *, delta: float) -> PrivacySpent:
-        """ε of all runs together at ``delta``, under each adjacency."""
+        """The joint ε of all runs at ``delta``, under each adjacency."""
         return _together(tuple(run.spending for run in self.runs()), delta)
 
     def caps(self) -> list[tuple[Budget, Path]]:
-        """What all runs together may spend, and the file that says so."""
+        """The caps on what all runs together may spend, each with the file that records it."""
         known = self._hashes()
         caps = [(budget.cap(known), budget.path) for budget in self.budgets]
         caps += [(committee.cap(), committee.path) for committee in self.committees]
@@ -125,7 +125,7 @@ class Account:
     def with_run(
         self, run: str, *, mechanism: Mechanism, planned: Sequence[tuple[int, int]]
     ) -> list[Spending]:
-        """What all runs spend once this one has asked what is ``planned``, too."""
+        """The spending of all runs, once this one has also asked what is ``planned``."""
         cost = described_event(mechanism.event()), described_event(mechanism.mean_event())
         others: list[dict[str, Any]] = []
         own: list[dict[str, Any]] = []
@@ -142,7 +142,7 @@ class Account:
         return [*(other.spending for other in runs_of(others)), whole]
 
     def catch_up(self, whole: Sequence[dict[str, Any]], *, run: str, directory: str) -> None:
-        """Write what a run reserved into every budget that does not have it."""
+        """Add a run's reservations to every budget that lacks them."""
         known = self._hashes()
         for budget in self.budgets:
             there = [entry for entry in budget.reservations(known) if entry["run"] == run]
@@ -150,7 +150,7 @@ class Account:
                 budget.reserve(entry, run=run, directory=directory)
 
     def uncounted(self) -> Uncounted | None:
-        """What the budget beside the teacher records of others; ``None`` where that is nothing."""
+        """What the budget beside the teacher records of others; ``None`` if it records nothing."""
         if self._beside is None or not self._beside.exists():
             return None
         known = self._hashes() | {committee.teacher for committee in self.committees}
@@ -167,7 +167,7 @@ class Account:
         )
 
     def count(self, uncounted: Uncounted) -> None:
-        """Record that those others were this teacher, before its file changed."""
+        """Record that the other teachers were this one before its file changed."""
         for budget in self.budgets:
             for earlier in uncounted.teachers:
                 budget.count(earlier)
@@ -178,7 +178,7 @@ class Account:
         return united([*records, *(committee.reservations() for committee in self.committees)])
 
     def _hashes(self) -> set[str]:
-        """All that the teacher's content was, as far as somebody said that it is one teacher."""
+        """All content hashes that are recorded as belonging to this teacher."""
         pairs = [
             {entry["teacher"], entry["earlier"]}
             for budget in self.budgets
@@ -195,8 +195,8 @@ class Accounts:
     """The accounts of all teachers that a run asks.
 
     Args:
-        accounts: at least one.
-        unknown: names of teachers that have no content to know them by, and so no account.
+        accounts: the accounts, at least one.
+        unknown: the names of teachers without content to identify them by, and so without account.
     """
 
     def __init__(self, accounts: Sequence[Account], *, unknown: Sequence[str] = ()) -> None:
@@ -205,27 +205,27 @@ class Accounts:
 
     @property
     def paths(self) -> list[Path]:
-        """Every file that is written to, by a run or with a cap; for its writer to hold."""
+        """Every file that a run or a new cap writes to, and that the writer must lock."""
         budgets = [budget for account in self.accounts for budget in account.budgets]
         return list(dict.fromkeys(b.path for b in [*budgets, *self._capped_committees()]))
 
     @property
     def path(self) -> Path:
-        """The first of them."""
+        """The first of :attr:`paths`."""
         return self.paths[0]
 
     def reserve(self, entry: Mapping[str, object], *, run: str, directory: str) -> None:
-        """Record, durably and for every teacher, that a round of a run is about to be asked."""
+        """Record durably, for every teacher, that a round of a run is about to be asked."""
         for account in self.accounts:
             for budget in account.budgets:
                 budget.reserve(entry, run=run, directory=directory)
 
     def asked(self, run: str) -> list[dict[str, Any]]:
-        """What a run reserved, by the records of all teachers together."""
+        """The reservations of a run in the records of all teachers together."""
         return united(account.asked(run) for account in self.accounts)
 
     def catch_up(self, reservations: Sequence[dict[str, Any]], *, run: str, directory: str) -> None:
-        """Write what a run reserved into every budget that does not have it."""
+        """Add a run's reservations to every budget that lacks them."""
         whole = united([reservations, self.asked(run)])
         for account in self.accounts:
             account.catch_up(whole, run=run, directory=directory)
@@ -240,12 +240,12 @@ class Accounts:
         return max(self.accounts, key=order)
 
     def set_cap(self, cap: Budget | None, *, path: Path | None = None) -> None:
-        """Record what all runs together may spend at most; ``None`` lifts the cap.
+        """Record the cap on what all runs together may spend; ``None`` removes it.
 
         Args:
-            cap: for every teacher.
-            path: of the one budget to record it in; otherwise it is recorded in all, and takes the
-                place of one that an earlier dpsd recorded for a committee.
+            cap: the cap, for every teacher.
+            path: the one budget to record it in; if not given, it is recorded in all budgets, and
+                replaces a cap that an earlier version recorded for a committee.
         """
         for account in self.accounts:
             for budget in account.budgets:
@@ -261,20 +261,21 @@ class Accounts:
         return [budget for budget in named.values() if budget.cap() is not None]
 
     def uncounted(self) -> list[tuple[Account, Uncounted]]:
-        """Accounts whose teacher was another before, and what is on record of that."""
+        """The accounts with records of other teachers beside theirs, and those records."""
         found = ((account, account.uncounted()) for account in self.accounts)
         return [(account, other) for account, other in found if other is not None]
 
     def count_uncounted(self) -> None:
-        """Record that they are the same teachers, so that what was asked of them counts."""
+        """Record that those others are the same teachers, so that queries to them count."""
         for account, uncounted in self.uncounted():
             account.count(uncounted)
 
     def history(self, *, delta: float) -> dict[str, Any] | None:
-        """What a run's ledger says of the time before it, of the teacher that had spent most.
+        """What a run's ledger records of earlier spending, by the teacher that had spent most.
 
-        ``None`` where nobody knows what one of the teachers was asked. A single teacher's budget is
-        named, and those of several are not: their names may hold hashes of their weights.
+        The result is ``None`` if it is unknown what one of the teachers was asked. The budget of a
+        single teacher is named; those of several are not, as their names may contain hashes of the
+        teachers' weights.
         """
         if self.unknown:
             return None
@@ -294,7 +295,7 @@ class Accounts:
         planned: Sequence[tuple[int, int]],
         limit: Budget,
     ) -> float:
-        """The least ε, at a limit's δ and adjacency, that a cap must allow for a run to go on."""
+        """The smallest ε, at a limit's δ and adjacency, with which a cap lets a run continue."""
         return max(
             _together(
                 tuple(account.with_run(run, mechanism=mechanism, planned=planned)), limit.delta
@@ -314,14 +315,14 @@ class Accounts:
         """Refuse a run, or the rest of one, that would exceed a cap of any of its teachers.
 
         Args:
-            run: its identifier.
-            mechanism: calibrated.
-            planned: rounds that are still to be asked, by number, and the queries of each.
-            delta: at which the run is stated.
-            cap: of the run's own choice, beside those on record.
+            run: the identity of the run.
+            mechanism: the calibrated mechanism.
+            planned: the rounds still to be asked, by number, with the queries of each.
+            delta: the δ at which the run is stated.
+            cap: a cap that the run sets itself, in addition to those on record.
 
         Raises:
-            BudgetError: with this, more would be spent than a cap.
+            BudgetError: the run would exceed a cap.
         """
         for account in self.accounts:
             before = tuple(other.spending for other in account.runs())
@@ -349,7 +350,7 @@ class Accounts:
 
 
 def _require_growth(before: PrivacySpent, after: PrivacySpent) -> None:
-    """Refuse a run by which the teacher would seem to have spent less."""
+    """Refuse a run if the accountant finds less spent with it than without it."""
     for kind in Adjacency:
         try:
             at_least([before.under(kind)], after.under(kind))
@@ -362,5 +363,5 @@ def _require_growth(before: PrivacySpent, after: PrivacySpent) -> None:
 
 @lru_cache(maxsize=256)
 def _together(spendings: tuple[Spending, ...], delta: float) -> PrivacySpent:
-    """Members of a committee have mostly spent the same, which is then computed once."""
+    """Compute joint spending, cached, as members of a committee have mostly spent the same."""
     return spent_together(spendings, delta=delta)

@@ -1,7 +1,7 @@
-"""The certificate: what privacy a run bought, in numbers and in words.
+"""The certificate: the privacy that a run spent, in numbers and in words.
 
 It is computed from the ledger, not from what was intended, and ``dpsd certify`` computes it again.
-Wherever it shows an ε it shows what the ε is about.
+Wherever it shows an ε, it shows what that ε is about.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ADJACENCY_MEANINGS = {
     Adjacency.TEACHER: "the whole teacher: all of its answers",
 }
 
-#: Of a run that may have asked an image more than once, as those of an earlier dpsd did.
+#: The meanings for a run that may have asked an image more than once, as earlier versions did.
 PLACE_MEANINGS = {
     Adjacency.RESPONSE: "one of the teacher's answers: at one place among all that were asked",
     Adjacency.ROUND: "one of the teacher's answers, at one place, in every round",
@@ -42,7 +42,7 @@ ONE_TEACHER_LIMITS = (
     "it: whoever holds two candidates can tell which one was asked."
 )
 
-#: What is added to the limits of such a run.
+#: The addition to the limits of a run that may have asked an image more than once.
 REPEATED_IMAGES = (
     "This run may have asked about one image several times, and released an answer with noise of "
     "its own each time. Epsilon under `response` and `round` is about one of these answers: it "
@@ -72,7 +72,7 @@ NOT_PRIVATE = (
 )
 
 
-#: Who is trusted with what.
+#: The trust model: who is trusted with what.
 TRUST = (
     "Whoever runs dpsd is trusted with the teacher and sees its answers. Everyone else may see all "
     "that the run writes, and may know everything about it but the noise."
@@ -83,33 +83,33 @@ FORMAT, VERSION = "dpsd-certificate", 3
 
 @dataclass(frozen=True, kw_only=True)
 class Certificate:
-    """What a run spent and what that means.
+    """What a run spent, and what that means.
 
     Args:
-        target: ε, δ and adjacency that the run was calibrated to.
-        spent: ε under all three adjacencies, from the ledger.
-        events: how many events two neighbours can differ in, under each.
-        mechanism: name and parameters.
-        noise: where its randomness came from.
-        private: whether that was a secret source.
+        target: the ε, δ and adjacency that the run was calibrated to.
+        spent: the ε under all three adjacencies, computed from the ledger.
+        events: the number of events in which two neighbours can differ, under each adjacency.
+        mechanism: the name and parameters of the mechanism.
+        noise: the source of the mechanism's randomness.
+        private: whether that source was secret.
         teacher: the teacher's content hash.
-        student: the student file's hash; empty while the run goes on.
+        student: the hash of the student's file; empty while the run is in progress.
         run: the run's identity, which its ledger and its teacher's budget name too.
-        started: when it began, in UTC, ISO 8601.
+        started: when the run began, in UTC, ISO 8601.
         latest: when the ledger's last line was written, which ends a finished run.
-        ledger: hash of the ledger's last line, which stands for all of it.
-        sources: public sources of queries.
-        software: versions that the run was made with.
+        ledger: the hash of the ledger's last line, which stands for the whole ledger.
+        sources: the public sources of queries.
+        software: the versions of the software that made the run.
         earlier: what the teacher had spent before this run, as far as is on record.
-        members: how many teachers answered.
-        is_disjoint: whether their shards are on record, with hashes that were checked to differ
-            between them.
+        members: the number of teachers that answered.
+        is_disjoint: whether the teachers' shards are on record, with hashes that were checked to
+            differ between shards.
         dealt_by: what decided which teacher a record trained: ``position``, ``name`` or ``person``;
             ``None`` if that is not on record.
-        distinct_images: whether the run asked every image once at most, as far as it was stored;
-            an image that was asked in an attempt that a crash ended may have been asked again,
-            which ``events`` counts.
-        relation: always replace-one.
+        distinct_images: whether the run asked every image at most once, as far as it was stored; an
+            image that was asked in an attempt that a crash ended may have been asked again, which
+            ``events`` counts.
+        relation: the neighbouring relation, always replace-one.
     """
 
     target: dict[str, object]
@@ -135,7 +135,7 @@ class Certificate:
 
     @property
     def unit(self) -> str:
-        """Whom or what the headline's ε is about."""
+        """The unit of protection: whom or what the headline's ε is about."""
         if self.members > 1:
             return units.unit(self.dealt_by)
         if self.distinct_images:
@@ -144,7 +144,7 @@ class Certificate:
 
     @property
     def history(self) -> str:
-        """What the teacher had spent before, in a sentence."""
+        """A sentence on what the teacher had spent before."""
         if self.earlier is None:
             return "What other runs asked this teacher is not on record."
         runs, file = int(self.earlier["runs"]), self.earlier.get("file", "its budget")
@@ -176,7 +176,7 @@ class Certificate:
 
     @property
     def headline(self) -> str:
-        """The strongest claim that means something, in a sentence."""
+        """A sentence with the strongest meaningful claim."""
         if self.members == 1:
             adjacency = Adjacency(str(self.target["adjacency"]))
             unit = f"adjacency `{adjacency.value}`: {self.meanings[adjacency]}"
@@ -191,7 +191,7 @@ class Certificate:
 
     @property
     def limits(self) -> str:
-        """What this does not promise."""
+        """What the certificate does not promise."""
         limits = ONE_TEACHER_LIMITS
         if self.members > 1:
             limits = units.ensemble_limits(is_disjoint=self.is_disjoint, dealt_by=self.dealt_by)
@@ -199,7 +199,7 @@ class Certificate:
         return f"{limits}{images} {TIMING_LIMIT}"
 
     def to_json(self) -> str:
-        """The certificate as JSON."""
+        """Return the certificate as JSON."""
         stated = {
             "format": FORMAT,
             "version": VERSION,
@@ -216,7 +216,7 @@ class Certificate:
         return json.dumps(stated, indent=2, default=str) + "\n"
 
     def to_markdown(self) -> str:
-        """The certificate as a page of plain language."""
+        """Return the certificate as a page of plain language, in Markdown."""
         lines = ["# Privacy certificate", ""]
         if not self.private:
             lines += [f"**{NOT_PRIVATE}**", ""]
@@ -256,7 +256,7 @@ class Certificate:
         return "\n".join(lines) + "\n"
 
     def save(self, path: Path) -> None:
-        """Write the JSON."""
+        """Write the certificate as JSON."""
         write_text(path, self.to_json())
 
 
@@ -264,8 +264,8 @@ def certify(ledger: Ledger, *, student: str) -> Certificate:
     """Compute the certificate of what a ledger records.
 
     Args:
-        ledger: of the run.
-        student: hash of the student's file; empty if there is none yet.
+        ledger: the ledger of the run.
+        student: the hash of the student's file; empty if there is none yet.
 
     Raises:
         RunError: nothing was asked yet, or the ledger contradicts itself.

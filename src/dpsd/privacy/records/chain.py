@@ -1,9 +1,9 @@
-"""Append-only files of which every line vouches for the one before.
+"""Append-only files in which every line vouches for the one before.
 
-One JSON object a line, appended, flushed and synced to disk before anything relies on it. Every
-line holds the hash of its predecessor, so a line that is changed, or taken out before the last,
-breaks the chain; who cuts off the last, or rewrites all of them together, is not stopped by that. A
-line without its newline was cut off by a crash, and counts as never written.
+Each line is a JSON object that is appended, flushed and synced to disk before anything relies on
+it. Every line contains the hash of its predecessor, so changing or removing any line but the last
+breaks the chain. The chain does not stop anybody from cutting off the last lines, or from rewriting
+all lines together. A line without its newline was cut off by a crash, and counts as never written.
 
 >>> import tempfile
 >>> class Notes(Chain):
@@ -29,7 +29,7 @@ from typing import Any, ClassVar
 from dpsd.errors import RunError, WriteError
 from dpsd.storage.files import sync_folder
 
-#: What the first line names as the hash of the one before.
+#: What the first line gives as the hash of its predecessor.
 _FIRST = "0" * 64
 
 
@@ -37,10 +37,10 @@ class Chain:
     """A chained, append-only file.
 
     Args:
-        path: of the file; made with the first entry.
+        path: the path of the file, which is created with the first entry.
     """
 
-    #: How messages call such a file, and the entries that it may have, with what each must hold.
+    #: The name of such a file in messages, and the kinds of entries with their required fields.
     name: ClassVar[str]
     kinds: ClassVar[Mapping[str, Mapping[str, type]]]
 
@@ -48,25 +48,25 @@ class Chain:
         self.path = path
 
     def entries(self) -> list[dict[str, Any]]:
-        """All entries, in order, each checked against the one before; not to be changed.
+        """All entries in order, each checked against the one before; callers must not change them.
 
         Raises:
-            RunError: the file is missing, a line of it is no entry, or lines were changed.
+            RunError: the file is missing, a line is not an entry, or lines were changed.
         """
         whole = b"".join(line + b"\n" for line in self._lines())
         return list(_checked(type(self), self.path, whole))  # type: ignore[arg-type]  # a class is hashable
 
     @property
     def head(self) -> str:
-        """The hash of the last line, which stands for them all."""
+        """The hash of the last line, which stands for all lines."""
         return _head(self._lines() if self.path.exists() else [])
 
     def line(self, number: int) -> str:
-        """How messages name a line; lines count from 1."""
+        """The name of a line in messages; lines count from 1."""
         return _place(self.name, self.path, number)
 
     def _lines(self) -> list[bytes]:
-        """The whole lines, without what a crash cut off."""
+        """The complete lines, without one that a crash cut off."""
         try:
             return self.path.read_bytes().split(b"\n")[:-1]
         except OSError as error:
@@ -85,23 +85,23 @@ class Chain:
             sync_folder(self.path.parent)
         except OSError as error:
             raise WriteError(
-                f"{self.name} {self.path} could not be written ({error}); before it is, the "
+                f"{self.name} {self.path} could not be written ({error}); until it can be, the "
                 "teacher is not asked"
             ) from None
 
 
 @lru_cache(maxsize=8)
 def _checked(kind: type[Chain], path: Path, content: bytes) -> tuple[dict[str, Any], ...]:
-    """The entries in a file's whole lines; one budget may be read for hundreds of teachers."""
+    """Check the entries of a file, cached, as a budget may be read for hundreds of teachers."""
     entries, previous = [], _FIRST
     for number, line in enumerate(content.split(b"\n")[:-1], start=1):
         place = _place(kind.name, path, number)
         try:
             entry = json.loads(line)
             for field, wanted in kind.kinds[entry["entry"]].items():
-                # A boolean is a whole number to Python, and to nobody else.
+                # Compared exactly, as isinstance would accept a boolean as a whole number.
                 if type(entry[field]) is not wanted:
-                    raise TypeError(f"{field} is no {wanted.__name__}")
+                    raise TypeError(f"{field} is not of type {wanted.__name__}")
             if entry.get("answers", 1) < 1:
                 raise ValueError("answers is below 1")
             follows = entry["previous"] == previous
@@ -109,8 +109,8 @@ def _checked(kind: type[Chain], path: Path, content: bytes) -> tuple[dict[str, A
             raise RunError(f"{place}: no {kind.name} entry ({error})") from None
         if not follows:
             raise RunError(
-                f"{place}: does not follow line {number - 1}, so one before it "
-                "was changed, added or taken out"
+                f"{place}: does not follow line {number - 1}, so a line before it was changed, "
+                "added or removed"
             )
         entries.append(entry)
         previous = hashlib.sha256(line).hexdigest()

@@ -1,4 +1,4 @@
-"""Whether a stored certificate says what its run's ledger says."""
+"""Comparing a stored certificate with what its run's ledger says."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from typing import Any
 from dpsd.privacy.records.certificate import VERSION, Certificate
 from dpsd.privacy.targets import Adjacency
 
-#: Facts that the first version did not state, and what they are where they are not stated.
+#: Facts that the first version did not state, and the values that they then have.
 _STATED_SINCE_2 = {"dealt_by": None, "distinct_images": False}
-#: Facts that versions before the third did not state, which change nothing of what was spent.
+#: Facts that versions before the third did not state, and that do not affect what was spent.
 _STATED_SINCE_3 = ("run", "started", "latest")
 
 
 def difference(own: Certificate, stored: str) -> str | None:
-    """The first point at which a stored certificate says something else; ``None`` if at none.
+    """Return the first difference of a stored certificate from ``own``; ``None`` if there is none.
 
-    Of a certificate of this version it is a line, whatever is on it. In one of another version
-    the words may be others, and the facts are compared: the fields of this class, and the ε
-    and adjacency of the headline, where ε may be lower now than it was stated. Numbers may
-    differ in the last digits, as they do between machines.
+    In a certificate of this version, every line is compared. One of another version may have other
+    words, so only facts are compared: the fields of this class, and the ε and adjacency of the
+    headline, where ε may be lower now than it was stated. Numbers may differ in the last digits, as
+    they do between machines.
     """
     try:
         theirs = json.loads(stored)
         version = theirs["version"]
     except (ValueError, KeyError, TypeError, RecursionError):
-        version = VERSION  # it is damaged, and its first other line says where
+        version = VERSION  # the file is damaged, and the first different line says where
     if version == VERSION:
         return _different_line(own, stored)
     if version not in range(1, VERSION):
@@ -51,16 +51,16 @@ def _different_fact(certificate: Certificate, stored: dict[str, Any]) -> str | N
     own = json.loads(certificate.to_json())
     theirs = {**_STATED_SINCE_2, **{name: own[name] for name in _STATED_SINCE_3}, **stored}
     if strange := sorted(theirs.keys() - own.keys()):
-        return f"{strange[0]}: no certificate says that"
+        return f"{strange[0]}: certificates have no such field"
     if "warning" in own and theirs.get("warning") != own["warning"]:
         return _contradiction("warning", own["warning"], theirs.get("warning"))
     own["delta"], theirs["delta"] = certificate.spent.delta, _spent(stored, "delta")
     for kind in Adjacency:
-        # An earlier dpsd's bounds were looser: it may state more, and never less.
+        # Earlier versions had looser bounds, so they may state more, but never less.
         found, said = certificate.spent.under(kind), _spent(stored, kind.value)
         if not (isinstance(said, int | float) and found <= said * (1 + 1e-6)):
             return _contradiction(f"spent.{kind.value}", found, said)
-    # The ε of a headline is the one that is stated beside it.
+    # The ε of the headline must be the one that the certificate itself states.
     stating = replace(
         certificate.spent, **{kind.value: _spent(stored, kind.value) for kind in Adjacency}
     )
@@ -82,7 +82,7 @@ def _says_the_same(line: str, other: str) -> bool:
 
 
 def _first_difference(own: Any, theirs: Any, name: str) -> str | None:
-    """Where two values of JSON differ first, and what they say there; ``None`` if nowhere."""
+    """Return where two JSON values differ first, and how; ``None`` if they do not differ."""
     if isinstance(own, dict) and isinstance(theirs, dict):
         parts = (
             _first_difference(own.get(key), theirs.get(key), f"{name}.{key}")
@@ -92,14 +92,14 @@ def _first_difference(own: Any, theirs: Any, name: str) -> str | None:
     if type(own) is type(theirs) and own == theirs:
         return None
     if all(type(value) in (int, float) for value in (own, theirs)):
-        with suppress(OverflowError):  # a whole number that is no double
+        with suppress(OverflowError):  # a whole number too large for a double
             if math.isclose(own, theirs, rel_tol=1e-9):
                 return None
     return _contradiction(name, own, theirs)
 
 
 def _spent(stored: dict[str, Any], name: str) -> Any:
-    """What a stored certificate says of its ε, if it says anything."""
+    """Return a value under ``spent`` in a stored certificate, if there is one."""
     spent = stored.get("spent")
     return spent.get(name) if isinstance(spent, dict) else None
 

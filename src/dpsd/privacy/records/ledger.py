@@ -1,9 +1,9 @@
-"""The ledger: privacy is spent when a teacher answers, so it is written down before it answers.
+"""The ledger: privacy is spent when a teacher answers, so it is recorded before it answers.
 
-The first entry says what the run is and what it was calibrated to; a reservation says what a round
-is about to ask and what that costs; a commitment says that its releases are safely stored; the last
-entry says which student came of it. A reservation without a commitment (a crash, a bad answer)
-counts as spent all the same. The certificate names the hash of the last line (see
+The first entry says what the run is and what it was calibrated to. A reservation says what a round
+is about to ask and what that costs. A commit says that the round's releases are safely stored. The
+last entry says which student the run produced. A reservation without a commit (after a crash or a
+bad answer) counts as spent all the same. The certificate names the hash of the last line (see
 :mod:`dpsd.privacy.records.chain`), so the ledger cannot be cut short either.
 
 >>> import tempfile
@@ -34,7 +34,7 @@ from dpsd.privacy.targets import Exposure
 
 _VERSION = 1
 
-#: What every reservation holds, here and in a teacher's budget.
+#: The fields of every reservation, in the ledger and in a teacher's budget.
 RESERVATION: dict[str, type] = {
     "teacher": str,
     "round": int,
@@ -47,10 +47,10 @@ RESERVATION: dict[str, type] = {
 
 
 class Ledger(Chain):
-    """An append-only account of what a run asked.
+    """An append-only record of what a run asked.
 
     Args:
-        path: of the file; made with the first entry.
+        path: the path of the file, which is created with the first entry.
     """
 
     name: ClassVar[str] = "ledger"
@@ -62,19 +62,19 @@ class Ledger(Chain):
     }
 
     def open(self, facts: Mapping[str, Any]) -> None:
-        """Record what the run is, before it asks anything; saying so again adds nothing."""
+        """Record what the run is, before it asks anything; a second call adds nothing."""
         if not self.is_begun():
             self._append({"entry": "open", "format": "dpsd-ledger", "version": _VERSION, **facts})
 
     def is_begun(self) -> bool:
-        """Whether anything was written; half a line, cut off by a crash, is nothing."""
+        """Whether anything was recorded; half a line, cut off by a crash, does not count."""
         return self.path.exists() and bool(self.entries())
 
     def opening(self) -> dict[str, Any]:
-        """What the run is.
+        """The first entry, which says what the run is.
 
         Raises:
-            RunError: the ledger does not begin with that, or is of another version.
+            RunError: the ledger begins with another entry, or has another version.
         """
         entries = self.entries()
         if not entries or entries[0]["entry"] != "open":
@@ -87,7 +87,7 @@ class Ledger(Chain):
         return entries[0]
 
     def reserve(self, entry: Mapping[str, Any]) -> None:
-        """Record, durably, that a round is about to be asked; see :func:`reservation`."""
+        """Record durably that a round is about to be asked; see :func:`reservation`."""
         self._append({"entry": "reserve", **entry})
 
     def commit(self, *, round_index: int, sha256: str) -> None:
@@ -104,22 +104,22 @@ class Ledger(Chain):
         return next(hashes, None)
 
     def finish(self, *, student: str, generator: str) -> None:
-        """Record which models came of it, by their files' hashes; saying so again adds nothing."""
+        """Record the final models by their files' hashes; a second call adds nothing."""
         entry = {"entry": "finish", "student": student, "generator": generator}
         last = self.entries()[-1]
         if any(last.get(name) != value for name, value in entry.items()):
             self._append(entry)
 
     def reservations(self) -> list[dict[str, Any]]:
-        """The entries that spend."""
+        """The entries that spend privacy."""
         return [entry for entry in self.entries() if entry["entry"] == "reserve"]
 
     def exposure(self) -> Exposure:
-        """What has been spent so far; a round that was asked twice counts twice."""
+        """The exposure of all that was asked so far; a round that was asked twice counts twice."""
         return exposure_of(self.reservations())
 
     def spending(self) -> Spending:
-        """What was asked and at which cost, which is the same for every answer of a run.
+        """What was asked, and what each answer cost, which is the same throughout a run.
 
         Raises:
             RunError: nothing was asked, or entries disagree.
@@ -129,7 +129,7 @@ class Ledger(Chain):
             events = {json.dumps(entry[kind], sort_keys=True) for entry in reservations}
             if len(events) != 1:
                 raise RunError(
-                    f"ledger {self.path}: {len(events)} different events where a run has one"
+                    f"ledger {self.path}: {len(events)} different events, but a run has only one"
                 )
         return spending_of(reservations)
 
@@ -142,10 +142,10 @@ def reservation(
     teacher: str,
     asking: str | None = None,
 ) -> dict[str, object]:
-    """What is written down before a round is asked, in the ledger and in every budget.
+    """Return the entry that the ledger and every budget record before a round is asked.
 
-    ``asking`` is a random text that the ledger and all budgets have alike, so that two copies of a
-    run that ask the same round are told apart; lines of earlier versions have none.
+    ``asking`` is a random text that is the same in the ledger and all budgets, and distinguishes
+    two copies of a run that ask the same round; lines of earlier versions have none.
     """
     return {
         **({} if asking is None else {"asking": asking}),
@@ -161,15 +161,15 @@ def reservation(
 
 
 def exposure_of(reservations: list[dict[str, Any]]) -> Exposure:
-    """How often two worlds can differ, for the reservations of one run."""
+    """Return the exposure of the reservations of one run."""
     return Exposure.of_asked([(entry["round"], entry["answers"]) for entry in reservations])
 
 
 def spending_of(reservations: list[dict[str, Any]]) -> Spending:
-    """What the reservations of one run spent; at least one.
+    """Return what the reservations of one run, at least one, have spent.
 
     Raises:
-        RunError: an event that means nothing.
+        RunError: a recorded event is meaningless.
     """
     return Spending(
         event=restored_event(reservations[0]["event"]),
@@ -179,7 +179,7 @@ def spending_of(reservations: list[dict[str, Any]]) -> Spending:
 
 
 def described_event(event: dp_accounting.DpEvent) -> dict[str, object]:
-    """An event as JSON types.
+    """Return an event in JSON types.
 
     >>> described_event(dp_accounting.GaussianDpEvent(2.0))
     {'name': 'gaussian', 'noise_multiplier': 2.0}
@@ -192,11 +192,11 @@ def described_event(event: dp_accounting.DpEvent) -> dict[str, object]:
         }
     if isinstance(event, dp_accounting.GaussianDpEvent):
         return {"name": "gaussian", "noise_multiplier": event.noise_multiplier}
-    raise TypeError(f"the ledger knows no entry for {event}")
+    raise TypeError(f"the ledger has no representation of {event}")
 
 
 def restored_event(entry: dict[str, Any]) -> dp_accounting.DpEvent:
-    """The event that :func:`described_event` described."""
+    """Return the event that :func:`described_event` described."""
     try:
         if entry["name"] == "gaussian":
             noise = float(entry["noise_multiplier"])
@@ -208,4 +208,4 @@ def restored_event(entry: dict[str, Any]) -> dp_accounting.DpEvent:
             raise ValueError("noise_parameter or num_buckets")
         return dp_accounting.RandomizedResponseDpEvent(lies, int(buckets))
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise RunError(f"an event that means nothing is recorded: {entry} ({error!r})") from None
+        raise RunError(f"a recorded event is meaningless: {entry} ({error!r})") from None

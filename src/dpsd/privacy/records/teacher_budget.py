@@ -1,16 +1,19 @@
-"""A teacher's budget: a file of what was asked of it in all runs, and of how much it may spend.
+"""A teacher's budget: a file that records what all runs asked the teacher, and what it may spend.
 
-Privacy belongs to the teacher: two runs against it reveal more than either, and compose. Each run
-writes its reservations here too, before it asks, under the teacher's content hash, so one file may
-serve several teachers and a teacher that was retrained starts afresh. What a teacher spent
-altogether may be in several files: :mod:`dpsd.privacy.records.accounts` adds them up.
+Privacy belongs to the teacher: two runs against it reveal more than either one, and compose. Before
+it asks, each run also records its reservations here, under the teacher's content hash, so one file
+may serve several teachers, and a retrained teacher starts afresh. What a teacher spent altogether
+may be spread over several files; :mod:`dpsd.privacy.records.accounts` adds them up.
 
 The file (format ``dpsd-budget``, version 1) is a chain (:mod:`dpsd.privacy.records.chain`) of three
-kinds of lines. ``reserve``: ``teacher``, ``run``, ``directory``, ``round``, ``answers``,
-``mechanism``, ``event``, ``mean_event``, ``private`` and ``asking``. ``cap``: ``teacher``, and
-``cap``, which is an object of ``epsilon``, ``delta`` and ``adjacency``, or null where a cap was
-lifted; the latest holds.
-``count``: ``teacher`` and ``earlier``, two hashes of what is one teacher, whose file was changed.
+kinds of lines:
+
+- ``reserve`` has ``teacher``, ``run``, ``directory``, ``round``, ``answers``, ``mechanism``,
+  ``event``, ``mean_event``, ``private`` and ``asking``.
+- ``cap`` has ``teacher``, and ``cap``, which is an object of ``epsilon``, ``delta`` and
+  ``adjacency``, or null if the cap was removed; the latest applies.
+- ``count`` has ``teacher`` and ``earlier``, two content hashes of the same teacher, whose file was
+  changed.
 
 >>> import tempfile
 >>> from dpsd.privacy.records.ledger import reservation
@@ -48,11 +51,11 @@ class RunSpending:
     """What one run spent.
 
     Args:
-        run: its identifier.
-        directory: where it was written to.
-        started: when it first asked, UTC.
-        mechanism: its parameters.
-        spending: events and how many.
+        run: the identity of the run.
+        directory: the run directory.
+        started: when the run first asked, in UTC.
+        mechanism: the parameters of its mechanism.
+        spending: the events, and the number of them.
         private: whether its noise was secret.
     """
 
@@ -65,11 +68,11 @@ class RunSpending:
 
 
 class TeacherBudget(Chain):
-    """What one file records of a teacher.
+    """The records of one teacher in one file.
 
     Args:
-        path: of the file; made with the first entry.
-        teacher: its content hash.
+        path: the path of the file, which is created with the first entry.
+        teacher: the teacher's content hash.
     """
 
     name: ClassVar[str] = "budget"
@@ -84,31 +87,31 @@ class TeacherBudget(Chain):
         self.teacher = teacher
 
     def reserve(self, entry: Mapping[str, object], *, run: str, directory: str) -> None:
-        """Record, durably, that a round of a run is about to be asked.
+        """Record durably that a round of a run is about to be asked.
 
         Args:
-            entry: made by :func:`dpsd.privacy.records.ledger.reservation`, or another file's.
-                Whichever teacher it names, it is recorded for this one.
-            run: its identifier.
-            directory: where it is written to.
+            entry: the entry from :func:`dpsd.privacy.records.ledger.reservation`, or one of another
+                file. Whichever teacher it names, it is recorded for this one.
+            run: the identity of the run.
+            directory: the run directory.
         """
         known = [*RESERVATION, *(["asking"] if "asking" in entry else [])]
         fields = {name: entry[name] for name in known} | {"teacher": self.teacher}
         self._add("reserve", run=run, directory=directory, **fields)
 
     def set_cap(self, cap: Budget | None) -> None:
-        """Record what all runs together may spend at most; ``None`` lifts the cap."""
+        """Record the cap on what all runs together may spend; ``None`` removes it."""
         self._add("cap", teacher=self.teacher, cap=None if cap is None else cap.to_dict())
 
     def count(self, earlier: str) -> None:
-        """Record that this teacher is the one of hash ``earlier``, and spent what that did."""
+        """Record that this teacher had the hash ``earlier``, and spent what that one did."""
         self._add("count", teacher=self.teacher, earlier=earlier)
 
     def cap(self, teachers: Collection[str] = ()) -> Budget | None:
-        """What all runs together may spend at most, if that was set.
+        """The cap on what all runs together may spend, if one was set.
 
         Args:
-            teachers: all hashes that the teacher has had; the budget's own if none is given.
+            teachers: all content hashes that the teacher has had; by default, the budget's own.
         """
         about = teachers or {self.teacher}
         caps = [e["cap"] for e in self.lines() if e["entry"] == "cap" and e["teacher"] in about]
@@ -117,10 +120,10 @@ class TeacherBudget(Chain):
         try:
             return Budget(**caps[-1])
         except TypeError as error:
-            raise RunError(f"budget {self.path}: a cap that means nothing ({error})") from None
+            raise RunError(f"budget {self.path}: a recorded cap is meaningless ({error})") from None
 
     def reservations(self, teachers: Collection[str] = ()) -> list[dict[str, Any]]:
-        """Lines that spend; see :meth:`cap`."""
+        """The lines that spend privacy; ``teachers`` is as for :meth:`cap`."""
         about = teachers or {self.teacher}
         return [e for e in self.lines() if e["entry"] == "reserve" and e["teacher"] in about]
 
@@ -129,19 +132,19 @@ class TeacherBudget(Chain):
         return runs_of(self.reservations())
 
     def spent(self, *, delta: float) -> PrivacySpent:
-        """ε of all runs together at ``delta``, under each adjacency."""
+        """The joint ε of all runs at ``delta``, under each adjacency."""
         return spent_together([run.spending for run in self.runs()], delta=delta)
 
     def lines(self) -> list[dict[str, Any]]:
-        """All entries, about whichever teacher.
+        """All entries, about any teacher.
 
         Raises:
-            RunError: the file is damaged, or of another version.
+            RunError: the file is damaged or has another version.
         """
         entries = self.entries() if self.path.exists() else []
         for number, entry in enumerate(entries, start=1):
             if entry["entry"] == "cap" and "cap" not in entry:
-                raise RunError(f"{self.line(number)}: a cap that says nothing")
+                raise RunError(f"{self.line(number)}: has no value for the cap")
             if entry.get("version") != _VERSION:
                 raise RunError(
                     f"{self.line(number)}: of version {entry.get('version')}; this dpsd reads "
@@ -154,7 +157,7 @@ class TeacherBudget(Chain):
 
 
 def runs_of(reservations: Iterable[dict[str, Any]]) -> list[RunSpending]:
-    """What each run spent; one whose answers cost different events is listed once for each."""
+    """Return what each run spent; a run with several kinds of events is listed once for each."""
     by_run: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for entry in reservations:
         by_run.setdefault((entry["run"], _cost(entry)), []).append(entry)
@@ -172,11 +175,11 @@ def runs_of(reservations: Iterable[dict[str, Any]]) -> list[RunSpending]:
 
 
 def united(records: Iterable[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """What several files record together, each reservation once, in the order of time.
+    """Return what several files record together, each reservation once, in order of time.
 
-    A run writes the same reservation into several files, under one ``asking``. Those of earlier
-    versions have none: there, a round that was asked again is the same reservation once more, so
-    each counts as often as in the file that has it most often.
+    A run records the same reservation in several files, under one ``asking``. Reservations of
+    earlier versions have none: there, a round that was asked again is the same reservation once
+    more, so each counts as often as in the file that has it most often.
 
     >>> first = {"run": "r", "round": 1, "answers": 5, "event": {}, "mean_event": {}, "time": "1"}
     >>> [entry["time"] for entry in united([[first, first | {"time": "2"}], [first]])]
@@ -196,7 +199,7 @@ def united(records: Iterable[Sequence[dict[str, Any]]]) -> list[dict[str, Any]]:
 def lacking(
     record: Iterable[dict[str, Any]], whole: Iterable[dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Reservations of ``whole`` that ``record`` does not have, or not as often.
+    """Return the reservations of ``whole`` that ``record`` lacks, or has less often.
 
     >>> first = {"run": "r", "round": 1, "answers": 5, "event": {}, "mean_event": {}}
     >>> [entry["round"] for entry in lacking([first], [first, first | {"round": 2}])]
@@ -212,7 +215,7 @@ def lacking(
 
 
 def _identity(entry: Mapping[str, Any]) -> str:
-    """What is the same of a reservation in every file that it is written to."""
+    """Return what a reservation has in common in all the files that record it."""
     told = [entry.get("run"), entry["round"], entry["answers"], entry.get("asking"), _cost(entry)]
     return json.dumps(told)
 

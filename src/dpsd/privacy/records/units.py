@@ -1,7 +1,7 @@
-"""Whom an ensemble's ε is about, and on what conditions, in words.
+"""The unit that an ensemble's ε protects, and the conditions of the promise, in words.
 
-What decided which teacher a record trained decides whom `teacher` adjacency protects: a record in
-its place, or a person with all of their records.
+The rule that decided which teacher a record trained also decides whom `teacher` adjacency protects:
+a record in its place, or a person with all of their records.
 
 >>> unit("person"), level("name")
 ('a person: all of their training records', 'record-level')
@@ -32,7 +32,7 @@ _ONE_RECORD = (
     "twice: a person who has several records is covered for each, and for all g of them, as for "
     f"any change that reaches g teachers, only at {_GROUPS}"
 )
-#: What two neighbouring data sets differ in, by what decided which teacher a record went to.
+#: What two neighbouring data sets differ in, by the rule that assigned records to teachers.
 _NEIGHBOURS = {
     None: _ONE_RECORD.format(place="the same position"),
     "position": _ONE_RECORD.format(place="the same position"),
@@ -48,18 +48,18 @@ _NEIGHBOURS = {
 
 
 def unit(dealt_by: str | None) -> str:
-    """Whom or what `teacher` adjacency is about, if records were dealt so."""
+    """Return whom or what `teacher` adjacency protects under a rule of assignment."""
     is_person = dealt_by == "person"
     return "a person: all of their training records" if is_person else "a training record"
 
 
 def level(dealt_by: str | None) -> str:
-    """The same as an adjective."""
+    """Return the unit of protection under a rule of assignment, as an adjective."""
     return "person-level" if dealt_by == "person" else "record-level"
 
 
 def ensemble_limits(*, is_disjoint: bool, dealt_by: str | None) -> str:
-    """What an ensemble's certificate does not promise, and on what its promise rests.
+    """Return what an ensemble's certificate does not promise, and what its promise rests on.
 
     Args:
         is_disjoint: whether shards are on record with hashes that were checked to differ.
@@ -74,10 +74,10 @@ def ensemble_limits(*, is_disjoint: bool, dealt_by: str | None) -> str:
 
 
 def checked_deal(dealt_by: object) -> str | None:
-    """What a ledger says of the deal; the ledgers of earlier versions say nothing.
+    """Validate the rule of assignment in a ledger, which ledgers of earlier versions lack.
 
     Raises:
-        ValueError: it is nothing that records can be dealt by.
+        ValueError: records cannot be assigned by it.
     """
     if dealt_by is not None and dealt_by not in _NEIGHBOURS:
         raise ValueError(f"dealt_by is {dealt_by!r}")
