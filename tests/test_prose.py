@@ -22,19 +22,8 @@ from dpsd.cli.transcribe import command as transcribe
 
 ROOT = Path(inspect.getfile(dpsd)).parent
 
-#: Files whose prose has not been revised yet; they are to follow.
-FOLLOWING = ("benchmarks/", "devices/", "transcription/launching.py", "transcription/following.py")
-
-#: Commands whose help has not been revised yet.
-COMMANDS_FOLLOWING = ("bench",)
-
 _ARGUMENT = re.compile(r"^ {4,}[\w, *]+: (.*)$", re.MULTILINE)
 _DESCRIBING = ("description", "help")
-
-
-def files() -> list[Path]:
-    names = {path: path.relative_to(ROOT).as_posix() for path in sorted(ROOT.rglob("*.py"))}
-    return [path for path, name in names.items() if not name.startswith(FOLLOWING)]
 
 
 def descriptions(tree: ast.Module) -> Iterator[tuple[int, str]]:
@@ -65,7 +54,7 @@ def test_fragments_are_found(text: str) -> None:
 def test_descriptions_say_what_a_thing_is() -> None:
     wrong = [
         f"{path.relative_to(ROOT)}:{line}: {text.splitlines()[0]}"
-        for path in files()
+        for path in sorted(ROOT.rglob("*.py"))
         for line, text in descriptions(ast.parse(path.read_text(encoding="utf-8")))
         if says_nothing_alone(text)
     ]
@@ -86,10 +75,6 @@ def test_the_help_of_every_command_shows_how_to_call_it() -> None:
     assert isinstance(group, click.Group)
     helps = {name: command.help or "" for name, command in commands(group)}
     helps["transcribe"] = transcribe().help or ""  # stands in for itself until it is used
-    lacking = [
-        name
-        for name, text in helps.items()
-        if name not in COMMANDS_FOLLOWING and f"Example: dpsd {name}" not in text
-    ]
+    lacking = [name for name, text in helps.items() if f"Example: dpsd {name}" not in text]
     assert not lacking, f"no example in the help of {', '.join(lacking)}"
     assert "dpsd transcribe " in INTRODUCTION

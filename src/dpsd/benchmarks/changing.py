@@ -54,7 +54,7 @@ def changed(row: Row, changes: Mapping[str, str]) -> Row:
     Figures that were published for the row as it was are left out.
 
     Args:
-        row: of a suite.
+        row: one row of a suite.
         changes: texts by setting: JSON, plain words, words between commas for several, or ``none``.
 
     Raises:

@@ -15,7 +15,7 @@ from dpsd.benchmarks.tables import Summary
 
 _BLUE, _GREY, _ORANGE = "#2457a8", "#555555", "#c2571a"
 _QUOTED: dict[str, Any] = {"color": _ORANGE, "marker": "D", "fillstyle": "none", "linestyle": ""}
-#: Of a panel's curves.
+#: Colours and markers of a panel's curves.
 _SERIES = ((_BLUE, "o"), (_ORANGE, "s"), (_GREY, "^"))
 _PANELS_A_ROW = 4
 

@@ -26,9 +26,9 @@ class Measured:
     Args:
         row: its key.
         settings: hash of all that the row states.
-        seed: of queries and training.
+        seed: decides queries and training.
         outcome: accuracy, seconds, ε and more.
-        peak_memory: of its process, in bytes.
+        peak_memory: the most that its process held, in bytes.
         hardware: processor, threads and versions.
         day: ISO date.
         made_by: hash of the code and defaults that it was measured with; lines that were written

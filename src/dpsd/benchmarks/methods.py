@@ -102,7 +102,7 @@ class Task:
         return Execution.of().place(open_module(self.teacher_path()))
 
     def accuracy(self, student: nn.Module) -> float:
-        """Of a student, on all of the test split."""
+        """Return a student's accuracy on all of the test split."""
         execution = Execution.of()
         logits = execution.predict(execution.place(student), self.test.images)
         return float((logits.argmax(-1).cpu() == self.test.labels).double().mean())
@@ -140,7 +140,7 @@ class Outcome:
 
     Args:
         seconds: that making it took, the teacher's training and measuring apart.
-        accuracy: of the student on the test split, in [0, 1]; ``None`` where time is what counts.
+        accuracy: the student's on the test split, in [0, 1]; ``None`` where time is what counts.
         epsilon: under each adjacency or relation that was accounted for, by its name.
         details: anything else worth keeping, as JSON can hold it.
     """

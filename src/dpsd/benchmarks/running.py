@@ -38,7 +38,7 @@ def measure_all(
     """Measure what was not yet, and return all that belongs to the rows.
 
     Args:
-        rows: of a suite.
+        rows: those of a suite.
         seeds: each row is run with seeds 0 to ``seeds - 1``.
         results: ``results.jsonl``; made if it is not there.
         again: measure what another version of dpsd kept, too.

@@ -31,7 +31,7 @@ class Untrained:
         name: as tables show it.
         queries: in the round.
         input_shape: channels, height, width.
-        num_classes: of teacher and student.
+        num_classes: the same for teacher and student.
         student: its architecture, and the teacher's.
         devices: processes that share the work.
     """

@@ -25,7 +25,7 @@ class Summary:
     """A row with all that was measured of it.
 
     Args:
-        row: of the suite.
+        row: one row of the suite.
         runs: one a seed; none if it is only quoted, or its data are not here.
     """
 
@@ -49,7 +49,7 @@ class Summary:
 
     @property
     def mean(self) -> float | None:
-        """Of the accuracies."""
+        """The mean of the accuracies."""
         return statistics.mean(self.accuracies) if self.accuracies else None
 
     @property
@@ -110,7 +110,7 @@ def cells(summary: Summary) -> tuple[str, ...]:
 def _seconds(summary: Summary) -> str:
     if summary.seconds is None:
         return MISSING
-    # Of a race alone.
+    # Only a race says whether its target was reached.
     lost = any(one.outcome.details.get("reached") is False for one in summary.runs)
     return f"{summary.seconds:,.0f}" + (", not reached" if lost else "")
 

@@ -32,7 +32,7 @@ from dpsd.teachers.weights import fill_module, read_weights
 from dpsd.training.classifier import evaluate_accuracy, train_teacher
 from dpsd.training.ensemble import CLOSED_FORM, VIEWS, train_ensemble
 
-#: Of every teacher's training and shards.
+#: The seed of every teacher's training, and of how records are dealt.
 _SEED = 0
 
 

@@ -95,12 +95,12 @@ def bench(
     hours on two cores; --share 0.1 and --only give a look. Baselines with DP-SGD need Opacus.
 
     --set changes a setting of the chosen rows: of recipe, mechanism or baseline, or the target's
-    epsilon or delta. Such rows are kept and shown under names that say so. An example:
-
-    dpsd bench data-sensitive --only mnist/1/dp-sgd --set network=tempered --set epochs=10
+    epsilon or delta. Such rows are kept and shown under names that say so.
 
     Rows that were kept by another version of dpsd, whose code or defaults may give other figures,
     are shown and named as such, until --again measures them anew.
+
+    Example: dpsd bench data-sensitive --only mnist/1/dp-sgd --set epochs=10
     """
     check_suite(name)
     if model is not None and model not in model_names():

@@ -35,8 +35,8 @@ class Execution:
     """A device, a precision, and the memory layout that convolutions like best.
 
     Args:
-        device: of this process.
-        precision: of forward passes.
+        device: the one this process computes on.
+        precision: in which forward passes run.
         processes: that train together; each has a device of its own.
     """
 
@@ -57,7 +57,7 @@ class Execution:
         Args:
             device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
             precision: ``auto``, ``float32`` or ``bfloat16``.
-            devices: of several, this process's own is taken.
+            devices: if there are several, this process takes its own.
 
         Raises:
             ConfigError: a device that does not exist here, or one where several are asked for.

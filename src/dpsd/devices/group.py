@@ -65,7 +65,7 @@ class Group(Processes):
 
     Args:
         placement: which of them this is.
-        device: of this process.
+        device: the one this process computes on.
         followers: the others, if this process starts them.
     """
 

@@ -9,5 +9,5 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-#: Of forward passes; see :mod:`dpsd.devices.execution`.
+#: Precision of forward passes; see :mod:`dpsd.devices.execution`.
 Precision: TypeAlias = Literal["auto", "float32", "bfloat16"]

@@ -19,8 +19,8 @@ class Placement:
 
     Args:
         rank: among all, from 0.
-        count: of all processes.
-        local_count: of those on this machine.
+        count: how many processes there are.
+        local_count: how many of them are on this machine.
         address: host and port where process 0 is found; ``None`` until it is known.
         is_scheduled: whether a scheduler started them all, so that they stay together from one run
             to the next.

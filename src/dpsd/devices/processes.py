@@ -67,7 +67,7 @@ class Processes:
         pass
 
     def deal(self, *columns: Tensor) -> tuple[Tensor, ...]:
-        """Of process 0: give every process its rows of a batch of queries, each to exactly one.
+        """Give every process its rows of a batch of queries, each row to exactly one (process 0).
 
         Args:
             columns: on the CPU, all of the same length, at least 1.
@@ -78,11 +78,11 @@ class Processes:
         return columns
 
     def dealt(self) -> Iterator[tuple[Tensor, ...] | None]:
-        """Of the others: their rows of batch after batch, ``None`` where a batch has too few."""
+        """Yield this process's rows of each batch, ``None`` where a batch has too few (the others)."""
         return iter(())
 
     def end_deal(self) -> None:
-        """Of process 0: there is no more to deal."""
+        """Tell the others that there is no more to deal (process 0)."""
 
     def gather(self, rows: Tensor | None) -> Tensor:
         """All processes' rows, in the order in which they were dealt; of use to process 0 alone.
@@ -114,7 +114,7 @@ class Processes:
 
         Args:
             loss: the mean over the rows of this process's share.
-            share: of the batch.
+            share: this process's part of the batch.
         """
         torch.autograd.backward(loss)
 

@@ -67,10 +67,10 @@ def processes_for(
 
     Args:
         config: as resolved; ``devices`` says how many.
-        teacher: of this process.
+        teacher: the one that this process asks.
         run: the run directory, on a file system that all processes share.
-        student: as given to :func:`dpsd.transcribe`, if it was.
-        generator: likewise.
+        student: what :func:`dpsd.transcribe` was given, if anything.
+        generator: the same for the generator.
 
     Raises:
         ConfigError: this torch cannot join processes, a scheduler started another number of
@@ -113,7 +113,7 @@ class _Followers:
     """The processes beside process 0, on the same machine.
 
     Args:
-        count: of all processes.
+        count: how many processes there are.
         told: what each of them needs to join the run.
     """
 

@@ -37,8 +37,8 @@ class DataFreeLearning:
         batch_size: images a step, at least 2.
         learning_rate: Adam's peak for the student, > 0.
         generator_rate: Adam's for the generator, > 0.
-        temperature: of the student's imitation, > 0.
-        weights: of the generator's three losses.
+        temperature: softens what the student imitates, > 0.
+        weights: how the generator's three losses count.
 
     Source: Chen et al., "Data-Free Learning of Student Networks", ICCV 2019, equations 4 to 8 and
     Algorithm 1.

@@ -14,10 +14,10 @@ from dpsd.distillation.student import one_cycle
 from dpsd.images.augmentation import augment_images, default_augmentation
 from dpsd.models import build_classifier
 
-#: Of a student's logits, the images they are of, and those images' rows in the data.
+#: A loss of a student's logits, given the images and the images' rows in the data.
 Loss: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
 
-#: Of every student that is fitted to images here.
+#: How every student here is fitted to images.
 _LARGEST_BATCH = 256
 _LEARNING_RATE = 5e-3
 
@@ -27,10 +27,10 @@ def fit(data: LabelledImages, loss: Loss, *, model: str, epochs: int, seed: int)
 
     Args:
         data: its images; its labels are not looked at.
-        loss: of logits, the moved images they are of, and those images' rows in the data.
+        loss: takes logits, the moved images that have them, and those images' rows in the data.
         model: the student's architecture.
         epochs: passes over the images.
-        seed: of initial weights, order and moves.
+        seed: decides initial weights, order and moves.
     """
     execution = Execution.of()
     random = torch.Generator().manual_seed(seed)

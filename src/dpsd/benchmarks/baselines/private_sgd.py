@@ -54,7 +54,7 @@ class PrivateSGD:
             is a small convolutional network with tempered sigmoids, :func:`tempered_network`.
         epochs: expected passes over the data, at least 1.
         batch_size: expected records a step, at least 64 (a step without any must not happen).
-        learning_rate: of SGD on the mean of clipped gradients, > 0.
+        learning_rate: for SGD on the mean of clipped gradients, > 0.
         momentum: in [0, 1).
         max_grad_norm: the bound that each record's gradient is clipped to, > 0.
         averaging: decay of the average of the iterates, in [0, 1); 0 takes the last one.

@@ -29,8 +29,8 @@ class ReportedLabels:
 
     Args:
         labels: the reports, int64 ``(N,)``.
-        log_likelihood: of each report under each class, ``(N, K)``.
-        epsilon: of one report.
+        log_likelihood: each report under each class, ``(N, K)``.
+        epsilon: what one report costs.
     """
 
     labels: Tensor
@@ -55,7 +55,7 @@ class ReportedLabels:
             prior: public probabilities of the classes, ``(N, K)``.
             candidates: as :class:`~dpsd.privacy.mechanisms.RandomizedResponse` takes them.
             target: the ε of one label; its δ is not used.
-            seed: of the noise.
+            seed: decides the noise.
             stage: its number; stages share no noise.
 
         >>> labels = ReportedLabels.of(

@@ -74,7 +74,7 @@ def _votes_on_real_images(task: Task, shards: int, epsilon: float) -> Pate:
 
 
 def _shards(task: Task, epsilon: float) -> int:
-    # Of few records, a teacher gets seven at least.
+    # Where records are few, each teacher still gets seven.
     return min(3_000 if epsilon < 3 else 500, task.records // 7)
 
 

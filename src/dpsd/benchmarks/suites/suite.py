@@ -21,12 +21,12 @@ class Suite:
     """A table and its figure.
 
     Args:
-        title: of both.
+        title: heads table and figure.
         data: data sets that it is about, if none are named.
         besides: more of them, where they are there; nobody misses them where they are not.
         figure: ``dots`` (a row each), ``panels`` (one for each thing that varies) or ``curves``
             (accuracy against seconds).
-        rows: of the given task, with that share of the queries.
+        rows: made for a task, with that share of the queries.
     """
 
     title: str
