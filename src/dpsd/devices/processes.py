@@ -78,7 +78,7 @@ class Processes:
         return columns
 
     def dealt(self) -> Iterator[tuple[Tensor, ...] | None]:
-        """Yield this process's rows of each batch, ``None`` where there are too few (the others)."""
+        """Yield this process's rows of each batch, ``None`` if there are too few (the others)."""
         return iter(())
 
     def end_deal(self) -> None:
