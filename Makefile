@@ -39,7 +39,7 @@ lint: $(STAMP) ## format and lint checks, the floors of the package, and types
 	$(BIN)/mypy
 
 test: lint ## lint, types, and every test and doctest
-	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest -q -n auto
+	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest -q -n auto --dist worksteal
 
 $(DOCS_STAMP): $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,docs]'

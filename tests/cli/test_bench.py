@@ -208,8 +208,11 @@ def test_a_row_that_cannot_run_leaves_the_others(
     def measure(row: Row, settings: str, seed: int) -> Measured:
         if row.value == 32:
             raise UnknownNameError("model", "resnet9", ["resnet8"])
-        return measured(row, settings, seed)
+        if not once:
+            once.append(measured(row, settings, seed))
+        return once[0]  # how long the others take is not the question here
 
+    once: list[Measured] = []
     measured = running._run
     monkeypatch.setattr(running, "_run", measure)
     command = ("bench", "scale", "--only", "queries", "--share", 0.001, "--out", tmp_path)

@@ -233,7 +233,7 @@ def test_certify_notices_a_changed_certificate_and_another_student(
     [
         (1, {"event": {"name": "gaussian", "noise_multiplier": 900.0}}, "different events"),
         (1, {"answers": -119}, "answers is below 1"),
-        (1, {"teacher": "sha256:00"}, "another teacher"),
+        (1, {"teacher": "sha256:00"}, "names a teacher that is not the run's"),
         (0, {"members": 1000}, "says that members is 1000"),
         (0, {"disjoint_data": True}, "says that disjoint_data is True"),
         (0, {"target": {"epsilon": 0.1, "delta": 1e-5, "adjacency": "response"}}, "target"),

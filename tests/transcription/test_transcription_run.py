@@ -454,7 +454,7 @@ def test_a_place_that_holds_something_is_refused(
     else:
         out.mkdir()
         (out / "thesis.txt").write_text("mine")
-    with pytest.raises(RunError, match="is a file" if content == "file" else "already holds"):
+    with pytest.raises(RunError, match="is a file" if content == "file" else "is not empty"):
         transcribe(teacher, out)
     assert answering.shown == []
 
