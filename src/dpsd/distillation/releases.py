@@ -29,7 +29,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from dpsd.devices.ahead import ahead
 from dpsd.errors import RunError
 from dpsd.storage.files import Column, column_offset, read_rows, stream_tensors
 from dpsd.synthesis.distinct import AskedImages, image_digests
@@ -228,10 +227,7 @@ class Replay:
         self._shares.append(torch.tensor([shares or [1 / classes] * classes]))
 
     def batches(self, rows: Tensor, *, batch_size: int) -> Iterator[Batch]:
-        """Yield the given rows in batches, in their order, each read while the last one is used."""
-        return ahead(self._batches(rows, batch_size))
-
-    def _batches(self, rows: Tensor, batch_size: int) -> Iterator[Batch]:
+        """Yield the given rows in batches, in their order."""
         ends = torch.tensor([len(part) for part in self.rounds]).cumsum(0)
         for count, chosen in enumerate(torch.split(rows, batch_size), start=1):
             if count % _BATCHES_HELD == 0:

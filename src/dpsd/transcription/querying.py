@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from dpsd.config.recipe import Recipe
-from dpsd.devices.ahead import ahead
 from dpsd.devices.execution import Execution, inference_batch
 from dpsd.distillation.generator import image_batches, sample_images
 from dpsd.distillation.quality import RoundQuality
@@ -182,8 +181,7 @@ class Querying:
         source = torch.empty(count, dtype=torch.uint8)
         digest = torch.empty(count, dtype=torch.int64)
         found = 0
-        made = self.images(count, generator_share=generator_share, random=random)
-        for images, number in ahead(made):
+        for images, number in self.images(count, generator_share=generator_share, random=random):
             spool.append(images)
             source[found : found + len(images)] = number
             digest[found : found + len(images)] = image_digests(images)
