@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -84,15 +85,16 @@ def test_a_student_learns_from_noisy_sums(
     assert "not checked" in stated["does_not_promise"]
 
 
+@pytest.mark.parametrize("chosen", [{}, {"student_steps": None}], ids=["steps", "epochs"])
 def test_an_interrupted_run_ends_with_the_same_student(
-    committee: Committee, tmp_path: Path
+    committee: Committee, tmp_path: Path, chosen: dict[str, Any]
 ) -> None:
     class Stop(dpsd.Observer):
         def round_finished(self, metrics: dict[str, object]) -> None:
             if metrics["round"] == 1:
                 raise KeyboardInterrupt
 
-    recipe = Recipe.suited_to(committee, **SMALL)
+    recipe = Recipe.suited_to(committee, **SMALL | chosen)
     mechanism = NoisyVotes(noise=NOISE)
     whole = dpsd.transcribe(
         committee, mechanism=mechanism, budget=BUDGET, out=tmp_path / "whole", recipe=recipe

@@ -305,6 +305,8 @@ def _continued(
             f"{directory.path} was started with another teacher ({fingerprint}, not "
             f"{teacher.fingerprint}); give the teacher it was started with, or start a new run"
         )
+    # Settings that are not stored were none; nothing is open any more for the recipe to resolve.
+    config = config.model_copy(update={"recipe": Recipe(**config.recipe.model_dump())})
     plan = _planned(config, teacher, student=student, generator=generator)
     return replace(plan, mechanism=directory.as_recorded(plan.mechanism))
 
