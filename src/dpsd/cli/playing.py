@@ -119,8 +119,7 @@ def _rounds(settings: TranscriptionConfig, teacher: Teacher) -> int:
 
 
 def _say_interrupted(path: Path) -> None:
-    ledger = path / "ledger.jsonl"
-    if not ledger.exists():
+    if not _is_begun(path):
         STATUS.print("interrupted; nothing was asked yet")
         return
     message = "interrupted; all releases are kept"

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from dpsd.errors import DpsdError, TeacherError
 from dpsd.images.names import Shape
 from dpsd.models import build_classifier
+from dpsd.storage.files import file_hash
 from dpsd.teachers.base import DeclaredScores, Precision, Teacher, agree
 from dpsd.teachers.ensemble import EnsembleTeacher
 from dpsd.teachers.module import ModuleTeacher
@@ -169,7 +170,7 @@ def _checked_shards(
 
 def _file_hash(path: Path) -> str:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return file_hash(path).removeprefix("sha256:")
     except OSError as error:
         raise TeacherError(f"{path} cannot be read: {error.strerror}") from None
 

@@ -67,8 +67,7 @@ class TeacherAsking:
         teacher: the teacher of this process.
         directory: the run directory, whose ledger records what is asked.
         account: the accounts of the teachers; ``None`` if nothing identifies the teachers.
-        execution: the device and precision that images are moved to.
-        processes: the processes that share the work.
+        execution: the device and precision that images are moved to, and who shares the work.
         phases: report the progress of each phase.
         holds: the locks that must still be held when the teacher is asked.
     """
@@ -77,9 +76,13 @@ class TeacherAsking:
     directory: RunDirectory
     account: Accounts | None
     execution: Execution
-    processes: Processes
     phases: Phases
     holds: Sequence[Hold] = field(default_factory=tuple)
+
+    @property
+    def processes(self) -> Processes:
+        """The processes that share the work."""
+        return self.execution.processes
 
     def ask(
         self, round_index: int, queries: Queries, *, mechanism: Mechanism

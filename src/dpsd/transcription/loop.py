@@ -97,7 +97,6 @@ class Transcription:
             directory=directory,
             account=account,
             execution=execution,
-            processes=self.processes,
             phases=shared["phases"],
             holds=self._holds,
         )
@@ -141,7 +140,8 @@ class Transcription:
         self.querying.follow(quality)
         if self.processes.leads:
             losses = {"student_loss": student_loss, "generator_loss": generator_loss}
-            self._write(releases, quality, losses, seconds=time.perf_counter() - start)
+            seconds = time.perf_counter() - start
+            self._write(round_index, self._metrics(releases, quality, losses, seconds=seconds))
 
     def released(self, round_index: int) -> RoundReleases:
         """Return the releases of a round, asking for them if there are none yet."""
@@ -207,22 +207,14 @@ class Transcription:
         if is_last and (warning := noise_warning(quality, round_index=round_index)):
             self.observer.warn(warning)
 
-    def _write(
-        self,
-        releases: RoundReleases,
-        quality: RoundQuality,
-        losses: dict[str, float | None],
-        *,
-        seconds: float,
-    ) -> None:
+    def _write(self, round_index: int, metrics: dict[str, Any]) -> None:
         """Write the results of a round: metrics, sample images and the checkpoint."""
-        metrics = self._metrics(releases, quality, losses, seconds=seconds)
         self.directory.append_metrics(metrics)
-        save_samples(self.directory, releases.index, self.querying.samples())
+        save_samples(self.directory, round_index, self.querying.samples())
         # Written last: once the checkpoint exists, a resumed run does not repeat this round.
         save_checkpoint(
             self.directory,
-            releases.index,
+            round_index,
             student=self.learning.student,
             generator=self.learning.generator,
             shares=self.querying.sources.shares,

@@ -22,9 +22,9 @@ def difference(own: Certificate, stored: str) -> str | None:
     """Return the first difference of a stored certificate from ``own``; ``None`` if there is none.
 
     In a certificate of this version, every line is compared. One of another version may have other
-    words, so only facts are compared: the fields of this class, and the ε and adjacency of the
-    headline, where ε may be lower now than it was stated. Numbers may differ in the last digits, as
-    they do between machines.
+    words, so only facts are compared: the fields of :class:`Certificate`, and the ε and adjacency
+    of the headline, where ε may be lower now than it was stated. Numbers may differ in the last
+    digits, as they do between machines.
     """
     try:
         theirs = json.loads(stored)
