@@ -2,11 +2,12 @@
 
     python tests/durability/crashes.py --kills 200 --faults all
 
-Each run is a forked child of this process, which has imported everything and computed nothing. A
-child is killed (SIGKILL) at a random moment, or an error is injected at one of its write calls;
-then the ledger and the teacher's budget have to be readable and to own up to at least what the
-teacher was asked, and a resumed run has to end with both recording the same, and with the student,
-bit for bit, of a run that was left in peace. Prints a JSON object of counts.
+Each run is a forked child of this process, which has computed nothing but imported everything, even
+what a run imports late: a kill is to fall into a run, and not into its imports. A child is killed
+(SIGKILL) at a random moment, or an error is injected at one of its write calls; then the ledger and
+the teacher's budget have to be readable and to own up to at least what the teacher was asked, and a
+resumed run has to end with both recording the same, and with the student, bit for bit, of a run
+that was left in peace. Says how far it is, and prints a JSON object of counts at the end.
 """
 
 from __future__ import annotations
@@ -21,11 +22,15 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import matplotlib.figure  # noqa: F401 - what a run imports late
 import torch
+import torch._dynamo
 from torch import Tensor
 
 import dpsd
@@ -219,53 +224,109 @@ def play_with_fault(place: Place, *, at: int, error: int) -> int:
     return waited(child(task))
 
 
+@dataclass(frozen=True)
+class Peace:
+    """What a run that nobody disturbed is like."""
+
+    seconds: float
+    student: bytes
+    write_calls: int
+
+
+def peace(folder: Path) -> Peace:
+    """Play two runs in peace: one to time, and one to count its write calls."""
+    place = _made(folder / "peace")
+    start = time.perf_counter()
+    assert waited(child(place.play)) == FINISHED
+    seconds = time.perf_counter() - start
+    return Peace(seconds, place.student(), count_write_calls(_made(folder / "counted")))
+
+
+def kills(undisturbed: Peace, folder: Path, moments: random.Random, wanted: int) -> Counter[str]:
+    """Kill runs at random moments, resume each, and check it."""
+    counts: Counter[str] = Counter()
+    while counts["kills"] < wanted:
+        place = _made(folder / "killed")
+        for _ in range(moments.randint(1, 3)):
+            counts["kills"] += kill_at_random(place, moments, 1.05 * undisturbed.seconds)
+            place.check()
+            place.clear_if_nothing_began()
+        assert waited(child(place.play)) == FINISHED
+        place.check_finished(undisturbed.student)
+        counts["runs resumed after kills"] += 1
+        shutil.rmtree(place.folder)
+        print(f"{counts['kills']} of {wanted} kills", file=sys.stderr)
+    return counts
+
+
+def faults(undisturbed: Peace, folder: Path, wanted: Sequence[tuple[int, int]]) -> Counter[str]:
+    """Break one write call of a run, resume it, and check it, for each of the wanted faults."""
+    counts: Counter[str] = Counter()
+    for at, error in wanted:
+        place = _made(folder / "faulty")
+        status = play_with_fault(place, at=at, error=error)
+        assert status in (FINISHED, REFUSED), f"write call {at}, {errno.errorcode[error]}"
+        counts["faults"] += 1
+        counts["faults that stopped the run"] += status == REFUSED
+        place.check()
+        place.clear_if_nothing_began()
+        assert waited(child(place.play)) == FINISHED, f"write call {at} cannot be resumed from"
+        place.check_finished(undisturbed.student)
+        shutil.rmtree(place.folder)
+        print(f"{counts['faults']} of {len(wanted)} faults", file=sys.stderr)
+    return counts
+
+
+def part(task: Callable[[], Counter[str]], result: Path) -> int:
+    """Do a part of the work in a fork, which leaves its counts; returns its process number."""
+    number = os.fork()
+    if number:
+        return number
+    status = 1
+    try:
+        result.write_text(json.dumps(task()))
+        status = 0
+    except BaseException:  # noqa: BLE001 - the parent learns of it by the exit status
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
 def main() -> None:
     """Kill and break as often as the command line says."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--faults", default="all", help="how many, or all")
     parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time")
     arguments = parser.parse_args()
     seed = arguments.seed if arguments.seed is not None else random.SystemRandom().getrandbits(32)
     moments = random.Random(seed)
-    counts: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        peace = Place(folder / "peace")
-        peace.folder.mkdir()
-        start = time.perf_counter()
-        assert waited(child(peace.play)) == FINISHED
-        seconds = time.perf_counter() - start
-        expected = peace.student()
-        while counts["kills"] < arguments.kills:
-            place = Place(folder / "killed")
-            place.folder.mkdir()
-            for _ in range(moments.randint(1, 3)):
-                counts["kills"] += kill_at_random(place, moments, 1.05 * seconds)
-                place.check()
-                place.clear_if_nothing_began()
-            assert waited(child(place.play)) == FINISHED
-            place.check_finished(expected)
-            counts["runs resumed after kills"] += 1
-            shutil.rmtree(place.folder)
-
-        calls = count_write_calls(_made(folder / "counted"))
-        every = [(at, error) for at in range(1, calls + 1) for error in ERRORS]
+        undisturbed = peace(Path(name))
+        every = [(at, error) for at in range(1, undisturbed.write_calls + 1) for error in ERRORS]
         if arguments.faults != "all":
             every = moments.sample(every, int(arguments.faults))
-        counts["write calls"] = calls
-        for at, error in every:
-            place = _made(folder / "faulty")
-            status = play_with_fault(place, at=at, error=error)
-            assert status in (FINISHED, REFUSED), f"write call {at}, {errno.errorcode[error]}"
-            counts["faults"] += 1
-            counts["faults that stopped the run"] += status == REFUSED
-            place.check()
-            place.clear_if_nothing_began()
-            assert waited(child(place.play)) == FINISHED, f"write call {at} cannot be resumed from"
-            place.check_finished(expected)
-            shutil.rmtree(place.folder)
-    print(json.dumps({"seed": seed, **counts}))
+        numbers, results = [], []
+        for job in range(arguments.jobs):
+            folder = Path(name) / f"part-{job}"
+            folder.mkdir()
+            own = random.Random(moments.getrandbits(32))
+            share = len(range(job, arguments.kills, arguments.jobs))
+
+            def task(
+                folder: Path = folder, own: random.Random = own, share: int = share, job: int = job
+            ) -> Counter[str]:
+                return kills(undisturbed, folder, own, share) + faults(
+                    undisturbed, folder, every[job :: arguments.jobs]
+                )
+
+            results.append(folder / "counts.json")
+            numbers.append(part(task, results[-1]))
+        if any([waited(number) for number in numbers]):
+            sys.exit(1)
+        counts = sum((Counter(json.loads(file.read_text())) for file in results), Counter[str]())
+    print(json.dumps({"seed": seed, "write calls": undisturbed.write_calls, **counts}))
 
 
 def _made(folder: Path) -> Place:
