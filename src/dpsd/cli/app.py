@@ -44,8 +44,8 @@ app = typer.Typer(
 )
 
 
-class _Transcribe(Command):
-    """A stand-in for `transcribe`, whose flags are built from the configuration on first use."""
+class _Built(Command):
+    """A stand-in for a command whose flags are built from the configuration on first use."""
 
     def make_context(
         self,
@@ -54,8 +54,10 @@ class _Transcribe(Command):
         parent: click.Context | None = None,
         **extra: Any,
     ) -> click.Context:
-        from dpsd.cli.transcribe import command
-
+        if self.name == "inspect":
+            from dpsd.cli.inspecting import command
+        else:
+            from dpsd.cli.transcribe import command
         return command().make_context(info_name, args, parent=parent, **extra)
 
 
@@ -80,9 +82,14 @@ def _options(
     pass
 
 
-@app.command("transcribe", cls=_Transcribe)
+@app.command("transcribe", cls=_Built)
 def _transcribe() -> None:
     """Turn a teacher into a student through privatised answers."""
+
+
+@app.command("inspect", cls=_Built)
+def _inspect() -> None:
+    """Say what a teacher is, how it would be called and how fast it answers."""
 
 
 app.command("train-teacher", cls=Command)(train.train_teacher)
@@ -93,7 +100,7 @@ for _command in (
     app.command(cls=Command)(_command)
 app.add_typer(data.app, name="data")
 # The commands are listed in the order in which a user needs them.
-app.registered_commands.insert(0, app.registered_commands.pop(1))
+app.registered_commands.insert(0, app.registered_commands.pop(2))
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from enum import Enum
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -83,14 +83,21 @@ class CommaList(click.ParamType):  # type: ignore[type-arg, unused-ignore]
         return tuple(part.strip() for part in value.split(",") if part.strip())
 
 
-def with_config_flags(function: Callable[..., None]) -> Callable[..., None]:
-    """Replace ``**flags`` by a flag for every field except ``teacher``, which is an argument."""
+def with_config_flags(
+    function: Callable[..., None], *, names: Collection[str] | None = None
+) -> Callable[..., None]:
+    """Replace ``**flags`` by a flag for every field except ``teacher``, which is an argument.
+
+    Args:
+        function: the command's function, whose other parameters stay.
+        names: the fields to make flags of; all by default.
+    """
     signature = inspect.signature(function, eval_str=True)
     own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
     flags = [
         _flag(name, field)
         for name, field in _by_panel(TranscriptionConfig.fields())
-        if name != "teacher"
+        if name != "teacher" and (names is None or name in names)
     ]
 
     def command(**values: Any) -> None:
@@ -119,6 +126,13 @@ def flag_name(field: str) -> str:
     '--learning-rate'
     """
     return "--" + field.replace("_", "-")
+
+
+#: The flags for settings that have other names where a teacher is loaded.
+PARTS_OF_TEACHER = {
+    "weights": flag_name("teacher_weights"),
+    "normalization": f"{flag_name('mean')} and {flag_name('deviation')}",
+}
 
 
 def _by_panel(fields: Mapping[str, FieldInfo]) -> list[tuple[str, FieldInfo]]:

@@ -15,7 +15,7 @@ import typer
 
 from dpsd.cli.console import say
 from dpsd.cli.errors import Command, spell, unwrapped
-from dpsd.cli.options import RUN_PANEL, flag_name, given, with_config_flags
+from dpsd.cli.options import PARTS_OF_TEACHER, RUN_PANEL, flag_name, given, with_config_flags
 from dpsd.config.base import read_toml, to_toml
 from dpsd.config.recipe import ENSEMBLE_DEFAULTS, ENSEMBLE_STUDENT
 from dpsd.config.transcription import TranscriptionConfig
@@ -26,13 +26,6 @@ from dpsd.teachers.kinds import check_source, is_ensemble
 #: The settings that may change when a run is resumed: where the same teacher is found, what it may
 #: spend, and how many processes share the work.
 _CHANGEABLE = {"teacher_weights", "cap", "budget_file", "count_earlier", "devices"}
-
-
-#: The flags for settings that have other names where a teacher is loaded.
-_PARTS_OF_TEACHER = {
-    "weights": flag_name("teacher_weights"),
-    "normalization": f"{flag_name('mean')} and {flag_name('deviation')}",
-}
 
 
 #: The defaults for an ensemble, which protect records unless the user chooses otherwise.
@@ -115,7 +108,7 @@ def _transcribe(
     Each flag is also a key of the TOML file. Lists are separated by commas.
     """
     chosen = given(ctx, flags)
-    spell(ctx, _PARTS_OF_TEACHER)
+    spell(ctx, PARTS_OF_TEACHER)
     if resume is not None:
         if out is not None or config is not None:
             raise ConfigError(

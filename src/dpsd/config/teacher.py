@@ -47,6 +47,22 @@ class TeacherSettings(Settings):
         description="Input normalisation of the teacher: the standard deviation of each channel.",
     )
 
+    layout: Literal["auto", "nchw", "nhwc", "flat"] = Field(
+        "auto",
+        description="The order of axes that the teacher takes: nchw, nhwc, flat, or auto to find "
+        "out.",
+    )
+    input_scale: Literal["1", "255", "uint8"] = Field(
+        "1",
+        description="The range of pixels that the teacher takes: 1 for [0, 1], 255 for [0, 255], "
+        "uint8 for whole numbers.",
+    )
+    output: str | None = Field(
+        None,
+        description="The output that holds the scores, by its name or its place from 0, if the "
+        "teacher has several.",
+    )
+
     def check_normalization(self) -> None:
         """Refuse a mean without a deviation, or a deviation without a mean.
 
@@ -76,6 +92,9 @@ class TeacherSettings(Settings):
             weights=self.teacher_weights,
             scores=self.scores,
             normalization=(self.mean, self.deviation) if self.mean and self.deviation else None,
+            layout=self.layout,
+            input_scale=self.input_scale,
+            output=self.output,
             device=str(execution.device),
             precision=execution.precision,
         )

@@ -16,6 +16,7 @@ from typing import Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
+from dpsd.devices.layout import is_kept_contiguous
 from dpsd.devices.names import Precision as Precision
 from dpsd.devices.processes import ALONE, Processes
 from dpsd.errors import ConfigError, Setting
@@ -87,8 +88,10 @@ class Execution:
         )
 
     def place(self, module: ModuleT) -> ModuleT:
-        """Move a module to the device, channels last."""
+        """Move a module to the device, channels last unless it is kept contiguous."""
         placed: ModuleT = module.to(self.device)
+        if is_kept_contiguous(module):
+            return placed
         return placed.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
     def images(self, pixels: Tensor) -> Tensor:

@@ -130,7 +130,7 @@ def latent(generator: nn.Module, count: int, random: torch.Generator) -> Tensor:
 
 
 class PenultimateFeatures:
-    """Captures the input of a module's last linear layer on every forward pass.
+    """Captures the input of the last linear layer that a module calls in each forward pass.
 
     >>> module = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
     >>> with PenultimateFeatures(module) as features:
@@ -142,17 +142,25 @@ class PenultimateFeatures:
     last: Tensor
 
     def __init__(self, module: nn.Module) -> None:
-        linear = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
-        # A model without a linear layer ends in a convolution or the like; its output serves.
-        self._layer = linear[-1] if linear else module
-        self._is_input = bool(linear)
+        # All are watched, as a module may have a linear layer last that it does not call.
+        self._linear = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
+        self._module = module
+        self._is_seen = False
 
     def __enter__(self) -> PenultimateFeatures:
-        self._hook = self._layer.register_forward_hook(self._see)
+        self._hooks = [layer.register_forward_hook(self._see) for layer in self._linear]
+        self._hooks.append(self._module.register_forward_hook(self._end))
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._hook.remove()
+        for hook in self._hooks:
+            hook.remove()
 
     def _see(self, _: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        self.last = inputs[0] if self._is_input else output
+        self.last, self._is_seen = inputs[0], True
+
+    def _end(self, _: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if not self._is_seen:
+            # A model without a linear layer ends in a convolution or the like; its output serves.
+            self.last = output
+        self._is_seen = False

@@ -127,7 +127,8 @@ def collapse_warning(quality: RoundQuality, *, round_index: int, at: float = 0.9
         if largest > at:
             return (
                 f"round {round_index}: {what} are {largest:.0%} class {of_class.index(largest)}. "
-                "A run that sees one class learns one class: use more varied public sources "
+                "A run that sees one class learns one class. Is the range of pixels right "
+                "(--input-scale, --mean and --deviation)? Else use more varied public sources "
                 "(noise, strokes, silhouettes, crops, a folder), a smaller generator share, or "
                 "more queries"
             )

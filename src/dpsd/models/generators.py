@@ -16,9 +16,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from dpsd.devices.layout import answer_in_float32, hand_its_type
 from dpsd.errors import ConfigError
 from dpsd.images.names import Shape
-from dpsd.models.registry import build_module, probe, require_shape
+from dpsd.models.registry import build_module, probe, require_shape, settle_layout
 
 DEFAULT_LATENT_DIM = 100
 """The length of the noise vector that an image is made from, as in DCGAN and DAFL."""
@@ -143,7 +144,13 @@ def build_generator(
     if latent_dim is not None and found != latent_dim:
         raise ConfigError(f"{label} has latent_dim {found}, not {latent_dim}")
     noise = torch.randn(2, found, generator=torch.Generator().manual_seed(0))
+    is_own = generator not in _GENERATORS
+    if is_own:
+        hand_its_type(built)
+        answer_in_float32(built)
     images = probe(built, noise, label=label)
+    if is_own:
+        settle_layout(built, noise, label=label)
     if images.shape != (2, *input_shape):
         raise ConfigError(
             f"{label} makes images of shape {tuple(images.shape[1:])}, not {input_shape}"

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dpsd.devices.layout import hand_its_type, is_kept_contiguous, keep_contiguous
 from dpsd.errors import ConfigError
 from dpsd.images.names import Shape
 from dpsd.models.convolutional import cnn, lenet5, vgg11
@@ -86,7 +87,13 @@ def build_classifier(
     built, label = build_module(
         "model", model, _CLASSIFIERS, seed, input_shape=input_shape, num_classes=num_classes
     )
-    output = probe(built, torch.full((2, *input_shape), 0.5), label=label)
+    images = torch.full((2, *input_shape), 0.5)
+    is_own = not isinstance(model, str) or model not in _CLASSIFIERS
+    if is_own:
+        hand_its_type(built)
+    output = probe(built, images, label=label)
+    if is_own:
+        settle_layout(built, images, label=label)
     if output.shape != (2, num_classes):
         raise ConfigError(
             f"{label} answers two images of shape {input_shape} with {tuple(output.shape)}; "
@@ -210,8 +217,29 @@ def probe(module: nn.Module, inputs: Tensor, *, label: str) -> Tensor:
         for part, training in modes.items():
             part.training = training
     if not isinstance(output, Tensor):
-        raise ConfigError(f"{label} answers with a {type(output).__name__}, not a tensor")
+        raise ConfigError(
+            f"{label} answers with a {type(output).__name__}, not a tensor: let its forward return "
+            "the one tensor that is wanted"
+        )
     return output
+
+
+def settle_layout(module: nn.Module, inputs: Tensor, *, label: str) -> None:
+    """Let a module stay contiguous if it works on ``inputs``, but not with channels last."""
+    if is_kept_contiguous(module):
+        return
+    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    is_image = inputs.ndim == 4
+    try:
+        probe(
+            module,
+            inputs.contiguous(memory_format=torch.channels_last) if is_image else inputs,
+            label=label,
+        )
+    except ConfigError:
+        keep_contiguous(module)
+    else:
+        module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
 
 @contextlib.contextmanager

@@ -67,15 +67,17 @@ def load_student(run: RunFolder, module: nn.Module | None = None) -> nn.Module:
         RunError: no round is finished, or the file is damaged.
     """
     facts = run.facts()
-    built = module or build_classifier(
-        facts["student"], input_shape=_shape(run), num_classes=int(facts["num_classes"])
+    built = build_classifier(
+        module or facts["student"],
+        input_shape=_shape(run),
+        num_classes=int(facts["num_classes"]),
     )
     return _filled(run, built, "student")
 
 
 def load_generator(run: RunFolder, module: nn.Module | None = None) -> nn.Module:
     """Load the trained generator; arguments and errors are those of :func:`load_student`."""
-    built = module or build_generator(run.facts()["generator"], input_shape=_shape(run))
+    built = build_generator(module or run.facts()["generator"], input_shape=_shape(run))
     return _filled(run, built, "generator")
 
 

@@ -63,7 +63,14 @@ def save_tensors(
     Raises:
         WriteError: the disk is full, or the folder cannot be written to.
     """
-    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    contiguous: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in tensors.items():
+        own = tensor.detach().cpu().contiguous()
+        # The format stores each tensor once, and tied weights are one tensor of several names.
+        memory = own.untyped_storage().data_ptr()
+        contiguous[name] = own.clone() if memory in seen else own
+        seen.add(memory)
     with replacing(path) as temporary:
         save_file(contiguous, temporary, metadata=dict(metadata or {}))
         # safetensors makes files readable by their owner alone; they should be as readable as the

@@ -87,20 +87,36 @@ def read_archive(content: bytes, *, where: str) -> CheckedArchive:
 
 
 def refuse_inflation(content: bytes) -> None:
-    """Refuse a zip file that unpacks to more than its own size.
+    """Refuse a zip file that unpacks to much more than its own size.
 
-    Torch stores its records uncompressed, so an honest file never does this; a zip bomb has to.
+    Torch stores weights uncompressed, and compresses code and debugging records alone, so an honest
+    file hardly grows; a zip bomb has to.
 
     Raises:
-        UnsafeContentError: it would unpack to more.
+        UnsafeContentError: it would unpack to more than four times its size.
         zipfile.BadZipFile: it is not a zip file, or was cut off.
     """
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         declared = sum(info.file_size for info in archive.infolist())
-    if declared > len(content):
+    if declared > _MOST_INFLATION * len(content):
         raise UnsafeContentError(
             f"records that unpack to {declared:,} bytes out of {len(content):,} (a zip bomb)"
         )
+
+
+def is_torchscript(content: bytes) -> bool:
+    """Return whether a file is a TorchScript program, by the records that it holds.
+
+    >>> is_torchscript(b"not a zip")
+    False
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, NotImplementedError, ValueError):
+        return False
+    has_code = any(re.match(r"[^/]+/code/.*\.py$", name) for name in names)
+    return has_code and any(re.match(r"[^/]+/constants\.pkl$", name) for name in names)
 
 
 def _checks(names: list[str]) -> dict[str, Callable[[bytes], bytes]]:
@@ -246,6 +262,7 @@ def _archive(records: dict[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
+_MOST_INFLATION = 4
 _FOLDERS = ("data", "models", "extra", "extra_files", ".data")
 _RAW_TENSOR = re.compile(r"(weight|tensor)_\d+")
 _GRAPH = re.compile(r"models/\w+\.json|serialized_exported_program\.json")

@@ -18,7 +18,8 @@ RawAnswers(shape=(2, 4))
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Literal, TypeAlias
 
 import torch
@@ -29,19 +30,17 @@ from dpsd.devices.execution import inference_batch
 from dpsd.errors import AnswerError, Setting, TeacherError
 from dpsd.images.names import Shape
 from dpsd.images.pixels import to_unit_range
-from dpsd.privacy.answers import AnswerCheckError, RawAnswers, Scores
+from dpsd.privacy.answers import RawAnswers, Scores
+from dpsd.teachers.calling import Calling
 from dpsd.teachers.dealing import DealtBy
+from dpsd.teachers.describing import described, frames_of
+from dpsd.teachers.probing import probe, public_noise
 from dpsd.teachers.record import checked_shape as checked_shape
 from dpsd.teachers.silence import silenced, untouched_generators
 
 Normalization: TypeAlias = tuple[Sequence[float], Sequence[float]]
 Precision: TypeAlias = Literal["float32", "bfloat16"]
 DeclaredScores: TypeAlias = Literal["logits", "probabilities", "auto"]
-
-_PROBE_IMAGES = 5
-
-#: The most characters of a teacher's own message that are quoted.
-_LONGEST_MESSAGE = 300
 
 #: The most scores of an ensemble that are in memory at once.
 _MOST_SCORES = 2**24
@@ -51,10 +50,7 @@ class Teacher(ABC):
     """A frozen classifier that can only be asked.
 
     A subclass sets up whatever :meth:`_scores` needs and then calls ``super().__init__``, which
-    asks about five images of public random noise to check the interface. Nothing is kept of the
-    answers but their shape and, with ``scores="auto"``, one bit: whether they are probabilities.
-    This is a property of the interface rather than of any data, but declaring ``scores`` is
-    cleaner, as then no value is looked at.
+    asks about public random noise to check the interface; see :mod:`dpsd.teachers.probing`.
 
     Args:
         input_shape: the shape of an image, ``(channels, height, width)``.
@@ -66,6 +62,7 @@ class Teacher(ABC):
         scores: what the teacher returns; ``"auto"`` finds out.
         normalization: ``(means, standard deviations)``, one number per channel, applied to the
             ``[0, 1]`` images before the teacher sees them.
+        calling: what the teacher is handed for images, and where its scores are.
 
     Raises:
         TeacherError: the teacher cannot be asked about images of this shape, or answers with
@@ -93,6 +90,14 @@ class Teacher(ABC):
     number that no record can change. ``None`` if it is not on record."""
     persons: int | None = None
     """The number of persons that those records belong to, if they were dealt by person."""
+    declared: Calling
+    """How the teacher was declared to be called."""
+    calling: Calling
+    """How the teacher is called, as a probe settled it."""
+    notes: tuple[str, ...] = ()
+    """What its user should know of how it is called, each a sentence."""
+    is_free: bool = True
+    """Whether asking costs nothing but time on this machine, so that it may be tried on noise."""
     weights_location: str | None = None
     """The absolute path of the state dict that filled the factory's module, if one did."""
 
@@ -105,6 +110,7 @@ class Teacher(ABC):
         description: str,
         scores: DeclaredScores = "auto",
         normalization: Normalization | None = None,
+        calling: Calling | None = None,
     ) -> None:
         self.input_shape = checked_shape(input_shape)
         self.fingerprint = fingerprint
@@ -117,7 +123,16 @@ class Teacher(ABC):
             raise TeacherError(
                 Setting("scores"), f" must be logits, probabilities or auto, not {scores!r}"
             )
-        self.num_classes, self.scores = self._probe(num_classes, scores)
+        self.declared = calling or Calling()
+        if normalization is not None and self.declared.scale != "1":
+            raise TeacherError(
+                *(Setting("normalization"), " applies to images in [0, 1], and "),
+                *(Setting("input_scale"), f" {self.declared.scale} asks for others: give one"),
+            )
+        with untouched_generators():
+            found = probe(self, num_classes=num_classes, scores=scores)
+        self.calling, self.notes = found.calling, found.notes
+        self.num_classes, self.scores = found.num_classes, found.scores
 
     @property
     def query_batch(self) -> int:
@@ -129,6 +144,11 @@ class Teacher(ABC):
     def charged(self) -> Sequence[Teacher]:
         """The teachers that a run is charged to, each with an account of its own."""
         return (self,)
+
+    @property
+    def declared_calling(self) -> Calling:
+        """How to declare that the teacher is called, to load it again from its location."""
+        return self.calling
 
     def require_unchanged(self) -> None:  # noqa: B027 - most teachers cannot be changed
         """Refuse a teacher that no longer matches its fingerprint.
@@ -165,7 +185,7 @@ class Teacher(ABC):
         their states are restored.
         """
         self._check_images(images, query_batch)
-        failure = None
+        failure, calls = None, ""
         with silenced(), untouched_generators():
             try:
                 return RawAnswers.seal(
@@ -178,15 +198,17 @@ class Teacher(ABC):
             except KeyboardInterrupt:
                 pass
             except BaseException as error:  # noqa: BLE001 - foreign code may raise anything
-                failure = _described(error)
+                failure, calls = described(error), frames_of(error)
         # Raised outside the handler and without a local variable that holds answers, so that the
         # original exception, its message and the variables of its traceback are out of reach.
         if failure is None:
             raise KeyboardInterrupt
-        raise AnswerError(
+        refusal = AnswerError(
             f"query batch {query_batch}: for images of shape {tuple(images.shape)} the teacher "
             f"{failure}"
         )
+        refusal.add_note(calls)  # shown with the traceback alone, which says nothing of values
+        raise refusal
 
     def predict_classes(self, images: Tensor) -> Tensor:
         """Return the teacher's class for each image, for the owner's own measurements only.
@@ -217,7 +239,7 @@ class Teacher(ABC):
                     )
             except Exception as error:  # noqa: BLE001 - foreign code may raise anything
                 raise AnswerError(
-                    f"evaluation batch {number}: the teacher {_described(error)}"
+                    f"evaluation batch {number}: the teacher {described(error)}"
                 ) from None
             assert isinstance(answers, Tensor)  # sealing checked it
             said = answers.argmax(-1)
@@ -234,39 +256,48 @@ class Teacher(ABC):
             )
 
     def _answers(self, images: Tensor) -> object:
-        """Return raw answers on the images' device."""
+        """Return raw answers on the images' device, for what seals them and for public noise."""
         with torch.inference_mode():
             if self._normalization is not None:
                 mean, deviation = (part.to(images.device) for part in self._normalization)
-                images = (images - mean) / deviation
+                handed = (images - mean) / deviation
             else:
-                images = images.clone()  # a teacher may change them before others are asked
-            answers = self._scores(images)
+                handed = images.clone()  # a teacher may change them before others are asked
+            answers = self._scores(self.calling.images(handed))
             return answers.to(images.device) if isinstance(answers, Tensor) else answers
 
-    def _probe(self, num_classes: int | None, scores: DeclaredScores) -> tuple[int, Scores]:
-        """Check the interface on public noise, and return the number of classes and the format.
+    def attempts(self) -> Iterator[Calling]:
+        """Yield each way in which the teacher may be called, the likeliest first.
 
-        An error includes the teacher's own message: for public images it may be shown, and it helps
-        whoever loads the teacher.
+        Whatever else a way needs is set up before it is yielded.
         """
-        noise = torch.rand(
-            _PROBE_IMAGES, *self.input_shape, generator=torch.Generator().manual_seed(0)
-        )
+        yield self.declared
+        if self.declared.layout == "auto":
+            yield replace(self.declared, layout="flat")
+
+    def rehearse(self, count: int) -> None:
+        """Ask about so many images of public noise, as a run will ask about its queries.
+
+        Raises:
+            TeacherError: the teacher fails; the message includes its own, as the images are public.
+        """
+        noise = public_noise(self, count)
         try:
-            return _interface(
-                self._answers(noise),
-                num_classes=num_classes,
-                scores=scores,
-                members=self.members,
-            )
+            with silenced(), untouched_generators():
+                RawAnswers.seal(
+                    self._answers(noise),
+                    batch=count,
+                    num_classes=self.num_classes,
+                    scores=self.scores,
+                    members=self.members,
+                )
         except Exception as error:
-            raise TeacherError(
-                f"{self.description}: asked about {_PROBE_IMAGES} images of noise of shape "
-                f"{self.input_shape}, the teacher {_described(error, is_public=True)}. Are ",
-                *(Setting("input_shape"), ", ", Setting("num_classes"), " and ", Setting("scores")),
-                " right?",
-            ) from error
+            refusal = TeacherError(
+                f"{self.description}: asked about {count} images of noise, the teacher "
+                f"{described(error, is_public=True)}"
+            )
+            refusal.add_note(frames_of(error))
+            raise refusal from error
 
     def __repr__(self) -> str:
         return (
@@ -303,55 +334,3 @@ def _channel_tensors(
             f"{normalization}",
         )
     return mean, deviation
-
-
-def _described(error: BaseException, *, is_public: bool = False) -> str:
-    """Say in a line what went wrong, with the teacher's own message if images are public.
-
-    >>> _described(ValueError("expected 3 channels,\\n got 1"), is_public=True)
-    'raised ValueError: expected 3 channels, got 1'
-    """
-    if isinstance(error, AnswerCheckError):
-        return f"returned {error if is_public else error.problem}"
-    if not is_public:
-        # The name of a custom exception type may be a message, too.
-        kinds = (kind for kind in type(error).__mro__ if kind.__module__ in ("builtins", "torch"))
-        return f"raised {next(kinds).__name__} (its message is withheld: it may quote answers)"
-    kind = f"raised {type(error).__name__}"
-    message = " ".join(str(error).split())[:_LONGEST_MESSAGE]
-    return f"{kind}: {message}" if message else kind
-
-
-def _interface(
-    answers: object, *, num_classes: int | None, scores: DeclaredScores, members: int
-) -> tuple[int, Scores]:
-    """Return the number of classes and the format of the probe's answers, and nothing else."""
-    if num_classes is None:
-        num_classes = _count_classes(answers)
-    if scores == "auto":
-        scores = "probabilities" if _are_probabilities(answers) else "logits"
-    RawAnswers.seal(
-        answers, batch=_PROBE_IMAGES, num_classes=num_classes, scores=scores, members=members
-    )
-    return num_classes, scores
-
-
-def _count_classes(answers: object) -> int:
-    if not isinstance(answers, Tensor):
-        raise AnswerCheckError(
-            "no tensor of scores", seen=f"a {type(answers).__name__} instead of a tensor of scores"
-        )
-    if answers.ndim not in (2, 3) or answers.shape[-1] < 2:
-        raise AnswerCheckError(
-            f"another shape than ({_PROBE_IMAGES}, number of classes)",
-            seen=f"shape {tuple(answers.shape)} instead of ({_PROBE_IMAGES}, number of classes)",
-        )
-    return answers.shape[-1]
-
-
-def _are_probabilities(answers: object) -> bool:
-    """Return whether answers are probabilities, the one bit that is taken from the probe's."""
-    if not isinstance(answers, Tensor) or answers.ndim == 0:
-        return False
-    values = answers.float()
-    return bool((values >= 0).all()) and bool(((values.sum(-1) - 1).abs() < 1e-3).all())

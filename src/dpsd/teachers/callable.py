@@ -12,12 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from dpsd.images.names import Shape
 from dpsd.teachers.base import DeclaredScores, Normalization, Teacher
+from dpsd.teachers.calling import Calling
 
 
 class CallableTeacher(Teacher):
@@ -34,6 +33,7 @@ class CallableTeacher(Teacher):
         num_classes: the number of classes K; taken from a probe's answers if ``None``.
         scores: ``"logits"``, ``"probabilities"`` or ``"auto"``.
         normalization: ``(means, deviations)`` applied to the images first.
+        calling: what the function is handed, and where its scores are.
         name: the name under which the budget is kept; by default, the function's qualified name.
 
     Raises:
@@ -48,9 +48,11 @@ class CallableTeacher(Teacher):
         num_classes: int | None = None,
         scores: DeclaredScores = "auto",
         normalization: Normalization | None = None,
+        calling: Calling | None = None,
         name: str | None = None,
     ) -> None:
         self._function = function
+        self.is_free = False  # it may be a service that is paid for
         name = name or _qualified_name(function)
         super().__init__(
             input_shape=input_shape,
@@ -59,11 +61,11 @@ class CallableTeacher(Teacher):
             description=f"callable {name}",
             scores=scores,
             normalization=normalization,
+            calling=calling,
         )
 
     def _scores(self, images: Tensor) -> object:
-        scores = self._function(images)
-        return torch.from_numpy(scores) if isinstance(scores, np.ndarray) else scores
+        return self.calling.scores(self._function(images.contiguous()))
 
 
 def _qualified_name(function: Callable[..., object]) -> str:

@@ -27,6 +27,7 @@ from dpsd.errors import TeacherError
 from dpsd.images.names import Shape
 from dpsd.teachers.base import DeclaredScores, Precision, Teacher
 from dpsd.teachers.batches import in_batches
+from dpsd.teachers.calling import Calling
 from dpsd.teachers.fingerprint import fingerprint_names, fingerprint_tensors
 from dpsd.teachers.module import checked_device
 from dpsd.teachers.sharding import Shards
@@ -153,6 +154,7 @@ class Committee(Teacher):
                 "in its data would count twice: give every teacher only once"
             )
         self._teachers = list(teachers)
+        self.is_free = all(teacher.is_free for teacher in teachers)
         self.members = len(teachers)
         super().__init__(
             input_shape=first.input_shape,
@@ -165,6 +167,11 @@ class Committee(Teacher):
     @property
     def charged(self) -> Sequence[Teacher]:
         return tuple(self._teachers)
+
+    @property
+    def declared_calling(self) -> Calling:
+        found = {teacher.calling for teacher in self._teachers}
+        return found.pop() if len(found) == 1 else Calling()
 
     def require_unchanged(self) -> None:
         for teacher in self._teachers:

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from dpsd.errors import TeacherError
+from dpsd.errors import Setting, TeacherError
 from dpsd.images.names import Shape
 from dpsd.teachers.archive import read_archive
 from dpsd.teachers.base import (
@@ -33,10 +33,11 @@ from dpsd.teachers.base import (
     Precision,
     Teacher,
     agree,
-    checked_shape,
 )
 from dpsd.teachers.batches import in_batches
+from dpsd.teachers.calling import Calling
 from dpsd.teachers.module import checked_device
+from dpsd.teachers.stated import stated_shape
 
 _LARGEST_BATCH = 1 << 16  # a larger bound counts as none
 
@@ -44,8 +45,8 @@ _LARGEST_BATCH = 1 << 16  # a larger bound counts as none
 class ExportedTeacher(Teacher):
     """A teacher that is a program written by ``torch.export.save``.
 
-    The program has one image input and one output of scores. A fixed or a largest batch size is
-    fine, as batches are split and padded to it.
+    The program has one image input, and one output of scores or several of which one is named. A
+    fixed or a largest batch size is fine, as batches are split and padded to it.
 
     Args:
         path: the path of the ``.pt2`` file.
@@ -55,6 +56,7 @@ class ExportedTeacher(Teacher):
         normalization: ``(means, deviations)`` applied to the images first.
         device: the device that the program runs on.
         precision: the precision; ``"bfloat16"`` uses autocast.
+        calling: what the program is handed, and where its scores are.
 
     Raises:
         TeacherError: the file is missing, damaged, could run code, or is not a classifier.
@@ -70,6 +72,7 @@ class ExportedTeacher(Teacher):
         normalization: Normalization | None = None,
         device: str = "cpu",
         precision: Precision = "float32",
+        calling: Calling | None = None,
     ) -> None:
         path = Path(path)
         if not path.is_file():
@@ -78,14 +81,16 @@ class ExportedTeacher(Teacher):
         self._precision = precision
         archive = read_archive(path.read_bytes(), where=str(path))
         program = _load(archive.content, self._device, path)
-        image, classes = _the_input_and_classes(program, path)
+        calling = calling or Calling()
+        image, classes = _the_input_and_classes(program, path, calling)
         batch, *sizes = image.shape
         if not all(isinstance(size, int) for size in sizes):
             raise TeacherError(
                 f"{path} takes images of varying shape: export it with only the batch dynamic"
             )
-        found = checked_shape(sizes)
-        agree("input_shape", input_shape and checked_shape(input_shape), found, where=str(path))
+        calling, found = stated_shape(
+            sizes, calling, declared=input_shape, is_whole=image.dtype == torch.uint8, path=path
+        )
         agree("num_classes", num_classes, classes, where=str(path))
         self._batch = _largest_batch(batch, program)
         self._dtype = image.dtype
@@ -97,19 +102,17 @@ class ExportedTeacher(Teacher):
             description=f"exported program {path.name}",
             scores=scores,
             normalization=normalization,
+            calling=calling,
         )
 
     def _scores(self, images: Tensor) -> object:
-        with torch.autocast(
-            self._device.type, torch.bfloat16, enabled=self._precision == "bfloat16"
-        ):
+        is_cast = self._precision == "bfloat16" and self._dtype is torch.float32
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=is_cast):
             images = images.to(self._device, self._dtype).contiguous()
-            return in_batches(self._run, images, size=self._batch)
+            return in_batches(self._run, images, size=self._batch, shape=self.input_shape)
 
     def _run(self, images: Tensor) -> object:
-        scores = self._module(images)
-        # Some exporters wrap a single output.
-        return scores[0] if isinstance(scores, tuple | list) and len(scores) == 1 else scores
+        return self.calling.scores(self._module(images))
 
 
 def _load(content: bytes, device: torch.device, path: Path) -> ExportedProgram:
@@ -135,23 +138,36 @@ def _load(content: bytes, device: torch.device, path: Path) -> ExportedProgram:
         log.setLevel(level)
 
 
-def _the_input_and_classes(program: ExportedProgram, path: Path) -> tuple[Tensor, int | None]:
+def _the_input_and_classes(
+    program: ExportedProgram, path: Path, calling: Calling
+) -> tuple[Tensor, int | None]:
     """Return the example of the image input, with symbolic sizes, and the number of classes."""
     signature = program.graph_signature
     examples = {node.name: node.meta.get("val") for node in program.graph.nodes}
     inputs, outputs = list(signature.user_inputs), list(signature.user_outputs)
-    if len(inputs) != 1 or len(outputs) != 1:
+    if len(inputs) != 1:
         raise TeacherError(
-            f"{path} has inputs {_listed(inputs, examples)} and outputs "
-            f"{_listed(outputs, examples)}; a teacher has one of each"
+            f"{path} has inputs {_listed(inputs, examples)}; a teacher has one: export one that "
+            "takes images alone"
         )
-    image, scores = examples.get(str(inputs[0])), examples.get(str(outputs[0]))
-    if not isinstance(image, Tensor) or image.ndim != 4 or not image.is_floating_point():
+    if len(outputs) != 1 and calling.output is None:
         raise TeacherError(
-            f"{path} takes {_listed(inputs, examples)}; a teacher takes float images (N, C, H, W)"
+            f"{path} has outputs {_listed(outputs, examples)}: name the scores by their key, or ",
+            *(f"by their place (0 to {len(outputs) - 1}), with ", Setting("output")),
         )
-    classes = scores.shape[-1] if isinstance(scores, Tensor) and scores.ndim else None
-    return image, classes if isinstance(classes, int) else None
+    image = examples.get(str(inputs[0]))
+    is_numeric = isinstance(image, Tensor) and (
+        image.is_floating_point() or image.dtype == torch.uint8
+    )
+    if not isinstance(image, Tensor) or not is_numeric or image.ndim not in (2, 4):
+        raise TeacherError(
+            f"{path} takes {_listed(inputs, examples)}; a teacher takes images (N, C, H, W) of a "
+            "floating-point type or uint8, or flattened ones"
+        )
+    scores = examples.get(str(outputs[0])) if len(outputs) == 1 else None
+    if not isinstance(scores, Tensor) or scores.ndim < 2 or not isinstance(scores.shape[1], int):
+        return image, None
+    return image, scores.shape[1] if scores.shape[1] > 1 else None
 
 
 def _listed(names: list[Any], examples: dict[str, Any]) -> str:

@@ -23,11 +23,14 @@ _CHUNK_BYTES = 1 << 20
 def fingerprint_module(module: nn.Module) -> str:
     """Hash a module's parameters, its buffers and the tree of its layers' classes.
 
-    Settings of layers that leave no trace in the weights (a stride, say) are not covered.
+    Settings of layers that leave no trace in the weights (a stride, say) are not covered, except in
+    TorchScript, whose code is hashed.
     """
     digest = hashlib.sha256()
     for name, child in module.named_modules():
         _feed(digest, f"{name}={type(child).__qualname__}".encode())
+        if isinstance(child, torch.jit.ScriptModule) and hasattr(child, "forward"):
+            _feed(digest, child.code.encode())
     tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     _feed_tensors(digest, tensors)
     return f"sha256:{digest.hexdigest()}"

@@ -25,6 +25,7 @@ from dpsd.teachers.base import (
     checked_shape,
 )
 from dpsd.teachers.callable import CallableTeacher
+from dpsd.teachers.calling import Calling, InputScale, Layout
 from dpsd.teachers.directory import DESCRIPTION_FILE, load_directory
 from dpsd.teachers.ensemble import Committee
 from dpsd.teachers.exported import ExportedTeacher
@@ -48,6 +49,9 @@ def load_teacher(
     weights: str | Path | None = None,
     scores: DeclaredScores = "auto",
     normalization: Normalization | None = None,
+    layout: Layout = "auto",
+    input_scale: InputScale = "1",
+    output: str | None = None,
     device: str = "cpu",
     precision: Precision = "float32",
     name: str | None = None,
@@ -71,6 +75,12 @@ def load_teacher(
             module.
         scores: what the teacher returns; ``"auto"`` finds out, see :class:`Teacher`.
         normalization: ``(means, deviations)`` per channel, applied to ``[0, 1]`` images first.
+        layout: the order of axes that the teacher takes: ``"nchw"``, ``"nhwc"``, ``"flat"``, or
+            ``"auto"`` to find out; see :class:`~dpsd.teachers.calling.Calling`.
+        input_scale: the range of pixels that it takes: ``"1"`` for [0, 1], ``"255"`` for [0, 255]
+            in floating point, ``"uint8"`` for whole numbers.
+        output: the name, or the place from 0, of the output that holds the scores, if there are
+            several.
         device: the device for modules and exported programs; ONNX files run on the CPU.
         precision: the precision of modules and exported programs; ``"bfloat16"`` uses autocast.
         name: the name under which a function's budget is kept, as its content cannot be hashed.
@@ -85,6 +95,7 @@ def load_teacher(
     shape = None if input_shape is None else checked_shape(input_shape)
     if isinstance(source, Sequence) and not isinstance(source, str):
         source = Committee(source)
+    calling = Calling(layout=layout, scale=input_scale, output=output)
     made: object = source
     factory: str | None = None
     if isinstance(source, str) and is_factory(source):
@@ -108,6 +119,7 @@ def load_teacher(
             num_classes=num_classes,
             scores=scores,
             normalization=normalization,
+            calling=calling,
             device=device,
             precision=precision,
         )
@@ -135,6 +147,7 @@ def load_teacher(
             num_classes=num_classes,
             scores=scores,
             normalization=normalization,
+            calling=calling,
             name=name or factory,
         )
         loaded.location = factory
@@ -147,6 +160,7 @@ def load_teacher(
         num_classes=num_classes,
         scores=scores,
         normalization=normalization,
+        calling=calling,
         device=device,
         precision=precision,
         description=factory,
@@ -164,6 +178,7 @@ def _load_path(
     num_classes: int | None,
     scores: DeclaredScores,
     normalization: Normalization | None,
+    calling: Calling,
     device: str,
     precision: Precision,
 ) -> Teacher:
@@ -172,6 +187,14 @@ def _load_path(
             raise TeacherError(
                 f"{path} normalises its own input: leave out ", Setting("normalization")
             )
+        for setting, value, usual in (
+            *(("layout", calling.layout, "auto"), ("input_scale", calling.scale, "1")),
+            ("output", calling.output, None),
+        ):
+            if value != usual:
+                raise TeacherError(
+                    f"{path} says itself how it is called: leave out ", Setting(setting)
+                )
         if not (path / DESCRIPTION_FILE).exists() and (members := members_in(path)):
             return Committee(
                 [
@@ -202,6 +225,7 @@ def _load_path(
             num_classes=num_classes,
             scores=scores,
             normalization=normalization,
+            calling=calling,
             device=device,
             precision=precision,
         )
@@ -212,6 +236,7 @@ def _load_path(
             num_classes=num_classes,
             scores=scores,
             normalization=normalization,
+            calling=calling,
         )
     read_weights(path)  # gives a better message if the file is damaged or not a state dict
     raise TeacherError(

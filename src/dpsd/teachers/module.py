@@ -9,20 +9,25 @@ RawAnswers(shape=(2, 3))
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
+from dpsd.devices.layout import type_of
 from dpsd.errors import TeacherError
 from dpsd.images.names import Shape
 from dpsd.teachers.base import DeclaredScores, Normalization, Precision, Teacher
 from dpsd.teachers.batches import in_batches
+from dpsd.teachers.calling import Calling
 from dpsd.teachers.fingerprint import fingerprint_module
 
 
 class ModuleTeacher(Teacher):
     """A teacher that is a module, frozen in place.
 
-    The module is in eval mode, without gradients, channels last, and on ``device``.
+    The module is in eval mode, without gradients, and on ``device``, channels last if it can
+    compute so. It is handed images of the type of its parameters.
 
     Args:
         module: a module from images ``(N, C, H, W)`` to scores ``(N, K)``, which is not copied.
@@ -32,6 +37,7 @@ class ModuleTeacher(Teacher):
         normalization: ``(means, deviations)`` applied to the images first.
         device: the device that the module runs on.
         precision: the precision; ``"bfloat16"`` uses autocast.
+        calling: what the module is handed, and where its scores are.
         description: the teacher in a few words, for reports; by default, the module's class.
 
     Raises:
@@ -48,6 +54,7 @@ class ModuleTeacher(Teacher):
         normalization: Normalization | None = None,
         device: str = "cpu",
         precision: Precision = "float32",
+        calling: Calling | None = None,
         description: str | None = None,
     ) -> None:
         if precision not in ("float32", "bfloat16"):
@@ -55,8 +62,12 @@ class ModuleTeacher(Teacher):
         fingerprint = fingerprint_module(module)
         self._device = checked_device(device)
         self._precision = precision
-        self._module = module.eval().requires_grad_(False)
-        self._module.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._module = module.eval()
+        for weight in module.parameters():  # a TorchScript module has no requires_grad_ of its own
+            weight.requires_grad_(False)
+        self._module.to(self._device)
+        self._dtype = type_of(module)
+        self._memory: torch.memory_format = torch.channels_last
         super().__init__(
             input_shape=input_shape,
             num_classes=num_classes,
@@ -64,6 +75,7 @@ class ModuleTeacher(Teacher):
             description=description or f"module {type(module).__name__}",
             scores=scores,
             normalization=normalization,
+            calling=calling,
         )
 
     def require_unchanged(self) -> None:
@@ -74,13 +86,29 @@ class ModuleTeacher(Teacher):
                 "module of its own"
             )
 
+    def attempts(self) -> Iterator[Calling]:
+        for calling in super().attempts():
+            for memory in (torch.channels_last, torch.contiguous_format):
+                # Modules that flatten with view() after a convolution fail on channels last.
+                self._memory = memory
+                self._module.to(memory_format=memory)  # type: ignore[call-overload]
+                yield calling
+
     def _scores(self, images: Tensor) -> object:
         self._module.eval()  # other code that holds the module may have switched it to train mode
-        images = images.to(self._device).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(
-            self._device.type, torch.bfloat16, enabled=self._precision == "bfloat16"
-        ):
-            return in_batches(self._module, images)
+        images = images.to(self._device)
+        if images.is_floating_point():
+            images = images.to(self._dtype)
+        if images.ndim == 4 and self.calling.has_channels_first:
+            images = images.contiguous(memory_format=self._memory)
+        elif self._memory is torch.channels_last:
+            images = images.contiguous()  # otherwise they are what a permuted view makes of them
+        is_cast = self._precision == "bfloat16" and self._dtype is torch.float32
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=is_cast):
+            return in_batches(self._called, images, shape=self.input_shape)
+
+    def _called(self, images: Tensor) -> object:
+        return self.calling.scores(self._module(images))
 
 
 def checked_device(device: str) -> torch.device:

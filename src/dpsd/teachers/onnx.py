@@ -12,6 +12,7 @@ dpsd.errors.TeacherError: there is no file nowhere.onnx: check the path
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -25,24 +26,26 @@ from dpsd.teachers.base import (
     Normalization,
     Teacher,
     agree,
-    checked_shape,
 )
 from dpsd.teachers.batches import in_batches
+from dpsd.teachers.calling import Calling
 from dpsd.teachers.fingerprint import fingerprint_files
+from dpsd.teachers.stated import stated_shape
 
 _FLOATS = {
     "tensor(float)": torch.float32,
     "tensor(float16)": torch.float16,
     "tensor(double)": torch.float64,
 }
+_INPUTS = {**_FLOATS, "tensor(uint8)": torch.uint8}
 
 
 class OnnxTeacher(Teacher):
     """A teacher that is a classifier in ONNX.
 
-    The graph has one image input ``(N, C, H, W)`` and one 2-D output of scores. A fixed batch
-    dimension is fine, as batches are split and padded to it. External data must lie in the model's
-    own folder.
+    The graph has one input of images ``(N, C, H, W)``, of another declared layout, or flattened as
+    scikit-learn's, and an output of scores. A fixed batch dimension is fine, as batches are split
+    and padded to it. External data must lie in the model's own folder.
 
     Args:
         path: the path of the ``.onnx`` file.
@@ -51,6 +54,7 @@ class OnnxTeacher(Teacher):
         num_classes: the number of classes; if given, it must be what the graph says.
         scores: ``"logits"``, ``"probabilities"`` or ``"auto"``.
         normalization: ``(means, deviations)`` applied to the images first.
+        calling: what the graph is handed, and which of its outputs holds the scores.
 
     Raises:
         TeacherError: the file is missing, damaged, reaches outside its folder, or is not a
@@ -65,6 +69,7 @@ class OnnxTeacher(Teacher):
         num_classes: int | None = None,
         scores: DeclaredScores = "auto",
         normalization: Normalization | None = None,
+        calling: Calling | None = None,
     ) -> None:
         path = Path(path)
         if not path.is_file():
@@ -72,33 +77,45 @@ class OnnxTeacher(Teacher):
         # Locations are checked before the runtime, which would follow them, sees the file.
         data_files = _external_data_files(path)
         self._session = _open_session(path)
-        self._input, self._output = _the_input_and_output(self._session, path)
+        calling = calling or Calling()
+        self._input = _the_input(self._session, path)
+        self._output = _the_output(self._session, calling.output, path)
         batch, *image = self._input.shape
         self._batch = batch if isinstance(batch, int) and batch > 0 else None
-        self._dtype = _FLOATS[self._input.type]
-        classes = self._output.shape[-1]
-        agree(
-            "num_classes",
-            num_classes,
-            classes if isinstance(classes, int) else None,
-            where=str(path),
+        self._dtype = _INPUTS[self._input.type]
+        is_whole = self._dtype == torch.uint8
+        calling, shape = stated_shape(
+            image, calling, declared=input_shape, is_whole=is_whole, path=path
         )
+        classes = self._output.shape[1]
+        if not isinstance(classes, int) or classes < 2:
+            classes = None
+        agree("num_classes", num_classes, classes, where=str(path))
         super().__init__(
-            input_shape=_image_shape(image, input_shape, path),
+            input_shape=shape,
             num_classes=num_classes,
             fingerprint=fingerprint_files([path, *data_files]),
             description=f"onnx {path.name}",
             scores=scores,
             normalization=normalization,
+            calling=calling,
         )
 
+    def attempts(self) -> Iterator[Calling]:
+        yield self.declared
+        if self._batch is None:
+            # Some graphs say that the batch is open while a Reshape inside them holds one image.
+            self._batch = 1
+            yield self.declared
+
     def _scores(self, images: Tensor) -> object:
-        return in_batches(self._run, images, size=self._batch)
+        return in_batches(self._run, images, size=self._batch, shape=self.input_shape)
 
     def _run(self, images: Tensor) -> object:
         array = images.to("cpu", self._dtype).contiguous().numpy()
         (scores,) = self._session.run([self._output.name], {self._input.name: array})
-        return torch.from_numpy(scores)
+        # The output was chosen by its name before the runtime computed it.
+        return replace(self.calling, output=None).scores(scores)
 
 
 def _external_data_files(path: Path) -> list[Path]:
@@ -173,37 +190,44 @@ def _open_session(path: Path) -> Any:
         raise TeacherError(f"{path} cannot be run by ONNX Runtime: {reason}") from None
 
 
-def _the_input_and_output(session: Any, path: Path) -> tuple[Any, Any]:
-    inputs, outputs = session.get_inputs(), session.get_outputs()
+def _the_input(session: Any, path: Path) -> Any:
+    inputs = session.get_inputs()
     if len(inputs) != 1:
-        raise TeacherError(f"{path} has {len(inputs)} inputs, a teacher has one: {_listed(inputs)}")
+        raise TeacherError(
+            f"{path} has {len(inputs)} inputs, a teacher has one: {_listed(inputs)}. Export it so "
+            "that it takes images alone"
+        )
     (image,) = inputs
-    if image.type not in _FLOATS or len(image.shape) != 4:
+    if image.type not in _INPUTS or len(image.shape) not in (2, 4):
         raise TeacherError(
-            f"{path} takes {_listed(inputs)}; a teacher takes float images (N, C, H, W)"
+            f"{path} takes {_listed(inputs)}; a teacher takes images (N, C, H, W) of a "
+            "floating-point type or uint8, or flattened ones"
         )
-    scores = [out for out in outputs if out.type in _FLOATS and len(out.shape) == 2]
-    if len(scores) != 1:
-        raise TeacherError(
-            f"{path} has {len(scores)} outputs that could be class scores (N, K), a teacher has "
-            f"one: {_listed(outputs)}"
-        )
-    return image, scores[0]
+    return image
 
 
-def _image_shape(found: list[Any], declared: Shape | None, path: Path) -> Shape:
-    fixed = [size if isinstance(size, int) and size > 0 else None for size in found]
-    if declared is None:
-        if None in fixed:
+def _the_output(session: Any, name: str | None, path: Path) -> Any:
+    outputs = session.get_outputs()
+    if name is not None:
+        found = [out for out in outputs if out.name == name]
+        if not found:
             raise TeacherError(
-                f"{path} leaves the image shape open ({', '.join(map(str, found))}): give ",
-                *(Setting("input_shape"), ", as in 1,28,28"),
+                f"{path} has no ", Setting("output"), f" {name!r}, but {_listed(outputs)}"
             )
-        return checked_shape([size for size in fixed if size is not None])
-    declared = checked_shape(declared)
-    if any(size not in (None, given) for size, given in zip(fixed, declared, strict=True)):
-        agree("input_shape", declared, tuple(found), where=str(path))
-    return declared
+        return found[0]
+    scores = [out for out in outputs if out.type in _FLOATS and len(out.shape) in (2, 4)]
+    if len(scores) == 1:
+        return scores[0]
+    if any("map" in out.type for out in outputs):
+        raise TeacherError(
+            f"{path} answers with {_listed(outputs)}: export it with its probabilities as a tensor "
+            "(skl2onnx: options={'zipmap': False})"
+        )
+    raise TeacherError(
+        f"{path} has {len(scores)} outputs that could be class scores (N, K), a teacher has one: "
+        f"{_listed(outputs)}. Name it with ",
+        Setting("output"),
+    )
 
 
 def _listed(arguments: list[Any]) -> str:

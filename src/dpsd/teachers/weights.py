@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from dpsd.errors import TeacherError
-from dpsd.teachers.archive import UnsafeContentError, refuse_inflation
+from dpsd.teachers.archive import UnsafeContentError, is_torchscript, refuse_inflation
 from dpsd.teachers.kinds import WEIGHT_SUFFIXES
 
 _NAMES_SHOWN = 5
@@ -92,10 +92,15 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
     content: Any
     try:
         if zipfile.is_zipfile(path):
-            refuse_inflation(path.read_bytes())
+            packed = path.read_bytes()
+            if is_torchscript(packed):
+                raise _torchscript(path)
+            refuse_inflation(packed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             content = torch.load(path, map_location="cpu", weights_only=True)
+    except TeacherError:
+        raise
     except UnsafeContentError as error:
         raise TeacherError(f"{path} will not be loaded: it holds {error}") from None
     except Exception as error:  # noqa: BLE001 - torch raises many kinds for a damaged file
@@ -120,6 +125,15 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
     ):
         raise TeacherError(f"{path} is not a state dict (a mapping of names to tensors)")
     return dict(content)
+
+
+def _torchscript(path: Path) -> TeacherError:
+    return TeacherError(
+        f"{path} is a TorchScript program, which may call any operator of torch's, so it is not "
+        "loaded by its name. If you trust it, load it in a factory of yours and give that as the "
+        f"teacher, 'package.module:teacher': def teacher(): return torch.jit.load({path.name!r}). "
+        "Or export the model anew with torch.export.save"
+    )
 
 
 def _shortened(names: list[str]) -> str:

@@ -47,6 +47,7 @@ from dpsd.transcription.asking import Asking, TeacherAsking
 from dpsd.transcription.learning import Learning
 from dpsd.transcription.plan import Plan
 from dpsd.transcription.querying import Querying
+from dpsd.transcription.rehearsal import rehearse
 
 
 class Transcription:
@@ -100,6 +101,19 @@ class Transcription:
             phases=shared["phases"],
             holds=self._holds,
         )
+
+    def rehearse(self) -> None:
+        """Do on public noise, once, what the run will do.
+
+        Raises:
+            ConfigError: something failed, before anything was written or spent.
+        """
+        learning = self.learning
+        student, generator = learning.student, learning.generator
+        for warning in rehearse(
+            self.plan, learning.execution, student=student, generator=generator
+        ):
+            self.observer.warn(warning)
 
     def run(self) -> Run:
         """Execute all remaining rounds, then certify; locks keep other processes out meanwhile."""

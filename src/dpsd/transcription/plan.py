@@ -126,6 +126,21 @@ class Plan:
         """The number of each round, from 1, with the number of queries that it asks."""
         return _rounds(self.recipe)
 
+    @property
+    def student_name(self) -> str:
+        """The name of the student, or of its module's class."""
+        return _name(self.student)
+
+    @property
+    def has_own_student(self) -> bool:
+        """Whether the student's code is the user's."""
+        return not isinstance(self.student, str) or ":" in self.student
+
+    @property
+    def generator_name(self) -> str:
+        """The name of the generator, or of its module's class."""
+        return _name(self.generator)
+
     def config(self) -> TranscriptionConfig:
         """The configuration that describes this plan, as far as settings can describe objects."""
         teacher, mechanism = self.teacher, self.mechanism
@@ -138,6 +153,9 @@ class Plan:
                 "num_classes": teacher.num_classes,
                 # Each member of a committee has its own setting; an ensemble's file states it.
                 "scores": teacher.scores if teacher.members == 1 else "auto",
+                "layout": teacher.declared_calling.layout,
+                "input_scale": teacher.declared_calling.scale,
+                "output": teacher.declared_calling.output,
             }
             if teacher.normalization is not None:
                 asked["mean"], asked["deviation"] = map(tuple, teacher.normalization)
@@ -158,8 +176,8 @@ class Plan:
             teacher=TeacherSettings(**asked),
             privacy=PrivacySettings(**privacy, **self.charged),
             recipe=self.recipe,
-            student=_name(self.student),
-            generator=_name(self.generator),
+            student=self.student_name,
+            generator=self.generator_name,
         )
 
     def facts(self, identity: str) -> dict[str, Any]:
@@ -168,8 +186,8 @@ class Plan:
             "format": "dpsd-student",
             "version": 1,
             "run": identity,
-            "student": _name(self.student),
-            "generator": _name(self.generator),
+            "student": self.student_name,
+            "generator": self.generator_name,
             "input_shape": list(self.teacher.input_shape),
             "num_classes": self.teacher.num_classes,
             "teacher": self.teacher.fingerprint,
@@ -197,7 +215,7 @@ class Plan:
             seed=stream_seed(self.recipe.seed, 0, "generator"),
         )
         if not any(parameter.requires_grad for parameter in student.parameters()):
-            raise ConfigError(f"student {_name(self.student)} has no trainable parameters")
+            raise ConfigError(f"student {self.student_name} has no trainable parameters")
         return execution.place(student), execution.place(generator)
 
     def agree(self, processes: Processes) -> None:

@@ -172,11 +172,14 @@ def _started(plan: Plan, out: Path, *, observer: Observer | None) -> Run:
     admit_new(plan, account, identity=identity, cap=config.privacy.limit())
     for warning in plan.warnings():
         observer.warn(warning)
+    for note in teacher.notes:
+        observer.warn(f"{teacher.description}: {note}")
     execution = _execution(plan.recipe, processes)
     directory = RunDirectory(out)
     transcription = Transcription(
         plan, directory, execution=execution, account=account, observer=observer
     )
+    transcription.rehearse()
     RunDirectory.create(out, config, plan.facts(identity))
     try:
         return _reported(transcription.run())
@@ -254,6 +257,7 @@ def resume(
         allowance=cap,
         observer=observer,
     )
+    transcription.rehearse()
     return _reported(transcription.run())
 
 
@@ -314,4 +318,6 @@ def _continued(
 def _helped(directory: RunDirectory, plan: Plan, processes: Processes) -> Run:
     """Do this process's share of a run, and return the run; process 0 reports on it."""
     execution = _execution(plan.recipe, processes)
-    return Transcription(plan, directory, execution=execution, observer=Unheard()).run()
+    transcription = Transcription(plan, directory, execution=execution, observer=Unheard())
+    transcription.rehearse()
+    return transcription.run()
