@@ -15,6 +15,7 @@ True
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -121,7 +122,9 @@ def _decoding(file: Path) -> Iterator[None]:
     logger = logging.getLogger("pydicom")
     was_disabled, logger.disabled = logger.disabled, True
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pydicom's warnings quote the file
+            yield
     except (DataError, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001 - pydicom raises many kinds for a damaged file
