@@ -23,7 +23,7 @@ def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Digits as scans of 12 bits in files of 16."""
     root = tmp_path_factory.mktemp("scans")
     for split in ("train", "test"):
-        data = load_dataset("digits", split)  # type: ignore[arg-type]
+        data = load_dataset("digits", split)
         for number in range(60):
             path = root / split / f"d{int(data.labels[number]) % 2}" / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -99,11 +99,12 @@ def test_a_class_without_images_is_told(
 ) -> None:
     images = np.random.default_rng(0).integers(0, 256, (20, 8, 8), dtype=np.uint8)
     labels = np.arange(20) % 2 + 1
-    arrays = {"train_images": images, "train_labels": labels}
     np.savez(
         tmp_path / "own.npz",
-        **arrays,  # type: ignore[arg-type]
-        **{name.replace("train", "test"): array for name, array in arrays.items()},
+        train_images=images,
+        train_labels=labels,
+        test_images=images,
+        test_labels=labels,
     )
     result = invoke(
         *("train-teacher", "--data", tmp_path / "own.npz", "--out", tmp_path / "t"), *TRAIN

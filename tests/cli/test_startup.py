@@ -15,7 +15,7 @@ import pytest
 from dpsd.benchmarks.names import SUITE_NAMES
 from dpsd.benchmarks.suites.registry import SUITES
 from dpsd.datasets import registry
-from dpsd.datasets.published import ARRAYS, LOOSE
+from dpsd.datasets.published import ARRAYS, HOMES, LOOSE
 from dpsd.models import generators, names
 from dpsd.models import registry as models
 from dpsd.synthesis.mixture import SOURCES
@@ -146,4 +146,4 @@ def test_light_names_are_those_that_are_built() -> None:
     assert Folder.name == FOLDER
     assert list(SUITE_NAMES) == list(SUITES)
     assert ARRAYS.keys() == registry._FIXED.keys()
-    assert LOOSE.keys() == registry._FOLDERS.keys()
+    assert HOMES.keys() == (ARRAYS.keys() | LOOSE.keys()) - {"digits"}

@@ -203,9 +203,14 @@ def test_a_missing_split_is_named_with_what_is_there(tmp_path: Path) -> None:
 def test_a_class_without_images_is_named(
     labels: list[int], said: str | None, tmp_path: Path
 ) -> None:
-    arrays = {"train_images": np.zeros((4, 4, 4), np.uint8), "train_labels": np.array(labels)}
-    arrays |= {name.replace("train", "test"): array for name, array in arrays.items()}
-    np.savez(tmp_path / "own.npz", **arrays)
+    images, numbers = np.zeros((4, 4, 4), np.uint8), np.array(labels)
+    np.savez(
+        tmp_path / "own.npz",
+        train_images=images,
+        train_labels=numbers,
+        test_images=images,
+        test_labels=numbers,
+    )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         load_dataset(str(tmp_path / "own.npz"), "train")

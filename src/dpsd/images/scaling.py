@@ -36,10 +36,15 @@ def rescaled(
     Raises:
         DataError: a value is not a number.
     """
-    # The clip comes first, as the share of a value far outside could overflow.
-    shares = (np.clip(values.astype(np.float64), low, high) - low) / (high - low)
+    shares = values.astype(np.float64)
+    np.clip(
+        shares, low, high, out=shares
+    )  # first, as the share of a value far outside could overflow
+    shares -= low
+    shares /= high - low
     if np.isnan(shares).any():
         raise DataError(f"{file} holds values that are not numbers (NaN): replace or remove it")
-    # Rounded half up, in whole numbers, so that inverting is exact.
-    grey = np.floor(shares * 255 + 0.5).astype(np.uint8)
+    shares *= 255
+    # Inverted as whole numbers, so that an image and its negative remain exact opposites.
+    grey = np.floor(shares + 0.5).astype(np.uint8)
     return Image.fromarray(255 - grey if is_inverted else grey)

@@ -45,7 +45,7 @@ def checked_range(values: Any) -> ValueRange:
         low, high = (float(value) for value in values)
     except (TypeError, ValueError, OverflowError):
         raise _not_a_range(str(values)) from None
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+    if not (math.isfinite(high - low) and low < high):  # neither is infinite, nor their distance
         raise _not_a_range(stated_range((low, high)))
     return low, high
 
