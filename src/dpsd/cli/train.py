@@ -147,8 +147,9 @@ def train_teacher(
     execution = Execution.of(device, precision)  # type: ignore[arg-type]
     root = data_root or default_root()
     with shown_warnings():
-        training = load_dataset(data, "train", root=root, declared=declared)
+        # The test split is small, so that a fault in it is told before the other is read.
         testing = load_dataset(data, "test", root=root, declared=declared)
+        training = load_dataset(data, "train", root=root, declared=declared)
     if shards is not None:
         persons = None if group_by is None else persons_of(training, group_by, root=root)
         dealt = Shards.assign(

@@ -167,7 +167,7 @@ def _coloured(file: Path, found: Dataset, value_range: ValueRange | None) -> Ima
     if value_range not in (None, (0, 255)):
         raise DataError(
             *(f"{file} is in colour, to which the declared ", Setting("value_range")),
-            " cannot apply: keep such files in a data set of their own",
+            " cannot apply: keep such files in a folder of their own",
         )
     values = _decoded(file, found)
     if values.dtype != np.uint8 or values.ndim != 3:

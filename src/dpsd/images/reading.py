@@ -212,5 +212,5 @@ def _from_range(file: Path, picture: Image.Image, value_range: ValueRange) -> Im
     holds = "8-bit grey" if picture.mode == "L" else "8-bit colour"
     raise DataError(
         *(f"{file} holds {holds} values, 0 to 255, to which the declared ", Setting("value_range")),
-        f" {stated_range(value_range)} cannot apply: keep such files in a data set of their own",
+        f" {stated_range(value_range)} cannot apply: keep such files in a folder of their own",
     )
