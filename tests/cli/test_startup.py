@@ -15,7 +15,7 @@ import pytest
 from dpsd.benchmarks.names import SUITE_NAMES
 from dpsd.benchmarks.suites.registry import SUITES
 from dpsd.datasets import registry
-from dpsd.datasets.published import ARRAYS, LOOSE
+from dpsd.datasets.published import ARRAYS, HOMES, LOOSE
 from dpsd.models import generators, names
 from dpsd.models import registry as models
 from dpsd.synthesis.mixture import SOURCES
@@ -109,6 +109,12 @@ def test_lists_and_help_import_nothing_slow(arguments: tuple[str, ...], tmp_path
         (("train-teacher", "--data", "digits", "--model", "cn", "--out", "t"), 2, "'cnn'"),
         (("train-teacher", "--data", "mnist", "--size", "x", "--out", "t"), 2, "--size is 'x'"),
         (("data", "fetch", "mnits"), 2, "unknown data set to fetch 'mnits'"),
+        (("data", "fetch", "cifar10"), 2, "get it from https://www.cs.toronto.edu"),
+        (
+            ("train-teacher", "--data", "x.npz", "--value-range", "1", "--out", "t"),
+            2,
+            "is '1'; give",
+        ),
         (("budget", "nowhere"), 4, "there is no nowhere"),
         (("budget", "nowhere", "--cap", "1,2"), 2, "--cap: '1,2' is not a privacy target"),
         (("bench", "sped"), 2, "unknown suite 'sped'"),
@@ -140,4 +146,4 @@ def test_light_names_are_those_that_are_built() -> None:
     assert Folder.name == FOLDER
     assert list(SUITE_NAMES) == list(SUITES)
     assert ARRAYS.keys() == registry._FIXED.keys()
-    assert LOOSE.keys() == registry._FOLDERS.keys()
+    assert HOMES.keys() == (ARRAYS.keys() | LOOSE.keys()) - {"digits"}

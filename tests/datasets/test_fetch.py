@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from dpsd.datasets import fetch
+from dpsd.datasets import dataset_names, fetch, fetchable_names, load_dataset
 from dpsd.errors import ConfigError, DataError, UnknownNameError
 
 # The package exports the function under the module's name.
@@ -115,13 +115,32 @@ def test_sizes_are_bounded(
         fetch("mnist", tmp_path, base_url=served[0])
 
 
+@pytest.mark.parametrize("name", sorted({*dataset_names()} - {"digits", *fetchable_names()}))
+def test_what_is_not_fetched_says_where_it_is_and_where_it_goes(name: str, tmp_path: Path) -> None:
+    """The places are those that the reader looks in, which says the same."""
+    with pytest.raises(ConfigError, match="get it from https://") as told:
+        fetch(name, tmp_path)
+    with pytest.raises(DataError) as missed:
+        load_dataset(name, "train", root=tmp_path)
+    home = str(told.value).partition("get it from ")[2].partition(" and put")[0]
+    assert f"Get it from {home} and put it there" in str(missed.value)
+    for place in str(told.value).partition("put it there: ")[2].split(" or "):
+        assert place in str(missed.value)
+
+
 def test_what_cannot_be_fetched(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="Known: fashion-mnist, mnist"):
-        fetch("cifar10", tmp_path)
+        fetch("cifar", tmp_path)
+    with pytest.raises(ConfigError, match="comes with scikit-learn"):
+        fetch("digits", tmp_path)
     with pytest.raises(ConfigError, match="must start with http"):
         fetch("mnist", tmp_path, base_url="file:///etc/")
     with pytest.raises(DataError, match=r"cannot fetch images-ubyte\.gz: .*refused"):
         fetch("mnist", tmp_path)
     (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=r"copy images-ubyte\.gz, labels-ubyte\.gz into") as caught:
+        fetch("mnist", tmp_path)
+    assert str(tmp_path / "mnist") in str(caught.value)
+    assert "another server with --mirror" in caught.value.spelled(lambda _: "--mirror")
     with pytest.raises(DataError, match="cannot create"):
         fetch("mnist", tmp_path / "file")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,15 @@ import pytest
 import torch
 from PIL import Image
 
-from dpsd.datasets import Declared, data_root, dataset_names, fetchable_names, folder, load_dataset
+from dpsd.datasets import (
+    Declared,
+    data_root,
+    dataset_names,
+    fetchable_names,
+    folder,
+    load_dataset,
+    persons_of,
+)
 from dpsd.datasets.idx import read_idx_pair
 from dpsd.errors import ConfigError, DataError, UnknownNameError
 
@@ -151,3 +160,84 @@ def test_broken_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     (tmp_path / "train/a/1.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"1\.png is not a readable image"):
         load_dataset(name, "train")
+
+
+def test_images_below_a_class_are_read_and_named_by_their_place(tmp_path: Path) -> None:
+    """As one folder for each patient; hidden files, such as those of macOS, are no images."""
+    files = ("train/a/p1/1.png", "train/a/p2/1.png", "train/b/2.png", "test/a/3.png")
+    write_images(tmp_path, {name: gradient(8, 8) for name in files})
+    for name in ("train/a/._2.png", "train/b/.x/._y.png", "train/__MACOSX/._z.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"\0\5\x16\7 no image")
+    for name in ("train/a/Thumbs.db", "train/b/desktop.ini", "train/a/scan.nii"):
+        (tmp_path / name).write_bytes(b"no image")
+    data = load_dataset(f"folder:{tmp_path}", "train")
+    assert data.names == ("a/p1/1.png", "a/p2/1.png", "b/2.png")
+    assert data.class_names == ("a", "b")
+    assert persons_of(data, r"re:^(p\d+/|2)", root=tmp_path) == ("p1/", "p2/", "2")
+
+
+def test_a_missing_split_is_named_with_what_is_there(tmp_path: Path) -> None:
+    name = f"folder:{tmp_path}"
+    write_images(tmp_path, {"train/a/1.png": gradient(8, 8), "valid/a/1.png": gradient(8, 8)})
+    with pytest.raises(DataError) as caught:
+        load_dataset(name, "test")
+    assert str(caught.value) == (
+        f"data set {name!r} has no test split: {tmp_path} holds train, valid, but not test or "
+        f"val. Put the images to measure on into {tmp_path}/test/<class>/"
+    )
+    (tmp_path / "train").rename(tmp_path / "a")
+    with pytest.raises(DataError, match=r"no train split: .* holds a, valid, but not train\. "):
+        load_dataset(name, "train")
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ([1, 2, 2, 1], "image of class '0' (of 3): do labels begin at 1? Answers are privatised "),
+        ([0, 2, 2, 0], "image of class '1' (of 3): are labels numbered with gaps?"),
+        ([0, 10, 20, 90], "image of 87 of 91 classes ('1', '2', '3', '4', '5', …): are labels"),
+        ([0, 1, 1, 0], None),
+    ],
+)
+def test_a_class_without_images_is_named(
+    labels: list[int], said: str | None, tmp_path: Path
+) -> None:
+    images, numbers = np.zeros((4, 4, 4), np.uint8), np.array(labels)
+    np.savez(
+        tmp_path / "own.npz",
+        train_images=images,
+        train_labels=numbers,
+        test_images=images,
+        test_labels=numbers,
+    )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        load_dataset(str(tmp_path / "own.npz"), "train")
+        load_dataset(str(tmp_path / "own.npz"), "test")
+    messages = [str(warning.message) for warning in caught]
+    if said is None:
+        assert not messages
+        return
+    assert f"no training {said}" in messages[0]
+    assert messages[1].startswith("no test image of ")
+
+
+def test_a_folder_without_images_is_an_empty_class(tmp_path: Path) -> None:
+    write_images(tmp_path, {"train/a/1.png": gradient(8, 8)})
+    (tmp_path / "train/b").mkdir()
+    with pytest.warns(UserWarning, match=r"class 'b' \(of 2\): is its name right\?"):
+        assert load_dataset(f"folder:{tmp_path}", "train").num_classes == 2
+
+
+def test_a_folder_that_may_not_be_listed_is_said_to_be_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_images(tmp_path, {"train/a/1.png": gradient(8, 8)})
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(DataError, match=r"train cannot be read: Permission denied$"):
+        load_dataset(f"folder:{tmp_path}", "train")

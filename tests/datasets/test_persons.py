@@ -47,7 +47,7 @@ def test_a_table_of_files_and_persons(tmp_path: Path) -> None:
     [
         (("file,patient", "cat/1.png,ada"), r"does not list file cat/2\.png"),
         (("file,patient", "cat/1.png,ada", "2.png,"), r"cat/2\.png has no patient"),
-        (("file,patient", "1.png,ada", "2.png,b"), "2 classes have a file of that name"),
+        (("file,patient", "1.png,ada", "2.png,b"), "2 files have that name"),
         (
             ("file,patient", "2.png,ada", "2.png,ben"),
             "line 3: 2.png belongs to 'ben', but to 'ada'",

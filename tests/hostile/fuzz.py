@@ -35,6 +35,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 from safetensors.torch import save_file
 
 import dpsd
@@ -177,7 +179,9 @@ def kinds_below(root: Path) -> list[Kind]:
         kinds.append(Kind(f"data: {name}", root / "data", name, _read_data(data)))
     cifar = "cifar-10-binary.tar.gz"
     kinds.append(Kind(f"data: {cifar}", root / "cifar", cifar, _read_data("cifar10"), 10))
-    kinds.append(Kind("data: .png", root / "folder", "pets/train/cat/one.png", _read_folder))
+    for name in ("one.png", "two.tif", "three.dcm"):
+        changed = f"pets/train/cat/{name}"
+        kinds.append(Kind(f"data: {name}", root / "folder", changed, _read_folder, 40))
     return kinds
 
 
@@ -242,6 +246,24 @@ def _make_data_sets(root: Path) -> None:
             folder = root / "folder" / "pets" / split / label
             folder.mkdir(parents=True)
             Image.fromarray(pixels[0]).save(folder / "one.png")
+            Image.fromarray(pixels[0].astype(np.uint16)).save(folder / "two.tif")
+            _write_dicom(folder / "three.dcm", pixels[0])
+
+
+def _write_dicom(path: Path, pixels: np.ndarray) -> None:
+    """A grey picture of 8 bits, seen through a window."""
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = meta.MediaStorageSOPInstanceUID = SecondaryCaptureImageStorage
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    data = FileDataset(str(path), {}, file_meta=meta, preamble=bytes(128))
+    data.Rows, data.Columns = pixels.shape
+    data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
+    data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 8, 8, 7, 0
+    data.RescaleSlope, data.RescaleIntercept = 1, -100
+    data.WindowCenter, data.WindowWidth = 20, 200
+    data.PixelData = pixels.tobytes()
+    data["PixelData"].VR = "OB"
+    data.save_as(path, enforce_file_format=True)
 
 
 def _read(name: str, reader: Callable[[Path], object]) -> Callable[[Path], object]:
@@ -253,7 +275,7 @@ def _read_data(name: str) -> Callable[[Path], object]:
 
 
 def _read_folder(folder: Path) -> object:
-    return load_dataset(str(folder / "pets"), "train", root=folder)
+    return load_dataset(f"folder:{folder / 'pets'}", "train")
 
 
 def _read_config(path: Path) -> object:

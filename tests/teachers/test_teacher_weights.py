@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -131,6 +132,25 @@ def test_damaged_weights(suffix: str, module: nn.Module, tmp_path: Path) -> None
         load_teacher("my_factories:build", input_shape=SHAPE, weights=path)
 
 
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+def test_weights_that_may_not_be_read_are_said_to_be_there(
+    suffix: str, module: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a file without permission, safetensors says that there is no such file."""
+    path = tmp_path / f"weights{suffix}"
+    save_file(module.state_dict(), path)
+    real = Path.open
+
+    def refuse(self: Path, *arguments: Any, **settings: Any) -> Any:
+        if self == path:
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(self, *arguments, **settings)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(TeacherError, match=rf"weights{suffix} cannot be read: Permission denied$"):
+        load_teacher("my_factories:build", input_shape=SHAPE, weights=path)
+
+
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     module = build_classifier("cnn", input_shape=SHAPE, num_classes=10, seed=0)
@@ -141,6 +161,7 @@ def directory(tmp_path: Path) -> Path:
         class_names=tuple("0123456789"),
         data="digits",
         accuracy=0.5,
+        value_range=(0, 4095),
         seed=0,
     )
     return save_teacher(tmp_path / "teacher", module, record)
@@ -150,6 +171,7 @@ def test_directory_round_trip(directory: Path, images: Tensor, tmp_path: Path) -
     teacher = load_teacher(directory)
     record = read_record(directory)
     assert record.class_names == tuple("0123456789")
+    assert record.value_range == (0, 4095)
     assert (teacher.input_shape, teacher.num_classes) == (SHAPE, 10)
     module = build_classifier("cnn", input_shape=SHAPE, num_classes=10, seed=0).eval()
     with torch.no_grad():
@@ -189,6 +211,8 @@ def _edit(path: Path, **changes: object) -> None:
         (lambda d: _edit(d / "teacher.json", model="resnet9"), "did you mean"),
         (lambda d: _edit(d / "teacher.json", num_classes=9), "does not fit"),
         (lambda d: _edit(d / "teacher.json", weights_sha256="0"), "sha256 differs"),
+        (lambda d: _edit(d / "teacher.json", value_range=[4095, 0]), "damaged"),
+        (lambda d: _edit(d / "teacher.json", value_range=7), "damaged"),
     ],
 )
 def test_damaged_directory(directory: Path, damage: Callable[[Path], None], message: str) -> None:

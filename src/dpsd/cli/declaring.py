@@ -36,8 +36,20 @@ Classes = Annotated[
         show_default="as the data set's name says, else as found in the data",
     ),
 ]
+Range = Annotated[
+    str | None,
+    typer.Option(
+        "--value-range",
+        metavar="LOW,HIGH",
+        help="The stored values of loose grey images that are black and white, as in 0,4095 for "
+        "scans of 12 bits in files of 16, or -1000,400 for DICOM files in Hounsfield units.",
+        show_default="the whole range of 16 bits, and the window of a DICOM file",
+    ),
+]
 
 
-def declared_by(size: str | None, channels: int | None, classes: str | None) -> Declared:
-    """Return the declaration that the three flags make together."""
-    return Declared.parse(size=size, channels=channels, classes=classes)
+def declared_by(
+    size: str | None, channels: int | None, classes: str | None, value_range: str | None
+) -> Declared:
+    """Return the declaration that the four flags make together."""
+    return Declared.parse(size=size, channels=channels, classes=classes, value_range=value_range)

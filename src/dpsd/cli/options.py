@@ -25,6 +25,7 @@ PANELS = {
         "queries",
         "first_queries",
         "sources",
+        "value_range",
         "adaptive",
         "generator_share",
         "exploration",

@@ -10,7 +10,7 @@ import click
 import typer
 
 from dpsd.cli.console import RESULTS, STATUS, grid, say, show, shown_warnings, warn
-from dpsd.cli.declaring import Channels, Classes, Size, declared_by
+from dpsd.cli.declaring import Channels, Classes, Range, Size, declared_by
 from dpsd.datasets import Declared, check_dataset, is_folder
 from dpsd.errors import ConfigError, DpsdError
 from dpsd.runs.files import check_run
@@ -50,6 +50,7 @@ def evaluate(
     size: Size = None,
     channels: Channels = None,
     classes: Classes = None,
+    value_range: Range = None,
     device: Device = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -62,7 +63,7 @@ def evaluate(
     """
     check_run(run)
     check_dataset(data)
-    declared = declared_by(size, channels, classes)
+    declared = declared_by(size, channels, classes, value_range)
 
     from dpsd.datasets import load_dataset
     from dpsd.results.evaluation import evaluate as measure
@@ -70,7 +71,8 @@ def evaluate(
     directory = _opened(run)
     if is_folder(data):
         declared = declared.over(_declared_by_run(directory, teacher))
-    labelled = load_dataset(data, split, root=data_root, declared=declared)  # type: ignore[arg-type]
+    with shown_warnings():
+        labelled = load_dataset(data, split, root=data_root, declared=declared)  # type: ignore[arg-type]
     loaded = _teacher_of(directory, teacher, device)
     measured = measure(directory, labelled, teacher=loaded, device=device)
     if as_json:
@@ -95,18 +97,23 @@ def _opened(run: Path) -> RunDirectory:
 
 
 def _declared_by_run(directory: RunDirectory, teacher: str | None) -> Declared:
-    """The shape and classes that loose images must have for a run's student."""
+    """The shape and classes that loose images must have for a run's student.
+
+    Their values are read as those that the teacher was trained on.
+    """
     from dpsd.teachers import read_record
 
     channels, height, width = directory.facts()["input_shape"]
     try:
-        names = read_record(teacher or directory.config().teacher.teacher).class_names
+        record = read_record(teacher or directory.config().teacher.teacher)
+        names, value_range = record.class_names, record.value_range
     except DpsdError:  # the teacher is not a directory with a record
-        names = ()
+        names, value_range = (), None
     return Declared(
         size=(height, width),
         channels=channels if channels in (1, 3) else None,
         classes=names if len(names) > 1 else None,
+        value_range=value_range,
     )
 
 

@@ -12,8 +12,8 @@ import click
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from dpsd.cli.console import STATUS, say
-from dpsd.cli.declaring import Channels, Classes, Size, declared_by
+from dpsd.cli.console import STATUS, say, shown_warnings
+from dpsd.cli.declaring import Channels, Classes, Range, Size, declared_by
 from dpsd.datasets import check_dataset, settled_in_full
 from dpsd.datasets import data_root as default_root
 from dpsd.errors import ConfigError
@@ -23,6 +23,7 @@ from dpsd.teachers.record import DESCRIPTION_FILE
 
 if TYPE_CHECKING:
     from dpsd.datasets import LabelledImages
+    from dpsd.images.value_range import ValueRange
     from dpsd.teachers.sharding import Shards
     from dpsd.training.classifier import TrainingProgress
 
@@ -101,6 +102,7 @@ def train_teacher(
     size: Size = None,
     channels: Channels = None,
     classes: Classes = None,
+    value_range: Range = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing teacher.")] = False,
 ) -> None:
     """Train a teacher, or many on disjoint shards, on private data, without any protection.
@@ -131,7 +133,7 @@ def train_teacher(
     check_dataset(data)
     if model is not None:
         check_model(model)
-    declared = declared_by(size, channels, classes)
+    declared = declared_by(size, channels, classes, value_range)
     if shards is not None:
         declared = settled_in_full(data, declared)
 
@@ -144,8 +146,10 @@ def train_teacher(
 
     execution = Execution.of(device, precision)  # type: ignore[arg-type]
     root = data_root or default_root()
-    training = load_dataset(data, "train", root=root, declared=declared)
-    testing = load_dataset(data, "test", root=root, declared=declared)
+    with shown_warnings():
+        # The test split is small, so that a fault in it is told before the other is read.
+        testing = load_dataset(data, "test", root=root, declared=declared)
+        training = load_dataset(data, "train", root=root, declared=declared)
     if shards is not None:
         persons = None if group_by is None else persons_of(training, group_by, root=root)
         dealt = Shards.assign(
@@ -164,6 +168,7 @@ def train_teacher(
             model=model or CLOSED_FORM,
             views=views,
             seed=seed,
+            value_range=declared.value_range,
             settings={
                 "epochs": epochs,
                 "batch_size": batch_size,
@@ -209,6 +214,7 @@ def train_teacher(
         num_classes=training.num_classes,
         class_names=training.class_names,
         data=data,
+        value_range=declared.value_range,
         accuracy=accuracy,
         precision=execution.precision,
         seed=seed,
@@ -231,6 +237,7 @@ def _train_ensemble(
     model: str,
     views: int | None,
     seed: int,
+    value_range: ValueRange | None,
     settings: dict[str, Any],
 ) -> None:
     """Train a teacher on every shard and write them all to ``out``."""
@@ -265,6 +272,7 @@ def _train_ensemble(
         members=teachers,
         class_names=training.class_names,
         data=training.name,
+        value_range=value_range,
         precision=settings["precision"],
         seed=seed,
         seconds=round(seconds, 1),

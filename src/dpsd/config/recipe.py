@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from dpsd.config.base import Settings
 from dpsd.devices.names import Precision
 from dpsd.errors import ConfigError, Setting
 from dpsd.images.names import Augmentation
+from dpsd.images.value_range import ValueRange, checked_range, stated_range
 from dpsd.privacy.targets import Adjacency, Budget
+from dpsd.synthesis.names import is_folder_source
 
 if TYPE_CHECKING:
     from dpsd.distillation.objectives import GeneratorWeights, Objective
@@ -74,6 +76,11 @@ class Recipe(Settings):
         description="Public sources of queries: noise, strokes (pen strokes), silhouettes, crops, "
         "folder:PATH. With none, queries come from the generator alone, as in the published "
         "method, which collapses from a cold start.",
+    )
+    value_range: ValueRange | None = Field(
+        None,
+        description="The stored values that are black and white in the grey images of folder:PATH, "
+        "as in 0,4095, for scans whose files do not say it.",
     )
     adaptive: bool = Field(
         True, description="Adapt the shares of the public sources to what the releases show."
@@ -204,6 +211,20 @@ class Recipe(Settings):
         What depends on a budget is still open; see :meth:`resolved`.
         """
         return cls(**chosen).resolved(images=teacher.input_shape, members=teacher.members)
+
+    @model_validator(mode="after")
+    def _check_range(self) -> Self:
+        """Refuse a range of values that is none, or that no source has a use for."""
+        if self.value_range is None:
+            return self
+        stated = stated_range(checked_range(self.value_range))
+        if not any(map(is_folder_source, self.sources)):
+            raise ConfigError(
+                *(Setting("value_range"), f" is {stated}, but it is about image files, and none "),
+                *("of ", Setting("sources"), f" {','.join(self.sources)} is folder:PATH: leave "),
+                "it out",
+            )
+        return self
 
     def resolved(
         self,

@@ -24,10 +24,8 @@ from torch import Tensor
 from dpsd.datasets.archives import tar_files
 from dpsd.datasets.labelled import LabelledImages, Split
 from dpsd.datasets.location import missing
-from dpsd.datasets.published import CIFAR10_CLASSES, CIFAR100_CLASSES
+from dpsd.datasets.published import CIFAR10_CLASSES, CIFAR100_CLASSES, home_of, places_of
 from dpsd.errors import DataError
-
-HOME = "https://www.cs.toronto.edu/~kriz/cifar.html"
 
 _PIXELS = 3 * 32 * 32
 _LARGEST_ARCHIVE = 2**30
@@ -37,15 +35,13 @@ _JPEG = re.compile(r"(?:\./)?(train|test)/([^/.][^/]*)/[^/]+\.(?:jpg|jpeg|png)",
 def read_cifar10(split: Split, root: Path) -> LabelledImages:
     """Read ``cifar-10-batches-bin/`` or ``cifar-10-binary.tar.gz`` under ``root``."""
     files = [f"data_batch_{i}.bin" for i in range(1, 6)] if split == "train" else ["test_batch.bin"]
-    contents = _contents("cifar10", root, "cifar-10-batches-bin", "cifar-10-binary.tar.gz", files)
+    contents = _contents("cifar10", root, files)
     return _assemble("cifar10", split, contents, 1, 10_000, CIFAR10_CLASSES)
 
 
 def read_cifar100(split: Split, root: Path) -> LabelledImages:
     """Read ``cifar-100-binary/`` or ``cifar-100-binary.tar.gz`` under ``root``: fine labels."""
-    contents = _contents(
-        "cifar100", root, "cifar-100-binary", "cifar-100-binary.tar.gz", [f"{split}.bin"]
-    )
+    contents = _contents("cifar100", root, [f"{split}.bin"])
     records = 50_000 if split == "train" else 10_000
     return _assemble("cifar100", split, contents, 2, records, CIFAR100_CLASSES)
 
@@ -55,9 +51,9 @@ def read_cifar10_jpeg(split: Split, root: Path) -> LabelledImages:
 
     The images are re-encoded, so results on them should be labelled "CIFAR-10 (JPEG)".
     """
-    path = root / "cifar-10-images.tar.xz"
+    (path,) = places_of("cifar10-jpeg", root)
     if not path.is_file():
-        raise missing("cifar10-jpeg", [path], home=HOME)
+        raise missing("cifar10-jpeg", [path], home=home_of("cifar10-jpeg"))
 
     def wanted(name: str) -> bool:
         match = _JPEG.fullmatch(name)
@@ -101,18 +97,16 @@ def _decode(content: bytes, where: str) -> np.ndarray[tuple[int, ...], np.dtype[
         raise DataError(f"{where} is not a readable image: {error}") from None
 
 
-def _contents(
-    name: str, root: Path, folder: str, archive: str, files: list[str]
-) -> Iterator[tuple[str, bytes]]:
-    directory, packed = root / folder, root / archive
+def _contents(name: str, root: Path, files: list[str]) -> Iterator[tuple[str, bytes]]:
+    directory, packed = places_of(name, root)
     if directory.is_dir():
         for file in files:
             path = directory / file
             if not path.is_file():
-                raise missing(name, [path], home=HOME)
+                raise missing(name, [path], home=home_of(name))
             yield str(path), path.read_bytes()
     elif packed.is_file():
-        names = {f"{folder}/{file}" for file in files}
+        names = {f"{directory.name}/{file}" for file in files}
         for member, content in tar_files(
             packed, wanted=lambda found: found in names, most=_LARGEST_ARCHIVE
         ):
@@ -121,7 +115,7 @@ def _contents(
         if names:
             raise DataError(f"{packed} lacks {', '.join(sorted(names))}")
     else:
-        raise missing(name, [directory, packed], home=f"{HOME} (binary version)")
+        raise missing(name, [directory, packed], home=home_of(name))
 
 
 def _assemble(

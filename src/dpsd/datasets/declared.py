@@ -5,7 +5,7 @@ data decided either, a single record could, and it would reach every teacher. So
 or they follow from the data set's name (:mod:`dpsd.datasets.published`).
 
 >>> Declared.parse(size="64", channels=1, classes="cat,dog")
-Declared(size=(64, 64), channels=1, classes=('cat', 'dog'))
+Declared(size=(64, 64), channels=1, classes=('cat', 'dog'), value_range=None)
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dpsd.errors import ConfigError, DataError, Setting
+from dpsd.images.value_range import ValueRange, checked_range, parsed_range
 
 if TYPE_CHECKING:
     from dpsd.datasets.labelled import LabelledImages
@@ -27,10 +28,14 @@ MOST_CLASSES = 10_000
 class Declared:
     """The shape and the classes of a data set; ``None`` where the data may decide.
 
+    How stored values become grey is declared as well, for images whose files do not say it.
+
     Args:
         size: the height and width in pixels, at least 1 each.
         channels: 1 for grey images, 3 for colour.
         classes: the names of at least two classes, in the order of the labels.
+        value_range: the stored values of loose grey images that are black and white, the smaller
+            first; see :func:`dpsd.images.reading.read_picture`.
 
     Raises:
         ConfigError: no data set can have such a value.
@@ -39,6 +44,7 @@ class Declared:
     size: tuple[int, int] | None = None
     channels: int | None = None
     classes: tuple[str, ...] | None = None
+    value_range: ValueRange | None = None
 
     def __post_init__(self) -> None:
         if self.size is not None and min(self.size) < 1:
@@ -49,6 +55,8 @@ class Declared:
             raise ConfigError(
                 Setting("channels"), f" is {self.channels}; it must be 1 (grey) or 3 (colour)"
             )
+        if self.value_range is not None:
+            checked_range(self.value_range)
         if self.classes is None:
             return
         if not 2 <= len(self.classes) <= MOST_CLASSES:
@@ -63,7 +71,12 @@ class Declared:
 
     @classmethod
     def parse(
-        cls, *, size: str | None = None, channels: int | None = None, classes: str | None = None
+        cls,
+        *,
+        size: str | None = None,
+        channels: int | None = None,
+        classes: str | None = None,
+        value_range: str | None = None,
     ) -> Declared:
         """Parse what a user wrote.
 
@@ -72,6 +85,7 @@ class Declared:
             channels: 1 or 3.
             classes: a number such as ``"10"``, which names the classes ``0`` to ``9``; names such
                 as ``"cat,dog"``; or ``"@FILE"``, a text file with one name per line.
+            value_range: the values that are black and white, as in ``"0,4095"``.
 
         Raises:
             ConfigError: a value cannot be parsed; the message says what can.
@@ -90,18 +104,20 @@ class Declared:
             size=sides,
             channels=channels,
             classes=None if classes is None else _class_names(classes.strip()),
+            value_range=None if value_range is None else parsed_range(value_range),
         )
 
     def over(self, other: Declared) -> Declared:
         """Return this declaration, completed by another where this one leaves values open.
 
         >>> Declared(channels=1).over(Declared(size=(8, 8), channels=3))
-        Declared(size=(8, 8), channels=1, classes=None)
+        Declared(size=(8, 8), channels=1, classes=None, value_range=None)
         """
         return Declared(
             size=self.size or other.size,
             channels=self.channels or other.channels,
             classes=self.classes or other.classes,
+            value_range=self.value_range or other.value_range,
         )
 
     def contradiction(self, other: Declared) -> str | None:

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dpsd.datasets.archives import DAMAGED, open_compressed
-from dpsd.errors import ConfigError, DataError, UnknownNameError
+from dpsd.datasets.published import dataset_names, home_of, places_of
+from dpsd.errors import ConfigError, DataError, Setting, UnknownNameError
 
 Progress = Callable[[str, int, int], None]
 """A function of the file's name, the bytes so far, and the bytes in all (0 if unknown)."""
@@ -97,14 +98,16 @@ def fetch(
         The paths of the files, in the order of the source's list.
 
     Raises:
-        UnknownNameError: there is no such data set to fetch.
-        ConfigError: ``base_url`` is not a web address.
+        UnknownNameError: there is no such data set.
+        ConfigError: dpsd does not fetch this data set, or ``base_url`` is not a web address.
         DataError: no mirror returned the right file, or it cannot be written.
     """
     if name not in SOURCES:
-        raise UnknownNameError("data set to fetch", name, SOURCES)
+        raise _not_fetched(name, root)
     if base_url is not None and urllib.parse.urlsplit(base_url).scheme not in ("http", "https"):
-        raise ConfigError(f"base_url is {base_url!r}; it must start with http:// or https://")
+        raise ConfigError(
+            Setting("base_url"), f" is {base_url!r}; it must start with http:// or https://"
+        )
     source = SOURCES[name]
     mirrors = source.mirrors if base_url is None else (base_url,)
     folder = root / name
@@ -113,6 +116,21 @@ def fetch(
     except OSError as error:
         raise DataError(f"cannot create {folder}: {error}") from None
     return [_fetch_file(folder / file, mirrors, source, progress) for file in source.checksums]
+
+
+def _not_fetched(name: str, root: Path) -> ConfigError:
+    """Return the error for a data set that dpsd does not fetch, which says where to get it."""
+    if name not in dataset_names():
+        return UnknownNameError("data set to fetch", name, SOURCES)
+    home = home_of(name)
+    if home is None:
+        return ConfigError(
+            f"data set {name!r} comes with scikit-learn, so there is no need to fetch it"
+        )
+    places = " or ".join(map(str, places_of(name, root)))
+    return ConfigError(
+        f"dpsd does not fetch data set {name!r}: get it from {home} and put it there: {places}"
+    )
 
 
 def _fetch_file(
@@ -137,7 +155,11 @@ def _fetch_file(
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
-    raise DataError(f"cannot fetch {path.name}: {'; '.join(failures)}")
+    files = ", ".join(source.checksums)
+    raise DataError(
+        f"cannot fetch {path.name}: {'; '.join(failures)}. Try again online, give another ",
+        *("server with ", Setting("base_url"), f", or copy {files} into {path.parent}"),
+    )
 
 
 def _download(url: str, part: Path, report: Callable[[int, int], None] | None) -> str | None:

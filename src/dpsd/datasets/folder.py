@@ -1,9 +1,12 @@
 """Images in one folder per class: ``train/<class>/<image>`` and ``test/<class>/<image>``.
 
-``val`` serves as ``test``. Every image is resized, cropped, and converted to grey or colour on its
-own, to what was declared. What was not declared is taken from ``train``: the classes are its
-folders, in alphabetical order, and the size and colour are those of its first image. This is the
-layout for your own images, and for the sets that come as loose files:
+``val`` serves as ``test``. A class's images may lie in folders below its own, such as one for each
+patient. Hidden files and folders, and files that are no images, are passed over.
+
+Every image is read by :mod:`dpsd.images.reading`, and is resized, cropped, and converted to grey or
+colour on its own, to what was declared. What was not declared is taken from ``train``: the classes
+are its folders, in alphabetical order, and the size and colour are those of its first image. This
+is the layout for your own images, and for the sets that come as loose files:
 
 - ``celeba-hair/train/{black,blond,brown}/*.jpg``: CelebA by hair colour;
 - ``celeba-gender/train/{female,male}/*.jpg``: CelebA by gender;
@@ -32,14 +35,14 @@ from PIL import Image
 from dpsd.datasets.declared import Declared
 from dpsd.datasets.labelled import LabelledImages, Split
 from dpsd.datasets.location import missing
-from dpsd.errors import DataError, Setting
+from dpsd.errors import DataError, MissingDataError, Setting
+from dpsd.images.reading import SUFFIXES, image_files, is_passed_over, read_picture, unreadable
 
 LARGEST_SET = 32 * 2**30
 """The most bytes that the pixels of one split, which are kept in memory, may take."""
 
-_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 _FOLDERS: dict[Split, tuple[str, ...]] = {"train": ("train",), "test": ("test", "val")}
-_GREY_MODES = {"1", "L", "LA", "I", "I;16", "F"}
+_PURPOSES: dict[Split, str] = {"train": "to train on", "test": "to measure on"}
 #: The most by which the channels of a grey pixel may differ in a file that could hold colours, as
 #: JPEG rounds each channel on its own.
 _GREY_WITHIN = 8
@@ -59,27 +62,29 @@ def read_folder(
         name: the name of the data set.
         split: ``"train"`` or ``"test"``.
         path: the folder that holds ``train`` and ``test``.
-        declared: the size, channels and classes; the training images decide what is left open.
+        declared: the size, channels, classes and range of values; the training images decide the
+            first three where they are left open.
         home: where to get the data, for the error if it is missing; ``None`` for a user's own data.
 
     Raises:
         DataError: a folder is missing or empty, a class is unknown, an image is unreadable, or it
             shows colours where grey images were declared.
+        MissingDataError: the split's folder is missing; the message says what is there.
     """
     declared = declared or Declared()
-    class_names = declared.classes or _classes(_split_folder(name, "train", path, home))
+    class_names = declared.classes or _folders(_split_folder(name, "train", path, home))
     channels, sides = declared.channels, declared.size
     if channels is None or sides is None:
         train = _split_folder(name, "train", path, home)
         first = next((file for label in class_names for file in _images(train / label)), None)
         if first is None:
             raise _no_images(train)
-        with _opened(first) as image:
-            channels = channels or (1 if image.mode in _GREY_MODES else 3)
-            sides = sides or (image.height, image.width)
+        image = read_picture(first, value_range=declared.value_range)
+        channels = channels or (1 if image.mode == "L" else 3)
+        sides = sides or (image.height, image.width)
 
     folder = _split_folder(name, split, path, home)
-    if strangers := [kind for kind in _classes(folder) if kind not in class_names]:
+    if strangers := [kind for kind in _folders(folder) if kind not in class_names]:
         known = f"{path / 'train'} lacks"
         if declared.classes is not None:
             known = f"are none of the declared {', '.join(class_names[:9])}"
@@ -100,7 +105,7 @@ def read_folder(
         )
     images = torch.empty(len(files), channels, *sides, dtype=torch.uint8)
     for row, (file, _) in enumerate(files):
-        pixels = _pixels(file, channels, sides, is_grey_declared=declared.channels == 1)
+        pixels = _pixels(file, channels, sides, declared)
         images[row] = torch.from_numpy(pixels).reshape(*sides, channels).permute(2, 0, 1)
     return LabelledImages(
         images=images,
@@ -108,7 +113,7 @@ def read_folder(
         class_names=class_names,
         name=name,
         split=split,
-        names=tuple(f"{file.parent.name}/{file.name}" for file, _ in files),
+        names=tuple(file.relative_to(folder).as_posix() for file, _ in files),
     )
 
 
@@ -117,18 +122,23 @@ def _split_folder(name: str, split: Split, path: Path, home: str | None) -> Path
     for candidate in candidates:
         if candidate.is_dir():
             return candidate
-    raise missing(name, [folder / "<class>" for folder in candidates], home=home)
-
-
-def _classes(folder: Path) -> tuple[str, ...]:
-    """Return the names of the folders in a split's folder, sorted, without hidden ones."""
-    return tuple(
-        sorted(
-            entry.name
-            for entry in folder.iterdir()
-            if entry.is_dir() and not entry.name.startswith(".")
-        )
+    if not path.is_dir():
+        raise missing(name, [folder / "<class>" for folder in candidates], home=home)
+    found = ", ".join(_folders(path)[:9]) or "no folders"
+    raise MissingDataError(
+        f"data set {name!r} has no {split} split: {path} holds {found}, but not "
+        f"{' or '.join(_FOLDERS[split])}. Put the images {_PURPOSES[split]} into "
+        f"{candidates[0]}/<class>/"
     )
+
+
+def _folders(folder: Path) -> tuple[str, ...]:
+    """Return the names of the folders in a folder, sorted, without hidden ones."""
+    try:
+        entries = [entry.name for entry in folder.iterdir() if entry.is_dir()]
+    except OSError as error:
+        raise unreadable(error, folder) from None
+    return tuple(sorted(name for name in entries if not is_passed_over(name)))
 
 
 def _example(folder: Path, kinds: list[str]) -> str:
@@ -138,37 +148,26 @@ def _example(folder: Path, kinds: list[str]) -> str:
 
 
 def _no_images(folder: Path) -> DataError:
-    return DataError(f"{folder} holds no images; they belong in {folder}/<class>/")
+    return DataError(
+        f"{folder} holds no images ({', '.join(SUFFIXES)}, .dcm); they belong in {folder}/<class>/"
+    )
 
 
 def _images(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted(file for file in folder.iterdir() if file.suffix.lower() in _SUFFIXES)
-
-
-def _opened(file: Path) -> Image.Image:
-    try:
-        return Image.open(file)
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{file} is not a readable image: {error}") from None
+    return image_files(folder) if folder.is_dir() else []
 
 
 def _pixels(
-    file: Path, channels: int, sides: tuple[int, int], *, is_grey_declared: bool
+    file: Path, channels: int, sides: tuple[int, int], declared: Declared
 ) -> np.ndarray[Any, np.dtype[np.uint8]]:
     height, width = sides
-    with _opened(file) as opened:
-        try:
-            image = opened.convert("L" if channels == 1 else "RGB")
-            is_coloured = is_grey_declared and _is_coloured(opened)
-        except (OSError, SyntaxError, ValueError) as error:
-            raise DataError(f"{file} is not a readable image: {error}") from None
-    if is_coloured:
+    image = read_picture(file, value_range=declared.value_range)
+    if declared.channels == 1 and _is_coloured(image):
         raise DataError(
             *(f"{file} is in colour, but ", Setting("channels"), " 1 was declared: make it grey, "),
             *("or declare ", Setting("channels"), " 3"),
         )
+    image = image.convert("L" if channels == 1 else "RGB")
     scale = max(height / image.height, width / image.width)
     cover = max(width, round(image.width * scale)), max(height, round(image.height * scale))
     if cover != image.size:
@@ -179,7 +178,7 @@ def _pixels(
 
 def _is_coloured(image: Image.Image) -> bool:
     """Return whether an image shows colours, not just whether its file format could."""
-    if image.mode in _GREY_MODES:
+    if image.mode == "L":
         return False
-    pixels = np.asarray(image.convert("RGB"), dtype=np.int16)
+    pixels = np.asarray(image, dtype=np.int16)
     return bool((pixels.max(-1) - pixels.min(-1)).max() > _GREY_WITHIN)

@@ -93,3 +93,37 @@ class LabelledImages:
     def num_classes(self) -> int:
         """The number of classes, whether or not this split has examples of each."""
         return len(self.class_names)
+
+
+_NAMES_SHOWN = 5
+
+
+def lacking(data: LabelledImages) -> str | None:
+    """Return a warning that names the classes of which there is no image, if there are any.
+
+    Mechanisms choose among all classes, so a class that does not exist makes answers noisier.
+
+    >>> lacking(LabelledImages(
+    ...     images=torch.zeros(2, 1, 8, 8, dtype=torch.uint8), labels=torch.tensor([1, 2]),
+    ...     class_names=("0", "1", "2"), name="own.npz", split="train",
+    ... ))
+    "no training image of class '0' (of 3): do labels begin at 1? Answers are privatised among ..."
+    """
+    counts = torch.bincount(data.labels, minlength=data.num_classes)
+    empty = (counts == 0).nonzero().flatten().tolist()
+    if not empty:
+        return None
+    names = ", ".join(repr(data.class_names[row]) for row in empty[:_NAMES_SHOWN])
+    names += ", …" * (len(empty) > _NAMES_SHOWN)
+    which = f"class {names} (of {data.num_classes:,})"
+    if len(empty) > 1:
+        which = f"{len(empty):,} of {data.num_classes:,} classes ({names})"
+    if data.split != "train":
+        return f"no {data.split} image of {which}; nothing is measured there"
+    question = "is its name right?" if len(empty) == 1 else "are their names right?"
+    if data.names is None:  # labels are numbers
+        question = "do labels begin at 1?" if empty == [0] else "are labels numbered with gaps?"
+    return (
+        f"no training image of {which}: {question} Answers are privatised among all "
+        f"{data.num_classes:,} classes, whether they exist or not"
+    )

@@ -31,7 +31,6 @@ from dpsd.datasets.labelled import LabelledImages, Split
 from dpsd.datasets.location import missing
 from dpsd.errors import DataError
 
-HOME = "https://medmnist.com"
 LARGEST_ARRAY = 8 * 2**30
 """The most bytes that one array may unpack to."""
 

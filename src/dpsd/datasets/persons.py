@@ -4,8 +4,8 @@ A rule says where persons are recorded:
 
 - ``csv:PATH:COLUMN`` is a CSV file with a header. Its column ``COLUMN`` holds persons; its column
   ``file``, or else its first column, holds files, as ``class/file`` or by the file's name alone.
-- ``re:EXPRESSION`` is a regular expression that is searched for in every file's name; what its one
-  group matches is the person.
+- ``re:EXPRESSION`` is a regular expression that is searched for in every file's name, or in its
+  path below the class's folder if it lies deeper; what its one group matches is the person.
 - ``array:NAME`` is an array of the data set's ``.npz`` file, with one number or text per record.
 
 >>> import torch
@@ -84,7 +84,7 @@ def _from_names(names: tuple[str, ...], expression: str) -> tuple[str, ...]:
         )
     found = []
     for name in names:
-        match = compiled.search(name.rpartition("/")[2])
+        match = compiled.search(name.partition("/")[2])
         if match is None or not match[1]:
             raise DataError(
                 Setting("group_by"),
@@ -111,7 +111,7 @@ def _from_table(names: tuple[str, ...], path: Path, column: str) -> tuple[str, .
             raise DataError(f"{path} does not list file {name}; every record needs a person")
         if name not in listed and alone[short] > 1:
             raise DataError(
-                f"{path} lists {short}, but {alone[short]} classes have a file of that name: "
+                f"{path} lists {short}, but {alone[short]} files have that name: "
                 f"list this one as {name}"
             )
         person = listed.get(name, listed.get(short, ""))

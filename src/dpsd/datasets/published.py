@@ -14,6 +14,7 @@ from pathlib import Path
 
 from dpsd.datasets.declared import Declared
 from dpsd.errors import ConfigError, Setting, UnknownNameError
+from dpsd.images.value_range import stated_range
 
 DIGITS = tuple("0123456789")
 FASHION = (
@@ -63,6 +64,30 @@ RECORDS = {
     "cifar10": (50_000, 10_000),
     "cifar10-jpeg": (50_000, 10_000),
     "cifar100": (50_000, 10_000),
+}
+
+_CIFAR = "https://www.cs.toronto.edu/~kriz/cifar.html"
+_CELEBA = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
+_MEDMNIST_HOME = "https://medmnist.com"
+
+#: The web pages that say where to get data sets.
+HOMES = {
+    "mnist": "https://github.com/cvdfoundation/mnist",
+    "fashion-mnist": "https://github.com/zalandoresearch/fashion-mnist",
+    "cifar10": f"{_CIFAR} (binary version)",
+    "cifar10-jpeg": _CIFAR,
+    "cifar100": f"{_CIFAR} (binary version)",
+    "celeba-hair": _CELEBA,
+    "celeba-gender": _CELEBA,
+    "covidx": "https://github.com/lindawangg/COVID-Net",
+    "imagenet": "https://image-net.org/download.php",
+}
+
+#: The files or folders of data sets in the folder of data sets, where it is not one of their name.
+PLACES = {
+    "cifar10": ("cifar-10-batches-bin", "cifar-10-binary.tar.gz"),
+    "cifar10-jpeg": ("cifar-10-images.tar.xz",),
+    "cifar100": ("cifar-100-binary", "cifar-100-binary.tar.gz"),
 }
 
 #: Data sets of loose images, with what they are converted to unless something else is declared. The
@@ -140,6 +165,25 @@ def npz_path(name: str, root: Path) -> Path | None:
     return Path(name).expanduser() if name.endswith(".npz") else None
 
 
+def home_of(name: str) -> str | None:
+    """Return the web page that says where to get a data set; ``None`` for a user's own data.
+
+    >>> home_of("medmnist:bloodmnist"), home_of("folder:pets")
+    ('https://medmnist.com', None)
+    """
+    return _MEDMNIST_HOME if name.startswith("medmnist:") else HOMES.get(name)
+
+
+def places_of(name: str, root: Path) -> list[Path]:
+    """Return the paths of a published data set, of which one is enough.
+
+    >>> [path.as_posix() for path in places_of("cifar100", Path("data"))]
+    ['data/cifar-100-binary', 'data/cifar-100-binary.tar.gz']
+    """
+    npz = npz_path(name, root)
+    return [npz] if npz else [root / place for place in PLACES.get(name, (name,))]
+
+
 def settled(name: str, declared: Declared) -> Declared:
     """Return a user's declaration of a data set, completed by what the data set's name fixes.
 
@@ -155,6 +199,14 @@ def settled(name: str, declared: Declared) -> Declared:
         ...
     dpsd.errors.ConfigError: data set 'mnist' has a fixed size of 28x28 pixels, not 16x16
     """
+    if declared.value_range is not None and not is_folder(name):
+        raise ConfigError(
+            *(
+                Setting("value_range"),
+                f" is {stated_range(declared.value_range)}, but it is about ",
+            ),
+            f"loose images, and data set {name!r} holds bytes from 0 to 255: leave it out",
+        )
     if name in LOOSE:
         return declared.over(LOOSE[name])
     fixed = ARRAYS.get(name, Declared())

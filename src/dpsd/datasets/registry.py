@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,15 +17,16 @@ from dpsd.datasets.declared import Declared
 from dpsd.datasets.digits import read_digits
 from dpsd.datasets.folder import read_folder
 from dpsd.datasets.idx import read_idx_pair
-from dpsd.datasets.labelled import LabelledImages, Split
+from dpsd.datasets.labelled import LabelledImages, Split, lacking
 from dpsd.datasets.location import data_root
-from dpsd.datasets.medmnist import HOME as MEDMNIST_HOME
 from dpsd.datasets.medmnist import read_npz
 from dpsd.datasets.published import (
     DIGITS,
     FASHION,
+    HOMES,
     LOOSE,
     check_dataset,
+    home_of,
     is_folder,
     npz_path,
     settled,
@@ -33,26 +35,13 @@ from dpsd.errors import ConfigError
 
 _FIXED: dict[str, Callable[[Split, Path], LabelledImages]] = {
     "digits": lambda split, _root: read_digits(split),
-    "mnist": partial(
-        read_idx_pair, "mnist", class_names=DIGITS, home="http://yann.lecun.com/exdb/mnist/"
-    ),
+    "mnist": partial(read_idx_pair, "mnist", class_names=DIGITS, home=HOMES["mnist"]),
     "fashion-mnist": partial(
-        read_idx_pair,
-        "fashion-mnist",
-        class_names=FASHION,
-        home="https://github.com/zalandoresearch/fashion-mnist",
+        read_idx_pair, "fashion-mnist", class_names=FASHION, home=HOMES["fashion-mnist"]
     ),
     "cifar10": read_cifar10,
     "cifar100": read_cifar100,
     "cifar10-jpeg": read_cifar10_jpeg,
-}
-
-# Data sets of loose images under the root, and where to get them.
-_FOLDERS = {
-    "celeba-hair": "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html",
-    "celeba-gender": "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html",
-    "covidx": "https://github.com/lindawangg/COVID-Net",
-    "imagenet": "https://image-net.org/download.php",
 }
 
 
@@ -60,6 +49,8 @@ def load_dataset(
     name: str, split: Split, *, root: str | Path | None = None, declared: Declared | None = None
 ) -> LabelledImages:
     """Load one split of a data set into memory.
+
+    A warning names the classes of which there is no image (:func:`.lacking`).
 
     Args:
         name: one of :func:`~dpsd.datasets.dataset_names`; ``folder:PATH`` for images in one folder
@@ -88,9 +79,16 @@ def load_dataset(
     root = data_root() if root is None else Path(root)
     declared = declared or Declared()
     settled(name, declared)  # a contradiction is refused before anything is read
-    if name in _FOLDERS:
+    data = _read(name, split, root, declared)
+    if warning := lacking(data):
+        warnings.warn(warning, stacklevel=2)
+    return data
+
+
+def _read(name: str, split: Split, root: Path, declared: Declared) -> LabelledImages:
+    if name in LOOSE:
         declared = declared.over(Declared(size=LOOSE[name].size))
-        return read_folder(name, split, root / name, declared=declared, home=_FOLDERS[name])
+        return read_folder(name, split, root / name, declared=declared, home=home_of(name))
     if is_folder(name):
         path = Path(name.partition(":")[2]).expanduser()
         return read_folder(name, split, path, declared=declared)
@@ -98,5 +96,5 @@ def load_dataset(
         return declared.fit(_FIXED[name](split, root))
     npz = npz_path(name, root)
     assert npz is not None, name  # the only kind that is left
-    home = MEDMNIST_HOME if name.startswith("medmnist:") else None
-    return declared.fit(read_npz(name, split, npz, home=home, classes=declared.classes))
+    found = read_npz(name, split, npz, home=home_of(name), classes=declared.classes)
+    return declared.fit(found)

@@ -15,6 +15,7 @@ from dpsd.models import build_classifier, build_generator
 from dpsd.runs.certifying import check_model
 from dpsd.runs.folder import RunFolder
 from dpsd.storage.files import save_tensors
+from dpsd.storage.reading import check_readable
 
 
 def save_checkpoint(
@@ -48,6 +49,7 @@ def load_checkpoint(
     if not path.exists():
         return 0, None
     try:
+        check_readable(path)
         with safe_open(path, framework="pt") as file:
             progress = json.loads(file.metadata()["progress"])
         _fill(path, student=student, generator=generator)
@@ -95,11 +97,15 @@ def _filled(run: RunFolder, module: nn.Module, name: str) -> nn.Module:
         )
     try:
         if path.exists():
+            check_readable(path)
             module.load_state_dict(load_file(path))
         else:
             path = _checkpoint(run)
+            check_readable(path)
             _fill(path, **{name: module})
-    except (SafetensorError, OSError, RuntimeError) as error:
+    except OSError as error:
+        raise RunError(f"{path} cannot be read: {error.strerror or _first_line(error)}") from None
+    except (SafetensorError, RuntimeError) as error:
         raise RunError(f"{path} does not fit the model: {_first_line(error)}") from None
     return module.eval()
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from dpsd.images.names import Shape
+from dpsd.images.value_range import ValueRange
 from dpsd.synthesis.drawn import Silhouettes, Strokes, StructuredNoise
 from dpsd.synthesis.names import FOLDER, NO_SOURCE, check_sources
 from dpsd.synthesis.photographs import Crops, Folder
@@ -86,8 +87,15 @@ class Mixture:
         return Mixture(self.sources, shares)
 
 
-def build_mixture(names: Sequence[str], shape: Shape) -> Mixture:
+def build_mixture(
+    names: Sequence[str], shape: Shape, *, value_range: ValueRange | None = None
+) -> Mixture:
     """Build a mixture from names; ``folder:PATH`` is a folder of public images, ``none`` is empty.
+
+    Args:
+        names: the names of the sources.
+        shape: the shape of the images, ``(channels, height, width)``.
+        value_range: the stored values that are black and white in folders of images.
 
     Raises:
         ConfigError: :func:`~dpsd.synthesis.names.check_sources` refuses the names.
@@ -100,7 +108,7 @@ def build_mixture(names: Sequence[str], shape: Shape) -> Mixture:
     for name in names:
         kind, _, path = name.partition(":")
         if kind == FOLDER:
-            sources.append(Folder(shape, Path(path)))
+            sources.append(Folder(shape, Path(path), value_range=value_range))
         elif kind != NO_SOURCE:
             sources.append(SOURCES[kind](shape))
     return Mixture(sources)

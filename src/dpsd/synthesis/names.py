@@ -25,6 +25,15 @@ def source_names() -> list[str]:
     return [*DRAWN, f"{FOLDER}:PATH", NO_SOURCE]
 
 
+def is_folder_source(name: str) -> bool:
+    """Return whether a source is a folder of images.
+
+    >>> is_folder_source("folder:public-images"), is_folder_source("noise")
+    (True, False)
+    """
+    return name.partition(":")[0] == FOLDER
+
+
 def check_sources(names: Sequence[str]) -> None:
     """Refuse names from which no mixture of sources can be made.
 

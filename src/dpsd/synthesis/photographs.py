@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from dpsd.errors import ConfigError, DataError
 from dpsd.images.names import Shape
 from dpsd.images.pixels import to_unit_range
+from dpsd.images.reading import SUFFIXES, image_files, read_picture
+from dpsd.images.value_range import ValueRange
 from dpsd.synthesis.sources import Source, integer, is_blank
-
-_IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff"}
 
 
 class Crops(Source):
@@ -78,21 +78,32 @@ class Folder(Source):
         shape: the shape that images are scaled and centre-cropped to.
         path: the folder.
         limit: the largest number of images to read.
+        value_range: the stored values of grey images that are black and white, where the files do
+            not say it (:func:`dpsd.images.reading.read_picture`).
 
     Raises:
-        DataError: there is no such folder, or no image in it, or a file is not an image.
+        DataError: there is no such folder, or no image in it, or a file cannot be read.
     """
 
     name = "folder"
 
-    def __init__(self, shape: Shape, path: Path, *, limit: int = 50_000) -> None:
+    def __init__(
+        self,
+        shape: Shape,
+        path: Path,
+        *,
+        limit: int = 50_000,
+        value_range: ValueRange | None = None,
+    ) -> None:
         super().__init__(shape)
         if not path.is_dir():
             raise DataError(f"public images: {path} is not a folder")
-        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in _IMAGE_SUFFIXES)
+        files = image_files(path)
         if not files:
-            raise DataError(f"public images: no image ({', '.join(_IMAGE_SUFFIXES)}) in {path}")
-        self._images = torch.stack([_read_image(file, shape) for file in files[:limit]])
+            raise DataError(f"public images: no image ({', '.join(SUFFIXES)}, .dcm) in {path}")
+        self._images = torch.stack(
+            [_read_image(file, shape, value_range) for file in files[:limit]]
+        )
 
     def _chunk(self, count: int, generator: torch.Generator) -> Tensor:
         _, height, width = self.shape
@@ -133,18 +144,18 @@ def _pyramid(image: Tensor, *, smallest: int) -> list[Tensor]:
     return levels
 
 
-def _read_image(file: Path, shape: Shape) -> Tensor:
+def _read_image(file: Path, shape: Shape, value_range: ValueRange | None) -> Tensor:
     channels, height, width = shape
     if channels not in (1, 3):
         raise ConfigError(f"image files give 1 or 3 channels, not {channels}")
     try:
-        with Image.open(file) as image:
-            picture = image.convert("L" if channels == 1 else "RGB")
-            zoom = max(height / picture.height, width / picture.width)
-            size = (math.ceil(picture.width * zoom), math.ceil(picture.height * zoom))
-            picture = picture.resize(size, Image.Resampling.BOX if zoom < 1 else None)
-            left, top = (size[0] - width) // 2, (size[1] - height) // 2
-            pixels = np.asarray(picture.crop((left, top, left + width, top + height)))
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-        raise DataError(f"public images: {file} cannot be read as an image ({error})") from None
+        picture = read_picture(file, value_range=value_range)
+    except DataError as error:
+        raise DataError("public images: ", *error.parts) from None
+    picture = picture.convert("L" if channels == 1 else "RGB")
+    zoom = max(height / picture.height, width / picture.width)
+    size = (math.ceil(picture.width * zoom), math.ceil(picture.height * zoom))
+    picture = picture.resize(size, Image.Resampling.BOX if zoom < 1 else None)
+    left, top = (size[0] - width) // 2, (size[1] - height) // 2
+    pixels = np.asarray(picture.crop((left, top, left + width, top + height)))
     return torch.from_numpy(pixels.copy()).reshape(height, width, channels).permute(2, 0, 1)

@@ -21,6 +21,7 @@ from typing import Any
 
 from dpsd.errors import Setting, TeacherError
 from dpsd.images.names import Shape
+from dpsd.images.value_range import ValueRange, checked_range
 
 DESCRIPTION_FILE = "teacher.json"
 _FORMAT, _VERSION = "dpsd-teacher", 1
@@ -40,6 +41,8 @@ class TeacherRecord:
         members: the number of teachers, each trained on a shard of its own.
         class_names: the names of the classes in the order of their labels; may be empty.
         data: the name of the training data.
+        value_range: the stored values of the training images that were read as black and white, if
+            they were declared; other images for this teacher are read in the same way.
         accuracy: the accuracy on the test split, from 0 to 1, if it was measured.
         precision: the precision of the training.
         seed: the seed of the training.
@@ -53,6 +56,7 @@ class TeacherRecord:
     members: int = 1
     class_names: tuple[str, ...] = ()
     data: str = ""
+    value_range: ValueRange | None = None
     accuracy: float | None = None
     precision: str = "float32"
     seed: int | None = None
@@ -107,6 +111,7 @@ def read_description(directory: Path) -> tuple[TeacherRecord, dict[str, str]]:
                 "num_classes": _checked_count(content["num_classes"]),
                 "members": int(content.get("members", 1)),
                 "class_names": tuple(content.get("class_names", ())),
+                "value_range": _checked_range(content.get("value_range")),
             }
         )
         hashes = {"weights_sha256": str(content["weights_sha256"])}
@@ -119,6 +124,10 @@ def read_description(directory: Path) -> tuple[TeacherRecord, dict[str, str]]:
             f"{path} is damaged ({type(error).__name__}: {error}): copy the directory again, "
             "or train the teacher again"
         ) from None
+
+
+def _checked_range(values: Any) -> ValueRange | None:
+    return None if values is None else checked_range(values)
 
 
 def _checked_count(classes: Any) -> int:

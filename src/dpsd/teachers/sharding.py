@@ -32,6 +32,7 @@ from torch import Tensor
 from dpsd.datasets import LabelledImages
 from dpsd.errors import DataError, RunError, Setting, TeacherError
 from dpsd.storage.files import save_tensors
+from dpsd.storage.reading import check_readable
 from dpsd.teachers.dealing import DealtBy, deal_names, deal_positions
 
 SHARDS_FILE = "shards.safetensors"
@@ -185,6 +186,7 @@ class Shards:
         """
         path = directory / SHARDS_FILE
         try:
+            check_readable(path)
             with safe_open(path, framework="pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
                 return cls(**_parts(tensors, file.metadata() or {}))

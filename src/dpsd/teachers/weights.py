@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from dpsd.errors import TeacherError
+from dpsd.storage.reading import check_readable
 from dpsd.teachers.archive import UnsafeContentError, is_torchscript, refuse_inflation
 from dpsd.teachers.kinds import WEIGHT_SUFFIXES
 
@@ -37,6 +38,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise TeacherError(f"there is no weights file {path}: check the path")
     try:
+        check_readable(path)
         if path.suffix == ".safetensors":
             return dict(load_file(path))
         if path.suffix in WEIGHT_SUFFIXES:
@@ -46,7 +48,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             f"{path} is damaged or cut off ({_one_line(error)}): copy it again"
         ) from None
     except OSError as error:
-        raise TeacherError(f"{path} cannot be read: {_one_line(error)}") from None
+        raise TeacherError(f"{path} cannot be read: {error.strerror or _one_line(error)}") from None
     raise TeacherError(
         f"{path} is not a weights file: its name must end in {', '.join(WEIGHT_SUFFIXES)}"
     )

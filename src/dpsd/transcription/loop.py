@@ -89,7 +89,11 @@ class Transcription:
         self.querying = Querying(
             shape=plan.teacher.input_shape,
             num_classes=plan.teacher.num_classes,
-            sources=build_mixture(plan.recipe.sources, plan.teacher.input_shape),
+            sources=build_mixture(
+                plan.recipe.sources,
+                plan.teacher.input_shape,
+                value_range=plan.recipe.value_range,
+            ),
             **shared,
         )
         self.learning = Learning(members=plan.teacher.members, **shared)
