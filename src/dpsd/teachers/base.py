@@ -18,8 +18,8 @@ RawAnswers(shape=(2, 4))
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Literal, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +31,7 @@ from dpsd.images.names import Shape
 from dpsd.images.pixels import to_unit_range
 from dpsd.privacy.answers import AnswerCheckError, RawAnswers, Scores
 from dpsd.teachers.dealing import DealtBy
+from dpsd.teachers.failures import RequestFailure
 from dpsd.teachers.record import checked_shape as checked_shape
 from dpsd.teachers.silence import silenced, untouched_generators
 
@@ -95,6 +96,10 @@ class Teacher(ABC):
     """The number of persons that those records belong to, if they were dealt by person."""
     weights_location: str | None = None
     """The absolute path of the state dict that filled the factory's module, if one did."""
+    loaded_with: Mapping[str, Any] = {}
+    """Further settings with which the teacher was loaded, by name, for a run to store."""
+    requires_budget_file: bool = False
+    """Whether a run must be given a budget file, as nobody can tell what it asks."""
 
     def __init__(
         self,
@@ -136,6 +141,21 @@ class Teacher(ABC):
         Raises:
             TeacherError: the teacher's weights were changed since it was loaded.
         """
+
+    def forecast(self, answers: int) -> str | None:
+        """Say what asking about so many images will take, found out from public noise alone.
+
+        A run calls this before anything is spent. ``None`` says nothing, as do all teachers that
+        answer from this machine.
+
+        Args:
+            answers: the number of images that are to be asked about.
+
+        Raises:
+            TeacherError: the teacher cannot answer.
+            ConfigError: a setting does not allow that much.
+        """
+        return None
 
     @abstractmethod
     def _scores(self, images: Tensor) -> object:
@@ -184,8 +204,8 @@ class Teacher(ABC):
         if failure is None:
             raise KeyboardInterrupt
         raise AnswerError(
-            f"query batch {query_batch}: for images of shape {tuple(images.shape)} the teacher "
-            f"{failure}"
+            f"query batch {query_batch}: for images of shape {tuple(images.shape)} the teacher ",
+            *failure,
         )
 
     def predict_classes(self, images: Tensor) -> Tensor:
@@ -217,7 +237,7 @@ class Teacher(ABC):
                     )
             except Exception as error:  # noqa: BLE001 - foreign code may raise anything
                 raise AnswerError(
-                    f"evaluation batch {number}: the teacher {_described(error)}"
+                    f"evaluation batch {number}: the teacher ", *_described(error)
                 ) from None
             assert isinstance(answers, Tensor)  # sealing checked it
             said = answers.argmax(-1)
@@ -263,7 +283,8 @@ class Teacher(ABC):
         except Exception as error:
             raise TeacherError(
                 f"{self.description}: asked about {_PROBE_IMAGES} images of noise of shape "
-                f"{self.input_shape}, the teacher {_described(error, is_public=True)}. Are ",
+                f"{self.input_shape}, the teacher ",
+                *(*_described(error, is_public=True), ". Are "),
                 *(Setting("input_shape"), ", ", Setting("num_classes"), " and ", Setting("scores")),
                 " right?",
             ) from error
@@ -305,21 +326,24 @@ def _channel_tensors(
     return mean, deviation
 
 
-def _described(error: BaseException, *, is_public: bool = False) -> str:
+def _described(error: BaseException, *, is_public: bool = False) -> tuple[str, ...]:
     """Say in a line what went wrong, with the teacher's own message if images are public.
 
     >>> _described(ValueError("expected 3 channels,\\n got 1"), is_public=True)
-    'raised ValueError: expected 3 channels, got 1'
+    ('raised ValueError: expected 3 channels, got 1',)
     """
     if isinstance(error, AnswerCheckError):
-        return f"returned {error if is_public else error.problem}"
+        return (f"returned {error if is_public else error.problem}",)
+    if type(error) is RequestFailure:
+        return error.seen if is_public else error.withheld
     if not is_public:
         # The name of a custom exception type may be a message, too.
         kinds = (kind for kind in type(error).__mro__ if kind.__module__ in ("builtins", "torch"))
-        return f"raised {next(kinds).__name__} (its message is withheld: it may quote answers)"
+        kind = next(kinds).__name__
+        return (f"raised {kind} (its message is withheld: it may quote answers)",)
     kind = f"raised {type(error).__name__}"
     message = " ".join(str(error).split())[:_LONGEST_MESSAGE]
-    return f"{kind}: {message}" if message else kind
+    return (f"{kind}: {message}" if message else kind,)
 
 
 def _interface(

@@ -36,7 +36,16 @@ def account_of(
         target: the run's privacy target, at whose δ and adjacency the warning states ε.
         count_earlier: whether to count what was asked before the teacher's file changed.
         observer: receives the warning.
+
+    Raises:
+        ConfigError: the teacher is a service, and no budget file is named.
     """
+    if not any(paths) and (of_services := [t for t in teacher.charged if t.requires_budget_file]):
+        raise ConfigError(
+            f"{of_services[0].description} shows no content under which its budget could be kept: "
+            "say with ",
+            *(Setting("budget_file"), " where to keep it, as in budgets.jsonl"),
+        )
     accounts = budget_of(teacher, *paths)
     if accounts is None:
         return None
@@ -99,6 +108,21 @@ def admit(
     directory.open_ledger(earlier=earlier)
     if account is not None:
         complete_ledger(directory, account, mechanism=plan.mechanism)
+
+
+def announce(plan: Plan, directory: RunDirectory, *, observer: Observer) -> None:
+    """Tell the observer what the rest of a run will take, where a teacher can say so.
+
+    Raises:
+        ConfigError: the teacher's settings do not allow that much.
+        TeacherError: the teacher cannot answer.
+    """
+    answers = sum(
+        queries for index, queries in plan.rounds if not directory.releases_path(index).exists()
+    )
+    for one in plan.teacher.charged if answers else ():
+        if said := one.forecast(answers):
+            observer.notice(said)
 
 
 def _ask(
