@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 import socket
+import sys
 import threading
 import time
 from collections import Counter
@@ -197,8 +198,14 @@ def serving(stub: Stub | None = None, *, port: int = 0) -> Iterator[Stub]:
         def log_message(self, format: str, *args: object) -> None:
             """Print nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-    server.daemon_threads = True
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            if not isinstance(sys.exception(), OSError):  # whoever asked is gone
+                super().handle_error(request, client_address)
+
+    server = Server(("127.0.0.1", port), Handler)
     state.address = f"http://127.0.0.1:{server.server_address[1]}/v2/models/digits"
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()

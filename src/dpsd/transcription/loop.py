@@ -42,7 +42,7 @@ from dpsd.runs.observing import Observer, Phases
 from dpsd.runs.pictures import save_samples
 from dpsd.storage.locks import Hold, exclusively
 from dpsd.synthesis.mixture import Mixture, build_mixture
-from dpsd.transcription.admission import admit, announce
+from dpsd.transcription.admission import admit
 from dpsd.transcription.asking import Asking, TeacherAsking
 from dpsd.transcription.learning import Learning
 from dpsd.transcription.plan import Plan
@@ -115,8 +115,13 @@ class Transcription:
         self.plan.agree(self.processes)
         if self.processes.leads:
             self.directory.remove_unfinished()
-            admit(self.plan, self.directory, account=self._account, allowance=self._allowance)
-            announce(self.plan, self.directory, observer=self.observer)
+            admit(
+                self.plan,
+                self.directory,
+                account=self._account,
+                allowance=self._allowance,
+                observer=self.observer,
+            )
         for round_index in range(self._restored() + 1, self.plan.recipe.rounds + 1):
             self.play(round_index)
         certificate = self._concluded()
