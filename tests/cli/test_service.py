@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import Result
 
-from ..teachers.stub import Stub, error, serving
+from ..teachers.stub import Reply, Stub, error, serving
 from .conftest import TINY
 
 Check = Callable[[Result, int, str], None]
@@ -51,6 +55,34 @@ def test_a_service_is_transcribed_resumed_and_charged(
     assert_error(invoke("budget", stub.address), 2, "say with --budget-file where its budget is")
     for text in (failed.output, again.output, shown.output):
         assert "s3cret" not in text
+
+
+def test_ctrl_c_stops_at_once_though_a_request_is_under_way(
+    stub: Stub, tmp_path: Path, invoke: Invoke
+) -> None:
+    stub.instead = lambda number, rows: Reply(wait=30) if sum(stub.sizes) > 400 else None
+    out = tmp_path / "run"
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "dpsd", "transcribe", stub.address, "--epsilon", "2"),
+            *("--budget-file", "budgets.jsonl", "--out", str(out), *TINY),
+        ],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    until = time.monotonic() + 90
+    while sum(stub.sizes) <= 400 and time.monotonic() < until:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    start = time.monotonic()
+    _, said = process.communicate(timeout=25)
+    assert time.monotonic() - start < 25
+    assert process.returncode == 130, said
+    assert "was being answered: its answers are lost but count as spent" in said
+    stub.instead = lambda number, rows: None
+    again = invoke("transcribe", "--resume", out, "--cap", "99,1e-5,round")
+    assert again.exit_code == 0, again.stderr
 
 
 def test_quiet_says_nothing_of_the_estimate(stub: Stub, tmp_path: Path, invoke: Invoke) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 import socket
+import ssl
 import sys
 import threading
 import time
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -160,8 +162,10 @@ class Stub:
 
 
 @contextmanager
-def serving(stub: Stub | None = None, *, port: int = 0) -> Iterator[Stub]:
-    """Serve a model on this machine, by default on any free port; ``address`` is where it is."""
+def serving(
+    stub: Stub | None = None, *, port: int = 0, certificate: Path | None = None
+) -> Iterator[Stub]:
+    """Serve a model on this machine, by default on any free port and without encryption."""
     state = stub or Stub()
 
     class Handler(BaseHTTPRequestHandler):
@@ -206,7 +210,12 @@ def serving(stub: Stub | None = None, *, port: int = 0) -> Iterator[Stub]:
                 super().handle_error(request, client_address)
 
     server = Server(("127.0.0.1", port), Handler)
-    state.address = f"http://127.0.0.1:{server.server_address[1]}/v2/models/digits"
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    scheme = "http" if certificate is None else "https"
+    state.address = f"{scheme}://127.0.0.1:{server.server_address[1]}/v2/models/digits"
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:

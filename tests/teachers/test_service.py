@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import ssl
+import subprocess
 import threading
 import time
 import traceback
@@ -614,6 +616,45 @@ def test_a_volley_does_not_wait_for_what_was_given_up() -> None:
     assert time.monotonic() - start < 5
     assert stop.is_set()
     held.set()
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate of this machine by an authority that nobody trusts, with its key."""
+    program = shutil.which("openssl")
+    if program is None:
+        pytest.skip("there is no openssl to make a certificate with")
+    folder = tmp_path_factory.mktemp("tls")
+    made = [folder / "cert.pem", folder / "key.pem"]
+    subprocess.run(
+        [
+            *(program, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+            *("-subj", "/CN=stub", "-addext", "subjectAltName=IP:127.0.0.1"),
+            *("-out", made[0], "-keyout", made[1]),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    both = folder / "both.pem"
+    both.write_text("".join(path.read_text() for path in made))
+    return both
+
+
+def test_a_service_is_trusted_only_with_a_certificate_of_a_known_authority(
+    certificate: Path, images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DPSD_TEACHER_TOKEN", TOKEN)
+    with serving(certificate=certificate) as stub:
+        with pytest.raises(TeacherError, match=r"reached securely: .*trust .* with ca_bundle"):
+            loaded(stub)
+        assert not stub.headers  # and so no token
+        teacher = loaded(stub, ca_bundle=str(certificate))
+        torch.testing.assert_close(answers(teacher, images), expected(images))
+        other = stub.address.replace("127.0.0.1", "localhost")
+        with pytest.raises(TeacherError, match="reached securely"):  # the name is another one
+            load_teacher(other, service=ServiceOptions(ca_bundle=str(certificate)))
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        torch.testing.assert_close(answers(loaded(stub), images), expected(images))
 
 
 def test_certificates_are_always_verified() -> None:

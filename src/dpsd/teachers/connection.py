@@ -160,8 +160,14 @@ class Connection:
         pending: Pending,
     ) -> tuple[int, Mapping[str, str], bytes]:
         """Send a request until it may have been handled."""
-        from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
+        from urllib3.exceptions import (
+            ConnectTimeoutError,
+            HTTPError,
+            LocationParseError,
+            NewConnectionError,
+        )
 
+        nothing_sent = (NewConnectionError, ConnectTimeoutError, LocationParseError)
         waited, pause = 0.0, _FIRST_WAIT
         while True:
             asked_wait: float | None = None
@@ -177,7 +183,7 @@ class Connection:
                 failure = RequestFailure(
                     Kind.REFUSED, f"answered with status {response.status} again and again"
                 )
-            except (NewConnectionError, ConnectTimeoutError) as error:  # nothing was sent
+            except nothing_sent as error:
                 failure = RequestFailure(
                     Kind.CONNECTION, f"could not be reached ({type(error).__name__})"
                 )
