@@ -197,6 +197,13 @@ def test_a_service_is_known_by_address_and_version(stub: Stub) -> None:
     assert load_teacher(f"{stub.address}/versions/4").fingerprint.endswith("/versions/4")
     stub.versions, stub.answered_as = (), None
     assert load_teacher(stub.address).fingerprint == f"service:{stub.address}"
+    stub.answered_as = "5"
+    only_in_answers = load_teacher(stub.address)
+    assert only_in_answers.fingerprint == f"service:{stub.address}/versions/5"
+    assert only_in_answers.location == stub.address
+    stub.answered_as = "6"
+    with pytest.raises(AnswerError, match="answered as another version"):
+        only_in_answers.ask(torch.rand(1, 1, 8, 8), query_batch=0)
 
 
 def test_an_answer_of_another_version_is_refused(stub: Stub, images: Tensor) -> None:
@@ -566,7 +573,7 @@ def test_tensors_survive_the_protocol() -> None:
             shift = len(answer) - len(body)
             name = "Inference-Header-Content-Length"
             headers[name] = str(int(headers[name]) + shift)
-        found = decode(answer, headers, model=model, rows=len(rows), version=None)
+        found, _ = decode(answer, headers, model=model, rows=len(rows), version=None)
         assert np.array_equal(found, rows)
 
     check()

@@ -198,8 +198,8 @@ def decode(
     model: ModelInterface,
     rows: int,
     version: str | None,
-) -> NDArray[np.float32]:
-    """Return the scores in an answer, ``(rows, K)``.
+) -> tuple[NDArray[np.float32], str | None]:
+    """Return the scores in an answer, ``(rows, K)``, and the version that answered, if it says so.
 
     Args:
         body: the body of the answer.
@@ -235,8 +235,8 @@ def decode(
             f"answered with {datatype}, which are no scores; name another output with ",
             Setting("output"),
         )
-    answered = content.get("model_version")
-    if version is not None and answered not in (None, "", version):
+    answered = str(content.get("model_version") or "") or None
+    if version is not None and answered not in (None, version):
         raise RequestFailure(
             Kind.CHANGED, f"answered as version {answered!r} of the model, not {version!r}"
         )
@@ -246,7 +246,7 @@ def decode(
             f"another shape than ({rows}, number of classes) to a request",
             seen=f"shape {scores.shape} instead of ({rows}, number of classes)",
         )
-    return scores.astype(np.float32)
+    return scores.astype(np.float32), answered
 
 
 def _head(body: bytes, headers: Mapping[str, str]) -> tuple[dict[str, Any], int]:

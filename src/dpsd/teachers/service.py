@@ -55,7 +55,8 @@ class ServiceTeacher(Teacher):
 
     Args:
         url: the address, ``https://HOST/v2/models/NAME``, with ``/versions/VERSION`` or without.
-            Where a service lists one version only, that is the one asked.
+            Where a service lists one version only, that is the one asked. Where it lists none, the
+            version is the one that its answers name, if they do.
         input_shape: the shape of an image, ``(C, H, W)``; needed only if the service leaves it
             open. Models that take ``(H, W, C)``, ``(H, W)`` or a row of numbers are recognised.
         num_classes: the number of classes; if given, it must be what the service says.
@@ -87,7 +88,7 @@ class ServiceTeacher(Teacher):
         address = ServiceAddress.of(url, plain_http=self._options.plain_http)
         self._connection = Connection(address, self._options)
         address, self._interface, self._binary = _described(address, self._connection, output)
-        self._address = address
+        self._address, self._version = address, address.version
         image = self._interface.image
         self._layout = Layout.of(image.dimensions, input_shape, where=address.url)
         self._as_bytes = image.datatype == "UINT8"
@@ -109,6 +110,8 @@ class ServiceTeacher(Teacher):
             scores=scores,
             normalization=normalization,
         )
+        if self._version is not None:  # some services say it in their answers alone
+            self.fingerprint = address.of_version(self._version).fingerprint
         self.location = address.url
         self._patience = _PATIENCE
 
@@ -225,13 +228,15 @@ class ServiceTeacher(Teacher):
                 ) from None
             self._size = min(self._size, max(1, rows // 2))
             return self._asked(values, pending)
-        scores = decode(
+        scores, version = decode(
             answer,
             answer_headers,
             model=self._interface,
             rows=len(values),
-            version=self._address.version,
+            version=self._version,
         )
+        if self.location is None:  # while it is loaded, and answers about noise
+            self._version = version or self._version
         return scores[:rows]
 
 
