@@ -77,7 +77,8 @@ def test_ctrl_c_stops_at_once_though_a_request_is_under_way(
     process.send_signal(signal.SIGINT)
     start = time.monotonic()
     _, said = process.communicate(timeout=25)
-    assert time.monotonic() - start < 25
+    took = time.monotonic() - start
+    assert took < 10, f"{took:.0f} s"
     assert process.returncode == 130, said
     assert "was being answered: its answers are lost but count as spent" in said
     stub.instead = lambda number, rows: None

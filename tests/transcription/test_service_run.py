@@ -60,7 +60,7 @@ def load(stub: Stub, **options: Any) -> ServiceTeacher:
 
 
 def transcribe(teacher: dpsd.Teacher, out: Path, **more: Any) -> dpsd.Run:
-    chosen = {
+    chosen: dict[str, Any] = {
         "mechanism": dpsd.RandomizedResponse(noise=dpsd.ReproducibleNoise(seed=5)),
         "student": "lenet5",
         "budget_file": out.with_name("budgets.jsonl"),
