@@ -48,8 +48,8 @@ def test_the_public_names_are_these() -> None:
         *("Adjacency", "AnswerError", "Budget", "BudgetError", "Certificate", "ConfidentVotes"),
         *("ConfigError", "DataError", "DpsdError", "Gaussian", "Mechanism", "NoisyVotes"),
         *("Observer", "RandomizedResponse", "Recipe", "ReproducibleNoise", "Run", "RunDirectory"),
-        *("RunError", "Scaling", "SummedGradients", "SystemNoise", "Teacher", "TeacherError"),
-        *("TranscriptionConfig", "load_teacher", "resume", "transcribe"),
+        *("RunError", "Scaling", "ServiceOptions", "SummedGradients", "SystemNoise", "Teacher"),
+        *("TeacherError", "TranscriptionConfig", "load_teacher", "resume", "transcribe"),
     ]
 
 

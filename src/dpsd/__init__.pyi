@@ -23,7 +23,7 @@ from .privacy.records.certificate import Certificate
 from .privacy.targets import Adjacency, Budget
 from .runs.directory import Run, RunDirectory
 from .runs.observing import Observer
-from .teachers import Teacher, load_teacher
+from .teachers import ServiceOptions, Teacher, load_teacher
 from .transcription.starting import resume, transcribe
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "RunDirectory",
     "RunError",
     "Scaling",
+    "ServiceOptions",
     "SummedGradients",
     "SystemNoise",
     "Teacher",

@@ -23,7 +23,17 @@ from dpsd.synthesis.names import DRAWN, FOLDER
 from dpsd.synthesis.photographs import Folder
 
 #: What takes long to import, and what no mistake or list needs.
-SLOW = {"torch", "numpy", "scipy", "sklearn", "dp_accounting", "matplotlib", "PIL", "safetensors"}
+SLOW = {
+    "torch",
+    "numpy",
+    "scipy",
+    "sklearn",
+    "dp_accounting",
+    "matplotlib",
+    "PIL",
+    "safetensors",
+    "urllib3",
+}
 
 _RUN = """
 import atexit, json, sys
@@ -115,6 +125,9 @@ def test_lists_and_help_import_nothing_slow(arguments: tuple[str, ...], tmp_path
             2,
             "is '1'; give",
         ),
+        (("transcribe", "https://h/v2/models/m", *STARTING), 2, "say with --budget-file"),
+        (("transcribe", "https://h/models/m", *STARTING), 4, "is not the address of a model"),
+        (("budget", "https://u:p@h/v2/models/m"), 4, "credentials do not belong"),
         (("budget", "nowhere"), 4, "there is no nowhere"),
         (("budget", "nowhere", "--cap", "1,2"), 2, "--cap: '1,2' is not a privacy target"),
         (("bench", "sped"), 2, "unknown suite 'sped'"),

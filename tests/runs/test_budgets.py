@@ -73,6 +73,13 @@ def stored_teacher(path: Path, *, seed: int = 0) -> Teacher:
     return dpsd.load_teacher(save_teacher(path, module, record))
 
 
+def test_a_name_is_no_hash_whatever_it_looks_like() -> None:
+    """Else a name could lead the budget of a teacher without content to any place."""
+    for name in ("sha256:00", "hmac-sha256:../../elsewhere"):
+        named = dpsd.load_teacher(Thirds().forward, input_shape=SHAPE, name=name)
+        assert budget_of(named) is None
+
+
 def test_a_budget_is_beside_the_teacher(tmp_path: Path) -> None:
     teacher = stored_teacher(tmp_path / "teacher")
     found = budget_of(teacher)

@@ -12,6 +12,7 @@ import typer
 from dpsd.cli.console import grid, hint, say, show, warn
 from dpsd.errors import ConfigError
 from dpsd.privacy.targets import Adjacency, Budget
+from dpsd.teachers.address import ServiceOptions, is_service
 from dpsd.teachers.kinds import check_source
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ def budget(
     teacher: Annotated[
         str,
         typer.Argument(
-            help="The teacher: a directory, an .onnx or .pt2 file, or package.module:factory."
+            help="The teacher: a directory, an .onnx or .pt2 file, package.module:factory, or the "
+            "address of a service, https://HOST/v2/models/NAME."
         ),
     ],
     weights: Annotated[
@@ -56,6 +58,16 @@ def budget(
             "it records of the earlier file counts for this teacher from now on.",
         ),
     ] = False,
+    ca_bundle: Annotated[
+        str | None,
+        typer.Option(help="PEM file with the authorities that certify a service.", metavar="PATH"),
+    ] = None,
+    plain_http: Annotated[
+        bool,
+        typer.Option(
+            "--plain-http", help="Ask a service on another machine without encryption (http://)."
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List every run that asked a teacher, and what the runs spent together.
@@ -81,12 +93,18 @@ def budget(
             raise ConfigError(
                 f"--input-shape is {input_shape!r}; give channels, height, width, as in 1,28,28"
             ) from None
-    check_source(teacher)
+    check_source(teacher, plain_http=plain_http)
+    called = ServiceOptions(ca_bundle=ca_bundle, plain_http=plain_http)
 
     from dpsd.runs.budgets import budget_of, count_uncounted, set_cap
     from dpsd.teachers import load_teacher
 
-    loaded = load_teacher(teacher, weights=weights, input_shape=shape)
+    loaded = load_teacher(
+        teacher,
+        weights=weights,
+        input_shape=shape,
+        service=called if called.chosen() or is_service(teacher) else None,
+    )
     found = budget_of(loaded, budget_file)
     if found is None or (cap is not None and found.unknown):
         which = teacher if found is None else found.unknown[0]

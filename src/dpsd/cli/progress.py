@@ -100,6 +100,9 @@ class ProgressObserver(QuietObserver):
         self._phase = phase
         return lambda steps: self._progress.advance(phase, steps)
 
+    def notice(self, message: str) -> None:
+        STATUS.print(message, soft_wrap=True)
+
     def round_finished(self, metrics: dict[str, Any]) -> None:
         if not self._has_headings:
             STATUS.print(_EXPLANATION, style="dim", soft_wrap=True)

@@ -7,6 +7,7 @@ Everything that can be checked without torch is checked before torch is imported
 from __future__ import annotations
 
 import inspect
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,11 +22,15 @@ from dpsd.config.recipe import ENSEMBLE_DEFAULTS, ENSEMBLE_STUDENT
 from dpsd.config.transcription import TranscriptionConfig
 from dpsd.errors import ConfigError
 from dpsd.runs.files import check_run
-from dpsd.teachers.kinds import check_source, is_ensemble
+from dpsd.teachers.address import ServiceOptions
+from dpsd.teachers.kinds import is_ensemble
 
-#: The settings that may change when a run is resumed: where the same teacher is found, what it may
-#: spend, and how many processes share the work.
-_CHANGEABLE = {"teacher_weights", "cap", "budget_file", "count_earlier", "devices"}
+#: The settings that may change when a run is resumed: where the same teacher is found, how a
+#: service is called, what may be spent, and how many processes share the work.
+_CHANGEABLE = {
+    *("teacher_weights", "cap", "budget_file", "count_earlier", "devices"),
+    *(field.name for field in fields(ServiceOptions)),
+}
 
 
 #: The defaults for an ensemble, which protect records unless the user chooses otherwise.
@@ -49,7 +54,8 @@ def _transcribe(
     teacher: Annotated[
         str | None,
         typer.Argument(
-            help="The teacher: a directory, an .onnx or .pt2 file, or package.module:factory."
+            help="The teacher: a directory, an .onnx or .pt2 file, package.module:factory, or the "
+            "address of a service, https://HOST/v2/models/NAME."
         ),
     ] = None,
     out: Annotated[
@@ -101,9 +107,11 @@ def _transcribe(
     --delta. An interrupted run is continued with --resume.
 
     TEACHER is a directory that train-teacher wrote, an .onnx or .pt2 file, package.module:factory,
-    or a directory of several of these. Several teachers are an ensemble, whose default adjacency is
-    teacher: there, ε protects a training record. An ensemble is asked few queries, on which the
-    student is trained many times (see --print-config).
+    the address of a service that speaks the Open Inference Protocol (https://HOST/v2/models/NAME,
+    with its token in the environment variable DPSD_TEACHER_TOKEN; it needs --budget-file), or a
+    directory of several directories and files. Several teachers are an ensemble, whose default
+    adjacency is teacher: there, ε protects a training record. An ensemble is asked few queries, on
+    which the student is trained many times (see --print-config).
 
     Each flag is also a key of the TOML file. Lists are separated by commas.
     """
@@ -133,7 +141,7 @@ def _transcribe(
         settings = settings.model_copy(update={"recipe": recipe})
         say(to_toml(settings, without=recipe.left_open()).rstrip())
         return
-    check_source(settings.teacher.teacher)
+    settings.teacher.check_source(budget_file=settings.privacy.budget_file)
 
     from dpsd.cli.playing import play
 

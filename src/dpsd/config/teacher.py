@@ -6,23 +6,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from dataclasses import fields
+from typing import TYPE_CHECKING, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from dpsd.config.base import Settings
 from dpsd.errors import ConfigError, Setting
+from dpsd.teachers.address import ServiceAddress, ServiceOptions, is_service
+from dpsd.teachers.kinds import check_source
 
 if TYPE_CHECKING:
     from dpsd.devices.execution import Execution
     from dpsd.teachers import Teacher
 
 
+_SERVICE = ServiceOptions()
+
+
 class TeacherSettings(Settings):
     """Which teacher answers. Every field is also a command-line flag."""
 
     teacher: str = Field(
-        description="The teacher: a directory, an .onnx or .pt2 file, or package.module:factory.",
+        description="The teacher: a directory, an .onnx or .pt2 file, package.module:factory, or "
+        "the address of a service, https://HOST/v2/models/NAME.",
     )
     teacher_weights: str | None = Field(
         None,
@@ -63,6 +70,77 @@ class TeacherSettings(Settings):
         "teacher has several.",
     )
 
+    request_images: int | None = Field(
+        None,
+        ge=1,
+        description="The most images in one request to a service; by default, as many as fit into "
+        "4 MiB, and at most 64. It is halved when the service says that a request is too large.",
+    )
+    requests_in_flight: int = Field(
+        _SERVICE.requests_in_flight,
+        ge=1,
+        description="Number of requests to a service that are under way at once.",
+    )
+    request_seconds: float = Field(
+        _SERVICE.request_seconds,
+        gt=0,
+        description="Seconds after which a request to a service counts as unanswered. It is not "
+        "sent again, as it may have been answered: the run stops, and --resume continues it.",
+    )
+    service_seconds: float | None = Field(
+        None,
+        gt=0,
+        description="The most seconds that all requests to a service may take together, each time "
+        "that the run is started or resumed; by default, there is no limit.",
+    )
+    ca_bundle: str | None = Field(
+        None,
+        description="PEM file with the authorities that certify a service, in place of the "
+        "system's, or of those in the environment variable SSL_CERT_FILE.",
+    )
+    plain_http: bool = Field(
+        False,
+        description="Ask a service on another machine without encryption (http://).",
+    )
+
+    @model_validator(mode="after")
+    def _check_service(self) -> Self:
+        """Refuse an address that must not be written to a file, and settings without effect."""
+        if is_service(self.teacher):
+            ServiceAddress.of(self.teacher, plain_http=self.plain_http)
+        elif self.service().chosen():
+            name = next(iter(self.service().chosen()))
+            raise ConfigError(
+                Setting(name),
+                f" is for a teacher behind a service, and {self.teacher} is not the address of "
+                "one: leave it out",
+            )
+        return self
+
+    def service(self) -> ServiceOptions:
+        """Return how a service is called."""
+        return ServiceOptions(
+            **{field.name: getattr(self, field.name) for field in fields(ServiceOptions)}
+        )
+
+    def check_source(self, *, budget_file: str | None) -> None:
+        """Refuse, before anything slow is imported, a teacher that cannot be loaded or charged.
+
+        Args:
+            budget_file: the budget file of the run.
+
+        Raises:
+            TeacherError: nothing can be loaded from there.
+            ConfigError: the teacher is behind a service, and there is no budget file.
+        """
+        check_source(self.teacher, plain_http=self.plain_http)
+        if is_service(self.teacher) and budget_file is None:
+            raise ConfigError(
+                f"{self.teacher} is a service, which shows no content under which its budget could "
+                "be kept: say with ",
+                *(Setting("budget_file"), " where to keep it, as in budgets.jsonl"),
+            )
+
     def check_normalization(self) -> None:
         """Refuse a mean without a deviation, or a deviation without a mean.
 
@@ -97,4 +175,5 @@ class TeacherSettings(Settings):
             output=self.output,
             device=str(execution.device),
             precision=execution.precision,
+            service=self.service() if is_service(self.teacher) else None,
         )

@@ -61,6 +61,9 @@ class TensorBoardObserver(Observer):
         # Forwarded but not written, as the duration of a teacher's phase may reveal its answers.
         self._inner.phase_finished(name, seconds=seconds, round_index=round_index)
 
+    def notice(self, message: str) -> None:
+        self._inner.notice(message)
+
     def warn(self, message: str) -> None:
         self._inner.warn(message)
 

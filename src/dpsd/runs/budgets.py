@@ -157,7 +157,8 @@ def _place(teacher: Teacher) -> Path | None:
 
 def _by_content(teacher: Teacher) -> Path | None:
     kind, _, content = teacher.fingerprint.rpartition(":")
-    return _own_folder() / f"{content}.{BUDGET_FILE}" if kind.endswith("sha256") else None
+    is_hash = kind in ("sha256", "hmac-sha256")  # and not the name of a function or a service
+    return _own_folder() / f"{content}.{BUDGET_FILE}" if is_hash else None
 
 
 def _own_folder() -> Path:

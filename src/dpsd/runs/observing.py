@@ -34,6 +34,9 @@ class Observer:
     def round_finished(self, metrics: dict[str, Any]) -> None:
         """Note that a round is finished."""
 
+    def notice(self, message: str) -> None:
+        """Note what the user may want to know beforehand, such as the time that a run will take."""
+
     def warn(self, message: str) -> None:
         """Warn the user."""
         warnings.warn(message, stacklevel=2)

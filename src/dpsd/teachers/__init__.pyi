@@ -1,3 +1,4 @@
+from .address import ServiceOptions
 from .base import Teacher
 from .callable import CallableTeacher
 from .directory import save_teacher
@@ -7,6 +8,7 @@ from .loading import TeacherSource, load_teacher
 from .module import ModuleTeacher
 from .onnx import OnnxTeacher
 from .record import TeacherRecord, read_record
+from .service import ServiceTeacher
 
 __all__ = [
     "CallableTeacher",
@@ -15,6 +17,8 @@ __all__ = [
     "ExportedTeacher",
     "ModuleTeacher",
     "OnnxTeacher",
+    "ServiceOptions",
+    "ServiceTeacher",
     "Teacher",
     "TeacherRecord",
     "TeacherSource",

@@ -18,9 +18,9 @@ RawAnswers(shape=(2, 4))
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -100,6 +100,10 @@ class Teacher(ABC):
     """Whether asking costs nothing but time on this machine, so that it may be tried on noise."""
     weights_location: str | None = None
     """The absolute path of the state dict that filled the factory's module, if one did."""
+    loaded_with: Mapping[str, Any] = {}
+    """Further settings with which the teacher was loaded, by name, for a run to store."""
+    requires_budget_file: bool = False
+    """Whether a run must be given a budget file, as nobody can tell what it asks."""
 
     def __init__(
         self,
@@ -157,6 +161,21 @@ class Teacher(ABC):
             TeacherError: the teacher's weights were changed since it was loaded.
         """
 
+    def forecast(self, answers: int) -> str | None:
+        """Say what asking about so many images will take, found out from public noise alone.
+
+        A run calls this before anything is spent. ``None`` says nothing, as do all teachers that
+        answer from this machine.
+
+        Args:
+            answers: the number of images that are to be asked about.
+
+        Raises:
+            TeacherError: the teacher cannot answer.
+            ConfigError: a setting does not allow that much.
+        """
+        return None
+
     @abstractmethod
     def _scores(self, images: Tensor) -> object:
         """Return scores for normalised images ``(N, C, H, W)``: a tensor ``(N, K)``, or
@@ -204,8 +223,8 @@ class Teacher(ABC):
         if failure is None:
             raise KeyboardInterrupt
         refusal = AnswerError(
-            f"query batch {query_batch}: for images of shape {tuple(images.shape)} the teacher "
-            f"{failure}"
+            f"query batch {query_batch}: for images of shape {tuple(images.shape)} the teacher ",
+            *failure,
         )
         refusal.add_note(calls)  # shown with the traceback alone, which says nothing of values
         raise refusal
@@ -239,7 +258,7 @@ class Teacher(ABC):
                     )
             except Exception as error:  # noqa: BLE001 - foreign code may raise anything
                 raise AnswerError(
-                    f"evaluation batch {number}: the teacher {described(error)}"
+                    f"evaluation batch {number}: the teacher ", *described(error)
                 ) from None
             assert isinstance(answers, Tensor)  # sealing checked it
             said = answers.argmax(-1)
@@ -293,8 +312,8 @@ class Teacher(ABC):
                 )
         except Exception as error:
             refusal = TeacherError(
-                f"{self.description}: asked about {count} images of noise, the teacher "
-                f"{described(error, is_public=True)}"
+                f"{self.description}: asked about {count} images of noise, the teacher ",
+                *described(error, is_public=True),
             )
             refusal.add_note(frames_of(error))
             raise refusal from error

@@ -6,8 +6,8 @@ it may quote answers; the kind of the error and the line of the user's file are 
 >>> try:
 ...     torch.zeros(2).view(3)
 ... except RuntimeError as error:
-...     described(error, is_public=True).partition(":")[0], described(error)
-('raised RuntimeError', 'raised RuntimeError (its message is withheld: it may quote answers)')
+...     described(error)
+('raised RuntimeError (its message is withheld: it may quote answers)',)
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import torch
 
 import dpsd
 from dpsd.privacy.answers import AnswerCheckError
+from dpsd.teachers.failures import RequestFailure
 
 #: The most characters of a teacher's own message that are quoted.
 _LONGEST_MESSAGE = 300
@@ -33,23 +34,26 @@ _LIBRARIES = tuple(
 )
 
 
-def described(error: BaseException, *, is_public: bool = False) -> str:
-    """Say in a line what went wrong, and with the teacher's own message if images were public.
+def described(error: BaseException, *, is_public: bool = False) -> tuple[str, ...]:
+    """Say what went wrong, as parts of a line; with the own message if images were public.
 
     >>> described(ValueError("expected 3 channels,\\n got 1"), is_public=True)
-    'raised ValueError: expected 3 channels, got 1'
+    ('raised ValueError: expected 3 channels, got 1',)
     """
     if isinstance(error, AnswerCheckError):
-        return f"returned {error if is_public else error.problem}"
+        return (f"returned {error if is_public else error.problem}",)
+    if type(error) is RequestFailure:
+        return error.seen if is_public else error.withheld
     where = place_of(error)
     if not is_public:
         # The name of a custom exception type may be a message, too.
         kinds = (kind for kind in type(error).__mro__ if kind.__module__ in ("builtins", "torch"))
         at = f"at {where}; " if where else ""
-        return f"raised {next(kinds).__name__} ({at}its message is withheld: it may quote answers)"
+        kind = next(kinds).__name__
+        return (f"raised {kind} ({at}its message is withheld: it may quote answers)",)
     message = " ".join(str(error).split())[:_LONGEST_MESSAGE]
     at = f" (at {where})" if where else ""
-    return f"raised {type(error).__name__}{f': {message}' if message else ''}{at}"
+    return (f"raised {type(error).__name__}{f': {message}' if message else ''}{at}",)
 
 
 def place_of(error: BaseException) -> str | None:

@@ -10,12 +10,13 @@ import re
 from pathlib import Path
 
 from dpsd.errors import TeacherError
+from dpsd.teachers.address import ServiceAddress, is_service
 from dpsd.teachers.record import DESCRIPTION_FILE, read_record
 
 #: The kinds of teachers, for messages.
 KINDS = (
     "a directory that train-teacher wrote, a directory of several teachers, a .pt2 or .onnx file, "
-    "or 'package.module:factory'"
+    "'package.module:factory', or the address of a service, https://HOST/v2/models/NAME"
 )
 #: The suffixes of files that hold weights without the code that runs them.
 WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth")
@@ -56,8 +57,12 @@ def members_in(directory: Path) -> list[Path]:
     )
 
 
-def check_source(source: str | Path) -> None:
+def check_source(source: str | Path, *, plain_http: bool = False) -> None:
     """Refuse, by its name alone, a source from which no teacher can be loaded.
+
+    Args:
+        source: a path, ``package.module:factory`` or the address of a service.
+        plain_http: whether a service on another machine may be asked without encryption.
 
     Raises:
         TeacherError: there is nothing, or something that is not a teacher.
@@ -67,6 +72,9 @@ def check_source(source: str | Path) -> None:
         ...
     dpsd.errors.TeacherError: there is no weights.safetensors: a teacher is a directory that ...
     """
+    if isinstance(source, str) and is_service(source):
+        ServiceAddress.of(source, plain_http=plain_http)
+        return
     path = Path(source)
     if is_factory(str(source)):
         return

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from dpsd.errors import Setting, TeacherError
 from dpsd.images.names import Shape
+from dpsd.teachers.address import ServiceOptions, is_service
 from dpsd.teachers.base import (
     DeclaredScores,
     Normalization,
@@ -34,6 +35,7 @@ from dpsd.teachers.kinds import KINDS, check_source, is_factory, members_in
 from dpsd.teachers.kinds import is_ensemble as is_ensemble
 from dpsd.teachers.module import ModuleTeacher
 from dpsd.teachers.onnx import OnnxTeacher
+from dpsd.teachers.service import ServiceTeacher
 from dpsd.teachers.weights import fill_module, read_weights
 
 TeacherSource: TypeAlias = (
@@ -55,8 +57,9 @@ def load_teacher(
     device: str = "cpu",
     precision: Precision = "float32",
     name: str | None = None,
+    service: ServiceOptions | None = None,
 ) -> Teacher:
-    """Load a teacher from a module, a function, a file, a directory or a factory.
+    """Load a teacher from a module, a function, a file, a directory, a factory or a service.
 
     >>> def oracle(images):
     ...     return images.flatten(1)[:, :3]
@@ -66,8 +69,9 @@ def load_teacher(
     Args:
         source: a :class:`Teacher` (returned unchanged), an ``nn.Module``, a function from images to
             scores, a directory that ``train-teacher`` wrote, a ``.pt2`` or ``.onnx`` file,
-            ``"package.module:factory"``, or several teachers: a sequence of :class:`Teacher`, or a
-            directory of such directories and files.
+            ``"package.module:factory"``, the address of a model behind a service that speaks the
+            Open Inference Protocol (``"https://HOST/v2/models/NAME"``), or several teachers: a
+            sequence of :class:`Teacher`, or a directory of such directories and files.
         input_shape: the shape of an image, ``(channels, height, width)``; needed for modules,
             functions and factories, and checked against what a file says about itself.
         num_classes: the number of classes; checked if given, otherwise found out.
@@ -87,6 +91,7 @@ def load_teacher(
             Give two teachers two names, and the same teacher always the same name. The default is
             the function's qualified name, which all lambdas of a module share; for a factory's
             function, it is the factory's path.
+        service: how a service is called; see :class:`ServiceOptions`.
 
     Raises:
         TeacherError: nothing can be loaded, or it is not a classifier; the message says what to
@@ -111,6 +116,22 @@ def load_teacher(
             Setting("weights"),
             f" {str(weights)!r} needs a module to fill: give 'package.module:factory' as "
             "the teacher, with a factory that returns an nn.Module",
+        )
+    if service is not None and not is_service(made):
+        raise TeacherError(
+            "service=ServiceOptions(…) is for the address of a service, such as "
+            "https://HOST/v2/models/NAME, and the teacher is not one"
+        )
+    if isinstance(made, str) and is_service(made):
+        _refuse_calling(calling, f"{made} states how it is called", but=("output",))
+        return ServiceTeacher(
+            made,
+            input_shape=shape,
+            num_classes=num_classes,
+            scores=scores,
+            normalization=normalization,
+            output=output,
+            options=service,
         )
     if isinstance(made, str | Path):
         loaded = _load_path(
@@ -187,14 +208,7 @@ def _load_path(
             raise TeacherError(
                 f"{path} normalises its own input: leave out ", Setting("normalization")
             )
-        for setting, value, usual in (
-            *(("layout", calling.layout, "auto"), ("input_scale", calling.scale, "1")),
-            ("output", calling.output, None),
-        ):
-            if value != usual:
-                raise TeacherError(
-                    f"{path} says itself how it is called: leave out ", Setting(setting)
-                )
+        _refuse_calling(calling, f"{path} states how it is called")
         if not (path / DESCRIPTION_FILE).exists() and (members := members_in(path)):
             return Committee(
                 [
@@ -244,3 +258,13 @@ def _load_path(
         "the teacher, 'package.module:factory', and the file as ",
         Setting("weights"),
     )
+
+
+def _refuse_calling(calling: Calling, reason: str, *, but: Sequence[str] = ()) -> None:
+    """Refuse settings of how a teacher is called, for one that states it itself."""
+    for setting, value, usual in (
+        *(("layout", calling.layout, "auto"), ("input_scale", calling.scale, "1")),
+        ("output", calling.output, None),
+    ):
+        if value != usual and setting not in but:
+            raise TeacherError(f"{reason}: leave out ", Setting(setting))

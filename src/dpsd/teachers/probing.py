@@ -77,7 +77,8 @@ def probe(teacher: Teacher, *, num_classes: int | None, scores: DeclaredScores) 
     teacher.calling = declared
     refusal = TeacherError(
         f"{teacher.description}: asked about {_PROBE_IMAGES} images of noise of shape "
-        f"{teacher.input_shape}, the teacher {described(failure, is_public=True)}. ",
+        f"{teacher.input_shape}, the teacher ",
+        *(*described(failure, is_public=True), ". "),
         *_mend(teacher, noise, failure),
     )
     refusal.add_note(frames_of(failure))

@@ -36,7 +36,16 @@ def account_of(
         target: the run's privacy target, at whose δ and adjacency the warning states ε.
         count_earlier: whether to count what was asked before the teacher's file changed.
         observer: receives the warning.
+
+    Raises:
+        ConfigError: the teacher is a service, and no budget file is named.
     """
+    if not any(paths) and (of_services := [t for t in teacher.charged if t.requires_budget_file]):
+        raise ConfigError(
+            f"{of_services[0].description} shows no content under which its budget could be kept: "
+            "say with ",
+            *(Setting("budget_file"), " where to keep it, as in budgets.jsonl"),
+        )
     accounts = budget_of(teacher, *paths)
     if accounts is None:
         return None
@@ -70,18 +79,26 @@ def admit_new(plan: Plan, account: Accounts | None, *, identity: str, cap: Budge
 
 
 def admit(
-    plan: Plan, directory: RunDirectory, *, account: Accounts | None, allowance: Budget | None
+    plan: Plan,
+    directory: RunDirectory,
+    *,
+    account: Accounts | None,
+    allowance: Budget | None,
+    observer: Observer,
 ) -> None:
-    """Check that the rest of a run may be spent, and open the run's ledger.
+    """Check that the rest of a run may be spent, say what it will take, and open its ledger.
 
     Args:
         plan: the plan of the run.
         directory: the run directory, which this process has locked.
         account: the accounts of the run's teachers, which this process has locked too.
         allowance: a cap that allows the run to exceed its target.
+        observer: is told what the rest of the run will take, where a teacher can say so.
 
     Raises:
         BudgetError: the run would exceed its target or a cap.
+        ConfigError: a setting of the teacher does not allow that much.
+        TeacherError: the teacher cannot say what it will take, as it does not answer.
     """
     left = [
         (index, queries)
@@ -95,10 +112,19 @@ def admit(
         if account is not None:
             cap = allowance or directory.config().privacy.limit()
             _ask(account, plan, left, identity=directory.identity, cap=cap)
+        _announce(plan, left, observer=observer)
     earlier = None if account is None else account.history(delta=plan.target.delta)
     directory.open_ledger(earlier=earlier)
     if account is not None:
         complete_ledger(directory, account, mechanism=plan.mechanism)
+
+
+def _announce(plan: Plan, left: list[tuple[int, int]], *, observer: Observer) -> None:
+    """Tell the observer what the rest of a run will take, where a teacher can say so."""
+    answers = sum(queries for _, queries in left)
+    for one in plan.teacher.charged:
+        if said := one.forecast(answers):
+            observer.notice(said)
 
 
 def _ask(

@@ -133,7 +133,13 @@ class Transcription:
         self.plan.agree(self.processes)
         if self.processes.leads:
             self.directory.remove_unfinished()
-            admit(self.plan, self.directory, account=self._account, allowance=self._allowance)
+            admit(
+                self.plan,
+                self.directory,
+                account=self._account,
+                allowance=self._allowance,
+                observer=self.observer,
+            )
         for round_index in range(self._restored() + 1, self.plan.recipe.rounds + 1):
             self.play(round_index)
         certificate = self._concluded()

@@ -148,6 +148,7 @@ class Plan:
         if teacher.location is not None:
             # Everything needed to load the same teacher from there and to call it the same way.
             asked |= {
+                **teacher.loaded_with,
                 "teacher_weights": teacher.weights_location,
                 "input_shape": teacher.input_shape,
                 "num_classes": teacher.num_classes,

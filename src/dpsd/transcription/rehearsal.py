@@ -171,7 +171,7 @@ class _Rehearsal:
             with silenced():  # torch prints the whole graph before it raises
                 torch.export.export(self.student.eval(), (images.contiguous(),), strict=False)
         except Exception as error:  # noqa: BLE001 - the module is the user's, and torch has many kinds
-            reason = described(error, is_public=True)
+            reason = "".join(described(error, is_public=True))
             yield (
                 f"{student} cannot be exported as .pt2 or .onnx, only as .safetensors: the export "
                 f"{reason}"
@@ -232,8 +232,9 @@ def _told(what: str, doing: str) -> Iterator[None]:
         raise
     except Exception as error:
         refusal = ConfigError(
-            f"{what} fails in {doing} on public noise: it {described(error, is_public=True)}. "
-            "Nothing was asked or spent"
+            f"{what} fails in {doing} on public noise: it ",
+            *described(error, is_public=True),
+            ". Nothing was asked or spent",
         )
         refusal.add_note(frames_of(error))
         raise refusal from error
