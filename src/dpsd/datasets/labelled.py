@@ -32,8 +32,8 @@ class LabelledImages:
         class_names: the names of the classes, in the order of the labels.
         name: the name of the data set.
         split: ``"train"``, the teacher's private part, or ``"test"``, for measuring only.
-        names: the name of each record, which is its path below the split's folder, ``class/file``;
-            ``None`` if records are identified by their rows alone.
+        names: the name of each record, which is its path below the split's folder, ``class/file``,
+            or ``class/folder/file``; ``None`` if records are identified by their rows alone.
 
     Raises:
         DataError: the parts do not fit together.
