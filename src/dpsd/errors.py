@@ -22,8 +22,15 @@ top_k must be at least 2, not 1
 from __future__ import annotations
 
 import difflib
+import errno
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
+
+#: The numbers of the errors that mean that a disk, or the user's share of it, is full.
+_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+#: How safetensors, whose errors are not the system's, quotes the number of an error of the system.
+_QUOTED_NUMBER = re.compile(r"\bcode: (\d+)")
 
 
 class Setting(str):
@@ -112,3 +119,47 @@ class RunError(DpsdError):
 
 class WriteError(RunError):
     """A run's files could not be written; everything written before is intact."""
+
+
+class DiskFullError(WriteError):
+    """A disk, or the user's share of it, is full; everything written before is intact."""
+
+    exit_code = 6
+
+
+def is_full(error: BaseException) -> bool:
+    """Return whether an error of writing means that the disk, or the user's share of it, is full.
+
+    >>> is_full(OSError(errno.ENOSPC, "No space left on device")), is_full(OSError("it is odd"))
+    (True, False)
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in _FULL
+    quoted = _QUOTED_NUMBER.search(str(error))
+    return quoted is not None and int(quoted[1]) in _FULL
+
+
+def reason(error: BaseException) -> str:
+    """Return why something failed, without the path and the number that ``str`` adds.
+
+    >>> reason(PermissionError(errno.EACCES, "Permission denied", "runs/digits"))
+    'Permission denied'
+    """
+    return (isinstance(error, OSError) and error.strerror) or str(error)
+
+
+def unwritable(
+    error: BaseException, *message: str, kind: type[DpsdError] = WriteError
+) -> DpsdError:
+    """Return the error to raise where a file or folder could not be written.
+
+    Args:
+        error: the error of the system.
+        message: the message in pieces, as for :class:`DpsdError`; it contains the reason.
+        kind: the class of the error, unless the disk is full.
+
+    >>> full = OSError(errno.ENOSPC, "No space left on device")
+    >>> unwritable(full, "teacher could not be written", kind=TeacherError).exit_code
+    6
+    """
+    return (DiskFullError if is_full(error) else kind)(*message)

@@ -9,7 +9,7 @@ import click
 import typer
 
 from dpsd.cli import audit, bench, budget, data, demo, results, train
-from dpsd.cli.errors import Command, CommandGroup
+from dpsd.cli.errors import Command, CommandGroup, accept_earlier_names
 
 # Each paragraph is one line, which is wrapped to the width of the terminal when it is shown.
 INTRODUCTION = """
@@ -86,10 +86,12 @@ def _transcribe() -> None:
 
 
 app.command("train-teacher", cls=Command)(train.train_teacher)
-for _command in (
-    *(results.evaluate, results.sample, results.export, results.certify),
-    *(budget.budget, audit.audit, bench.bench, data.models, demo.demo),
-):
+for _command in (results.evaluate, results.sample, results.export, results.certify):
+    app.command(cls=Command)(_command)
+app.command(cls=Command, context_settings={"token_normalize_func": accept_earlier_names})(
+    budget.budget
+)
+for _command in (audit.audit, bench.bench, data.models, demo.demo):
     app.command(cls=Command)(_command)
 app.add_typer(data.app, name="data")
 # The commands are listed in the order in which a user needs them.

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dpsd.cli.console import grid, hint, say, show, warn
+from dpsd.cli.console import grid, hint, say, say_json, show, warn
+from dpsd.cli.errors import PARTS_OF_TEACHER, spell
 from dpsd.errors import ConfigError
 from dpsd.privacy.targets import Adjacency, Budget
 from dpsd.teachers.kinds import check_source
@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 
 
 def budget(
+    ctx: typer.Context,
     teacher: Annotated[
         str,
         typer.Argument(
             help="The teacher: a directory, an .onnx or .pt2 file, or package.module:factory."
         ),
     ],
-    weights: Annotated[
+    teacher_weights: Annotated[
         str | None, typer.Option(help="State dict for a teacher from a factory.", metavar="PATH")
     ] = None,
     input_shape: Annotated[
@@ -71,6 +72,7 @@ def budget(
     In a directory of several teachers, each has a budget of its own: the budget of the teacher that
     has spent most is shown, and --cap is set for each teacher.
     """
+    spell(ctx, PARTS_OF_TEACHER)
     Budget(epsilon=1.0, delta=delta)  # checks δ
     limit = None if cap == "none" else Budget.of_cap(cap)
     shape: Any = None
@@ -86,7 +88,7 @@ def budget(
     from dpsd.runs.budgets import budget_of, count_uncounted, set_cap
     from dpsd.teachers import load_teacher
 
-    loaded = load_teacher(teacher, weights=weights, input_shape=shape)
+    loaded = load_teacher(teacher, weights=teacher_weights, input_shape=shape)
     found = budget_of(loaded, budget_file)
     if found is None or (cap is not None and found.unknown):
         which = teacher if found is None else found.unknown[0]
@@ -98,7 +100,7 @@ def budget(
     if cap is not None:
         set_cap(found, limit, path=budget_file)
     if as_json:
-        say(json.dumps(_as_json(found, delta), indent=2))
+        say_json(_as_json(found, delta))
     else:
         _show(found, delta)
 

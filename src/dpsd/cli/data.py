@@ -17,7 +17,7 @@ from rich.progress import (
 )
 
 from dpsd.cli.console import STATUS, grid, say, show
-from dpsd.cli.errors import Command
+from dpsd.cli.errors import Command, spell
 from dpsd.datasets import data_root, dataset_names, fetch, fetchable_names
 from dpsd.models import generator_names, model_names
 from dpsd.synthesis.names import source_names
@@ -70,6 +70,7 @@ def list_data(root: Root = None) -> None:
 
 @app.command("fetch", cls=Command)
 def fetch_data(
+    ctx: typer.Context,
     name: Annotated[str, typer.Argument(help="The data set: mnist or fashion-mnist.")],
     root: Root = None,
     mirror: Annotated[
@@ -82,6 +83,7 @@ def fetch_data(
 
     The flags to know first are --root, the folder to store it in, and --mirror, another server.
     """
+    spell(ctx, {"base_url": "--mirror"})
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),

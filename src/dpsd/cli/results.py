@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import click
 import typer
 
-from dpsd.cli.console import RESULTS, STATUS, grid, say, show, shown_warnings, warn
+from dpsd.cli.console import (
+    RESULTS,
+    STATUS,
+    grid,
+    say,
+    say_json,
+    show,
+    shown_warnings,
+    warn,
+)
 from dpsd.cli.declaring import Channels, Classes, Size, declared_by
 from dpsd.datasets import Declared, check_dataset, is_folder
 from dpsd.errors import ConfigError, DpsdError
@@ -74,7 +82,7 @@ def evaluate(
     loaded = _teacher_of(directory, teacher, device)
     measured = measure(directory, labelled, teacher=loaded, device=device)
     if as_json:
-        say(json.dumps(measured.to_dict(), indent=2, ensure_ascii=False))
+        say_json(measured.to_dict())
     else:
         _show_evaluation(measured)
 

@@ -18,7 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dpsd.datasets.archives import DAMAGED, open_compressed
-from dpsd.errors import ConfigError, DataError, UnknownNameError
+from dpsd.errors import (
+    ConfigError,
+    DataError,
+    Setting,
+    UnknownNameError,
+    is_full,
+    reason,
+    unwritable,
+)
 
 Progress = Callable[[str, int, int], None]
 """A function of the file's name, the bytes so far, and the bytes in all (0 if unknown)."""
@@ -104,14 +112,18 @@ def fetch(
     if name not in SOURCES:
         raise UnknownNameError("data set to fetch", name, SOURCES)
     if base_url is not None and urllib.parse.urlsplit(base_url).scheme not in ("http", "https"):
-        raise ConfigError(f"base_url is {base_url!r}; it must start with http:// or https://")
+        raise ConfigError(
+            Setting("base_url"), f" is {base_url!r}; it must start with http:// or https://"
+        )
     source = SOURCES[name]
     mirrors = source.mirrors if base_url is None else (base_url,)
     folder = root / name
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DataError(f"cannot create {folder}: {error}") from None
+        raise unwritable(
+            error, f"cannot create {folder}: {reason(error)}", kind=DataError
+        ) from None
     return [_fetch_file(folder / file, mirrors, source, progress) for file in source.checksums]
 
 
@@ -133,7 +145,7 @@ def _fetch_file(
                 return path
             failures.append(f"{url}: {problem}")
     except OSError as error:
-        raise DataError(f"cannot write {path}: {error}") from None
+        raise unwritable(error, f"cannot write {path}: {reason(error)}", kind=DataError) from None
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
@@ -154,7 +166,9 @@ def _download(url: str, part: Path, report: Callable[[int, int], None] | None) -
                     if report is not None:
                         report(done, total)
         except OSError as error:  # every error of urllib is one
-            return str(error)
+            if is_full(error):  # another mirror would not help
+                raise
+            return reason(error)
         except http.client.HTTPException as error:
             return f"{type(error).__name__}: {error}"
     return None

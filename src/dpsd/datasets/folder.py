@@ -32,7 +32,7 @@ from PIL import Image
 from dpsd.datasets.declared import Declared
 from dpsd.datasets.labelled import LabelledImages, Split
 from dpsd.datasets.location import missing
-from dpsd.errors import DataError, Setting
+from dpsd.errors import DataError, Setting, reason
 
 LARGEST_SET = 32 * 2**30
 """The most bytes that the pixels of one split, which are kept in memory, may take."""
@@ -151,7 +151,7 @@ def _opened(file: Path) -> Image.Image:
     try:
         return Image.open(file)
     except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{file} is not a readable image: {error}") from None
+        raise DataError(f"{file} is not a readable image: {reason(error)}") from None
 
 
 def _pixels(
@@ -163,7 +163,7 @@ def _pixels(
             image = opened.convert("L" if channels == 1 else "RGB")
             is_coloured = is_grey_declared and _is_coloured(opened)
         except (OSError, SyntaxError, ValueError) as error:
-            raise DataError(f"{file} is not a readable image: {error}") from None
+            raise DataError(f"{file} is not a readable image: {reason(error)}") from None
     if is_coloured:
         raise DataError(
             *(f"{file} is in colour, but ", Setting("channels"), " 1 was declared: make it grey, "),

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from dpsd.errors import ConfigError, DataError
+from dpsd.errors import ConfigError, DataError, reason
 from dpsd.images.names import Shape
 from dpsd.images.pixels import to_unit_range
 from dpsd.synthesis.sources import Source, integer, is_blank
@@ -146,5 +146,7 @@ def _read_image(file: Path, shape: Shape) -> Tensor:
             left, top = (size[0] - width) // 2, (size[1] - height) // 2
             pixels = np.asarray(picture.crop((left, top, left + width, top + height)))
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-        raise DataError(f"public images: {file} cannot be read as an image ({error})") from None
+        raise DataError(
+            f"public images: {file} cannot be read as an image ({reason(error)})"
+        ) from None
     return torch.from_numpy(pixels.copy()).reshape(height, width, channels).permute(2, 0, 1)
