@@ -209,4 +209,4 @@ def test_what_a_teacher_needs_is_told_by_the_flag_that_gives_it(
     )
     assert_error(result, 4, "--teacher-weights 'own.safetensors' needs a module to fill")
     result = invoke("budget", "odd_teachers:factory", "--weights", "own.safetensors")
-    assert_error(result, 4, "--weights 'own.safetensors' needs a module to fill")
+    assert_error(result, 4, "--teacher-weights 'own.safetensors' needs a module to fill")

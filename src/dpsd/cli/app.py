@@ -86,13 +86,15 @@ def _transcribe() -> None:
 
 
 app.command("train-teacher", cls=Command)(train.train_teacher)
-for _command in (results.evaluate, results.sample, results.export, results.certify):
-    app.command(cls=Command)(_command)
-app.command(cls=Command, context_settings={"token_normalize_func": accept_earlier_names})(
-    budget.budget
-)
-for _command in (audit.audit, bench.bench, data.models, demo.demo):
-    app.command(cls=Command)(_command)
+for _command in (
+    *(results.evaluate, results.sample, results.export, results.certify),
+    *(budget.budget, audit.audit, bench.bench, data.models, demo.demo),
+):
+    _loads_teacher = _command is budget.budget
+    app.command(
+        cls=Command,
+        context_settings={"token_normalize_func": accept_earlier_names} if _loads_teacher else None,
+    )(_command)
 app.add_typer(data.app, name="data")
 # The commands are listed in the order in which a user needs them.
 app.registered_commands.insert(0, app.registered_commands.pop(1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import stat
 from collections.abc import Mapping, Sequence
@@ -152,6 +153,16 @@ class RunFolder:
         except (KeyError, TypeError, ValueError) as error:
             raise RunError(f"{path} is damaged: {error}") from None
         return facts
+
+    @property
+    def name(self) -> str:
+        """The name of the run's directory."""
+        return self.path.resolve().name
+
+    @property
+    def teacher_name(self) -> str:
+        """The name of the teacher's file, directory or factory, without where it is kept."""
+        return re.split(r"[/\\]", self.config().teacher.teacher.rstrip("/\\"))[-1]
 
     @property
     def identity(self) -> str:
