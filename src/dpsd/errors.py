@@ -30,7 +30,7 @@ from typing import Any
 #: The numbers of the errors that mean that a disk, or the user's share of it, is full.
 _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 #: How safetensors, whose errors are not the system's, quotes the number of an error of the system.
-_QUOTED_NUMBER = re.compile(r"\bcode: (\d+)")
+_QUOTED_NUMBER = re.compile(r"\b(?:os error|code:) (\d+)")
 
 
 class Setting(str):
@@ -149,17 +149,25 @@ def reason(error: BaseException) -> str:
 
 
 def unwritable(
-    error: BaseException, *message: str, kind: type[DpsdError] = WriteError
+    error: BaseException,
+    what: str,
+    *,
+    mend: str,
+    after: str = "",
+    kind: type[DpsdError] = WriteError,
 ) -> DpsdError:
     """Return the error to raise where a file or folder could not be written.
 
     Args:
         error: the error of the system.
-        message: the message in pieces, as for :class:`DpsdError`; it contains the reason.
+        what: what could not be done, with the path.
+        mend: what the user can do about it, unless the disk is full.
+        after: what else there is to say.
         kind: the class of the error, unless the disk is full.
 
     >>> full = OSError(errno.ENOSPC, "No space left on device")
-    >>> unwritable(full, "teacher could not be written", kind=TeacherError).exit_code
-    6
+    >>> unwritable(full, "cannot write note.txt", mend="give another path")
+    DiskFullError('cannot write note.txt: No space left on device; free some space')
     """
-    return (DiskFullError if is_full(error) else kind)(*message)
+    mend = "free some space" if is_full(error) else mend
+    return (DiskFullError if is_full(error) else kind)(f"{what}: {reason(error)}; {mend}{after}")

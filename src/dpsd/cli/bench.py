@@ -19,7 +19,6 @@ from dpsd.errors import (
     MissingDataError,
     RunError,
     UnknownNameError,
-    reason,
     unwritable,
 )
 from dpsd.models import model_names
@@ -148,9 +147,7 @@ def bench(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise unwritable(
-            error,
-            f"--out {out}: {reason(error)}; give a folder that can be written to",
-            kind=ConfigError,
+            error, f"--out {out}", mend="give a folder that can be written to", kind=ConfigError
         ) from None
 
     options = ["--data", ",".join(wanted)] if data else []

@@ -43,7 +43,7 @@ def say(text: str = "", style: str | None = None) -> None:
 def complain(kind: str, message: str, style: str) -> None:
     """Print ``kind: message`` on stderr, on one line."""
     text = Text(f"{kind}: ", style=style)
-    text.append(" ".join(message.split()), style="default")
+    text.append(spelled(" ".join(message.split()), STATUS.encoding), style="default")
     STATUS.print(text, soft_wrap=True)
 
 

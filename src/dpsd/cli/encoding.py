@@ -19,6 +19,9 @@ from typing import IO, Any
 
 #: The name of the error handler that spells signs in ASCII.
 SPELLED = "dpsd.spelled"
+#: The name of one for text that is laid out already, where a cell that was cut off ends in an
+#: ellipsis: that becomes a full stop, which is as long.
+_LAID_OUT = "dpsd.spelled.laid-out"
 
 #: The signs that dpsd's own output may contain, in ASCII. Signs of box drawing have one character,
 #: so that lines stay as long as they were.
@@ -70,7 +73,7 @@ def settle(*streams: Any) -> None:
     """
     for stream in streams:
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors=SPELLED)
+            stream.reconfigure(errors=_LAID_OUT)
 
 
 def _spell(error: UnicodeError) -> tuple[str, int]:
@@ -79,6 +82,11 @@ def _spell(error: UnicodeError) -> tuple[str, int]:
         raise error
     lacking = error.object[error.start : error.end]
     return "".join(map(_in_ascii, lacking)), error.end
+
+
+def _spell_in_place(error: UnicodeError) -> tuple[str, int]:
+    said, end = _spell(error)
+    return said.replace("...", "."), end
 
 
 def _in_ascii(sign: str) -> str:
@@ -94,3 +102,4 @@ def _in_ascii(sign: str) -> str:
 
 
 codecs.register_error(SPELLED, _spell)
+codecs.register_error(_LAID_OUT, _spell_in_place)

@@ -122,7 +122,7 @@ def fetch(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise unwritable(
-            error, f"cannot create {folder}: {reason(error)}", kind=DataError
+            error, f"cannot create {folder}", mend="give another folder", kind=DataError
         ) from None
     return [_fetch_file(folder / file, mirrors, source, progress) for file in source.checksums]
 
@@ -145,7 +145,9 @@ def _fetch_file(
                 return path
             failures.append(f"{url}: {problem}")
     except OSError as error:
-        raise unwritable(error, f"cannot write {path}: {reason(error)}", kind=DataError) from None
+        raise unwritable(
+            error, f"cannot write {path}", mend="give another folder", kind=DataError
+        ) from None
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)

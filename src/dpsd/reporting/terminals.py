@@ -24,5 +24,7 @@ class SteadyConsole(Console):
         """The size of the terminal, in characters."""
         if "COLUMNS" not in os.environ and self._width is None:
             with suppress(OSError, ValueError, AttributeError):
-                return ConsoleDimensions(*os.get_terminal_size(self.file.fileno()))
+                columns, lines = os.get_terminal_size(self.file.fileno())
+                if columns and lines:  # some terminals do not know
+                    return ConsoleDimensions(columns, lines)
         return super().size

@@ -65,7 +65,7 @@ class RunFolder:
             (path / "releases").mkdir(parents=True)
         except OSError as error:
             raise unwritable(
-                error, f"{path} cannot be created: {reason(error)}", kind=RunError
+                error, f"{path} cannot be created", mend="give another --out", kind=RunError
             ) from None
         try:
             write_text(path / "student.json", json.dumps(dict(facts), indent=2) + "\n")

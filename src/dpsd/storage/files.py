@@ -23,7 +23,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from dpsd.errors import RunError, is_full, reason, unwritable
+from dpsd.errors import RunError, reason, unwritable
 
 #: The names of numeric types in safetensors.
 _TYPE_NAMES = {
@@ -270,11 +270,11 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except Exception as error:
         if isinstance(error, OSError) or type(error).__name__ == "SafetensorError":
-            mend = "free some space" if is_full(error) else "fix the permissions or the disk"
             raise unwritable(
                 error,
-                f"{path} could not be written ({reason(error)}); {mend}. What was written before "
-                "is intact",
+                f"{path} could not be written",
+                mend="fix the permissions or the disk",
+                after=". What was written before is intact",
             ) from None
         raise
 

@@ -27,7 +27,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from dpsd.errors import RunError, is_full, reason, unwritable
+from dpsd.errors import RunError, unwritable
 from dpsd.storage.files import write_text
 
 if sys.platform == "win32":
@@ -98,15 +98,10 @@ def exclusively(path: Path, *, name: Path | None = None) -> Iterator[Hold]:
             f"{name} is in use by {_holder(holder_file)}; wait until it ends, or stop it"
         ) from None
     except OSError as error:
-        mend = (
-            "free some space"
-            if is_full(error)
-            else "make it writable, on a file system that can lock files"
-        )
         raise unwritable(
             error,
-            f"{path} cannot be locked ({reason(error)}), but runs must record what they ask in "
-            f"it: {mend}",
+            f"{path} cannot be locked, and runs must record what they ask in it",
+            mend="make it writable, on a file system that can lock files",
             kind=RunError,
         ) from None
     try:

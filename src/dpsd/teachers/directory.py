@@ -71,7 +71,8 @@ def save_teacher(
     except OSError as error:
         raise unwritable(
             error,
-            f"cannot write the teacher to {directory}: {reason(error)}",
+            f"cannot write the teacher to {directory}",
+            mend="give another place",
             kind=TeacherError,
         ) from None
     return directory

@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dpsd.datasets import LabelledImages
-from dpsd.errors import ConfigError, Setting, TeacherError, is_full, reason, unwritable
+from dpsd.errors import ConfigError, Setting, TeacherError, unwritable
 from dpsd.images.augmentation import draw_distortions, moved
 from dpsd.images.pixels import to_unit_range
 from dpsd.models import build_classifier
@@ -149,9 +149,8 @@ def _claim(parts: Path, **training: object) -> None:
                 f"{parts} holds teachers of another training; remove it, or give another --out"
             )
     except (OSError, ValueError) as error:
-        mend = "free some space" if is_full(error) else f"remove {parts}"
         raise unwritable(
-            error, f"{path} cannot be used ({reason(error)}); {mend}", kind=TeacherError
+            error, f"{path} cannot be used", mend=f"remove {parts}", kind=TeacherError
         ) from None
 
 

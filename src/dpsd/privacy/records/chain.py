@@ -86,8 +86,9 @@ class Chain:
         except OSError as error:
             raise unwritable(
                 error,
-                f"{self.name} {self.path} could not be written ({reason(error)}); until it can "
-                "be, the teacher is not asked",
+                f"{self.name} {self.path} could not be written",
+                mend="make it writable",
+                after=". Until it can be written, the teacher is not asked",
             ) from None
 
 
