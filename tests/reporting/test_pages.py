@@ -14,7 +14,7 @@ import pytest
 from dpsd.privacy.mechanisms import Mechanism, NoisyVotes, RandomizedResponse
 from dpsd.privacy.randomness import ReproducibleNoise
 from dpsd.privacy.records.certificate import NOT_PRIVATE, Certificate, certify
-from dpsd.privacy.records.ledger import Ledger
+from dpsd.privacy.records.ledger import Ledger, reservation
 from dpsd.privacy.records.statement import Statement
 from dpsd.privacy.targets import Adjacency
 from dpsd.reporting.curves import progress_curves
@@ -31,11 +31,15 @@ def stated(
     mechanism: Mechanism = RESPONSE,
     **facts: object,
 ) -> Certificate:
+    folder.mkdir(exist_ok=True)
     ledger = Ledger(folder / "ledger.jsonl")
     opening: dict[str, Any] = {
         "run": "7047",
         "target": {"epsilon": 2.0, "delta": 1e-5, "adjacency": adjacency},
+        "rounds": 1,
+        "settings": {},
         "sources": ["noise"],
+        "teacher": "sha256:ab",
         "software": {"dpsd": "0"},
         "earlier": None,
         "members": members,
@@ -43,26 +47,23 @@ def stated(
         "distinct_images": True,
     }
     ledger.open({**opening, **facts})
-    ledger.reserve(round_index=1, answers=50, mechanism=mechanism, teacher="sha256:ab")
+    ledger.reserve(reservation(round_index=1, answers=50, mechanism=mechanism, teacher="sha256:ab"))
     return certify(ledger, student="sha256:cd")
 
 
 class Words(HTMLParser):
-    """The text of a page, in order, without its styles."""
+    """The text of a page, in order, without its head."""
 
     def __init__(self) -> None:
         super().__init__()
         self.text = ""
-        self._is_style = False
+        self._is_shown = False
 
     def handle_starttag(self, tag: str, attrs: Sequence[tuple[str, str | None]]) -> None:
-        self._is_style = tag == "style"
-
-    def handle_endtag(self, tag: str) -> None:
-        self._is_style = False
+        self._is_shown |= tag == "body"
 
     def handle_data(self, data: str) -> None:
-        self.text += "" if self._is_style else data
+        self.text += data if self._is_shown else ""
 
 
 def words(page: str) -> str:
@@ -136,7 +137,7 @@ def test_an_unfinished_run_is_said_to_be_so(tmp_path: Path) -> None:
 
 def test_a_page_has_no_markdown_and_prints_on_paper(tmp_path: Path) -> None:
     page = certificate_page(stated(tmp_path), run="a <b> & `c`", teacher="t")
-    assert "`" not in page
+    assert "`" not in page[page.index("<body>") :]
     assert "a &lt;b&gt; &amp; c" in page
     assert "<b>" not in page
     style = page[page.index("<style>") : page.index("</style>")]
