@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dpsd import shell
 from dpsd.shell import command_line
 
 
@@ -26,5 +25,5 @@ def test_plain_words_stay_plain() -> None:
 
 
 def test_windows_has_quotes_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shell.os, "name", "nt")
+    monkeypatch.setattr("dpsd.shell.os.name", "nt")
     assert command_line("dpsd", "certify", "runs\\my run") == 'dpsd certify "runs\\my run"'

@@ -329,6 +329,6 @@ def test_unknown_events_are_refused() -> None:
 def test_accounting_logs_nothing_where_losses_are_tiny(
     caplog: pytest.LogCaptureFixture, mechanism: Mechanism, delta: float
 ) -> None:
-    """dp_accounting would log that a divergence is negative, which is checked before it is asked."""
+    """dp_accounting would log that a divergence is negative, but none is handed to it."""
     spent(mechanism.event(), Exposure.of_rounds([1_000] * 3), delta=delta)
     assert not caplog.records

@@ -114,7 +114,7 @@ def test_a_resumed_run_begins_where_it_stopped() -> None:
 def test_a_notebook_has_lines_and_bars_only_if_it_can_redraw_them(
     has_widgets: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(progress.importlib.util, "find_spec", lambda _: has_widgets or None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: has_widgets or None)
     notebook = Console(force_jupyter=True)
     assert progress._can_show_bars(notebook) == has_widgets
     assert not progress._can_show_bars(Console(file=io.StringIO(), force_jupyter=False))
