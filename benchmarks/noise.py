@@ -52,6 +52,7 @@ def whole_run(noise: SystemNoise) -> None:
             budget=dpsd.Budget(epsilon=10.0, delta=1e-6, adjacency="round"),
             out=Path(folder) / "run",
             recipe=dpsd.Recipe(rounds=2, queries=20_000, epochs=1.0, sources=("noise",)),
+            observer=None,
         )
 
 

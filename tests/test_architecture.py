@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -186,3 +188,87 @@ def test_every_module_says_what_it_is() -> None:
     empty = {name for file in FILES if not TREES[file].body for name in [module_name(file)]}
     silent = {name for name, tree in MODULES.items() if not ast.get_docstring(tree)}
     assert silent <= empty
+
+
+def opens_text_in_no_encoding(call: ast.Call) -> bool:
+    """Whether a call opens a file or a pipe as text, in whatever encoding the system has.
+
+    >>> [opens_text_in_no_encoding(call) for call in ast.walk(ast.parse(
+    ...     "p.open(); open(p); p.open('rb'); os.fdopen(3, 'w'); p.read_text(encoding='utf-8')"
+    ... )) if isinstance(call, ast.Call)]
+    [True, True, False, True, False]
+    """
+    if isinstance(call.func, ast.Attribute):
+        owner, name, position = ast.unparse(call.func.value), call.func.attr, 0
+    elif isinstance(call.func, ast.Name):
+        owner, name, position = "", call.func.id, 1
+    else:
+        return False
+    given = {keyword.arg: keyword.value for keyword in call.keywords}
+    if "encoding" in given:
+        return False
+    if (name == "run" and owner == "subprocess") or name in ("Popen", "check_output"):
+        return bool(given.keys() & {"text", "universal_newlines"})
+    if name in ("read_text", "write_text"):
+        return bool(owner)  # a function of that name is our own, and writes UTF-8
+    if name == "fdopen":
+        position = 1
+    elif name != "open" or owner in ("os", "Image", "RunDirectory", "gzip", "lzma", "tarfile"):
+        return False
+    mode = given.get("mode", call.args[position] if len(call.args) > position else None)
+    return mode is None or (isinstance(mode, ast.Constant) and "b" not in str(mode.value))
+
+
+def test_every_text_file_is_of_a_named_encoding() -> None:
+    wrong = [
+        f"{name}, line {node.lineno}: {ast.unparse(node)}"
+        for name, tree in MODULES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and opens_text_in_no_encoding(node)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+#: The end of a command line in which a value follows.
+_COMMAND = re.compile(
+    r"\bdpsd (?:transcribe|train-teacher|evaluate|sample|export|certify|budget|bench|data fetch)"
+    r"(?: [^:;,.]*)? $|--(?:resume|cap) $"
+)
+
+
+def unquoted_commands(tree: ast.Module) -> Iterator[ast.JoinedStr]:
+    """Texts that put a value into a command line as it is, which a blank in it would break.
+
+    >>> [ast.unparse(text) for text in unquoted_commands(ast.parse(
+    ...     "f'dpsd certify {path}', f'dpsd {version}', f'continue with --resume {path}'"
+    ... ))]
+    ["f'dpsd certify {path}'", "f'continue with --resume {path}'"]
+    """
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            for part, value in pairwise(node.values):
+                if (
+                    isinstance(part, ast.Constant)
+                    and isinstance(value, ast.FormattedValue)
+                    and _COMMAND.search(str(part.value))
+                ):
+                    yield node
+
+
+def test_commands_in_messages_are_quoted_for_the_shell() -> None:
+    # The name of a data set that can be fetched is one word.
+    harmless = {"dpsd.cli.data", "dpsd.datasets.location"}
+    wrong = [
+        f"{name}, line {node.lineno}: {ast.unparse(node)}"
+        for name, tree in MODULES.items()
+        if name not in harmless
+        for node in unquoted_commands(tree)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_tensors_are_read_where_errors_of_the_system_are_kept() -> None:
+    """Elsewhere, a file that may not be read would be said not to exist."""
+    readers = {"safetensors.safe_open", "safetensors.torch.load_file"}
+    users = {name for name, tree in MODULES.items() if imports(tree) & readers}
+    assert users == {"dpsd.storage.files"}

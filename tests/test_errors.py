@@ -52,7 +52,8 @@ def test_an_unknown_name_does_too() -> None:
         ),
         ({"epsilon": 1.0, "cap": "1,2"}, "[cap]: '1,2' is not a privacy target: delta must be"),
         ({"epsilon": 1.0, "mean": (), "input_shape": (1, 8)}, "[input_shape] has too few values"),
-        ({"epsilon": 1.0, "epochz": 3}, "[epochz] is not a setting"),
+        ({"epsilon": 1.0, "epochz": 3}, "[epochz] is not a setting: did you mean epochs?"),
+        ({"epsilon": 1.0, "xyzzy": 3}, "[xyzzy] is not a setting"),
         ({}, "[epsilon] is required"),
     ],
 )

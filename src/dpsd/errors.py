@@ -22,8 +22,15 @@ top_k must be at least 2, not 1
 from __future__ import annotations
 
 import difflib
+import errno
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
+
+#: The numbers of the errors that mean that a disk, or the user's share of it, is full.
+_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+#: How safetensors, whose errors are not the system's, quotes the number of an error of the system.
+_QUOTED_NUMBER = re.compile(r"\b(?:os error|code:) (\d+)")
 
 
 class Setting(str):
@@ -112,3 +119,55 @@ class RunError(DpsdError):
 
 class WriteError(RunError):
     """A run's files could not be written; everything written before is intact."""
+
+
+class DiskFullError(WriteError):
+    """A disk, or the user's share of it, is full; everything written before is intact."""
+
+    exit_code = 6
+
+
+def is_full(error: BaseException) -> bool:
+    """Return whether an error of writing means that the disk, or the user's share of it, is full.
+
+    >>> is_full(OSError(errno.ENOSPC, "No space left on device")), is_full(OSError("it is odd"))
+    (True, False)
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in _FULL
+    quoted = _QUOTED_NUMBER.search(str(error))
+    return quoted is not None and int(quoted[1]) in _FULL
+
+
+def reason(error: BaseException) -> str:
+    """Return why something failed, without the path and the number that ``str`` adds.
+
+    >>> reason(PermissionError(errno.EACCES, "Permission denied", "runs/digits"))
+    'Permission denied'
+    """
+    return (isinstance(error, OSError) and error.strerror) or str(error)
+
+
+def unwritable(
+    error: BaseException,
+    what: str,
+    *,
+    mend: str,
+    after: str = "",
+    kind: type[DpsdError] = WriteError,
+) -> DpsdError:
+    """Return the error to raise where a file or folder could not be written.
+
+    Args:
+        error: the error of the system.
+        what: what could not be done, with the path.
+        mend: what the user can do about it, unless the disk is full.
+        after: what else there is to say.
+        kind: the class of the error, unless the disk is full.
+
+    >>> full = OSError(errno.ENOSPC, "No space left on device")
+    >>> unwritable(full, "cannot write note.txt", mend="give another path")
+    DiskFullError('cannot write note.txt: No space left on device; free some space')
+    """
+    mend = "free some space" if is_full(error) else mend
+    return (DiskFullError if is_full(error) else kind)(f"{what}: {reason(error)}; {mend}{after}")

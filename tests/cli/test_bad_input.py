@@ -192,6 +192,7 @@ def test_resume_with_another_teacher(
         (MemoryError(), 6, "out of memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 6, "out of memory"),
         (OSError(28, "No space left on device", "run"), 6, "the disk is full (run)"),
+        (PermissionError(13, "Permission denied", "run"), 5, "Permission denied (run)"),
         (ZeroDivisionError("secret"), 70, "a bug in dpsd"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -146,7 +147,46 @@ def test_unknown_key_in_the_file(
 ) -> None:
     path = tmp_path / "settings.toml"
     path.write_text('teacher = "there"\nepsilon = 3.0\nepochz = 5\n')
-    assert_error(invoke("transcribe", "--config", path), 2, "epochz is not a setting")
+    said = f"{path}: epochz is not a setting: did you mean epochs?"
+    assert_error(invoke("transcribe", "--config", path), 2, said)
+
+
+def test_what_has_no_default_is_left_for_the_user_to_fill_in(
+    invoke: Invoke, tmp_path: Path
+) -> None:
+    printed = invoke("transcribe", "--print-config")
+    assert printed.exit_code == 0, printed.stderr
+    settings = tomllib.loads(printed.stdout)
+    # What nobody chose depends on an epsilon that nobody knows yet.
+    assert not settings.keys() & {"teacher", "epsilon", "rounds", "queries", "first_epochs"}
+    chosen = invoke("transcribe", "there", "--rounds", 3, "--print-config").stdout
+    assert tomllib.loads(chosen)["teacher"] == "there"
+    assert tomllib.loads(chosen)["rounds"] == 3
+    # Filled in, it gives the run that the same flags give.
+    path = tmp_path / "settings.toml"
+    lines = printed.stdout.replace('# teacher = "PATH"', 'teacher = "there"')
+    path.write_text(lines.replace("# epsilon = 1.0", "epsilon = 2.0"), encoding="utf-8")
+    again = invoke("transcribe", "--config", path, "--print-config").stdout
+    assert again == invoke("transcribe", "there", "--epsilon", 2, "--print-config").stdout
+
+
+@pytest.mark.parametrize("flag", ["--weights", "--teacher-weights"])
+@pytest.mark.parametrize("command", [("transcribe", "--epsilon", 1, "--out", "run"), ("budget",)])
+def test_weights_go_by_either_name_and_help_shows_one(
+    invoke: Invoke,
+    assert_error: Callable[[Result, int, str], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: tuple[str, ...],
+    flag: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name, *rest = command
+    result = invoke(name, "torch.nn:Identity", "--input-shape", "1,8,8", flag, "w.pt", *rest)
+    assert_error(result, 4, "there is no weights file w.pt")
+    shown = invoke(name, "--help").stdout
+    assert "--teacher-weights" in shown
+    assert " --weights" not in shown
 
 
 @pytest.mark.parametrize(
@@ -209,4 +249,4 @@ def test_what_a_teacher_needs_is_told_by_the_flag_that_gives_it(
     )
     assert_error(result, 4, "--teacher-weights 'own.safetensors' needs a module to fill")
     result = invoke("budget", "odd_teachers:factory", "--weights", "own.safetensors")
-    assert_error(result, 4, "--weights 'own.safetensors' needs a module to fill")
+    assert_error(result, 4, "--teacher-weights 'own.safetensors' needs a module to fill")

@@ -18,7 +18,7 @@ from click.testing import Result
 from safetensors.torch import save_file
 
 from dpsd.distillation.student import fit_student
-from dpsd.errors import WriteError
+from dpsd.errors import DiskFullError
 from dpsd.runs.directory import RunDirectory
 from dpsd.storage import files
 from dpsd.transcription import learning
@@ -147,7 +147,7 @@ def test_full_disk_at_a_checkpoint(
     with monkeypatch.context() as patched:
         patched.setattr(files, "save_file", save_if_there_is_room)
         stopped = invoke(*odd_run("full"))
-    assert_error(stopped, 5, "free some space")
+    assert_error(stopped, 6, "free some space")
     assert "hint: all releases so far are kept" in stopped.stderr
     assert "dpsd transcribe --resume full" in stopped.stderr
     assert not list((odd_teachers / "full").rglob("*.part"))
@@ -165,11 +165,11 @@ def test_full_disk_at_the_start_leaves_nothing_half_made(
     assert_error: AssertError,
 ) -> None:
     def refuse(path: Path, text: str) -> None:
-        raise WriteError(f"{path} could not be written (No space left on device)")
+        raise DiskFullError(f"{path} could not be written: No space left on device")
 
     with monkeypatch.context() as patched:
         patched.setattr("dpsd.runs.folder.write_text", refuse)
-        assert_error(invoke(*odd_run("run")), 5, "No space left")
+        assert_error(invoke(*odd_run("run")), 6, "No space left")
     assert invoke(*odd_run("run")).exit_code == 0
 
 

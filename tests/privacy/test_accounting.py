@@ -320,3 +320,15 @@ def test_adjacencies_are_ordered_by_strength() -> None:
 def test_unknown_events_are_refused() -> None:
     with pytest.raises(TypeError, match="no privacy loss distribution"):
         pld_epsilon(dp_accounting.LaplaceDpEvent(1.0), count=1, delta=DELTA)
+
+
+@pytest.mark.parametrize("delta", [1e-5, 1e-12, 1e-30])
+@pytest.mark.parametrize(
+    "mechanism", [RandomizedResponse(epsilon=1e-3), Gaussian(noise_multiplier=1e3)]
+)
+def test_accounting_logs_nothing_where_losses_are_tiny(
+    caplog: pytest.LogCaptureFixture, mechanism: Mechanism, delta: float
+) -> None:
+    """dp_accounting would log that a divergence is negative, but none is handed to it."""
+    spent(mechanism.event(), Exposure.of_rounds([1_000] * 3), delta=delta)
+    assert not caplog.records

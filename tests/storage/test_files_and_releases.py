@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from dpsd.distillation.releases import Replay, RoundReleases, save_releases
-from dpsd.errors import RunError
-from dpsd.storage.files import Column, replacing, save_tensors, stream_tensors, write_text
+from dpsd.errors import DiskFullError, RunError, WriteError
+from dpsd.storage.files import (
+    Column,
+    load_tensors,
+    open_tensors,
+    replacing,
+    save_tensors,
+    stream_tensors,
+    write_text,
+)
 
 
 def round_of(count: int, *, index: int = 1, start: int = 0) -> RoundReleases:
@@ -172,10 +182,46 @@ def test_a_full_disk_is_one_clear_error(
     monkeypatch.setattr(
         "dpsd.storage.files.save_file" if when == "writing" else "dpsd.storage.files.os.fsync", full
     )
-    with pytest.raises(RunError, match=r"No space left.*free some space.*intact"):
+    with pytest.raises(DiskFullError, match=r"No space left.*free some space.*intact"):
         save_tensors(path, {"tensor": torch.zeros(3)})
     assert load_file(path)["tensor"].equal(torch.ones(3))
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_is_known_by_what_safetensors_quotes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its errors are not the system's, and have the number in their text alone."""
+    quoted = "Error while serializing: I/O error: {} (os error {})"
+
+    def refuse(text: str, number: int) -> None:
+        def fail(*_: object, **__: object) -> None:
+            raise SafetensorError(quoted.format(text, number))
+
+        monkeypatch.setattr("dpsd.storage.files.save_file", fail)
+
+    refuse("No space left on device", errno.ENOSPC)
+    with pytest.raises(DiskFullError, match="free some space"):
+        save_tensors(tmp_path / "a", {"tensor": torch.ones(1)})
+    refuse("Permission denied", errno.EACCES)
+    with pytest.raises(WriteError, match="fix the permissions") as caught:
+        save_tensors(tmp_path / "a", {"tensor": torch.ones(1)})
+    assert caught.value.exit_code == 5
+
+
+@pytest.mark.parametrize("read", [load_tensors, open_tensors])
+def test_a_file_that_may_not_be_read_is_not_said_to_be_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Callable[[Path], object]
+) -> None:
+    path = tmp_path / "tensors.safetensors"
+    save_tensors(path, {"tensor": torch.ones(3)})
+
+    def refuse(self: Path, *_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "open", refuse)  # the user of a test may read everything
+    with pytest.raises(PermissionError, match="Permission denied"):
+        read(path)
 
 
 def test_a_place_that_is_no_folder_is_one_clear_error(tmp_path: Path) -> None:

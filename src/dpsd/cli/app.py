@@ -9,7 +9,7 @@ import click
 import typer
 
 from dpsd.cli import audit, bench, budget, data, demo, results, train
-from dpsd.cli.errors import Command, CommandGroup
+from dpsd.cli.errors import Command, CommandGroup, accept_earlier_names
 
 # Each paragraph is one line, which is wrapped to the width of the terminal when it is shown.
 INTRODUCTION = """
@@ -97,7 +97,11 @@ for _command in (
     *(results.evaluate, results.sample, results.export, results.certify),
     *(budget.budget, audit.audit, bench.bench, data.models, demo.demo),
 ):
-    app.command(cls=Command)(_command)
+    _loads_teacher = _command is budget.budget
+    app.command(
+        cls=Command,
+        context_settings={"token_normalize_func": accept_earlier_names} if _loads_teacher else None,
+    )(_command)
 app.add_typer(data.app, name="data")
 # The commands are listed in the order in which a user needs them.
 app.registered_commands.insert(0, app.registered_commands.pop(2))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dpsd.cli.console import STATUS, grid, say, show
+from dpsd.cli.console import STATUS, grid, say, say_json, show
 from dpsd.errors import DpsdError
 
 if TYPE_CHECKING:
@@ -63,7 +62,7 @@ def audit(
             found.append(play(game, draws=draws))
             progress.advance(task)
     if as_json:
-        say(json.dumps([_stated(one) for one in found], indent=2))
+        say_json([_stated(one) for one in found])
     else:
         _show(found)
         say(

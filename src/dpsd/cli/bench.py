@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,8 +19,10 @@ from dpsd.errors import (
     MissingDataError,
     RunError,
     UnknownNameError,
+    unwritable,
 )
 from dpsd.models import model_names
+from dpsd.shell import command_line
 
 if TYPE_CHECKING:
     from dpsd.benchmarks.methods import Task
@@ -145,16 +146,16 @@ def bench(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(
-            f"--out {out}: {error.strerror}; give a folder that can be written to"
+        raise unwritable(
+            error, f"--out {out}", mend="give a folder that can be written to", kind=ConfigError
         ) from None
 
-    options = [f"--data {','.join(wanted)}"] if data else []
-    options += [f"--seeds {seeds}"] + ([f"--share {share:g}"] if share != 1 else [])
-    options += [f"--only {shlex.quote(only)}"] if only else []
-    options += [f"--set {shlex.quote(f'{field}={value}')}" for field, value in changed.items()]
-    options += [f"--model {shlex.quote(model)}"] if model else []
-    command = f"dpsd bench {name} {' '.join(options)}"
+    options = ["--data", ",".join(wanted)] if data else []
+    options += ["--seeds", str(seeds)] + (["--share", f"{share:g}"] if share != 1 else [])
+    options += ["--only", only] if only else []
+    options += [part for change in changed.items() for part in ("--set", "=".join(change))]
+    options += ["--model", model] if model else []
+    command = command_line("dpsd", "bench", name, *options)
     results = folder / "results.jsonl"
     if not again and (others := kept_by_others(rows, seeds=seeds, results=results)):
         warn(f"rows {others}; they are shown as they are, and --again measures them anew")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dpsd.cli.console import grid, hint, say, show, warn
+from dpsd.cli.console import grid, hint, say, say_json, show, warn
+from dpsd.cli.errors import PARTS_OF_TEACHER, spell
 from dpsd.errors import ConfigError
 from dpsd.privacy.targets import Adjacency, Budget
 from dpsd.teachers.address import ServiceOptions, is_service
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 def budget(
+    ctx: typer.Context,
     teacher: Annotated[
         str,
         typer.Argument(
@@ -27,7 +28,7 @@ def budget(
             "address of a service, https://HOST/v2/models/NAME."
         ),
     ],
-    weights: Annotated[
+    teacher_weights: Annotated[
         str | None, typer.Option(help="State dict for a teacher from a factory.", metavar="PATH")
     ] = None,
     input_shape: Annotated[
@@ -83,6 +84,7 @@ def budget(
     In a directory of several teachers, each has a budget of its own: the budget of the teacher that
     has spent most is shown, and --cap is set for each teacher.
     """
+    spell(ctx, PARTS_OF_TEACHER)
     Budget(epsilon=1.0, delta=delta)  # checks δ
     limit = None if cap == "none" else Budget.of_cap(cap)
     shape: Any = None
@@ -101,7 +103,7 @@ def budget(
 
     loaded = load_teacher(
         teacher,
-        weights=weights,
+        weights=teacher_weights,
         input_shape=shape,
         service=called if called.chosen() or is_service(teacher) else None,
     )
@@ -116,7 +118,7 @@ def budget(
     if cap is not None:
         set_cap(found, limit, path=budget_file)
     if as_json:
-        say(json.dumps(_as_json(found, delta), indent=2))
+        say_json(_as_json(found, delta))
     else:
         _show(found, delta)
 

@@ -5,33 +5,33 @@ Nothing is interpreted as markup, so a path with brackets is shown unchanged.
 
 from __future__ import annotations
 
-import os
+import json
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
-from rich.console import Console, ConsoleDimensions
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-
-class _Status(Console):
-    """A console that asks the terminal it writes to for the terminal's size.
-
-    Rich asks the standard streams, which are redirected while a teacher answers, so a bar would be
-    drawn as if the terminal had eighty columns.
-    """
-
-    @property  # type: ignore[misc]  # never set
-    def size(self) -> ConsoleDimensions:
-        if "COLUMNS" not in os.environ:
-            with suppress(OSError, ValueError, AttributeError):
-                return ConsoleDimensions(*os.get_terminal_size(self.file.fileno()))
-        return super().size
+from dpsd.cli.encoding import can_say_all, spelled
+from dpsd.reporting.terminals import SteadyConsole
 
 
-RESULTS = Console(markup=False, highlight=False)
+class _Spelling(Console):
+    """A console that spells what its output's encoding lacks before it lays a text out."""
+
+    def render_str(self, text: str, **how: Any) -> Text:
+        """Convert a string to a text, with signs that the output has."""
+        return super().render_str(spelled(text, self.encoding), **how)
+
+
+class _Status(_Spelling, SteadyConsole):
+    """A console for progress, which is shown while a teacher answers."""
+
+
+RESULTS = _Spelling(markup=False, highlight=False)
 STATUS = _Status(stderr=True, markup=False, highlight=False)
 
 
@@ -43,7 +43,7 @@ def say(text: str = "", style: str | None = None) -> None:
 def complain(kind: str, message: str, style: str) -> None:
     """Print ``kind: message`` on stderr, on one line."""
     text = Text(f"{kind}: ", style=style)
-    text.append(" ".join(message.split()), style="default")
+    text.append(spelled(" ".join(message.split()), STATUS.encoding), style="default")
     STATUS.print(text, soft_wrap=True)
 
 
@@ -55,6 +55,30 @@ def warn(message: str) -> None:
 def hint(message: str) -> None:
     """Print what to do next on stderr."""
     complain("hint", message, "bold cyan")
+
+
+def say_json(value: object) -> None:
+    """Print a value as JSON, in which signs that the output's encoding lacks are escaped."""
+    say(json.dumps(value, indent=2, ensure_ascii=not can_say_all(RESULTS.file)))
+
+
+def say_toml(text: str) -> None:
+    """Print TOML, which is read as UTF-8: other encodings get their signs as escapes.
+
+    Args:
+        text: TOML whose signs beyond ASCII are all in basic strings.
+    """
+    if not can_say_all(RESULTS.file):
+        escaped = (sign if sign.isascii() else f"\\U{ord(sign):08X}" for sign in text)
+        text = "".join(escaped)
+    say(text.rstrip())
+
+
+def put_page(html: str) -> None:
+    """Print a page that says that it is UTF-8: other encodings get their signs as references."""
+    if not can_say_all(RESULTS.file):
+        html = html.encode("ascii", "xmlcharrefreplace").decode()
+    RESULTS.file.write(html)
 
 
 @contextmanager

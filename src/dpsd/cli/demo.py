@@ -18,6 +18,7 @@ import typer
 
 from dpsd.cli.console import grid, say, show, shown_warnings
 from dpsd.errors import ConfigError
+from dpsd.shell import command_line
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -118,7 +119,7 @@ def _play(out: Path, *, quick: bool) -> None:
         say()
         say(text, style="dim")
     say(f"\nPictures, reports and certificates are in {out}. For example:")
-    say(f"  dpsd certify {out / 'records'}")
+    say(f"  {command_line('dpsd', 'certify', out / 'records')}")
 
 
 def _scenes(teacher: Teacher, many: Teacher, *, quick: bool) -> list[_Scene]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import errno
+import sys
 import types
 from collections.abc import Mapping
 from typing import Any
@@ -11,13 +11,22 @@ import click
 from typer.core import TyperCommand, TyperGroup
 
 from dpsd.cli.console import STATUS, complain, hint
-from dpsd.errors import DpsdError
+from dpsd.cli.encoding import settle
+from dpsd.cli.helping import SpelledHelp, shown_in_list
+from dpsd.errors import DpsdError, RunError, is_full, reason
 
 #: Exit codes in addition to those of the errors in :mod:`dpsd.errors`.
 USAGE, NO_RESOURCES, BUG, INTERRUPTED = 2, 6, 70, 130
 
 #: The key under which a command tells its group how its parameters are spelled.
 _SPELLINGS = "dpsd.spellings"
+
+
+#: Flags that have another name in Python, where a teacher is loaded.
+PARTS_OF_TEACHER = {
+    "weights": "--teacher-weights",
+    "normalization": "--mean and --deviation",
+}
 
 
 def unwrapped(text: str) -> str:
@@ -29,7 +38,7 @@ def unwrapped(text: str) -> str:
     return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))
 
 
-class Command(TyperCommand):
+class Command(SpelledHelp, TyperCommand):
     """A command whose errors spell settings as flags, as in ``--top-k``."""
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -48,7 +57,16 @@ def spell(ctx: click.Context, names: Mapping[str, str]) -> None:
     ctx.meta[_SPELLINGS] |= names
 
 
-class CommandGroup(TyperGroup):
+def accept_earlier_names(name: str) -> str:
+    """Return the name of a flag, without its dashes, that is meant by an earlier name of it.
+
+    >>> accept_earlier_names("weights"), accept_earlier_names("epsilon")
+    ('teacher-weights', 'epsilon')
+    """
+    return {"weights": "teacher-weights"}.get(name, name)
+
+
+class CommandGroup(SpelledHelp, TyperGroup):
     """A group of commands that reports an error in one line.
 
     ``--debug``, or ``DPSD_DEBUG=1``, shows the traceback instead, without local variables: they
@@ -60,7 +78,12 @@ class CommandGroup(TyperGroup):
         command = super().get_command(ctx, cmd_name)
         if command is not None and command.help:
             command.help = unwrapped(command.help)
-        return command
+        return command and shown_in_list(command)
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """Run the command line, on streams that never fail for the encoding that they have."""
+        settle(sys.stdout, sys.stderr)
+        return super().main(*arguments, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; every exception but click's own ends here."""
@@ -90,6 +113,7 @@ def described(
         error: the exception.
         spellings: the user's spelling of each setting that a message may name.
 
+    >>> import errno
     >>> described(OSError(errno.ENOSPC, "No space left on device", "runs/mnist"))
     ('the disk is full (runs/mnist): free some space and try again', 6)
     """
@@ -105,9 +129,9 @@ def described(
         )
     if isinstance(error, OSError):
         place = f" ({error.filename})" if error.filename else ""
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_full(error):
             return f"the disk is full{place}: free some space and try again", NO_RESOURCES
-        return f"{error.strerror or error}{place}", NO_RESOURCES
+        return f"{reason(error)}{place}", RunError.exit_code
     return (
         f"{type(error).__name__} inside dpsd, which is a bug in dpsd: please report it with the "
         "output of the same command under DPSD_DEBUG=1",

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import inspect
-import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import click
 import typer
 
-from dpsd.cli.console import grid, hint, say, show, warn
-from dpsd.cli.errors import Command, spell, unwrapped
-from dpsd.cli.options import PARTS_OF_TEACHER, given, with_config_flags
+from dpsd.cli.console import grid, hint, say_json, show, warn
+from dpsd.cli.errors import PARTS_OF_TEACHER, Command, spell, unwrapped
+from dpsd.cli.options import flag_name, given, with_config_flags
 from dpsd.config.recipe import Recipe
 from dpsd.config.teacher import TeacherSettings
 from dpsd.config.transcription import TranscriptionConfig
 from dpsd.privacy.targets import Adjacency, Budget
+from dpsd.shell import command_line
 from dpsd.teachers.kinds import check_source, is_ensemble
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def _inspect(
     """
     chosen = given(ctx, flags)
     spell(ctx, PARTS_OF_TEACHER)
-    check_source(teacher)
+    check_source(teacher, plain_http=bool(chosen.get("plain_http")))
     settings = TranscriptionConfig(teacher=teacher, epsilon=1.0, **chosen)
 
     loaded = settings.load_teacher()
@@ -83,12 +83,13 @@ def _inspect(
         **_asked(loaded, is_many=is_ensemble(teacher)),
     }
     if as_json:
-        say(json.dumps(facts, indent=2))
+        say_json(facts)
         return
     _show(loaded, facts)
     for note in loaded.notes:
         warn(note)
-    hint(f"transcribe it: dpsd transcribe {_arguments(teacher, chosen)} --epsilon 1 --out runs/new")
+    words = ["transcribe", *_arguments(teacher, chosen), "--epsilon", "1", "--out", "runs/new"]
+    hint(f"transcribe it: {command_line('dpsd', *words)}")
 
 
 def _speed(teacher: Teacher) -> float | None:
@@ -164,12 +165,10 @@ def _duration(seconds: float) -> str:
     return f"about {seconds / 3600:.1f} hours of its time"
 
 
-def _arguments(teacher: str, chosen: dict[str, Any]) -> str:
+def _arguments(teacher: str, chosen: dict[str, Any]) -> list[str]:
     """Return the arguments that name the teacher, as they were given."""
-    import shlex
-
     words = [teacher]
     for name, value in chosen.items():
         listed = ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
-        words += ["--" + name.replace("_", "-"), listed]
-    return shlex.join(words)
+        words += [flag_name(name)] if value is True else [flag_name(name), listed]
+    return words

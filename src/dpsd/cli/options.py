@@ -129,13 +129,6 @@ def flag_name(field: str) -> str:
     return "--" + field.replace("_", "-")
 
 
-#: The flags for settings that have other names where a teacher is loaded.
-PARTS_OF_TEACHER = {
-    "weights": flag_name("teacher_weights"),
-    "normalization": f"{flag_name('mean')} and {flag_name('deviation')}",
-}
-
-
 def _by_panel(fields: Mapping[str, FieldInfo]) -> list[tuple[str, FieldInfo]]:
     order = {name: position for position, name in enumerate(_PANEL_OF)}
     return sorted(fields.items(), key=lambda item: order.get(item[0], len(order)))

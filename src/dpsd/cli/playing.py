@@ -17,6 +17,7 @@ from dpsd.privacy.records.certificate import NOT_PRIVATE
 from dpsd.privacy.targets import Budget
 from dpsd.runs.directory import Run, RunDirectory
 from dpsd.runs.observing import Observer
+from dpsd.shell import command_line
 from dpsd.teachers import Teacher
 from dpsd.transcription import starting
 from dpsd.transcription.launching import is_follower
@@ -134,7 +135,7 @@ def _say_interrupted(path: Path) -> None:
 
 
 def _resume_command(path: Path) -> str:
-    return f"dpsd transcribe --resume {path}"
+    return command_line("dpsd", "transcribe", "--resume", path)
 
 
 def _show_summary(run: Run) -> None:
@@ -146,7 +147,10 @@ def _show_summary(run: Run) -> None:
     say("  generator.safetensors               the generator of synthetic images")
     say("  certificate.json, report.html       the privacy spent, and a report of the run")
     say("\nNext:")
-    say(f"  dpsd evaluate {path} --data NAME")
-    say(f"  dpsd sample {path} --count 10000 --out synthetic")
-    say(f"  dpsd export {path} --to student.onnx")
-    say(f"  dpsd certify {path}")
+    for command in (
+        ("evaluate", path, "--data", "NAME"),
+        ("sample", path, "--count", 10_000, "--out", "synthetic"),
+        ("export", path, "--to", "student.onnx"),
+        ("certify", path),
+    ):
+        say(f"  {command_line('dpsd', *command)}")

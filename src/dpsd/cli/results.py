@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import click
 import typer
 
-from dpsd.cli.console import RESULTS, STATUS, grid, say, show, shown_warnings, warn
+from dpsd.cli.console import (
+    RESULTS,
+    STATUS,
+    grid,
+    put_page,
+    say,
+    say_json,
+    show,
+    shown_warnings,
+    warn,
+)
 from dpsd.cli.declaring import Channels, Classes, Range, Size, declared_by
+from dpsd.cli.privacy import show_certificate
 from dpsd.datasets import Declared, check_dataset, is_folder
 from dpsd.errors import ConfigError, DpsdError
 from dpsd.runs.files import check_run
@@ -76,7 +86,7 @@ def evaluate(
     loaded = _teacher_of(directory, teacher, device)
     measured = measure(directory, labelled, teacher=loaded, device=device)
     if as_json:
-        say(json.dumps(measured.to_dict(), indent=2, ensure_ascii=False))
+        say_json(measured.to_dict())
     else:
         _show_evaluation(measured)
 
@@ -252,51 +262,21 @@ def certify(
     with shown_warnings():
         certificate = directory.certify()
     compared = reconcile(directory)
+    names = {"run": directory.name, "teacher": directory.teacher_name}
     if format == "json":
         RESULTS.file.write(certificate.to_json())
     elif format == "markdown":
-        RESULTS.file.write(certificate.to_markdown())
+        RESULTS.file.write(certificate.to_markdown(**names))
     elif format == "html":
         from dpsd.reporting.html import certificate_page
 
-        RESULTS.file.write(certificate_page(certificate))
+        put_page(certificate_page(certificate, **names))
     else:
-        _show_certificate(certificate)
+        show_certificate(certificate, **names)
     _compare_with_stored(directory, certificate)
     for shortfall in compared.shortfalls:
         warn(shortfall)
     STATUS.print(compared.describe(), style="dim", soft_wrap=True)
-
-
-def _show_certificate(certificate: Certificate) -> None:
-    from dpsd.cli.privacy import show_privacy
-    from dpsd.privacy.records.certificate import TRUST
-
-    show_privacy(certificate)
-    target = certificate.target
-    facts = {
-        "calibrated to": f"ε = {target['epsilon']} at δ = {target['delta']}, adjacency "
-        f"{target['adjacency']}",
-        "mechanism": ", ".join(
-            f"{name} = {value}" for name, value in certificate.mechanism.items()
-        ),
-        "randomness": certificate.noise,
-        "public sources": ", ".join(certificate.sources)
-        + ", and a generator trained on the student alone",
-        "accountant": certificate.spent.accountant,
-        "run": f"{certificate.run}, begun {certificate.started}, latest {certificate.latest}",
-        "teacher": certificate.teacher,
-        "student": certificate.student or "not finished",
-        "unit": certificate.unit,
-        "history": certificate.history,
-        "trust": TRUST,
-        "made with": ", ".join(f"{name} {is_at}" for name, is_at in certificate.software.items()),
-    }
-    say()
-    for name, value in facts.items():
-        say(f"{name:<16}{value}")
-    say("\nWhat this does not promise:", style="bold")
-    say(certificate.limits)
 
 
 def _compare_with_stored(directory: RunDirectory, certificate: Certificate) -> None:

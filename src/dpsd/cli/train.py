@@ -18,6 +18,7 @@ from dpsd.datasets import check_dataset, settled_in_full
 from dpsd.datasets import data_root as default_root
 from dpsd.errors import ConfigError
 from dpsd.models.names import CLOSED_FORM, check_model
+from dpsd.shell import command_line
 from dpsd.teachers.kinds import BUDGET_FILE
 from dpsd.teachers.record import DESCRIPTION_FILE
 
@@ -225,7 +226,7 @@ def train_teacher(
     say(f"test accuracy {accuracy:.2%} on {len(testing):,} images, after {seconds:.0f} s")
     say(f"wrote {out}/teacher.safetensors and {out}/{DESCRIPTION_FILE}")
     say("\nThis teacher may leak its training data. Next:")
-    say(f"  dpsd transcribe {out} --epsilon 1 --adjacency response --out {_run_of(out)}")
+    _say_next(out, epsilon=1, adjacency="response")
 
 
 def _train_ensemble(
@@ -292,13 +293,15 @@ def _train_ensemble(
     say(f"wrote {out}/teacher.safetensors, {out}/teacher.json and {out}/shards.safetensors")
     whose = "A record" if dealt.persons is None else f"Each of {dealt.persons:,} persons"
     say(f"\nKeep these teachers as private as their data. {whose} reached one of them, so:")
-    say(f"  dpsd transcribe {out} --epsilon 10 --adjacency teacher --out {_run_of(out)}")
+    _say_next(out, epsilon=10, adjacency="teacher")
 
 
-def _run_of(teacher: Path) -> Path:
-    """A suggested directory for a run of this teacher."""
+def _say_next(teacher: Path, *, epsilon: int, adjacency: str) -> None:
+    """Show the command that transcribes a teacher, with a suggested directory for the run."""
     run = Path("runs") / teacher.name
-    return run if run != teacher else run.with_name(f"{run.name}-student")
+    run = run if run != teacher else run.with_name(f"{run.name}-student")
+    target = ("--epsilon", epsilon, "--adjacency", adjacency)
+    say(f"  {command_line('dpsd', 'transcribe', teacher, *target, '--out', run)}")
 
 
 def _say_dropped(kept: int, records: int) -> None:

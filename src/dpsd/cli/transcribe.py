@@ -7,6 +7,8 @@ Everything that can be checked without torch is checked before torch is imported
 from __future__ import annotations
 
 import inspect
+import json
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,9 +16,15 @@ from typing import Annotated, Any
 import click
 import typer
 
-from dpsd.cli.console import say
-from dpsd.cli.errors import Command, spell, unwrapped
-from dpsd.cli.options import PARTS_OF_TEACHER, RUN_PANEL, flag_name, given, with_config_flags
+from dpsd.cli.console import say_toml
+from dpsd.cli.errors import (
+    PARTS_OF_TEACHER,
+    Command,
+    accept_earlier_names,
+    spell,
+    unwrapped,
+)
+from dpsd.cli.options import RUN_PANEL, flag_name, given, with_config_flags
 from dpsd.config.base import read_toml, to_toml
 from dpsd.config.recipe import ENSEMBLE_DEFAULTS, ENSEMBLE_STUDENT
 from dpsd.config.transcription import TranscriptionConfig
@@ -33,6 +41,9 @@ _CHANGEABLE = {
 }
 
 
+#: The settings that have no default, with values that show how they are written.
+_TO_FILL_IN = {"teacher": "PATH", "epsilon": 1.0}
+
 #: The defaults for an ensemble, which protect records unless the user chooses otherwise.
 _ENSEMBLE = {**ENSEMBLE_DEFAULTS, "student": ENSEMBLE_STUDENT, "adjacency": "teacher"}
 
@@ -42,7 +53,10 @@ def command() -> click.Command:
     app = typer.Typer(
         add_completion=False,
         rich_markup_mode="rich",
-        context_settings={"help_option_names": ["-h", "--help"]},
+        context_settings={
+            "help_option_names": ["-h", "--help"],
+            "token_normalize_func": accept_earlier_names,
+        },
     )
     text = unwrapped(inspect.cleandoc(_transcribe.__doc__ or ""))
     app.command("transcribe", cls=Command, help=text)(with_config_flags(_transcribe))
@@ -117,6 +131,7 @@ def _transcribe(
     """
     chosen = given(ctx, flags)
     spell(ctx, PARTS_OF_TEACHER)
+    unset: dict[str, Any] = {}
     if resume is not None:
         if out is not None or config is not None:
             raise ConfigError(
@@ -125,8 +140,13 @@ def _transcribe(
         directory, settings = resume, _resumed_settings(resume, teacher, chosen)
     else:
         values = {} if config is None else read_toml(config)
+        unknown = values.keys() - TranscriptionConfig.fields().keys()
         spell(ctx, {name: name for name in values.keys() - chosen.keys()})
+        spell(ctx, {name: f"{config}: {name}" for name in unknown})
         values |= chosen | ({} if teacher is None else {"teacher": teacher})
+        if print_config:  # for the user to fill in
+            unset = {name: value for name, value in _TO_FILL_IN.items() if name not in values}
+            values |= unset
         defaults = _ENSEMBLE if is_ensemble(values.get("teacher")) else {}
         settings = TranscriptionConfig(**defaults | values)
         settings.privacy.require_effect()
@@ -137,9 +157,7 @@ def _transcribe(
         directory = out or Path()
     if print_config:
         # Settings that depend on the images stay open, as the teacher is not loaded.
-        recipe = settings.recipe.resolved(budget=settings.privacy.budget())
-        settings = settings.model_copy(update={"recipe": recipe})
-        say(to_toml(settings, without=recipe.left_open()).rstrip())
+        _print(settings, unset)
         return
     settings.teacher.check_source(budget_file=settings.privacy.budget_file)
 
@@ -154,6 +172,21 @@ def _transcribe(
         quiet=quiet,
         tensorboard=tensorboard,
     )
+
+
+def _print(settings: TranscriptionConfig, unset: Mapping[str, object]) -> None:
+    """Print settings as TOML, with those that the user has yet to choose in comments.
+
+    Settings that depend on what is not known are left out: the images, as the teacher is not
+    loaded, and possibly ε.
+    """
+    budget = settings.privacy.budget()
+    is_open = "epsilon" in unset
+    recipe = settings.recipe if is_open else settings.recipe.resolved(budget=budget)
+    left_out = {*recipe.left_open(budget=budget if is_open else None), *unset}
+    settings = settings.model_copy(update={"recipe": recipe})
+    lines = [f"# {name} = {json.dumps(value)}  # required" for name, value in unset.items()]
+    say_toml("\n".join([*lines, to_toml(settings, without=left_out)]))
 
 
 def _resumed_settings(

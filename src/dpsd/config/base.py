@@ -7,11 +7,12 @@ rows = 4
 >>> Sizes(row=4)
 Traceback (most recent call last):
     ...
-dpsd.errors.ConfigError: row is not a setting
+dpsd.errors.ConfigError: row is not a setting: did you mean rows?
 """
 
 from __future__ import annotations
 
+import difflib
 import tomllib
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -19,9 +20,10 @@ from typing import Any, ClassVar
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from dpsd.errors import ConfigError, DpsdError, Setting
+from dpsd.errors import ConfigError, DpsdError, Setting, reason
 
 
 class Settings(BaseModel):
@@ -38,7 +40,12 @@ class Settings(BaseModel):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise ConfigError(*_readable(error, self.parts)) from None
+            raise ConfigError(*_readable(error, self.parts, self.fields())) from None
+
+    @classmethod
+    def fields(cls) -> dict[str, FieldInfo]:
+        """Every setting under its own name, as files and flags use it."""
+        return dict(cls.model_fields)
 
     def flat(self, **how: Any) -> dict[str, Any]:
         """Every setting by its own name; ``how`` is as for pydantic's ``model_dump``."""
@@ -67,20 +74,24 @@ def read_toml(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise ConfigError(f"configuration {path}: no such file") from None
     except (OSError, ValueError, RecursionError) as error:  # ValueError: no TOML, or no text
-        raise ConfigError(f"configuration {path} is not readable as TOML: {error}") from None
+        raise ConfigError(
+            f"configuration {path} is not readable as TOML: {reason(error)}"
+        ) from None
 
 
-def _readable(error: ValidationError, parts: Collection[str]) -> Iterator[str]:
+def _readable(
+    error: ValidationError, parts: Collection[str], known: Collection[str]
+) -> Iterator[str]:
     """Yield what is wrong, as the parts of a :class:`DpsdError`'s message."""
     told: set[str] = set()
     for problem in error.errors(include_url=False):
-        parts = list(_stated(problem, parts))
-        if (text := "".join(parts)) not in told:
-            yield from ["; ", *parts] if told else parts
+        stated = list(_stated(problem, parts, known))
+        if (text := "".join(stated)) not in told:
+            yield from ["; ", *stated] if told else stated
             told.add(text)
 
 
-def _stated(problem: ErrorDetails, parts: Collection[str]) -> Iterator[str]:
+def _stated(problem: ErrorDetails, parts: Collection[str], known: Collection[str]) -> Iterator[str]:
     """Yield the parts of one problem's message: the setting, what is wrong, and the value."""
     place, kind, value = problem["loc"], problem["type"], problem["input"]
     if len(place) > 1 and place[0] in parts:
@@ -95,7 +106,8 @@ def _stated(problem: ErrorDetails, parts: Collection[str]) -> Iterator[str]:
     elif kind == "missing":
         yield " is required"
     elif kind == "extra_forbidden":
-        yield " is not a setting"
+        near = difflib.get_close_matches(str(place[-1]), known, n=1)
+        yield " is not a setting" + (f": did you mean {near[0]}?" if near else "")
     else:
         yield f": {problem['msg']}"
         if place:

@@ -284,9 +284,18 @@ class Recipe(Settings):
         rounds = min(self.rounds, max(1, math.floor(budget.epsilon / 10)))
         return {"rounds": rounds, "queries": self.rounds * self.queries // rounds}
 
-    def left_open(self) -> set[str]:
-        """The settings that nobody chose and that depend on the size of the images."""
-        return set(_SIZED) - self.model_fields_set
+    def left_open(self, *, budget: Budget | None = None) -> set[str]:
+        """The settings that nobody chose and that depend on the size of the images.
+
+        Args:
+            budget: a budget with the right adjacency, if its ε is not known yet; settings that
+                depend on ε are then open, too.
+
+        >>> sorted(Recipe(batch_size=64).left_open(budget=Budget(epsilon=1.0, adjacency="round")))
+        ['first_epochs', 'generator_batch_size', 'queries', 'rounds']
+        """
+        found = {*_SIZED, *({} if budget is None else self._worth(budget))}
+        return found - self.model_fields_set
 
     def objective_function(self, *, members: int = 1) -> Objective:
         """The student's objective for this number of teachers.

@@ -23,7 +23,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from dpsd.errors import DataError
+from dpsd.errors import DataError, reason
 
 DAMAGED = (EOFError, OSError, lzma.LZMAError, tarfile.TarError, zlib.error)
 """The errors of the standard library for compressed data that is cut short or mislabelled."""
@@ -79,4 +79,4 @@ def tar_files(
                     content = archive.extractfile(member).read()
                     yield member.name, content
     except DAMAGED as error:
-        raise DataError(f"{path} is damaged or truncated: {error}") from None
+        raise DataError(f"{path} is damaged or truncated: {reason(error)}") from None

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dpsd.errors import ConfigError, DataError, Setting
+from dpsd.errors import ConfigError, DataError, Setting, reason
 from dpsd.images.value_range import ValueRange, checked_range, parsed_range
 
 if TYPE_CHECKING:
@@ -164,6 +164,6 @@ def _class_names(text: str) -> tuple[str, ...]:
     except (OSError, ValueError) as error:
         raise ConfigError(
             Setting("classes"),
-            f": {path} cannot be read ({error}); it must be text, with one class per line",
+            f": {path} cannot be read ({reason(error)}); it must be text, with one class per line",
         ) from None
     return tuple(line.strip() for line in lines if line.strip())

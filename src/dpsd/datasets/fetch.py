@@ -19,7 +19,15 @@ from pathlib import Path
 
 from dpsd.datasets.archives import DAMAGED, open_compressed
 from dpsd.datasets.published import dataset_names, home_of, places_of
-from dpsd.errors import ConfigError, DataError, Setting, UnknownNameError
+from dpsd.errors import (
+    ConfigError,
+    DataError,
+    Setting,
+    UnknownNameError,
+    is_full,
+    reason,
+    unwritable,
+)
 
 Progress = Callable[[str, int, int], None]
 """A function of the file's name, the bytes so far, and the bytes in all (0 if unknown)."""
@@ -114,7 +122,9 @@ def fetch(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DataError(f"cannot create {folder}: {error}") from None
+        raise unwritable(
+            error, f"cannot create {folder}", mend="give another folder", kind=DataError
+        ) from None
     return [_fetch_file(folder / file, mirrors, source, progress) for file in source.checksums]
 
 
@@ -151,7 +161,9 @@ def _fetch_file(
                 return path
             failures.append(f"{url}: {problem}")
     except OSError as error:
-        raise DataError(f"cannot write {path}: {error}") from None
+        raise unwritable(
+            error, f"cannot write {path}", mend="give another folder", kind=DataError
+        ) from None
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
@@ -176,7 +188,9 @@ def _download(url: str, part: Path, report: Callable[[int, int], None] | None) -
                     if report is not None:
                         report(done, total)
         except OSError as error:  # every error of urllib is one
-            return str(error)
+            if is_full(error):  # another mirror would not help
+                raise
+            return reason(error)
         except http.client.HTTPException as error:
             return f"{type(error).__name__}: {error}"
     return None

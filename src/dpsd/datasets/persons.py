@@ -30,7 +30,7 @@ from pathlib import Path
 from dpsd.datasets.labelled import LabelledImages
 from dpsd.datasets.medmnist import read_array
 from dpsd.datasets.published import npz_path
-from dpsd.errors import ConfigError, DataError, Setting
+from dpsd.errors import ConfigError, DataError, Setting, reason
 
 RULES = "csv:PATH:COLUMN, re:EXPRESSION or array:NAME"
 #: The column of a CSV file that lists files, if there is one of this name.
@@ -136,7 +136,7 @@ def _rows(path: Path, column: str) -> Iterator[tuple[int, tuple[str, str]]]:
             for row in reader:
                 yield reader.line_num, (row[files].strip(), row[column].strip())
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as a CSV file: {error}") from None
+        raise DataError(f"{path} cannot be read as a CSV file: {reason(error)}") from None
 
 
 def _from_array(data: LabelledImages, name: str, root: Path) -> tuple[str, ...]:

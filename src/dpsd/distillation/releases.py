@@ -26,11 +26,10 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
-from dpsd.errors import RunError
-from dpsd.storage.files import Column, column_offset, read_rows, stream_tensors
+from dpsd.errors import RunError, reason
+from dpsd.storage.files import Column, column_offset, load_tensors, read_rows, stream_tensors
 from dpsd.synthesis.distinct import AskedImages, image_digests
 
 #: The number of batches after which the files are remapped, to free the memory of what was read.
@@ -90,7 +89,7 @@ class RoundReleases:
             with self.path.open("rb", buffering=0) as file:
                 return read_rows(file, rows, shape=shape, offset=self.offset)
         except OSError as error:
-            raise RunError(f"releases {self.path} cannot be read: {error}") from None
+            raise RunError(f"releases {self.path} cannot be read: {reason(error)}") from None
 
     def by_source(self, names: Sequence[str]) -> dict[str, int]:
         """Return the number of queries from each source; ``names`` are in order of the sources."""
@@ -116,12 +115,12 @@ class RoundReleases:
         """
         try:
             offset = column_offset(path, "queries")
-            loaded = cls(index=index, path=path, offset=offset, **load_file(path))
+            loaded = cls(index=index, path=path, offset=offset, **load_tensors(path))
             if loaded.asked is not None and (loaded.asked.dtype, loaded.asked.ndim) != _DIGESTS:
                 raise ValueError("asked does not hold digests")
             return loaded
         except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
-            raise RunError(f"releases {path} cannot be read: {error}") from None
+            raise RunError(f"releases {path} cannot be read: {reason(error)}") from None
 
 
 def save_releases(

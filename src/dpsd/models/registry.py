@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from dpsd.devices.layout import hand_its_type, is_kept_contiguous, keep_contiguous
-from dpsd.errors import ConfigError
+from dpsd.errors import ConfigError, Setting
 from dpsd.images.names import Shape
 from dpsd.models.convolutional import cnn, lenet5, vgg11
 from dpsd.models.mobile import mobilenetv2
@@ -78,7 +78,9 @@ def build_classifier(
     """
     require_shape(input_shape)
     if num_classes < 2:
-        raise ConfigError(f"num_classes is {num_classes}; a classifier needs at least 2")
+        raise ConfigError(
+            Setting("num_classes"), f" is {num_classes}; a classifier needs at least 2"
+        )
     if isinstance(model, str) and model in _CLASSIFIERS and min(input_shape[1:]) < SMALLEST_SIDE:
         raise ConfigError(
             f"model {model!r} takes images of at least {SMALLEST_SIDE}x{SMALLEST_SIDE} pixels, "
@@ -152,7 +154,8 @@ def require_shape(shape: Shape) -> None:
     """
     if len(shape) != 3 or not all(isinstance(n, int) and n > 0 for n in shape):
         raise ConfigError(
-            f"input_shape is {shape}; it must be (channels, height, width), all positive integers"
+            Setting("input_shape"),
+            f" is {shape}; it must be (channels, height, width), all positive integers",
         )
 
 

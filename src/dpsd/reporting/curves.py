@@ -1,7 +1,9 @@
 """The curves of a run, as SVG for a web page.
 
->>> svg = progress_curves([{"round": 1, "student_loss": 2.0, "agreement": None}])
->>> svg.startswith("<svg")
+>>> progress_curves([{"round": 1, "student_loss": 2.0, "agreement": None}])
+''
+>>> rounds = [{"round": n, "student_loss": 2.0 / n, "agreement": None} for n in (1, 2)]
+>>> progress_curves(rounds).startswith("<svg")
 True
 """
 
@@ -12,41 +14,35 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 _BLUE, _GREY = "#2457a8", "#555555"
+#: The fewest points that make a curve.
+_FEWEST = 2
 
 
 def progress_curves(metrics: Sequence[Mapping[str, Any]]) -> str:
-    """Draw agreement (with twice its standard error) and the student's loss, by round."""
+    """Draw agreement (with twice its standard error) and the student's loss, by round.
+
+    A curve of fewer than two points is left out.
+
+    Args:
+        metrics: the metrics of the rounds, in order.
+
+    Returns:
+        The SVG, which is empty if no curve has two points.
+    """
+    known = [line for line in metrics if line["agreement"]]
+    drawn = [draw for draw, lines in ((_agreement, known), (_loss, metrics)) if _is_curve(lines)]
+    if not drawn:
+        return ""
     # The object interface is used, as pyplot would pick a window system and keep the figure alive.
     import matplotlib
     from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator, PercentFormatter
+    from matplotlib.ticker import MaxNLocator
 
     with matplotlib.rc_context({"svg.hashsalt": "dpsd", "svg.fonttype": "none", "font.size": 9}):
-        figure = Figure(figsize=(8, 2.8), layout="constrained")
-        left, right = figure.subplots(1, 2)
-        known = [line for line in metrics if line["agreement"]]
-        left.errorbar(
-            [line["round"] for line in known],
-            [line["agreement"]["mean"] for line in known],
-            yerr=[2 * line["agreement"]["standard_error"] for line in known],
-            color=_BLUE,
-            marker="o",
-            markersize=3,
-            capsize=2,
-            linewidth=1.2,
-        )
-        left.set_title("Agreement with the teacher, estimated (± 2 s.e.)", loc="left")
-        left.yaxis.set_major_formatter(PercentFormatter(1.0))
-        right.plot(
-            [line["round"] for line in metrics],
-            [line["student_loss"] for line in metrics],
-            color=_BLUE,
-            marker="o",
-            markersize=3,
-            linewidth=1.2,
-        )
-        right.set_title("Student's loss", loc="left")
-        for axes in (left, right):
+        figure = Figure(figsize=(4 * len(drawn), 2.8), layout="constrained")
+        for number, draw in enumerate(drawn, start=1):
+            axes = figure.add_subplot(1, len(drawn), number)
+            draw(axes, known if draw is _agreement else metrics)
             axes.set_xlabel("round")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.spines[["top", "right"]].set_visible(False)
@@ -56,3 +52,36 @@ def progress_curves(metrics: Sequence[Mapping[str, Any]]) -> str:
         figure.savefig(text, format="svg", metadata={"Date": None})
     svg = text.getvalue()
     return svg[svg.index("<svg") :]
+
+
+def _is_curve(lines: Sequence[Mapping[str, Any]]) -> bool:
+    return len(lines) >= _FEWEST
+
+
+def _agreement(axes: Any, lines: Sequence[Mapping[str, Any]]) -> None:
+    from matplotlib.ticker import PercentFormatter
+
+    axes.errorbar(
+        [line["round"] for line in lines],
+        [line["agreement"]["mean"] for line in lines],
+        yerr=[2 * line["agreement"]["standard_error"] for line in lines],
+        color=_BLUE,
+        marker="o",
+        markersize=3,
+        capsize=2,
+        linewidth=1.2,
+    )
+    axes.set_title("Agreement with the teacher, estimated (± 2 s.e.)", loc="left")
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+
+
+def _loss(axes: Any, lines: Sequence[Mapping[str, Any]]) -> None:
+    axes.plot(
+        [line["round"] for line in lines],
+        [line["student_loss"] for line in lines],
+        color=_BLUE,
+        marker="o",
+        markersize=3,
+        linewidth=1.2,
+    )
+    axes.set_title("Student's loss", loc="left")

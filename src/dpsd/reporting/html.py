@@ -6,13 +6,16 @@ Everything on it comes from releases and public choices, so it may be published 
 from __future__ import annotations
 
 import base64
+import re
 from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined, Template
+from markupsafe import Markup, escape
 
-from dpsd.privacy.accounting import format_epsilon
-from dpsd.privacy.records.certificate import NOT_PRIVATE, TRUST, Certificate
+from dpsd.privacy.records import statement
+from dpsd.privacy.records.certificate import Certificate
+from dpsd.privacy.records.statement import Statement
 from dpsd.reporting.curves import progress_curves
 from dpsd.runs.directory import RunDirectory
 from dpsd.runs.pictures import sheet_path
@@ -37,8 +40,8 @@ def report(run: RunDirectory, certificate: Certificate) -> str:
         config=run.config(),
         facts=run.facts(),
         certificate=certificate,
-        not_private=NOT_PRIVATE,
-        privacy=_privacy(certificate),
+        statement=Statement(certificate=certificate),
+        teacher=run.teacher_name,
         rounds=[_round(line) for line in metrics],
         queries=sum(line["queries"] for line in metrics),
         seconds=sum(line["seconds"] for line in metrics),
@@ -47,35 +50,49 @@ def report(run: RunDirectory, certificate: Certificate) -> str:
     )
 
 
-def certificate_page(certificate: Certificate) -> str:
-    """Return the HTML of a page with a certificate."""
+def certificate_page(certificate: Certificate, *, run: str = "", teacher: str = "") -> str:
+    """Return the HTML of a page with a certificate, which prints on A4 without colours.
+
+    Args:
+        certificate: the certificate.
+        run: the name of the run's directory, which the page shows if it is given.
+        teacher: the name of the teacher, which the page shows if it is given.
+    """
     return _template("certificate.html.j2").render(
+        statement=Statement(certificate=certificate, run=run, teacher=teacher),
         certificate=certificate,
-        privacy=_privacy(certificate),
-        not_private=NOT_PRIVATE,
-        trust=TRUST,
+        title=statement.TITLE,
+        headings=(statement.LIMITS, statement.BASIS, statement.OPINIONS),
+        about_opinions=statement.ABOUT_OPINIONS,
     )
+
+
+def coded(text: str) -> Markup:
+    """Return text as HTML, with what is between backticks as code.
+
+    >>> print(coded("`a < b` & c"))
+    <code>a &lt; b</code> &amp; c
+    """
+    return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number of things, of which there may be one.
+
+    >>> counted(1, "round"), counted(2000, "query")
+    ('1 round', '2,000 queries')
+    """
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else plural}"
 
 
 def _template(name: str) -> Template:
     source = files("dpsd.reporting").joinpath(name).read_text(encoding="utf-8")
-    return Environment(
+    environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    ).from_string(source)
-
-
-def _privacy(certificate: Certificate) -> list[dict[str, Any]]:
-    return [
-        {
-            "adjacency": adjacency.value,
-            "meaning": meaning,
-            "events": certificate.events[adjacency.value],
-            "epsilon": format_epsilon(certificate.spent.under(adjacency)),
-            "check": format_epsilon(certificate.spent.rdp[adjacency.value]),
-            "is_target": adjacency.value == certificate.target["adjacency"],
-        }
-        for adjacency, meaning in certificate.meanings.items()
-    ]
+    )
+    environment.filters |= {"coded": coded, "counted": counted}
+    return environment.from_string(source)
 
 
 def _round(line: dict[str, Any]) -> dict[str, str]:

@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import save as encode_tensors
 from torch import Tensor, nn
 
-from dpsd.errors import ConfigError, RunError
+from dpsd.errors import ConfigError, RunError, unwritable
 from dpsd.runs.directory import RunDirectory
 from dpsd.storage.files import replacing, write_text
 
@@ -75,7 +75,9 @@ def export_student(run: RunDirectory, path: Path, *, student: nn.Module | None =
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunError(f"{path.parent} cannot be created: {error.strerror}") from None
+        raise unwritable(
+            error, f"{path.parent} cannot be created", mend="give another place", kind=RunError
+        ) from None
     with replacing(path) as temporary:
         temporary.write_bytes(content)
     if path.suffix == ".safetensors":

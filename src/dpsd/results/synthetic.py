@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from dpsd.devices.execution import Execution
 from dpsd.distillation.generator import sample_images
-from dpsd.errors import RunError
+from dpsd.errors import RunError, unwritable
 from dpsd.images.contact_sheet import contact_sheet, save_image
 from dpsd.runs.directory import RunDirectory
 from dpsd.storage.files import replacing
@@ -97,7 +97,9 @@ def write_synthetic(data: SyntheticData, folder: Path) -> list[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunError(f"{folder} cannot be created: {error.strerror}") from None
+        raise unwritable(
+            error, f"{folder} cannot be created", mend="give another place", kind=RunError
+        ) from None
     arrays, sheet = folder / DATA_FILE, folder / CONTACT_SHEET_FILE
     with replacing(arrays) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, images=data.images.numpy(), labels=data.labels.numpy())

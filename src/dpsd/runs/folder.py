@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import stat
 from collections.abc import Mapping, Sequence
@@ -17,10 +18,11 @@ from torch import Tensor
 from dpsd.config.base import read_toml, to_toml
 from dpsd.config.transcription import TranscriptionConfig
 from dpsd.distillation.releases import RoundReleases, save_releases
-from dpsd.errors import RunError, WriteError
+from dpsd.errors import DiskFullError, RunError, reason, unwritable
 from dpsd.privacy.mechanisms import Mechanism
 from dpsd.privacy.records.ledger import Ledger
 from dpsd.runs.files import CONFIG_FILE, check_run
+from dpsd.shell import command_line
 from dpsd.storage.files import UNFINISHED, Column, file_hash, read_json, write_text
 from dpsd.storage.locks import Hold, exclusively
 from dpsd.synthesis.queries import Queries, Spool
@@ -57,11 +59,14 @@ class RunFolder:
                 raise RunError(f"{path} is a file, but a run is a directory: give another --out")
             if path.exists() and any(path.iterdir()):
                 is_run = (path / CONFIG_FILE).exists()
-                mend = f"Continue that run with --resume {path}, or give" if is_run else "Give"
+                resume = command_line("--resume", path)
+                mend = f"Continue that run with {resume}, or give" if is_run else "Give"
                 raise RunError(f"{path} is not empty. {mend} another --out")
             (path / "releases").mkdir(parents=True)
         except OSError as error:
-            raise RunError(f"{path} cannot be created: {error}") from None
+            raise unwritable(
+                error, f"{path} cannot be created", mend="give another --out", kind=RunError
+            ) from None
         try:
             write_text(path / "student.json", json.dumps(dict(facts), indent=2) + "\n")
             write_text(path / CONFIG_FILE, to_toml(config))
@@ -90,11 +95,11 @@ class RunFolder:
         """Make sure that this many bytes are free on the run's disk.
 
         Raises:
-            WriteError: fewer bytes are free.
+            DiskFullError: fewer bytes are free.
         """
         free = shutil.disk_usage(self.path).free
         if free < needed:
-            raise WriteError(
+            raise DiskFullError(
                 f"{self.path}: a round's queries need {needed / 1e9:.1f} GB, but only "
                 f"{free / 1e9:.1f} GB are free; make space before the teacher is asked"
             )
@@ -148,6 +153,16 @@ class RunFolder:
         except (KeyError, TypeError, ValueError) as error:
             raise RunError(f"{path} is damaged: {error}") from None
         return facts
+
+    @property
+    def name(self) -> str:
+        """The name of the run's directory."""
+        return self.path.resolve().name
+
+    @property
+    def teacher_name(self) -> str:
+        """The name of the teacher's file, directory or factory, without where it is kept."""
+        return re.split(r"[/\\]", self.config().teacher.teacher.rstrip("/\\"))[-1]
 
     @property
     def identity(self) -> str:
@@ -305,7 +320,7 @@ class RunFolder:
             latest = {line["round"]: line for line in lines}
             return [_without_parts(line) for _, line in sorted(latest.items())]
         except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
-            raise RunError(f"{path} cannot be read: {error}") from None
+            raise RunError(f"{path} cannot be read: {reason(error)}") from None
 
 
 def _without_parts(metrics: dict[str, Any]) -> dict[str, Any]:

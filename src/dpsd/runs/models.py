@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
+from safetensors import SafetensorError
 from torch import nn
 
-from dpsd.errors import RunError
+from dpsd.errors import RunError, reason
 from dpsd.images.names import Shape
 from dpsd.models import build_classifier, build_generator
 from dpsd.runs.certifying import check_model
 from dpsd.runs.folder import RunFolder
-from dpsd.storage.files import save_tensors
-from dpsd.storage.reading import check_readable
+from dpsd.shell import command_line
+from dpsd.storage.files import load_tensors, open_tensors, save_tensors
 
 
 def save_checkpoint(
@@ -49,8 +48,7 @@ def load_checkpoint(
     if not path.exists():
         return 0, None
     try:
-        check_readable(path)
-        with safe_open(path, framework="pt") as file:
+        with open_tensors(path) as file:
             progress = json.loads(file.metadata()["progress"])
         _fill(path, student=student, generator=generator)
         return int(progress["round"]), progress["shares"]
@@ -92,26 +90,24 @@ def _filled(run: RunFolder, module: nn.Module, name: str) -> nn.Module:
     path = run.path / f"{name}.safetensors"
     if not path.exists() and not _checkpoint(run).exists():
         raise RunError(
-            f"{run.path} has no {name} yet: no round is finished. Continue it with dpsd "
-            f"transcribe --resume {run.path}"
+            f"{run.path} has no {name} yet: no round is finished. Continue it with "
+            + command_line("dpsd", "transcribe", "--resume", run.path)
         )
     try:
         if path.exists():
-            check_readable(path)
-            module.load_state_dict(load_file(path))
+            module.load_state_dict(load_tensors(path))
         else:
             path = _checkpoint(run)
-            check_readable(path)
             _fill(path, **{name: module})
     except OSError as error:
-        raise RunError(f"{path} cannot be read: {error.strerror or _first_line(error)}") from None
+        raise RunError(f"{path} cannot be read: {reason(error)}") from None
     except (SafetensorError, RuntimeError) as error:
         raise RunError(f"{path} does not fit the model: {_first_line(error)}") from None
     return module.eval()
 
 
 def _fill(checkpoint: Path, **modules: nn.Module) -> None:
-    tensors = load_file(checkpoint)
+    tensors = load_tensors(checkpoint)
     for prefix, module in modules.items():
         own = {
             name.removeprefix(f"{prefix}."): tensor
@@ -127,4 +123,4 @@ def _shape(run: RunFolder) -> Shape:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0]
+    return reason(error).splitlines()[0]

@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from dpsd.errors import RunError, WriteError
+from dpsd.errors import RunError, reason, unwritable
+from dpsd.storage.reading import check_readable
 
 #: The names of numeric types in safetensors.
 _TYPE_NAMES = {
@@ -53,6 +55,28 @@ def write_text(path: Path, text: str) -> None:
     """
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file by name, on the CPU.
+
+    Raises:
+        OSError: the file cannot be opened; its reason is the system's own.
+        SafetensorError: the file is damaged.
+    """
+    check_readable(path)
+    return dict(load_file(path))
+
+
+def open_tensors(path: Path) -> Any:
+    """Open a safetensors file, as a context manager that reads tensors and metadata one by one.
+
+    Raises:
+        OSError: the file cannot be opened; its reason is the system's own.
+        SafetensorError: the file is damaged.
+    """
+    check_readable(path)
+    return safe_open(path, framework="pt")
 
 
 def save_tensors(
@@ -241,15 +265,18 @@ def writing(path: Path) -> Iterator[None]:
     """Turn the errors of writing to ``path`` into one clear error.
 
     Raises:
-        WriteError: the disk is full, or the path cannot be written to.
+        DiskFullError: the disk is full.
+        WriteError: the path cannot be written to for another reason.
     """
     try:
         yield
     except Exception as error:
         if isinstance(error, OSError) or type(error).__name__ == "SafetensorError":
-            raise WriteError(
-                f"{path} could not be written ({error}); free some space or fix the permissions. "
-                "What was written before is intact"
+            raise unwritable(
+                error,
+                f"{path} could not be written",
+                mend="fix the permissions or the disk",
+                after=". What was written before is intact",
             ) from None
         raise
 
@@ -282,7 +309,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise RunError(f"{path} cannot be read: {error}") from None
+        raise RunError(f"{path} cannot be read: {reason(error)}") from None
     if not isinstance(content, dict):
         raise RunError(f"{path} does not hold a JSON object")
     return content

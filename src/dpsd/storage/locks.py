@@ -27,7 +27,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from dpsd.errors import RunError
+from dpsd.errors import RunError, unwritable
 from dpsd.storage.files import write_text
 
 if sys.platform == "win32":
@@ -98,9 +98,11 @@ def exclusively(path: Path, *, name: Path | None = None) -> Iterator[Hold]:
             f"{name} is in use by {_holder(holder_file)}; wait until it ends, or stop it"
         ) from None
     except OSError as error:
-        raise RunError(
-            f"{path} cannot be locked ({error.strerror}), but runs must record what they ask in "
-            "it: make it writable, on a file system that can lock files"
+        raise unwritable(
+            error,
+            f"{path} cannot be locked, and runs must record what they ask in it",
+            mend="make it writable, on a file system that can lock files",
+            kind=RunError,
         ) from None
     try:
         holder = {"host": platform.node(), "pid": os.getpid()}

@@ -25,7 +25,7 @@ from types import TracebackType
 import torch
 from torch import Tensor
 
-from dpsd.errors import RunError
+from dpsd.errors import RunError, reason
 from dpsd.storage.files import UNFINISHED, read_rows, write_block, writing
 
 #: The bytes of images that are read at once.
@@ -89,7 +89,7 @@ class Spool:
         try:
             return read_rows(self._file, rows, shape=self.shape)
         except OSError as error:
-            raise RunError(f"queries in {self._folder} cannot be read: {error}") from None
+            raise RunError(f"queries in {self._folder} cannot be read: {reason(error)}") from None
 
 
 @dataclass(frozen=True, kw_only=True)

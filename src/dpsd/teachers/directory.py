@@ -24,7 +24,7 @@ from pathlib import Path
 from safetensors.torch import save as encode_tensors
 from torch import Tensor, nn
 
-from dpsd.errors import DpsdError, TeacherError
+from dpsd.errors import DpsdError, TeacherError, reason, unwritable
 from dpsd.images.names import Shape
 from dpsd.models import build_classifier
 from dpsd.storage.files import file_hash
@@ -55,6 +55,7 @@ def save_teacher(
 
     Raises:
         TeacherError: the directory cannot be written to.
+        DiskFullError: the disk is full.
     """
     directory = Path(directory)
     named = weights.state_dict() if isinstance(weights, nn.Module) else weights
@@ -68,7 +69,12 @@ def save_teacher(
         _write_atomically(directory / WEIGHTS_FILE, encoded)
         _write_atomically(directory / DESCRIPTION_FILE, record.describe(**hashes).encode())
     except OSError as error:
-        raise TeacherError(f"cannot write the teacher to {directory}: {error.strerror}") from None
+        raise unwritable(
+            error,
+            f"cannot write the teacher to {directory}",
+            mend="give another place",
+            kind=TeacherError,
+        ) from None
     return directory
 
 
@@ -172,7 +178,7 @@ def _file_hash(path: Path) -> str:
     try:
         return file_hash(path).removeprefix("sha256:")
     except OSError as error:
-        raise TeacherError(f"{path} cannot be read: {error.strerror}") from None
+        raise TeacherError(f"{path} cannot be read: {reason(error)}") from None
 
 
 def _write_atomically(path: Path, content: bytes) -> None:

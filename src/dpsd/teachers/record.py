@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from dpsd.errors import Setting, TeacherError
+from dpsd.errors import Setting, TeacherError, reason
 from dpsd.images.names import Shape
 from dpsd.images.value_range import ValueRange, checked_range
 
@@ -117,7 +117,9 @@ def read_description(directory: Path) -> tuple[TeacherRecord, dict[str, str]]:
         hashes = {"weights_sha256": str(content["weights_sha256"])}
         hashes["shards_sha256"] = str(content.get("shards_sha256"))
         return record, hashes
-    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+    except OSError as error:
+        raise TeacherError(f"{path} cannot be read: {reason(error)}") from None
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         if isinstance(error, TeacherError):
             raise
         raise TeacherError(

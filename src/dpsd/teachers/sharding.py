@@ -26,13 +26,12 @@ from typing import Any, get_args
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
 from dpsd.datasets import LabelledImages
-from dpsd.errors import DataError, RunError, Setting, TeacherError
-from dpsd.storage.files import save_tensors
-from dpsd.storage.reading import check_readable
+from dpsd.errors import DataError, RunError, Setting, TeacherError, reason
+from dpsd.storage.files import open_tensors, save_tensors
 from dpsd.teachers.dealing import DealtBy, deal_names, deal_positions
 
 SHARDS_FILE = "shards.safetensors"
@@ -186,16 +185,15 @@ class Shards:
         """
         path = directory / SHARDS_FILE
         try:
-            check_readable(path)
-            with safe_open(path, framework="pt") as file:
+            with open_tensors(path) as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
                 return cls(**_parts(tensors, file.metadata() or {}))
         except DataError as error:
             raise TeacherError(f"{path}: {error}") from None
         except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
             raise TeacherError(
-                f"{path} cannot be read ({error}): without it nobody can check that the shards "
-                "are disjoint; copy the whole directory again"
+                f"{path} cannot be read ({reason(error)}): without it nobody can check that the "
+                "shards are disjoint; copy the whole directory again"
             ) from None
 
 

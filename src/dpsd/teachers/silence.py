@@ -92,8 +92,9 @@ def spared(stream: IO[str]) -> Iterator[IO[str]]:
     except (OSError, ValueError, AttributeError):
         yield stream
         return
-    encoding = getattr(stream, "encoding", None)
-    with os.fdopen(copy, "w", encoding=encoding, errors="backslashreplace") as found:
+    encoding, errors = getattr(stream, "encoding", None), getattr(stream, "errors", None)
+    errors = "backslashreplace" if errors in (None, "strict") else errors
+    with os.fdopen(copy, "w", encoding=encoding, errors=errors) as found:
         yield found
 
 

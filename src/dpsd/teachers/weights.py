@@ -18,10 +18,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from dpsd.errors import TeacherError
+from dpsd.errors import TeacherError, reason
+from dpsd.storage.files import load_tensors
 from dpsd.storage.reading import check_readable
 from dpsd.teachers.archive import UnsafeContentError, is_torchscript, refuse_inflation
 from dpsd.teachers.kinds import WEIGHT_SUFFIXES
@@ -40,7 +40,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         check_readable(path)
         if path.suffix == ".safetensors":
-            return dict(load_file(path))
+            return load_tensors(path)
         if path.suffix in WEIGHT_SUFFIXES:
             return _read_state_dict(path)
     except SafetensorError as error:
@@ -48,7 +48,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             f"{path} is damaged or cut off ({_one_line(error)}): copy it again"
         ) from None
     except OSError as error:
-        raise TeacherError(f"{path} cannot be read: {error.strerror or _one_line(error)}") from None
+        raise TeacherError(f"{path} cannot be read: {reason(error)}") from None
     raise TeacherError(
         f"{path} is not a weights file: its name must end in {', '.join(WEIGHT_SUFFIXES)}"
     )

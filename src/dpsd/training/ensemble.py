@@ -24,16 +24,15 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from dpsd.datasets import LabelledImages
-from dpsd.errors import ConfigError, Setting, TeacherError
+from dpsd.errors import ConfigError, Setting, TeacherError, unwritable
 from dpsd.images.augmentation import draw_distortions, moved
 from dpsd.images.pixels import to_unit_range
 from dpsd.models import build_classifier
 from dpsd.models.names import CLOSED_FORM as CLOSED_FORM
-from dpsd.storage.files import save_tensors, write_text
+from dpsd.storage.files import load_tensors, save_tensors, write_text
 from dpsd.streams import stream_seed
 from dpsd.synthesis.drawn import StructuredNoise
 from dpsd.teachers.batches import in_batches
@@ -112,7 +111,7 @@ def train_ensemble(
     for index, rows in enumerate(shards.rows()):
         path = None if parts is None else parts / f"{index:06d}.safetensors"
         if path is not None and path.exists():
-            state = load_file(path)
+            state = load_tensors(path)
         else:
             module = _trained(data, rows, model=model, seed=seed + index, **training)
             state = {name: part.detach().cpu() for name, part in module.state_dict().items()}
@@ -150,7 +149,9 @@ def _claim(parts: Path, **training: object) -> None:
                 f"{parts} holds teachers of another training; remove it, or give another --out"
             )
     except (OSError, ValueError) as error:
-        raise TeacherError(f"{path} cannot be used ({error}); remove {parts}") from None
+        raise unwritable(
+            error, f"{path} cannot be used", mend=f"remove {parts}", kind=TeacherError
+        ) from None
 
 
 def _ridge_heads(

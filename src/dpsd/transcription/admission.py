@@ -13,6 +13,7 @@ from dpsd.runs.budgets import budget_of, count_uncounted
 from dpsd.runs.directory import RunDirectory
 from dpsd.runs.observing import Observer
 from dpsd.runs.reconciliation import complete_budgets, complete_ledger
+from dpsd.shell import command_line
 from dpsd.teachers import Teacher
 from dpsd.transcription.plan import Plan
 
@@ -28,14 +29,15 @@ def account_of(
 
     A budget beside a teacher may record queries to earlier content of the teacher's file. They are
     counted if ``count_earlier`` says so; otherwise the observer is warned of them. A budget file
-    that the user names may serve several teachers, so its records of others raise no warning.
+    that the user names may serve several teachers, so its records of others raise no warning. The
+    observer is also warned of teachers that have no budget, as nothing adds up what they are asked.
 
     Args:
         teacher: the teacher of the run.
         paths: budget files in addition to those in the usual places.
         target: the run's privacy target, at whose δ and adjacency the warning states ε.
         count_earlier: whether to count what was asked before the teacher's file changed.
-        observer: receives the warning.
+        observer: receives the warnings.
 
     Raises:
         ConfigError: the teacher is a service, and no budget file is named.
@@ -47,6 +49,8 @@ def account_of(
             *(Setting("budget_file"), " where to keep it, as in budgets.jsonl"),
         )
     accounts = budget_of(teacher, *paths)
+    if uncharged := _uncharged(teacher, accounts):
+        observer.warn(uncharged)
     if accounts is None:
         return None
     if count_earlier:
@@ -59,6 +63,20 @@ def account_of(
             "(count_earlier=True)"
         )
     return accounts
+
+
+def _uncharged(teacher: Teacher, accounts: Accounts | None) -> str | None:
+    """Return the warning that some teachers have no budget, if that is so."""
+    names = [teacher.description] if accounts is None else accounts.unknown
+    if not names:
+        return None
+    more = f" and {len(names) - 1} more" * (len(names) > 1)
+    has = "have" if len(names) > 1 else "has"
+    return (
+        f"{names[0]}{more} {has} no budget, so nothing adds up what this run and others spend: a "
+        "function has no content to keep a budget under. Name a file for the budget with "
+        "--budget-file (budget_file=)"
+    )
 
 
 def admit_new(plan: Plan, account: Accounts | None, *, identity: str, cap: Budget | None) -> None:
@@ -178,10 +196,11 @@ def _refuse_to_overspend(
             directory.identity, mechanism=plan.mechanism, planned=left, limit=target
         )
     allowing = f"{math.ceil(max(needed, total) * 1e4) / 1e4!r},{target.delta:g},{kind}"
+    resume = command_line("dpsd", "transcribe", "--resume", path, "--cap", allowing)
+    evaluate, export = (command_line("dpsd", name, path) for name in ("evaluate", "export"))
     raise BudgetError(
         f"{path}: answers were paid for and lost in an interruption{copy}; asked again, "
         f"the run would spend ε = {format_epsilon(needed)} under {kind!r} at δ = "
-        f"{target.delta:g}, above its {limit} {target.epsilon:g}. To allow that: dpsd "
-        f"transcribe --resume {path} --cap {allowing}. Or leave the run as it is: dpsd "
-        f"evaluate {path} and dpsd export {path} use the student of its last round"
+        f"{target.delta:g}, above its {limit} {target.epsilon:g}. To allow that: {resume}. Or "
+        f"leave the run as it is: {evaluate} and {export} use the student of its last round"
     )

@@ -23,7 +23,7 @@ from dpsd.transcription.starting import follow
 
 def main() -> None:
     """Help until the run is over."""
-    answer = os.fdopen(os.dup(1), "w")
+    answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)  # a teacher may print, as it is loaded too, and process 0 reads this line
     told = json.loads(sys.stdin.readline())

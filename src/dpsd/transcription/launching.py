@@ -132,7 +132,7 @@ class _Followers:
                 # Ctrl-C is for process 0, which then ends the others.
                 start_new_session=True,
                 env={**os.environ, "LOCAL_RANK": str(rank)},
-                text=True,
+                encoding="utf-8",
             )
             self._started.append(process)
             self._tell(process, {**self._told, "rank": rank, "count": self._count})

@@ -16,6 +16,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from torch import nn
 
@@ -27,6 +28,7 @@ from dpsd.errors import ConfigError, DpsdError, RunError
 from dpsd.privacy.mechanisms import Mechanism
 from dpsd.privacy.targets import Budget
 from dpsd.reporting.html import write_report
+from dpsd.reporting.progress import watched
 from dpsd.runs.directory import Run, RunDirectory
 from dpsd.runs.observing import Observer, Unheard
 from dpsd.teachers import Teacher
@@ -50,7 +52,7 @@ def transcribe(
     cap: Budget | None = None,
     budget_file: str | Path | None = None,
     count_earlier: bool = False,
-    observer: Observer | None = None,
+    observer: Observer | Literal["auto", "progress"] | None = "auto",
 ) -> Run:
     """Turn a teacher into a student through privatised answers to synthetic queries.
 
@@ -73,7 +75,9 @@ def transcribe(
             still applies; see :mod:`dpsd.runs.budgets`.
         count_earlier: whether to count for this teacher, from now on, what the budget beside it
             records of an earlier file. Set it if the teacher's file was changed or replaced.
-        observer: is notified of progress and warnings.
+        observer: is notified of progress and warnings. ``"progress"`` shows, on standard error,
+            bars and a line per round, as the command line does; ``"auto"`` does so in a terminal or
+            a notebook and is silent elsewhere; ``None`` is silent. Warnings are always raised.
 
     Returns:
         The finished run.
@@ -150,7 +154,9 @@ def _planned(
     )
 
 
-def _started(plan: Plan, out: Path, *, observer: Observer | None) -> Run:
+def _started(
+    plan: Plan, out: Path, *, observer: Observer | Literal["auto", "progress"] | None
+) -> Run:
     """Begin a run, or take part in one that process 0 begins."""
     config, teacher = plan.config(), plan.teacher
     processes = processes_for(
@@ -159,8 +165,14 @@ def _started(plan: Plan, out: Path, *, observer: Observer | None) -> Run:
     if not processes.leads:
         with processes:  # process 0 joins once the directory exists
             return _helped(RunDirectory.open(out), plan, processes)
+    with watched(observer, rounds=plan.recipe.rounds) as shown:
+        return _reported(_begun(plan, out, processes=processes, observer=shown))
+
+
+def _begun(plan: Plan, out: Path, *, processes: Processes, observer: Observer) -> Run:
+    """Execute a run that is new, in the process that leads it."""
     # Whatever makes no sense is refused before anything is written or spent.
-    observer = observer or Observer()
+    config, teacher = plan.config(), plan.teacher
     account = account_of(
         teacher,
         config.privacy.budget_file,
@@ -182,7 +194,7 @@ def _started(plan: Plan, out: Path, *, observer: Observer | None) -> Run:
     transcription.rehearse()
     RunDirectory.create(out, config, plan.facts(identity))
     try:
-        return _reported(transcription.run())
+        return transcription.run()
     except DpsdError:
         directory.discard()  # otherwise the same command would find its directory taken
         raise
@@ -209,7 +221,7 @@ def resume(
     budget_file: str | Path | None = None,
     count_earlier: bool = False,
     devices: int | None = None,
-    observer: Observer | None = None,
+    observer: Observer | Literal["auto", "progress"] | None = "auto",
 ) -> Run:
     """Resume a run where it stopped; earlier releases are read again at no cost.
 
@@ -224,7 +236,7 @@ def resume(
             and to the file that the run was given, if that still exists.
         count_earlier: as for :func:`transcribe`.
         devices: the number of processes that continue the run; by default, as many as started it.
-        observer: is notified of progress and warnings.
+        observer: as for :func:`transcribe`.
 
     Raises:
         BudgetError: the rest of the run would exceed a cap.
@@ -240,25 +252,26 @@ def resume(
     if not processes.leads:
         with processes:
             return _helped(directory, plan, processes)
-    observer = observer or Observer()
-    account = account_of(
-        teacher,
-        budget_file,
-        config.privacy.budget_file,
-        target=plan.target,
-        count_earlier=count_earlier or config.privacy.count_earlier,
-        observer=observer,
-    )
-    transcription = Transcription(
-        plan,
-        directory,
-        execution=_execution(plan.recipe, processes),
-        account=account,
-        allowance=cap,
-        observer=observer,
-    )
-    transcription.rehearse()
-    return _reported(transcription.run())
+    finished = len(directory.metrics())
+    with watched(observer, rounds=plan.recipe.rounds, finished=finished) as shown:
+        account = account_of(
+            teacher,
+            budget_file,
+            config.privacy.budget_file,
+            target=plan.target,
+            count_earlier=count_earlier or config.privacy.count_earlier,
+            observer=shown,
+        )
+        transcription = Transcription(
+            plan,
+            directory,
+            execution=_execution(plan.recipe, processes),
+            account=account,
+            allowance=cap,
+            observer=shown,
+        )
+        transcription.rehearse()
+        return _reported(transcription.run())
 
 
 def follow(

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dpsd.errors import RunError
+from dpsd.errors import DiskFullError, RunError
 from dpsd.privacy.accounting import format_epsilon, spent
 from dpsd.privacy.mechanisms import Gaussian, Mechanism, RandomizedResponse
 from dpsd.privacy.randomness import ReproducibleNoise
@@ -128,7 +128,7 @@ def test_a_full_disk_stops_the_asking(ledger: Ledger, monkeypatch: pytest.Monkey
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("dpsd.privacy.records.chain.os.fsync", full)
-    with pytest.raises(RunError, match=r"No space left.*the teacher is not asked"):
+    with pytest.raises(DiskFullError, match=r"No space left.*the teacher is not asked"):
         reserve(ledger, 1, mechanism=RESPONSE)
 
 

@@ -16,6 +16,7 @@ from dpsd.errors import RunError
 from dpsd.privacy.accounting import PrivacySpent, format_epsilon, spent_together
 from dpsd.privacy.records import units
 from dpsd.privacy.records.ledger import Ledger
+from dpsd.privacy.records.statement import Statement
 from dpsd.privacy.targets import Adjacency
 from dpsd.storage.files import write_text
 
@@ -175,17 +176,37 @@ class Certificate:
         return {kind: text.format(unit=self.unit) for kind, text in meanings.items()}
 
     @property
+    def counting(self) -> Adjacency:
+        """The adjacency of the one ε that counts: the target's, or ``teacher`` for an ensemble."""
+        if self.members > 1:
+            return Adjacency.TEACHER
+        return Adjacency(str(self.target["adjacency"]))
+
+    @property
+    def condition(self) -> str:
+        """The condition under which an ensemble's ε protects its unit."""
+        if self.is_disjoint:
+            return "for teachers trained on their own shards"
+        return "if the teachers' data are disjoint"
+
+    @property
+    def warning(self) -> str:
+        """The warning that the noise was not secret; empty if it was."""
+        return "" if self.private else NOT_PRIVATE
+
+    @property
+    def trust(self) -> str:
+        """A sentence on who is trusted with what."""
+        return TRUST
+
+    @property
     def headline(self) -> str:
         """A sentence with the strongest meaningful claim."""
+        adjacency = self.counting
         if self.members == 1:
-            adjacency = Adjacency(str(self.target["adjacency"]))
             unit = f"adjacency `{adjacency.value}`: {self.meanings[adjacency]}"
         else:
-            adjacency = Adjacency.TEACHER
-            where = "for teachers trained on their own shards"
-            if not self.is_disjoint:
-                where = "if the teachers' data are disjoint"
-            unit = f"adjacency `teacher`: {units.level(self.dealt_by)} {where}"
+            unit = f"adjacency `teacher`: {units.level(self.dealt_by)} {self.condition}"
         epsilon = format_epsilon(self.spent.under(adjacency))
         return f"ε = {epsilon} at δ = {self.spent.delta:g} ({unit})."
 
@@ -206,54 +227,23 @@ class Certificate:
             "headline": self.headline,
             **asdict(self),
             "unit": self.unit,
-            "trust": TRUST,
+            "trust": self.trust,
             "history": self.history,
             "two_worlds_differ_in": {kind.value: text for kind, text in self.meanings.items()},
             "does_not_promise": self.limits,
         }
-        if not self.private:
-            stated["warning"] = NOT_PRIVATE
+        if self.warning:
+            stated["warning"] = self.warning
         return json.dumps(stated, indent=2, default=str) + "\n"
 
-    def to_markdown(self) -> str:
-        """Return the certificate as a page of plain language, in Markdown."""
-        lines = ["# Privacy certificate", ""]
-        if not self.private:
-            lines += [f"**{NOT_PRIVATE}**", ""]
-        lines += [
-            f"**{self.headline}**",
-            "",
-            f"Relation: {self.relation}. δ = {self.spent.delta:g}. "
-            f"Accountant: {self.spent.accountant} (RDP as a cross-check).",
-            "",
-            "| adjacency | two worlds differ in | events | ε (PLD) | ε (RDP) |",
-            "| --- | --- | ---: | ---: | ---: |",
-        ]
-        for adjacency, meaning in self.meanings.items():
-            epsilon = format_epsilon(self.spent.under(adjacency))
-            check = format_epsilon(self.spent.rdp[adjacency.value])
-            events = self.events[adjacency.value]
-            lines.append(f"| `{adjacency.value}` | {meaning} | {events:,} | {epsilon} | {check} |")
-        parameters = ", ".join(f"{key} = {value}" for key, value in self.mechanism.items())
-        lines += [
-            "",
-            f"Calibrated to ε = {self.target['epsilon']} at δ = {self.target['delta']}, "
-            f"adjacency `{self.target['adjacency']}`.",
-            f"Mechanism: {parameters}.",
-            f"Randomness: {self.noise}.",
-            f"Public sources of queries: {', '.join(self.sources)}, and a generator trained on "
-            "the student alone.",
-            f"Run `{self.run}`, begun {self.started}, latest line of its ledger {self.latest}.",
-            f"Teacher: `{self.teacher}`. Student: `{self.student or 'not finished'}`.",
-            f"Unit of protection: {self.unit}. {self.history}",
-            TRUST,
-            f"Made with {', '.join(f'{name} {is_at}' for name, is_at in self.software.items())}.",
-            "",
-            "## What this does not promise",
-            "",
-            self.limits,
-        ]
-        return "\n".join(lines) + "\n"
+    def to_markdown(self, *, run: str = "", teacher: str = "") -> str:
+        """Return the certificate as a page of plain language, in Markdown.
+
+        Args:
+            run: the name of the run's directory, which the page shows if it is given.
+            teacher: the name of the teacher, which the page shows if it is given.
+        """
+        return Statement(certificate=self, run=run, teacher=teacher).to_markdown()
 
     def save(self, path: Path) -> None:
         """Write the certificate as JSON."""

@@ -26,7 +26,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
-from dpsd.errors import RunError, WriteError
+from dpsd.errors import RunError, reason, unwritable
 from dpsd.storage.files import sync_folder
 
 #: What the first line gives as the hash of its predecessor.
@@ -70,7 +70,7 @@ class Chain:
         try:
             return self.path.read_bytes().split(b"\n")[:-1]
         except OSError as error:
-            raise RunError(f"{self.name} {self.path} cannot be read: {error}") from None
+            raise RunError(f"{self.name} {self.path} cannot be read: {reason(error)}") from None
 
     def _append(self, entry: dict[str, Any]) -> None:
         time = datetime.now(UTC).isoformat(timespec="seconds")
@@ -84,9 +84,11 @@ class Chain:
                 os.fsync(file.fileno())
             sync_folder(self.path.parent)
         except OSError as error:
-            raise WriteError(
-                f"{self.name} {self.path} could not be written ({error}); until it can be, the "
-                "teacher is not asked"
+            raise unwritable(
+                error,
+                f"{self.name} {self.path} could not be written",
+                mend="make it writable",
+                after=". Until it can be written, the teacher is not asked",
             ) from None
 
 

@@ -1,0 +1,186 @@
+"""The progress of a transcription, in a terminal or a notebook: bars, and a line per round.
+
+>>> with watched(None, rounds=8) as observer:
+...     type(observer).__name__
+'Observer'
+>>> with watched("verbose", rounds=8):
+...     pass
+Traceback (most recent call last):
+    ...
+dpsd.errors.ConfigError: observer must be 'auto', 'progress', a dpsd.Observer or None, not 'verbose'
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from types import TracebackType
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from dpsd.distillation.quality import TELLING
+from dpsd.errors import ConfigError, Setting
+from dpsd.reporting.terminals import SteadyConsole
+from dpsd.runs.observing import Observer
+from dpsd.teachers.silence import spared
+
+_UNITS = {"synthesis": "queries", "teacher": "queries"}
+_HEADINGS = f"{'round':>9}  {'queries':>9}  {'loss':>8}  {'agreement ± s.e.':>18}  {'seconds':>8}"
+_EXPLANATION = (
+    "agreement: with the teacher on this round's queries, before learning from them; estimated "
+    "from the releases alone"
+)
+
+
+class _Rate(ProgressColumn):
+    """A column of steps per second."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.0f} {task.fields['unit']}/s")
+
+
+class ProgressObserver(Observer):
+    """An observer with a bar for rounds, one for the phase in a round, and a line per round.
+
+    Bars are shown in terminals and notebooks alone; lines are printed everywhere.
+
+    Args:
+        rounds: the number of rounds of the run.
+        finished: the number of rounds that were finished before the run was resumed.
+        console: the console to write to; by default, one on standard error.
+    """
+
+    def __init__(self, *, rounds: int, finished: int = 0, console: Console | None = None) -> None:
+        self._rounds = rounds
+        self._console = console or _console()
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            _Rate(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not _can_show_bars(self._console),
+            transient=True,
+        )
+        self._run = self._progress.add_task("rounds", total=rounds, completed=finished, unit="")
+        self._phase: TaskID | None = None
+        self._has_headings = False
+        self._end = ExitStack()
+
+    def __enter__(self) -> ProgressObserver:
+        # Bars are drawn by a thread of their own, even while a teacher answers and its output is
+        # suppressed. A notebook shows what it is sent, without a stream.
+        if not self._console.is_jupyter:
+            self._console.file = self._end.enter_context(spared(self._console.file))
+            # So that it follows sys.stderr again.
+            self._end.callback(setattr, self._console, "file", None)
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        with self._end:
+            self._progress.stop()
+
+    def phase(self, name: str, *, total: int, round_index: int) -> Callable[[int], None]:
+        if self._phase is not None:
+            self._progress.remove_task(self._phase)
+        title = f"round {round_index}/{self._rounds}: {name}"
+        phase = self._progress.add_task(title, total=total, unit=_UNITS.get(name, "steps"))
+        self._phase = phase
+        return lambda steps: self._progress.advance(phase, steps)
+
+    def notice(self, message: str) -> None:
+        self._console.print(message, soft_wrap=True)
+
+    def round_finished(self, metrics: dict[str, Any]) -> None:
+        if not self._has_headings:
+            self._console.print(_EXPLANATION, style="dim", soft_wrap=True)
+            self._console.print(_HEADINGS, style="bold", soft_wrap=True)
+            self._has_headings = True
+        self._console.print(round_line(metrics, rounds=self._rounds), soft_wrap=True)
+        self._progress.update(self._run, completed=metrics["round"])
+
+
+@contextmanager
+def watched(
+    observer: Observer | Literal["auto", "progress"] | None, *, rounds: int, finished: int = 0
+) -> Iterator[Observer]:
+    """Yield the observer that a user asked for, and end its display afterwards.
+
+    Args:
+        observer: an observer; ``"progress"`` for bars and a line per round; ``"auto"`` for these in
+            a terminal or a notebook, and otherwise warnings alone; or ``None`` for warnings alone.
+        rounds: the number of rounds of the run.
+        finished: the number of rounds that are finished already.
+
+    Raises:
+        ConfigError: ``observer`` is another word.
+    """
+    if observer is None or not isinstance(observer, str):
+        yield observer or Observer()
+        return
+    if observer not in ("auto", "progress"):
+        raise ConfigError(
+            Setting("observer"),
+            f" must be 'auto', 'progress', a dpsd.Observer or None, not {observer!r}",
+        )
+    console = _console()
+    if observer == "auto" and not (console.is_terminal or console.is_jupyter):
+        yield Observer()
+        return
+    with ProgressObserver(rounds=rounds, finished=finished, console=console) as shown:
+        yield shown
+
+
+def _console() -> Console:
+    return SteadyConsole(stderr=True, markup=False, highlight=False)
+
+
+def _can_show_bars(console: Console) -> bool:
+    """Whether bars can be redrawn in place, for which a notebook needs ipywidgets."""
+    if console.is_jupyter:
+        return importlib.util.find_spec("ipywidgets") is not None
+    return console.is_terminal
+
+
+def round_line(metrics: dict[str, Any], *, rounds: int) -> str:
+    """Describe a round in one line.
+
+    >>> round_line({"round": 1, "queries": 300, "student_loss": 1.5, "agreement": None,
+    ...             "seconds": 2}, rounds=8).split()
+    ['1/8', '300', '1.5000', '-', '2']
+    """
+    agreement = metrics["agreement"]
+    shown = "-"
+    if agreement:
+        shown = f"{agreement['mean']:.1%} ± {agreement['standard_error']:.1%}"
+        if agreement["standard_error"] > TELLING:
+            shown = "unknown"
+    number = f"{metrics['round']}/{rounds}"
+    return (
+        f"{number:>9}  {metrics['queries']:>9,}  {metrics['student_loss']:>8.4f}  {shown:>18}  "
+        f"{metrics['seconds']:>8,}"
+    )
