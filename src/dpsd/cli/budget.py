@@ -22,7 +22,8 @@ def budget(
     teacher: Annotated[
         str,
         typer.Argument(
-            help="The teacher: a directory, an .onnx or .pt2 file, or package.module:factory."
+            help="The teacher: a directory, an .onnx or .pt2 file, hf:FOLDER, or "
+            "package.module:factory."
         ),
     ],
     weights: Annotated[

@@ -99,8 +99,10 @@ def _declared_by_run(directory: RunDirectory, teacher: str | None) -> Declared:
     from dpsd.teachers import read_record
 
     channels, height, width = directory.facts()["input_shape"]
+    names = directory.class_names() or ()
     try:
-        names = read_record(teacher or directory.config().teacher.teacher).class_names
+        # Runs of earlier versions did not record names.
+        names = names or read_record(teacher or directory.config().teacher.teacher).class_names
     except DpsdError:  # the teacher is not a directory with a record
         names = ()
     return Declared(
@@ -184,7 +186,8 @@ def sample(
     for path in write_synthetic(data, out):
         say(f"wrote {path}")
     shares = data.class_counts().tolist()
-    counts = ", ".join(f"{number}: {many:,}" for number, many in enumerate(shares))
+    names = data.class_names or [str(number) for number in range(len(shares))]
+    counts = ", ".join(f"{name}: {many:,}" for name, many in zip(names, shares, strict=True))
     say(f"images per class: {counts}")
 
 
@@ -285,6 +288,8 @@ def _show_certificate(certificate: Certificate) -> None:
         "trust": TRUST,
         "made with": ", ".join(f"{name} {is_at}" for name, is_at in certificate.software.items()),
     }
+    if certificate.classes:
+        facts["classes"] = certificate.classes
     say()
     for name, value in facts.items():
         say(f"{name:<16}{value}")

@@ -56,7 +56,8 @@ def _transcribe(
     teacher: Annotated[
         str | None,
         typer.Argument(
-            help="The teacher: a directory, an .onnx or .pt2 file, or package.module:factory."
+            help="The teacher: a directory, an .onnx or .pt2 file, hf:FOLDER, or "
+            "package.module:factory."
         ),
     ] = None,
     out: Annotated[
@@ -108,7 +109,8 @@ def _transcribe(
     --delta. An interrupted run is continued with --resume.
 
     TEACHER is a directory that train-teacher wrote, an .onnx or .pt2 file, package.module:factory,
-    or a directory of several of these. Several teachers are an ensemble, whose default adjacency is
+    hf:FOLDER (a Hugging Face image classifier that `hf download` wrote to FOLDER), or a directory
+    of several of the first three. Several teachers are an ensemble, whose default adjacency is
     teacher: there, ε protects a training record. An ensemble is asked few queries, on which the
     student is trained many times (see --print-config).
 

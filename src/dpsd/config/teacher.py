@@ -6,12 +6,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from dpsd.config.base import Settings
 from dpsd.errors import ConfigError, Setting
+from dpsd.teachers.class_names import parsed_class_names
 
 if TYPE_CHECKING:
     from dpsd.devices.execution import Execution
@@ -22,7 +23,8 @@ class TeacherSettings(Settings):
     """Which teacher answers. Every field is also a command-line flag."""
 
     teacher: str = Field(
-        description="The teacher: a directory, an .onnx or .pt2 file, or package.module:factory.",
+        description="The teacher: a directory, an .onnx or .pt2 file, hf:FOLDER, or "
+        "package.module:factory.",
     )
     teacher_weights: str | None = Field(
         None,
@@ -46,6 +48,19 @@ class TeacherSettings(Settings):
         None,
         description="Input normalisation of the teacher: the standard deviation of each channel.",
     )
+
+    class_names: tuple[str, ...] | None = Field(
+        None,
+        description="Names of the classes in the order of their labels, as in cat,dog, or @FILE "
+        "with one name a line. They are your public words: all that is made from a run shows them.",
+    )
+
+    @field_validator("class_names", mode="before")
+    @classmethod
+    def _named(cls, names: Any) -> Any:
+        """Read the names, which may be in a file, before anything waits for the teacher."""
+        is_listed = isinstance(names, str | list | tuple)
+        return parsed_class_names(names) if is_listed else names
 
     def check_normalization(self) -> None:
         """Refuse a mean without a deviation, or a deviation without a mean.
@@ -78,4 +93,5 @@ class TeacherSettings(Settings):
             normalization=(self.mean, self.deviation) if self.mean and self.deviation else None,
             device=str(execution.device),
             precision=execution.precision,
+            class_names=self.class_names,
         )

@@ -139,6 +139,8 @@ class Plan:
                 # Each member of a committee has its own setting; an ensemble's file states it.
                 "scores": teacher.scores if teacher.members == 1 else "auto",
             }
+            if teacher.class_names is not None:
+                asked["class_names"] = teacher.class_names
             if teacher.normalization is not None:
                 asked["mean"], asked["deviation"] = map(tuple, teacher.normalization)
         privacy: dict[str, Any] = {"protect": mechanism.protects, **self.target.to_dict()}
@@ -172,6 +174,7 @@ class Plan:
             "generator": _name(self.generator),
             "input_shape": list(self.teacher.input_shape),
             "num_classes": self.teacher.num_classes,
+            **({"class_names": list(names)} if (names := self.teacher.class_names) else {}),
             "teacher": self.teacher.fingerprint,
             "members": self.teacher.members,
             "disjoint_data": self.teacher.is_disjoint,
