@@ -24,6 +24,7 @@ from dpsd.synthesis.photographs import Folder
 
 #: What takes long to import, and what no mistake or list needs.
 SLOW = {"torch", "numpy", "scipy", "sklearn", "dp_accounting", "matplotlib", "PIL", "safetensors"}
+SLOW |= {"transformers", "huggingface_hub"}
 
 _RUN = """
 import atexit, json, sys
@@ -94,7 +95,16 @@ def test_lists_and_help_import_nothing_slow(arguments: tuple[str, ...], tmp_path
         (("transcribe", "teacher", "--sources", "nosie", *STARTING), 2, "did you mean 'noise'"),
         (("transcribe", "teacher", "--top-k", "3", *STARTING), 2, "--top-k is 3"),
         (("transcribe", "teacher", "--mean", "0.5", *STARTING), 2, "--mean and --deviation"),
+        (("transcribe", "teacher", "--class-names", "a,a", *STARTING), 2, "--class-names: 'a' is"),
+        (
+            ("transcribe", "teacher", "--class-names", "@no", *STARTING),
+            2,
+            "--class-names: no cannot",
+        ),
         (("transcribe", "nowhere", *STARTING), 4, "there is no nowhere"),
+        (("transcribe", "hf:own/net", *STARTING), 4, "run `hf download own/net --local-dir net`"),
+        (("transcribe", "hf:empty", *STARTING), 4, "empty has no config.json"),
+        (("budget", "hf:empty"), 4, "empty has no config.json"),
         (("transcribe", "nowhere.onnx", *STARTING), 4, "there is no nowhere.onnx"),
         (("transcribe", "settings.toml", *STARTING), 4, "settings.toml is not of a known kind"),
         (("transcribe", "empty", *STARTING), 4, "empty has no teacher.json"),
@@ -105,6 +115,7 @@ def test_lists_and_help_import_nothing_slow(arguments: tuple[str, ...], tmp_path
         (("evaluate", "run-like", "--data", "mnits"), 2, "unknown data set 'mnits'"),
         (("sample", "empty"), 5, "empty is not a run directory"),
         (("export", "empty", "--to", "student.onnx"), 5, "empty is not a run directory"),
+        (("export", "run-like", "--to", "student.pkl"), 2, "--to: 'student.pkl' does not name"),
         (("train-teacher", "--data", "mnits", "--out", "t"), 2, "unknown data set 'mnits'"),
         (("train-teacher", "--data", "digits", "--model", "cn", "--out", "t"), 2, "'cnn'"),
         (("train-teacher", "--data", "mnist", "--size", "x", "--out", "t"), 2, "--size is 'x'"),

@@ -13,6 +13,7 @@ from dpsd.cli.console import RESULTS, STATUS, grid, say, show, shown_warnings, w
 from dpsd.cli.declaring import Channels, Classes, Size, declared_by
 from dpsd.datasets import Declared, check_dataset, is_folder
 from dpsd.errors import ConfigError, DpsdError
+from dpsd.results.destinations import Destination
 from dpsd.runs.files import check_run
 
 if TYPE_CHECKING:
@@ -194,27 +195,45 @@ def sample(
 def export(
     run: RunPath,
     to: Annotated[
-        Path,
-        typer.Option(help="The file to write: .onnx, .pt2 or .safetensors.", show_default=False),
+        str,
+        typer.Option(
+            help="What to write: a file that ends in .onnx, .pt2 or .safetensors; onnx, pt2 or "
+            "safetensors, for a file called student in the current folder; or hf:FOLDER, for a "
+            "folder as the Hugging Face Hub has them, with a model card.",
+            metavar="FILE|FORMAT|hf:FOLDER",
+            show_default=False,
+        ),
     ],
+    evaluation: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="For hf:FOLDER, a file that `dpsd evaluate --json` wrote about this run, whose "
+            "accuracy the model card publishes. No ε covers it. The flag may be repeated.",
+            metavar="FILE",
+            show_default="none: the card says that the student was not evaluated",
+        ),
+    ] = None,
     force: Force = False,
 ) -> None:
-    """Export the student for use elsewhere, as .onnx, .pt2 or .safetensors.
+    """Export the student for use elsewhere: as ONNX, torch.export, safetensors, or for the Hub.
 
     Example: dpsd export runs/digits --to student.onnx
 
-    The flag to know first is --to, whose ending decides the format.
+    The flag to know first is --to, which decides the format. Every file states the names of the
+    classes and the hash of the run's certificate. hf:FOLDER is a folder with model.safetensors,
+    model.pt2, config.json, preprocessor_config.json, certificate.json and a model card, README.md;
+    `hf upload` publishes it, and dpsd uploads nothing.
     """
     check_run(run)
-
-    from dpsd.results.export import export_student, exported_paths
-
-    for path in exported_paths(to):
+    destination = Destination.of(to)
+    for path in destination.files:
         _refuse_inside_a_run(path)
         if not force:
             _refuse_existing(path)
-    export_student(_opened(run), to)
-    for path in exported_paths(to):
+
+    from dpsd.results.export import export_student
+
+    for path in export_student(_opened(run), to, evaluations=evaluation or ()):
         say(f"wrote {path}")
 
 

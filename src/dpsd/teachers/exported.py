@@ -15,6 +15,7 @@ RawAnswers(shape=(10, 3))
 from __future__ import annotations
 
 import io
+import json
 import logging
 import warnings
 from pathlib import Path
@@ -36,7 +37,11 @@ from dpsd.teachers.base import (
     checked_shape,
 )
 from dpsd.teachers.batches import in_batches
+from dpsd.teachers.class_names import found_class_names
 from dpsd.teachers.module import checked_device
+
+#: The extra file in which dpsd's own exports describe themselves.
+DESCRIPTION_FILE = "dpsd.json"
 
 _LARGEST_BATCH = 1 << 16  # a larger bound counts as none
 
@@ -98,6 +103,10 @@ class ExportedTeacher(Teacher):
             scores=scores,
             normalization=normalization,
         )
+        self.class_names = found_class_names(
+            _stated(archive.extra.get(DESCRIPTION_FILE, b""), "class_names"),
+            num_classes=self.num_classes,
+        )
 
     def _scores(self, images: Tensor) -> object:
         with torch.autocast(
@@ -110,6 +119,15 @@ class ExportedTeacher(Teacher):
         scores = self._module(images)
         # Some exporters wrap a single output.
         return scores[0] if isinstance(scores, tuple | list) and len(scores) == 1 else scores
+
+
+def _stated(content: bytes, name: str) -> object:
+    """Return what a program's description says about something; ``None`` if it says nothing."""
+    try:
+        described = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    return described.get(name) if isinstance(described, dict) else None
 
 
 def _load(content: bytes, device: torch.device, path: Path) -> ExportedProgram:

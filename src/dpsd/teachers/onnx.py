@@ -11,6 +11,7 @@ dpsd.errors.TeacherError: there is no file nowhere.onnx: check the path
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -28,6 +29,7 @@ from dpsd.teachers.base import (
     checked_shape,
 )
 from dpsd.teachers.batches import in_batches
+from dpsd.teachers.class_names import found_class_names
 from dpsd.teachers.fingerprint import fingerprint_files
 
 _FLOATS = {
@@ -91,6 +93,9 @@ class OnnxTeacher(Teacher):
             scores=scores,
             normalization=normalization,
         )
+        self.class_names = found_class_names(
+            _stated_names(self._session), num_classes=self.num_classes
+        )
 
     def _scores(self, images: Tensor) -> object:
         return in_batches(self._run, images, size=self._batch)
@@ -99,6 +104,14 @@ class OnnxTeacher(Teacher):
         array = images.to("cpu", self._dtype).contiguous().numpy()
         (scores,) = self._session.run([self._output.name], {self._input.name: array})
         return torch.from_numpy(scores)
+
+
+def _stated_names(session: Any) -> object:
+    """Return what the model's metadata says about ``class_names``; ``None`` if it says nothing."""
+    try:
+        return json.loads(session.get_modelmeta().custom_metadata_map.get("class_names", "null"))
+    except (ValueError, RecursionError):
+        return None
 
 
 def _external_data_files(path: Path) -> list[Path]:
