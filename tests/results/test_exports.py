@@ -43,7 +43,7 @@ def transcribed(out: Path, *, noise: int | None = None, names: tuple[str, ...] =
     def scores(images: torch.Tensor) -> torch.Tensor:
         return images.flatten(1)[:, :3]
 
-    mechanism = dpsd.RandomizedResponse()
+    mechanism: dpsd.Mechanism = dpsd.RandomizedResponse()
     if noise is not None:
         from dpsd.privacy.randomness import ReproducibleNoise
 

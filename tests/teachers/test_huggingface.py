@@ -113,8 +113,8 @@ def test_answers_are_those_of_the_model(make: Any, channels: int, tmp_path: Path
 def test_normalisation_is_the_preprocessors_arithmetic(
     mean: float, deviation: float, factor: float, rescale: bool, normalize: bool, pixel: float
 ) -> None:
-    steps = {"do_rescale": rescale, "rescale_factor": factor, "do_normalize": normalize}
-    steps |= {"image_mean": mean, "image_std": [deviation]}
+    steps: dict[str, Any] = {"do_rescale": rescale, "rescale_factor": factor}
+    steps |= {"do_normalize": normalize, "image_mean": mean, "image_std": [deviation]}
     expected = pixel * 255 * (factor if rescale else 1)
     if normalize:
         expected = (expected - mean) / deviation
@@ -161,7 +161,7 @@ def test_what_is_given_must_be_what_the_snapshot_does(snapshot: Path) -> None:
         ({"scores": "probabilities"}, "leave out scores"),
     ):
         with pytest.raises(TeacherError, match=said):
-            load_teacher(f"hf:{snapshot}", **settings)  # type: ignore[arg-type]
+            load_teacher(f"hf:{snapshot}", **settings)
     edit(snapshot / "preprocessor_config.json", do_resize=False)
     with pytest.raises(TeacherError, match="give input_shape"):
         load_teacher(f"hf:{snapshot}")
