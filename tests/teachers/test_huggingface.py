@@ -250,8 +250,11 @@ def test_code_that_comes_with_a_snapshot_never_runs(snapshot: Path) -> None:
     [
         ("config.json", {"model_type": "bert", "architectures": None}, "not an image classifier"),
         ("config.json", {"architectures": ["ViTModel"]}, "describes ViTModel"),
-        ("config.json", {"hidden_size": 1 << 20}, "a larger model than model.safetensors holds"),
-        ("config.json", {"num_hidden_layers": 1 << 40}, "a larger model"),
+        ("config.json", {"hidden_size": 1 << 12}, "a larger model than model.safetensors holds"),
+        ("config.json", {"num_hidden_layers": 9_000}, "a larger model"),
+        ("config.json", {"num_hidden_layers": 1 << 40}, "num_hidden_layers 1099511627776, and"),
+        ("config.json", {"id2label": None, "num_labels": 1 << 40}, "num_labels 1099511627776"),
+        ("config.json", {"depths": [1, [1 << 40]]}, "depths 1099511627776"),
         ("config.json", {"hidden_act": "nonsense"}, "cannot be built by transformers"),
         ("config.json", {"quantization_config": {"quant_method": "awq"}}, "quantization"),
         ("preprocessor_config.json", {"do_flip_channel_order": True}, "do_flip_channel_order"),

@@ -39,6 +39,10 @@ _WORDS = (
 )
 
 
+#: A number in ``config.json`` that is harmless whatever the weights.
+_LARGEST_SMALL = 10_000
+
+
 class HuggingFaceTeacher(ModuleTeacher):
     """A teacher that is a snapshot of an image classifier.
 
@@ -147,6 +151,7 @@ def _filled(snapshot: Snapshot, tensors: Mapping[str, Tensor]) -> nn.Module:
             "does not know, and code that comes with a snapshot is never run: export the model to "
             ".pt2 or .onnx, or wrap it in a factory, package.module:factory"
         )
+    _check_numbers(snapshot.config, tensors, path)
     config = transformers.CONFIG_MAPPING[kind].from_dict(dict(snapshot.config))
     classifiers = transformers.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING.get(type(config), None)
     if classifiers is None:
@@ -180,6 +185,23 @@ def _filled(snapshot: Snapshot, tensors: Mapping[str, Tensor]) -> nn.Module:
             )
     filled: nn.Module = model
     return filled
+
+
+def _check_numbers(config: Mapping[str, Any], tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse a number, of labels or stages say, that no model with these weights can have."""
+    held = sum(part.numel() for part in tensors.values())
+    left: list[tuple[str, Any]] = list(config.items())
+    while left:
+        name, value = left.pop()
+        if isinstance(value, dict):
+            left += [(name, part) for part in value.values()]
+        elif isinstance(value, list):
+            left += [(name, part) for part in value]
+        elif isinstance(value, int | float) and not abs(value) <= max(held, _LARGEST_SMALL):
+            raise TeacherError(
+                f"{path} has {name} {value}, and {WEIGHTS_FILE} holds only {held:,} numbers: "
+                "download the snapshot again"
+            )
 
 
 def _check_size(chosen: Any, config: Any, tensors: Mapping[str, Tensor], path: Path) -> None:
