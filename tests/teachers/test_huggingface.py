@@ -285,6 +285,19 @@ def test_damaged_and_missing_files_are_refused(file: str, snapshot: Path) -> Non
     refused(snapshot, f"has no {file}")
 
 
+@pytest.mark.parametrize("file", ["config.json", "preprocessor_config.json", "model.safetensors"])
+def test_links_out_of_the_folder_are_not_followed(
+    file: str, snapshot: Path, tmp_path: Path
+) -> None:
+    (snapshot / file).rename(tmp_path / file)
+    (snapshot / file).symlink_to(tmp_path / file)
+    refused(snapshot, f"{file} is a link out of its folder")
+    (tmp_path / file).rename(snapshot / "blob")
+    (snapshot / file).unlink()
+    (snapshot / file).symlink_to("blob")
+    assert load_teacher(f"hf:{snapshot}").num_classes == 3
+
+
 def test_a_model_without_a_head_is_refused(snapshot: Path) -> None:
     weights = load_file(snapshot / "model.safetensors")
     del weights["classifier.weight"]

@@ -77,7 +77,7 @@ def check_snapshot(source: str | Path) -> Path:
         The folder.
 
     Raises:
-        TeacherError: there is no folder, or a file is missing.
+        TeacherError: there is no folder, or a file is missing or a link out of the folder.
     """
     folder = Path(source).expanduser()
     if not folder.is_dir():
@@ -101,6 +101,14 @@ def check_snapshot(source: str | Path) -> Path:
             f"{folder} has no {PREPROCESSOR_FILE}, which says what images the model takes: "
             "download it too, or write it with AutoImageProcessor.save_pretrained"
         )
+    inside = folder.resolve()
+    for name in (CONFIG_FILE, WEIGHTS_FILE, PREPROCESSOR_FILE):
+        if not (folder / name).resolve().is_relative_to(inside):
+            raise TeacherError(
+                f"{folder / name} is a link out of its folder, as in the Hub's cache, and will not "
+                "be followed: download with `hf download NAME --local-dir FOLDER`, or copy the "
+                "folder with cp -rL"
+            )
     return folder
 
 
