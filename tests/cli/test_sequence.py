@@ -196,6 +196,48 @@ def test_exported_weights_come_with_a_description(
     assert invoke("export", finished_run, "--to", tmp_path / "small.safetensors").exit_code == 2
 
 
+def test_a_folder_for_the_hub_has_the_accuracy_that_is_given(
+    invoke: Invoke,
+    finished_run: Path,
+    tmp_path: Path,
+    assert_error: Callable[[Result, int, str], None],
+) -> None:
+    measured = tmp_path / "measured.json"
+    measured.write_text(invoke("evaluate", finished_run, "--data", "digits", "--json").stdout)
+    export = ("export", finished_run, "--to", f"hf:{tmp_path / 'hub'}")
+    result = invoke(*export, "--evaluation", measured)
+    assert result.exit_code == 0, result.stderr
+    assert f"wrote {tmp_path / 'hub' / 'README.md'}" in result.stdout.replace("\n", "")
+    accuracy = json.loads(measured.read_text())["student_accuracy"]
+    card = (tmp_path / "hub" / "README.md").read_text(encoding="utf-8")
+    assert f"| digits | test | 712 | {accuracy:.2%} |" in card
+    assert_error(invoke(*export), 2, "already exists")
+    measured.write_text(measured.read_text().replace("sha256:", "sha256:0", 1))
+    assert_error(invoke(*export, "--force", "--evaluation", measured), 2, "--evaluation: ")
+    inside = invoke("export", finished_run, "--to", f"hf:{finished_run}")
+    assert_error(inside, 2, "is a run, whose files must not be replaced")
+
+
+def test_names_of_classes_reach_what_is_made_from_a_run(
+    invoke: Invoke, teacher: Path, tmp_path: Path
+) -> None:
+    names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    (tmp_path / "names.txt").write_text("\n".join(names))
+    run = tmp_path / "run"
+    result = invoke(
+        *("transcribe", teacher, "--out", run, "--epsilon", 4, "--quiet", "--device", "cpu"),
+        *("--rounds", 1, "--queries", 100, "--generator-steps", 0),
+        *("--class-names", f"@{tmp_path / 'names.txt'}"),
+    )
+    assert result.exit_code == 0, result.stderr
+    (tmp_path / "names.txt").unlink()
+    measured = json.loads(invoke("evaluate", run, "--data", "digits", "--json").stdout)
+    assert [row["name"] for row in measured["classes"]] == names
+    assert "0 “zero”, 1 “one”" in invoke("certify", run).stdout
+    sampled = invoke("sample", run, "--count", 5, "--out", tmp_path / "made").stdout
+    assert "zero: " in sampled
+
+
 def test_export_refuses_an_unknown_format(
     invoke: Invoke, finished_run: Path, assert_error: Callable[[Result, int, str], None]
 ) -> None:

@@ -33,6 +33,8 @@ SLOW = {
     "PIL",
     "safetensors",
     "urllib3",
+    "transformers",
+    "huggingface_hub",
 }
 
 _RUN = """
@@ -104,7 +106,16 @@ def test_lists_and_help_import_nothing_slow(arguments: tuple[str, ...], tmp_path
         (("transcribe", "teacher", "--sources", "nosie", *STARTING), 2, "did you mean 'noise'"),
         (("transcribe", "teacher", "--top-k", "3", *STARTING), 2, "--top-k is 3"),
         (("transcribe", "teacher", "--mean", "0.5", *STARTING), 2, "--mean and --deviation"),
+        (("transcribe", "teacher", "--class-names", "a,a", *STARTING), 2, "--class-names: 'a' is"),
+        (
+            ("transcribe", "teacher", "--class-names", "@no", *STARTING),
+            2,
+            "--class-names: no cannot",
+        ),
         (("transcribe", "nowhere", *STARTING), 4, "there is no nowhere"),
+        (("transcribe", "hf:own/net", *STARTING), 4, "run `hf download own/net --local-dir net`"),
+        (("transcribe", "hf:empty", *STARTING), 4, "empty has no config.json"),
+        (("budget", "hf:empty"), 4, "empty has no config.json"),
         (("transcribe", "nowhere.onnx", *STARTING), 4, "there is no nowhere.onnx"),
         (("transcribe", "settings.toml", *STARTING), 4, "settings.toml is not of a known kind"),
         (("transcribe", "empty", *STARTING), 4, "empty has no teacher.json"),
@@ -115,6 +126,7 @@ def test_lists_and_help_import_nothing_slow(arguments: tuple[str, ...], tmp_path
         (("evaluate", "run-like", "--data", "mnits"), 2, "unknown data set 'mnits'"),
         (("sample", "empty"), 5, "empty is not a run directory"),
         (("export", "empty", "--to", "student.onnx"), 5, "empty is not a run directory"),
+        (("export", "run-like", "--to", "student.pkl"), 2, "--to: 'student.pkl' does not name"),
         (("train-teacher", "--data", "mnits", "--out", "t"), 2, "unknown data set 'mnits'"),
         (("train-teacher", "--data", "digits", "--model", "cn", "--out", "t"), 2, "'cnn'"),
         (("train-teacher", "--data", "mnist", "--size", "x", "--out", "t"), 2, "--size is 'x'"),

@@ -38,6 +38,7 @@ from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 from safetensors.torch import save_file
+from transformers import ViTConfig, ViTForImageClassification
 
 import dpsd
 from dpsd.config.base import read_toml, to_toml
@@ -155,6 +156,8 @@ def kinds_below(root: Path) -> list[Kind]:
     for name, weight in (("teacher.pt2", 12), ("teacher.onnx", 40)):
         reader = _read(name, dpsd.load_teacher)
         kinds.append(Kind(f"program: {name}", root / "programs", name, reader, weight))
+    for name in ("config.json", "preprocessor_config.json", "model.safetensors"):
+        kinds.append(Kind(f"snapshot: {name}", root / "snapshot", name, _read_snapshot, 20))
     for name in (
         "config.toml",
         "student.json",
@@ -207,7 +210,13 @@ def make_honest_files(root: Path) -> None:
         return 20 * images[:, 0, :6].reshape(len(images), 3, 16).mean(-1)
 
     run = dpsd.transcribe(
-        dpsd.load_teacher(thirds, input_shape=SHAPE, scores="logits", name="thirds"),
+        dpsd.load_teacher(
+            thirds,
+            input_shape=SHAPE,
+            scores="logits",
+            name="thirds",
+            class_names="cat,dog,eel",
+        ),
         student="lenet5",
         mechanism=dpsd.RandomizedResponse(),
         budget=dpsd.Budget(epsilon=2.0, adjacency="round"),
@@ -215,11 +224,23 @@ def make_honest_files(root: Path) -> None:
         budget_file=root / "budget" / "budget.jsonl",
         recipe=dpsd.Recipe(rounds=2, queries=40, generator_steps=1, device="cpu"),
     )
+    _make_snapshot(root / "snapshot")
     for suffix in ("onnx", "pt2"):
         export_student(run.directory, root / "programs" / f"teacher.{suffix}")
     config = TranscriptionConfig(teacher="teacher/", epsilon=1.0, cap="8,1e-5,round", candidates=3)
     (root / "settings" / "config.toml").write_text(to_toml(config))
     _make_data_sets(root)
+
+
+def _make_snapshot(folder: Path) -> None:
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    sizes |= {"intermediate_size": 32, "image_size": 8, "patch_size": 4, "num_channels": 1}
+    config = ViTConfig(**sizes, id2label={0: "cat", 1: "dog", 2: "eel"})
+    ViTForImageClassification(config).eval().save_pretrained(folder)
+    steps = {"do_resize": True, "size": {"height": 8, "width": 8}, "do_rescale": True}
+    steps |= {"rescale_factor": 1 / 255, "do_normalize": True}
+    steps |= {"image_mean": [0.5], "image_std": [0.5]}
+    (folder / "preprocessor_config.json").write_text(json.dumps(steps))
 
 
 def _make_data_sets(root: Path) -> None:
@@ -268,6 +289,10 @@ def _write_dicom(path: Path, pixels: np.ndarray) -> None:
 
 def _read(name: str, reader: Callable[[Path], object]) -> Callable[[Path], object]:
     return lambda folder: reader(folder / name)
+
+
+def _read_snapshot(folder: Path) -> object:
+    return dpsd.load_teacher(f"hf:{folder}")
 
 
 def _read_data(name: str) -> Callable[[Path], object]:

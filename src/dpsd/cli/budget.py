@@ -24,8 +24,8 @@ def budget(
     teacher: Annotated[
         str,
         typer.Argument(
-            help="The teacher: a directory, an .onnx or .pt2 file, package.module:factory, or the "
-            "address of a service, https://HOST/v2/models/NAME."
+            help="The teacher: a directory, an .onnx or .pt2 file, hf:FOLDER, "
+            "package.module:factory, or the address of a service, https://HOST/v2/models/NAME."
         ),
     ],
     teacher_weights: Annotated[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import click
@@ -47,7 +48,8 @@ def _inspect(
     teacher: Annotated[
         str,
         typer.Argument(
-            help="The teacher: a directory, an .onnx or .pt2 file, or package.module:factory."
+            help="The teacher: a directory, an .onnx or .pt2 file, hf:FOLDER, "
+            "package.module:factory, or the address of a service, https://HOST/v2/models/NAME."
         ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -77,6 +79,7 @@ def _inspect(
         "layout": loaded.declared_calling.layout,
         "input_scale": loaded.declared_calling.scale,
         "num_classes": loaded.num_classes,
+        "class_names": None if loaded.class_names is None else list(loaded.class_names),
         "scores": loaded.scores,
         "notes": list(loaded.notes),
         "images_per_second": _speed(loaded),
@@ -143,6 +146,7 @@ def _show(teacher: Teacher, facts: dict[str, Any]) -> None:
         ("teachers", f"{teacher.members:,}" if teacher.members > 1 else None),
         ("is handed", f"{shape}, {handed}"),
         ("returns", f"{teacher.scores} of {teacher.num_classes:,} classes"),
+        ("classes", None if teacher.class_names is None else _listed(teacher.class_names)),
         ("answers", None if speed is None else f"about {speed:,.0f} images of noise a second"),
         ("by default", asked + ("" if speed is None else f": {_duration(queries / speed)}")),
         ("verdict", "it can be transcribed" + (", but see the warnings" if teacher.notes else "")),
@@ -150,6 +154,16 @@ def _show(teacher: Teacher, facts: dict[str, Any]) -> None:
         if value is not None:
             table.add_row(name, value)
     show(table)
+
+
+def _listed(names: Sequence[str], *, most: int = 10) -> str:
+    """List the names of classes, the first of many.
+
+    >>> _listed(["cat", "dog", "owl"], most=2)
+    'cat, dog and 1 more'
+    """
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _duration(seconds: float) -> str:

@@ -73,6 +73,8 @@ def _played(
     """Execute a run to its end; if it is stopped, say how to continue it."""
     done = 0 if is_new else len(RunDirectory.open(path).metrics())
     loaded = settings.load_teacher()
+    if loaded.applied is not None and not quiet:
+        STATUS.print(f"the teacher takes {loaded.applied}", style="dim", soft_wrap=True)
     budget_file = settings.privacy.budget_file
     if budget_file is not None:
         # A run may be continued from another working directory, so paths must be absolute.

@@ -23,6 +23,7 @@ from dpsd.cli.declaring import Channels, Classes, Range, Size, declared_by
 from dpsd.cli.privacy import show_certificate
 from dpsd.datasets import Declared, check_dataset, is_folder
 from dpsd.errors import ConfigError, DpsdError
+from dpsd.results.destinations import Destination
 from dpsd.runs.files import check_run
 
 if TYPE_CHECKING:
@@ -114,9 +115,11 @@ def _declared_by_run(directory: RunDirectory, teacher: str | None) -> Declared:
     from dpsd.teachers import read_record
 
     channels, height, width = directory.facts()["input_shape"]
+    names = directory.class_names() or ()
     try:
         record = read_record(teacher or directory.config().teacher.teacher)
-        names, value_range = record.class_names, record.value_range
+        # Runs of earlier versions did not record names.
+        names, value_range = names or record.class_names, record.value_range
     except DpsdError:  # the teacher is not a directory with a record
         names, value_range = (), None
     return Declared(
@@ -201,34 +204,53 @@ def sample(
     for path in write_synthetic(data, out):
         say(f"wrote {path}")
     shares = data.class_counts().tolist()
-    counts = ", ".join(f"{number}: {many:,}" for number, many in enumerate(shares))
+    names = data.class_names or [str(number) for number in range(len(shares))]
+    counts = ", ".join(f"{name}: {many:,}" for name, many in zip(names, shares, strict=True))
     say(f"images per class: {counts}")
 
 
 def export(
     run: RunPath,
     to: Annotated[
-        Path,
-        typer.Option(help="The file to write: .onnx, .pt2 or .safetensors.", show_default=False),
+        str,
+        typer.Option(
+            help="What to write: a file that ends in .onnx, .pt2 or .safetensors; onnx, pt2 or "
+            "safetensors, for a file called student in the current folder; or hf:FOLDER, for a "
+            "folder as the Hugging Face Hub has them, with a model card.",
+            metavar="FILE|FORMAT|hf:FOLDER",
+            show_default=False,
+        ),
     ],
+    evaluation: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="For hf:FOLDER, a file that `dpsd evaluate --json` wrote about this run, whose "
+            "accuracy the model card publishes. No ε covers it. The flag may be repeated.",
+            metavar="FILE",
+            show_default="none: the card says that the student was not evaluated",
+        ),
+    ] = None,
     force: Force = False,
 ) -> None:
-    """Export the student for use elsewhere, as .onnx, .pt2 or .safetensors.
+    """Export the student for use elsewhere: as ONNX, torch.export, safetensors, or for the Hub.
 
     Example: dpsd export runs/digits --to student.onnx
 
-    The flag to know first is --to, whose ending decides the format.
+    The flag to know first is --to, which decides the format. Every file states the names of the
+    classes and the hash of the run's certificate. hf:FOLDER is a folder with model.safetensors,
+    model.pt2, config.json, preprocessor_config.json, certificate.json and a model card, README.md;
+    `hf upload` publishes it, and dpsd uploads nothing.
     """
     check_run(run)
-
-    from dpsd.results.export import export_student, exported_paths
-
-    for path in exported_paths(to):
+    destination = Destination.of(to)
+    for path in destination.files:
         _refuse_inside_a_run(path)
         if not force:
             _refuse_existing(path)
-    export_student(_opened(run), to)
-    for path in exported_paths(to):
+
+    from dpsd.results.export import export_student
+
+    for path in export_student(_opened(run), to, evaluations=evaluation or ()):
         say(f"wrote {path}")
 
 

@@ -68,8 +68,8 @@ def _transcribe(
     teacher: Annotated[
         str | None,
         typer.Argument(
-            help="The teacher: a directory, an .onnx or .pt2 file, package.module:factory, or the "
-            "address of a service, https://HOST/v2/models/NAME."
+            help="The teacher: a directory, an .onnx or .pt2 file, hf:FOLDER, "
+            "package.module:factory, or the address of a service, https://HOST/v2/models/NAME."
         ),
     ] = None,
     out: Annotated[
@@ -121,11 +121,12 @@ def _transcribe(
     --delta. An interrupted run is continued with --resume.
 
     TEACHER is a directory that train-teacher wrote, an .onnx or .pt2 file, package.module:factory,
-    the address of a service that speaks the Open Inference Protocol (https://HOST/v2/models/NAME,
-    with its token in the environment variable DPSD_TEACHER_TOKEN; it needs --budget-file), or a
-    directory of several directories and files. Several teachers are an ensemble, whose default
-    adjacency is teacher: there, ε protects a training record. An ensemble is asked few queries, on
-    which the student is trained many times (see --print-config).
+    hf:FOLDER (a Hugging Face image classifier that `hf download` wrote to FOLDER), the address of
+    a service that speaks the Open Inference Protocol (https://HOST/v2/models/NAME, with its token
+    in the environment variable DPSD_TEACHER_TOKEN; it needs --budget-file), or a directory of
+    several directories and files. Several teachers are an ensemble, whose default adjacency is
+    teacher: there, ε protects a training record. An ensemble is asked few queries, on which the
+    student is trained many times (see --print-config).
 
     Each flag is also a key of the TOML file. Lists are separated by commas.
     """

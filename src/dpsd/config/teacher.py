@@ -7,13 +7,14 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from dpsd.config.base import Settings
 from dpsd.errors import ConfigError, Setting
 from dpsd.teachers.address import ServiceAddress, ServiceOptions, is_service
+from dpsd.teachers.class_names import parsed_class_names
 from dpsd.teachers.kinds import check_source
 
 if TYPE_CHECKING:
@@ -28,8 +29,8 @@ class TeacherSettings(Settings):
     """Which teacher answers. Every field is also a command-line flag."""
 
     teacher: str = Field(
-        description="The teacher: a directory, an .onnx or .pt2 file, package.module:factory, or "
-        "the address of a service, https://HOST/v2/models/NAME.",
+        description="The teacher: a directory, an .onnx or .pt2 file, hf:FOLDER, "
+        "package.module:factory, or the address of a service, https://HOST/v2/models/NAME.",
     )
     teacher_weights: str | None = Field(
         None,
@@ -141,6 +142,19 @@ class TeacherSettings(Settings):
                 *(Setting("budget_file"), " where to keep it, as in budgets.jsonl"),
             )
 
+    class_names: tuple[str, ...] | None = Field(
+        None,
+        description="Names of the classes in the order of their labels, as in cat,dog, or @FILE "
+        "with one name a line. They are your public words: all that is made from a run shows them.",
+    )
+
+    @field_validator("class_names", mode="before")
+    @classmethod
+    def _named(cls, names: Any) -> Any:
+        """Read the names, which may be in a file, before anything waits for the teacher."""
+        is_listed = isinstance(names, str | list | tuple)
+        return parsed_class_names(names) if is_listed else names
+
     def check_normalization(self) -> None:
         """Refuse a mean without a deviation, or a deviation without a mean.
 
@@ -176,4 +190,5 @@ class TeacherSettings(Settings):
             device=str(execution.device),
             precision=execution.precision,
             service=self.service() if is_service(self.teacher) else None,
+            class_names=self.class_names,
         )

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dpsd.datasets import LabelledImages
 from dpsd.devices.execution import Execution
-from dpsd.errors import ConfigError
+from dpsd.errors import ConfigError, Setting
 from dpsd.runs.directory import RunDirectory
 from dpsd.teachers import Teacher
 
@@ -24,7 +24,7 @@ class ClassResult:
     """The results for one class of an :class:`Evaluation`; shares are ``None`` without images.
 
     Args:
-        name: the name of the class.
+        name: the name of the class: the run's, if it has names, else that of the data set.
         images: the number of images of the class.
         student_accuracy: the share that the student gets right.
         teacher_accuracy: the share that the teacher gets right; ``None`` without a teacher.
@@ -50,6 +50,8 @@ class Evaluation:
         teacher_accuracy: the share that the teacher gets right; ``None`` without a teacher.
         agreement: the share on which both predict the same; ``None`` without a teacher.
         classes: the results for each true class.
+        run: the identity of the run.
+        student: the hash of the student's file; empty if the run is not finished.
     """
 
     data: str
@@ -59,6 +61,8 @@ class Evaluation:
     teacher_accuracy: float | None
     agreement: float | None
     classes: tuple[ClassResult, ...]
+    run: str = ""
+    student: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything in JSON types."""
@@ -83,7 +87,8 @@ def evaluate(
         device: the device of the student; by default as in the run.
 
     Raises:
-        ConfigError: the data has another shape or another number of classes.
+        ConfigError: the data has another shape, another number of classes, or the run's classes in
+            another order.
         RunError: no round is finished.
     """
     trained, facts = run.student(student), run.facts()
@@ -93,6 +98,8 @@ def evaluate(
     ):
         if here != there:
             raise ConfigError(f"data set {data.name!r} has {what} {here}; the run's is {there}")
+    names = run.class_names()
+    _check_order(data, names)
     config = run.config()
     execution = Execution.of(device or config.recipe.device, config.recipe.precision)
     module = execution.place(trained)
@@ -108,9 +115,24 @@ def evaluate(
         agreement=everything.agreement,
         classes=tuple(
             _result(name, data.labels, found, asked, data.labels == number)
-            for number, name in enumerate(data.class_names)
+            for number, name in enumerate(names or data.class_names)
         ),
+        run=run.identity,
+        student=str(run.ledger.entries()[-1]["student"]) if run.is_finished() else "",
     )
+
+
+def _check_order(data: LabelledImages, names: tuple[str, ...] | None) -> None:
+    """Refuse data whose labels number the run's classes in another order."""
+    if names is None or set(names) != set(data.class_names):
+        return  # other words for the classes say nothing about their order
+    for label, (here, there) in enumerate(zip(data.class_names, names, strict=True)):
+        if here != there:
+            raise ConfigError(
+                f"data set {data.name!r} calls class {label} {here!r}, and the run calls it "
+                f"{there!r}: give the data's classes in the run's order with ",
+                Setting("classes"),
+            )
 
 
 def _result(

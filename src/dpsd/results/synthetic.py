@@ -28,6 +28,8 @@ CONTACT_SHEET_FILE = "contact-sheet.png"
 #: part of a large one.
 _BATCH = 256
 _COLUMNS, _MOST_ROWS = 20, 100
+#: The most characters of a class's name that the contact sheet shows.
+_LONGEST_LABEL = 24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,11 +40,13 @@ class SyntheticData:
         images: the images, uint8 ``(N, C, H, W)``.
         labels: the labels, int64 ``(N,)``.
         num_classes: the number of classes, whether or not each was generated.
+        class_names: the names of the classes in the order of the labels; ``None`` without names.
     """
 
     images: Tensor
     labels: Tensor
     num_classes: int
+    class_names: tuple[str, ...] | None = None
 
     def class_counts(self) -> Tensor:
         """Return the number of images of each class, ``(K,)``."""
@@ -84,12 +88,18 @@ def synthesise(
         images.append(made)
         labels.append(execution.predict(labeller, made).argmax(-1).cpu())
     return SyntheticData(
-        images=torch.cat(images), labels=torch.cat(labels), num_classes=int(facts["num_classes"])
+        images=torch.cat(images),
+        labels=torch.cat(labels),
+        num_classes=int(facts["num_classes"]),
+        class_names=run.class_names(),
     )
 
 
 def write_synthetic(data: SyntheticData, folder: Path) -> list[Path]:
-    """Write ``synthetic.npz`` (``images``, ``labels``) and a contact sheet, one row per class.
+    """Write ``synthetic.npz`` and a contact sheet, one row per class.
+
+    The arrays are ``images``, ``labels`` and, if the classes have names, ``class_names``, text in
+    the order of the labels.
 
     Raises:
         RunError: the folder cannot be written to.
@@ -100,10 +110,20 @@ def write_synthetic(data: SyntheticData, folder: Path) -> list[Path]:
         raise unwritable(
             error, f"{folder} cannot be created", mend="give another place", kind=RunError
         ) from None
-    arrays, sheet = folder / DATA_FILE, folder / CONTACT_SHEET_FILE
-    with replacing(arrays) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, images=data.images.numpy(), labels=data.labels.numpy())
+    path, sheet = folder / DATA_FILE, folder / CONTACT_SHEET_FILE
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        arrays = {"images": data.images.numpy(), "labels": data.labels.numpy()}
+        if data.class_names is not None:
+            arrays["class_names"] = np.array(data.class_names)
+        np.savez_compressed(file, allow_pickle=False, **arrays)
     classes = range(min(data.num_classes, _MOST_ROWS))
     rows = [data.images[data.labels == number][:_COLUMNS] for number in classes]
-    save_image(contact_sheet(rows, labels=[str(number) for number in classes]), sheet)
-    return [arrays, sheet]
+    labels = [_shown(data.class_names, number) for number in classes]
+    save_image(contact_sheet(rows, labels=labels), sheet)
+    return [path, sheet]
+
+
+def _shown(names: tuple[str, ...] | None, number: int) -> str:
+    """The label of a row, short enough to leave room for the images."""
+    name = str(number) if names is None else names[number]
+    return name if len(name) <= _LONGEST_LABEL else f"{name[: _LONGEST_LABEL - 1]}…"

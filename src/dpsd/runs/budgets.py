@@ -35,7 +35,7 @@ from dpsd.privacy.records.teacher_budget import TeacherBudget
 from dpsd.privacy.targets import Budget
 from dpsd.storage.locks import exclusively
 from dpsd.teachers import Teacher
-from dpsd.teachers.kinds import BUDGET_FILE
+from dpsd.teachers.kinds import BUDGET_FILE, place_of
 
 #: Finds the teacher that a line is about, without validating a file that may be about others.
 _TEACHER = re.compile(rb'"teacher": "([^"]+)"')
@@ -99,7 +99,7 @@ def files_that_record(run: str, *, teacher: str, named: str | None) -> list[Path
         teacher: the location of the teacher, as given in the run's settings.
         named: the budget file that the settings name, if any.
     """
-    place = Path(teacher)
+    place = place_of(teacher)
     seen = [] if named is None else [Path(named)]
     seen += _budgets_in(place if place.is_dir() else place.parent) if place.exists() else []
     if place.is_dir():  # it may hold several teachers
@@ -151,7 +151,7 @@ def _beside(teacher: Teacher) -> Path | None:
 
 
 def _place(teacher: Teacher) -> Path | None:
-    where = Path(teacher.location) if teacher.location is not None else None
+    where = place_of(teacher.location) if teacher.location is not None else None
     return where if where is not None and where.exists() else None
 
 

@@ -38,6 +38,7 @@ def _check_opening(run: RunFolder) -> None:
         ("members", opening.get("members"), facts.get("members")),
         ("disjoint_data", opening.get("disjoint_data"), facts.get("disjoint_data")),
         ("dealt_by", opening.get("dealt_by"), facts.get("dealt_by")),
+        ("class_names", opening.get("class_names"), facts.get("class_names")),
         ("teacher", opening.get("teacher"), facts.get("teacher")),
         ("distinct_images", *distinct),
     ):

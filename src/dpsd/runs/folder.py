@@ -18,7 +18,7 @@ from torch import Tensor
 from dpsd.config.base import read_toml, to_toml
 from dpsd.config.transcription import TranscriptionConfig
 from dpsd.distillation.releases import RoundReleases, save_releases
-from dpsd.errors import DiskFullError, RunError, reason, unwritable
+from dpsd.errors import DiskFullError, RunError, TeacherError, reason, unwritable
 from dpsd.privacy.mechanisms import Mechanism
 from dpsd.privacy.records.ledger import Ledger
 from dpsd.runs.files import CONFIG_FILE, check_run
@@ -26,6 +26,7 @@ from dpsd.shell import command_line
 from dpsd.storage.files import UNFINISHED, Column, file_hash, read_json, write_text
 from dpsd.storage.locks import Hold, exclusively
 from dpsd.synthesis.queries import Queries, Spool
+from dpsd.teachers.class_names import checked_class_names
 
 #: The settings that a run was started with, and the facts needed to read it back; both are final.
 _SETTINGS = (CONFIG_FILE, "student.json")
@@ -150,9 +151,16 @@ class RunFolder:
                 raise TypeError("a name is not a string")
             if len(sizes) != 4 or not all(type(size) is int and size > 0 for size in sizes):
                 raise ValueError("input_shape or num_classes is not a valid size")
-        except (KeyError, TypeError, ValueError) as error:
+            if "class_names" in facts:
+                checked_class_names(facts["class_names"], num_classes=facts["num_classes"])
+        except (KeyError, TypeError, ValueError, TeacherError) as error:
             raise RunError(f"{path} is damaged: {error}") from None
         return facts
+
+    def class_names(self) -> tuple[str, ...] | None:
+        """The names of the classes in the order of the labels; ``None`` if none were given."""
+        stated = self.facts().get("class_names")
+        return None if stated is None else tuple(stated)
 
     @property
     def name(self) -> str:
@@ -190,6 +198,8 @@ class RunFolder:
                 # Taken from the run's facts, which lack it if an earlier version wrote them.
                 "dealt_by": facts.get("dealt_by"),
                 "distinct_images": facts.get("distinct_images", False),
+                # Left out if there are none, as in runs of earlier versions.
+                **({"class_names": names} if (names := facts.get("class_names")) else {}),
                 "settings": {name: file_hash(self.path / name) for name in _SETTINGS},
                 "software": {name: version(name) for name in ("dpsd", "torch", "dp-accounting")},
                 "earlier": earlier,

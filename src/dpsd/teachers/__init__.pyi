@@ -4,6 +4,7 @@ from .callable import CallableTeacher
 from .directory import save_teacher
 from .ensemble import Committee, EnsembleTeacher
 from .exported import ExportedTeacher
+from .huggingface import HuggingFaceTeacher
 from .loading import TeacherSource, load_teacher
 from .module import ModuleTeacher
 from .onnx import OnnxTeacher
@@ -15,6 +16,7 @@ __all__ = [
     "Committee",
     "EnsembleTeacher",
     "ExportedTeacher",
+    "HuggingFaceTeacher",
     "ModuleTeacher",
     "OnnxTeacher",
     "ServiceOptions",

@@ -19,7 +19,7 @@ import io
 import json
 import re
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,10 +36,13 @@ class CheckedArchive:
     Attributes:
         content: the archive, for ``torch.export.load``.
         fingerprint: the hash of the graph and the weights, without traces, example inputs or names.
+        extra: the extra files that whoever exported the program added, by name. They are data that
+            nothing has checked.
     """
 
     content: bytes
     fingerprint: str
+    extra: Mapping[str, bytes]
 
 
 class UnsafeContentError(ValueError):
@@ -83,7 +86,14 @@ def read_archive(content: bytes, *, where: str) -> CheckedArchive:
             f"torch.export.save ({type(error).__name__})"
         ) from None
     lasting = {_inner(name): value for name, value in clean.items() if _LASTING.search(name)}
-    return CheckedArchive(content=_archive(clean), fingerprint=fingerprint_records(lasting))
+    extra = {
+        found[1]: content
+        for name, content in records.items()
+        if (found := _EXTRA.fullmatch(_inner(name)))
+    }
+    return CheckedArchive(
+        content=_archive(clean), fingerprint=fingerprint_records(lasting), extra=extra
+    )
 
 
 def refuse_inflation(content: bytes) -> None:
@@ -264,6 +274,7 @@ def _archive(records: dict[str, bytes]) -> bytes:
 
 _MOST_INFLATION = 4
 _FOLDERS = ("data", "models", "extra", "extra_files", ".data")
+_EXTRA = re.compile(r"extra(?:_files)?/(.*)")
 _RAW_TENSOR = re.compile(r"(weight|tensor)_\d+")
 _GRAPH = re.compile(r"models/\w+\.json|serialized_exported_program\.json")
 _LASTING = re.compile(r"data/(weights|constants)/|models/|serialized_(exp|state|const)")

@@ -78,6 +78,10 @@ class Teacher(ABC):
     location: str | None = None
     """Where :func:`~dpsd.teachers.load_teacher` finds the teacher again: an absolute path or
     ``package.module:factory``. ``None`` for a teacher that exists in this process alone."""
+    class_names: tuple[str, ...] | None = None
+    """The names of the classes in the order of the labels: the owner's public words for them."""
+    applied: str | None = None
+    """What the teacher's file says is done with an image before the teacher sees it, in words."""
     members: int = 1
     """The number of teachers that answer; an ensemble's answers are ``(members, N, K)``."""
     is_disjoint: bool = False

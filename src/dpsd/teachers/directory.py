@@ -29,6 +29,7 @@ from dpsd.images.names import Shape
 from dpsd.models import build_classifier
 from dpsd.storage.files import file_hash
 from dpsd.teachers.base import DeclaredScores, Precision, Teacher, agree
+from dpsd.teachers.class_names import found_class_names
 from dpsd.teachers.ensemble import EnsembleTeacher
 from dpsd.teachers.module import ModuleTeacher
 from dpsd.teachers.record import DESCRIPTION_FILE as DESCRIPTION_FILE
@@ -102,9 +103,23 @@ def load_directory(
     """
     directory = Path(directory)
     record, hashes = read_description(directory)
+    agree("num_classes", num_classes, record.num_classes, where=str(directory / DESCRIPTION_FILE))
+    loaded = _loaded(directory, record, hashes, input_shape, scores, device, precision)
+    loaded.class_names = found_class_names(record.class_names, num_classes=record.num_classes)
+    return loaded
+
+
+def _loaded(
+    directory: Path,
+    record: TeacherRecord,
+    hashes: Mapping[str, str],
+    input_shape: Shape | None,
+    scores: DeclaredScores,
+    device: str,
+    precision: Precision,
+) -> Teacher:
     path = directory / DESCRIPTION_FILE
     agree("input_shape", input_shape, record.input_shape, where=str(path))
-    agree("num_classes", num_classes, record.num_classes, where=str(path))
     weights_path = directory / WEIGHTS_FILE
     state = read_weights(weights_path)
     if _file_hash(weights_path) != hashes["weights_sha256"]:

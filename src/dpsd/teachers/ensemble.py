@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from dpsd.errors import TeacherError
+from dpsd.errors import Setting, TeacherError
 from dpsd.images.names import Shape
 from dpsd.teachers.base import DeclaredScores, Precision, Teacher
 from dpsd.teachers.batches import in_batches
@@ -156,6 +156,7 @@ class Committee(Teacher):
         self._teachers = list(teachers)
         self.is_free = all(teacher.is_free for teacher in teachers)
         self.members = len(teachers)
+        self.class_names = _common_names(teachers)
         super().__init__(
             input_shape=first.input_shape,
             num_classes=first.num_classes,
@@ -187,6 +188,28 @@ class Committee(Teacher):
             # A member may reuse a buffer for its answers.
             answers.append(scores.softmax(-1) if teacher.scores == "logits" else scores.clone())
         return torch.stack(answers)
+
+
+def _common_names(teachers: Sequence[Teacher]) -> tuple[str, ...] | None:
+    """Return the names that all teachers with names have for the classes.
+
+    Raises:
+        TeacherError: two have other names, or the same in another order, so that their answers
+            would be added up although they mean different things.
+    """
+    named = [teacher for teacher in teachers if teacher.class_names is not None]
+    for other in named:
+        for label, (one, another) in enumerate(
+            zip(named[0].class_names or (), other.class_names or (), strict=True)
+        ):
+            if one != another:
+                raise TeacherError(
+                    f"{other.location or other.description} calls class {label} {another!r}, and "
+                    f"{named[0].location or named[0].description} calls it {one!r}: an ensemble's "
+                    "teachers must agree. If they mean the same, say so with ",
+                    Setting("class_names"),
+                )
+    return named[0].class_names if named else None
 
 
 def _public_name(teacher: Teacher) -> str:

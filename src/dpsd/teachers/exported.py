@@ -15,6 +15,7 @@ RawAnswers(shape=(10, 3))
 from __future__ import annotations
 
 import io
+import json
 import logging
 import warnings
 from pathlib import Path
@@ -36,8 +37,12 @@ from dpsd.teachers.base import (
 )
 from dpsd.teachers.batches import in_batches
 from dpsd.teachers.calling import Calling
+from dpsd.teachers.class_names import found_class_names
 from dpsd.teachers.module import checked_device
 from dpsd.teachers.stated import stated_shape
+
+#: The extra file in which dpsd's own exports describe themselves.
+DESCRIPTION_FILE = "dpsd.json"
 
 _LARGEST_BATCH = 1 << 16  # a larger bound counts as none
 
@@ -104,6 +109,10 @@ class ExportedTeacher(Teacher):
             normalization=normalization,
             calling=calling,
         )
+        self.class_names = found_class_names(
+            _stated(archive.extra.get(DESCRIPTION_FILE, b""), "class_names"),
+            num_classes=self.num_classes,
+        )
 
     def _scores(self, images: Tensor) -> object:
         is_cast = self._precision == "bfloat16" and self._dtype is torch.float32
@@ -113,6 +122,15 @@ class ExportedTeacher(Teacher):
 
     def _run(self, images: Tensor) -> object:
         return self.calling.scores(self._module(images))
+
+
+def _stated(content: bytes, name: str) -> object:
+    """Return what a program's description says about something; ``None`` if it says nothing."""
+    try:
+        described = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    return described.get(name) if isinstance(described, dict) else None
 
 
 def _load(content: bytes, device: torch.device, path: Path) -> ExportedProgram:

@@ -1,7 +1,7 @@
 """Telling from a path or a name which kind of teacher it is, without loading anything.
 
->>> is_factory("package.module:factory"), is_factory("teacher.onnx")
-(True, False)
+>>> is_factory("package.module:factory"), is_factory("teacher.onnx"), is_factory("hf:vit")
+(True, False, False)
 """
 
 from __future__ import annotations
@@ -12,14 +12,18 @@ from pathlib import Path
 from dpsd.errors import TeacherError
 from dpsd.teachers.address import ServiceAddress, is_service
 from dpsd.teachers.record import DESCRIPTION_FILE, read_record
+from dpsd.teachers.snapshot import CONFIG_FILE, check_snapshot
 
 #: The kinds of teachers, for messages.
 KINDS = (
     "a directory that train-teacher wrote, a directory of several teachers, a .pt2 or .onnx file, "
-    "'package.module:factory', or the address of a service, https://HOST/v2/models/NAME"
+    "hf:FOLDER (a snapshot of a Hugging Face classifier), 'package.module:factory', or the address "
+    "of a service, https://HOST/v2/models/NAME"
 )
 #: The suffixes of files that hold weights without the code that runs them.
 WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth")
+#: What stands before the folder of a snapshot of a Hugging Face classifier.
+SNAPSHOT = "hf:"
 #: The file in a teacher's directory that records what its runs have spent.
 BUDGET_FILE = "budget.jsonl"
 
@@ -29,7 +33,29 @@ _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 def is_factory(source: str) -> bool:
     """Return whether a name is that of a function in a module, and not of a file."""
+    if snapshot_folder(source) is not None:
+        return False
     return _FACTORY.fullmatch(source) is not None and not Path(source).exists()
+
+
+def snapshot_folder(source: str | Path) -> str | None:
+    """Return the folder in ``hf:FOLDER``; ``None`` if the source is of another kind.
+
+    >>> snapshot_folder("hf:models/vit"), snapshot_folder("models/vit")
+    ('models/vit', None)
+    """
+    text = str(source)
+    return text.removeprefix(SNAPSHOT) if text.startswith(SNAPSHOT) else None
+
+
+def place_of(location: str) -> Path:
+    """Return the path of a teacher from its location, which may say first what is there.
+
+    >>> place_of("hf:models/vit") == Path("models/vit")
+    True
+    """
+    folder = snapshot_folder(location)
+    return Path(location) if folder is None else Path(folder).expanduser()
 
 
 def is_ensemble(source: object) -> bool:
@@ -57,6 +83,19 @@ def members_in(directory: Path) -> list[Path]:
     )
 
 
+def refuse_bare_snapshot(directory: Path) -> None:
+    """Refuse a snapshot that is given without ``hf:``, as what it holds decides nothing here.
+
+    Raises:
+        TeacherError: the directory is a snapshot.
+    """
+    if (directory / CONFIG_FILE).is_file() and not (directory / DESCRIPTION_FILE).exists():
+        raise TeacherError(
+            f"{directory} has no {DESCRIPTION_FILE}, but a {CONFIG_FILE}: if it is a snapshot of a "
+            f"Hugging Face classifier, give {SNAPSHOT}{directory}"
+        )
+
+
 def check_source(source: str | Path, *, plain_http: bool = False) -> None:
     """Refuse, by its name alone, a source from which no teacher can be loaded.
 
@@ -76,10 +115,14 @@ def check_source(source: str | Path, *, plain_http: bool = False) -> None:
         ServiceAddress.of(source, plain_http=plain_http)
         return
     path = Path(source)
+    if (snapshot := snapshot_folder(source)) is not None:
+        check_snapshot(snapshot)
+        return
     if is_factory(str(source)):
         return
     if path.is_dir():
         if not members_in(path):
+            refuse_bare_snapshot(path)
             read_record(path)
         return
     if not path.exists():

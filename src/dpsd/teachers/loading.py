@@ -27,11 +27,22 @@ from dpsd.teachers.base import (
 )
 from dpsd.teachers.callable import CallableTeacher
 from dpsd.teachers.calling import Calling, InputScale, Layout
+from dpsd.teachers.class_names import checked_class_names, parsed_class_names
 from dpsd.teachers.directory import DESCRIPTION_FILE, load_directory
 from dpsd.teachers.ensemble import Committee
 from dpsd.teachers.exported import ExportedTeacher
 from dpsd.teachers.factory import build_from_factory
-from dpsd.teachers.kinds import KINDS, check_source, is_factory, members_in
+from dpsd.teachers.huggingface import HuggingFaceTeacher
+from dpsd.teachers.kinds import (
+    KINDS,
+    SNAPSHOT,
+    check_source,
+    is_factory,
+    members_in,
+    place_of,
+    refuse_bare_snapshot,
+    snapshot_folder,
+)
 from dpsd.teachers.kinds import is_ensemble as is_ensemble
 from dpsd.teachers.module import ModuleTeacher
 from dpsd.teachers.onnx import OnnxTeacher
@@ -58,6 +69,7 @@ def load_teacher(
     precision: Precision = "float32",
     name: str | None = None,
     service: ServiceOptions | None = None,
+    class_names: str | Sequence[str] | None = None,
 ) -> Teacher:
     """Load a teacher from a module, a function, a file, a directory, a factory or a service.
 
@@ -69,6 +81,7 @@ def load_teacher(
     Args:
         source: a :class:`Teacher` (returned unchanged), an ``nn.Module``, a function from images to
             scores, a directory that ``train-teacher`` wrote, a ``.pt2`` or ``.onnx`` file,
+            ``"hf:FOLDER"`` with the folder of a Hugging Face image classifier's snapshot,
             ``"package.module:factory"``, the address of a model behind a service that speaks the
             Open Inference Protocol (``"https://HOST/v2/models/NAME"``), or several teachers: a
             sequence of :class:`Teacher`, or a directory of such directories and files.
@@ -92,15 +105,55 @@ def load_teacher(
             the function's qualified name, which all lambdas of a module share; for a factory's
             function, it is the factory's path.
         service: how a service is called; see :class:`ServiceOptions`.
+        class_names: the names of the classes in the order of the labels, one by one or as
+            ``"@FILE"``, a text file with one name a line; by default, those that the teacher's file
+            states. They are your public words for the classes: whatever is made from a run shows
+            them.
 
     Raises:
         TeacherError: nothing can be loaded, or it is not a classifier; the message says what to
             fix. Files are never unpickled beyond tensors.
+        ConfigError: ``class_names`` cannot be shown or told apart.
     """
+    named = None if class_names is None else parsed_class_names(class_names)
+    teacher = _loaded(
+        source,
+        input_shape=input_shape,
+        num_classes=num_classes,
+        weights=weights,
+        scores=scores,
+        normalization=normalization,
+        calling=Calling(layout=layout, scale=input_scale, output=output),
+        device=device,
+        precision=precision,
+        name=name,
+        service=service,
+        class_names=named,
+    )
+    if named is not None:
+        teacher.class_names = checked_class_names(named, num_classes=teacher.num_classes)
+    return teacher
+
+
+def _loaded(
+    source: TeacherSource,
+    *,
+    input_shape: Shape | None,
+    num_classes: int | None,
+    weights: str | Path | None,
+    scores: DeclaredScores,
+    normalization: Normalization | None,
+    calling: Calling,
+    device: str,
+    precision: Precision,
+    name: str | None,
+    service: ServiceOptions | None,
+    class_names: tuple[str, ...] | None,
+) -> Teacher:
+    """Load a teacher; the names that were given replace those of its file afterwards."""
     shape = None if input_shape is None else checked_shape(input_shape)
     if isinstance(source, Sequence) and not isinstance(source, str):
         source = Committee(source)
-    calling = Calling(layout=layout, scale=input_scale, output=output)
     made: object = source
     factory: str | None = None
     if isinstance(source, str) and is_factory(source):
@@ -130,7 +183,7 @@ def load_teacher(
             num_classes=num_classes,
             scores=scores,
             normalization=normalization,
-            output=output,
+            output=calling.output,
             options=service,
         )
     if isinstance(made, str | Path):
@@ -143,8 +196,10 @@ def load_teacher(
             calling=calling,
             device=device,
             precision=precision,
+            class_names=class_names,
         )
-        loaded.location = str(Path(made).resolve())
+        place = place_of(str(made)).resolve()
+        loaded.location = str(place) if snapshot_folder(made) is None else f"{SNAPSHOT}{place}"
         return loaded
     if isinstance(made, Teacher):
         agree("input_shape", shape, made.input_shape, where=made.description)
@@ -202,7 +257,20 @@ def _load_path(
     calling: Calling,
     device: str,
     precision: Precision,
+    class_names: tuple[str, ...] | None,
 ) -> Teacher:
+    if (folder := snapshot_folder(path)) is not None:
+        if scores == "probabilities":
+            raise TeacherError(f"{path} answers with logits: leave out ", Setting("scores"))
+        _refuse_calling(calling, f"{path} states how it is called")
+        return HuggingFaceTeacher(
+            folder,
+            input_shape=input_shape,
+            num_classes=num_classes,
+            normalization=normalization,
+            device=device,
+            precision=precision,
+        )
     if path.is_dir():
         if normalization is not None:
             raise TeacherError(
@@ -219,10 +287,12 @@ def _load_path(
                         scores=scores,
                         device=device,
                         precision=precision,
+                        class_names=class_names,
                     )
                     for member in members
                 ]
             )
+        refuse_bare_snapshot(path)
         return load_directory(
             path,
             input_shape=input_shape,

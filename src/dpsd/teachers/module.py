@@ -59,7 +59,7 @@ class ModuleTeacher(Teacher):
     ) -> None:
         if precision not in ("float32", "bfloat16"):
             raise TeacherError(f"precision must be float32 or bfloat16, not {precision!r}")
-        fingerprint = fingerprint_module(module)
+        self._content = fingerprint_module(module)
         self._device = checked_device(device)
         self._precision = precision
         self._module = module.eval()
@@ -71,7 +71,7 @@ class ModuleTeacher(Teacher):
         super().__init__(
             input_shape=input_shape,
             num_classes=num_classes,
-            fingerprint=fingerprint,
+            fingerprint=self._content,
             description=description or f"module {type(module).__name__}",
             scores=scores,
             normalization=normalization,
@@ -79,7 +79,7 @@ class ModuleTeacher(Teacher):
         )
 
     def require_unchanged(self) -> None:
-        if fingerprint_module(self._module) != self.fingerprint:
+        if fingerprint_module(self._module) != self._content:
             raise TeacherError(
                 f"{self.description}: the module was changed since it was made a teacher, by "
                 "training or by loading other weights; load it again, and give every teacher a "

@@ -11,6 +11,7 @@ dpsd.errors.TeacherError: there is no file nowhere.onnx: check the path
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -29,6 +30,7 @@ from dpsd.teachers.base import (
 )
 from dpsd.teachers.batches import in_batches
 from dpsd.teachers.calling import Calling
+from dpsd.teachers.class_names import found_class_names
 from dpsd.teachers.fingerprint import fingerprint_files
 from dpsd.teachers.stated import stated_shape
 
@@ -100,6 +102,9 @@ class OnnxTeacher(Teacher):
             normalization=normalization,
             calling=calling,
         )
+        self.class_names = found_class_names(
+            _stated_names(self._session), num_classes=self.num_classes
+        )
 
     def attempts(self) -> Iterator[Calling]:
         yield self.declared
@@ -116,6 +121,14 @@ class OnnxTeacher(Teacher):
         (scores,) = self._session.run([self._output.name], {self._input.name: array})
         # The output was chosen by its name before the runtime computed it.
         return replace(self.calling, output=None).scores(scores)
+
+
+def _stated_names(session: Any) -> object:
+    """Return what the model's metadata says about ``class_names``; ``None`` if it says nothing."""
+    try:
+        return json.loads(session.get_modelmeta().custom_metadata_map.get("class_names", "null"))
+    except (ValueError, RecursionError):
+        return None
 
 
 def _external_data_files(path: Path) -> list[Path]:

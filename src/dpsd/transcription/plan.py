@@ -158,6 +158,8 @@ class Plan:
                 "input_scale": teacher.declared_calling.scale,
                 "output": teacher.declared_calling.output,
             }
+            if teacher.class_names is not None:
+                asked["class_names"] = teacher.class_names
             if teacher.normalization is not None:
                 asked["mean"], asked["deviation"] = map(tuple, teacher.normalization)
         privacy: dict[str, Any] = {"protect": mechanism.protects, **self.target.to_dict()}
@@ -191,6 +193,7 @@ class Plan:
             "generator": self.generator_name,
             "input_shape": list(self.teacher.input_shape),
             "num_classes": self.teacher.num_classes,
+            **({"class_names": list(names)} if (names := self.teacher.class_names) else {}),
             "teacher": self.teacher.fingerprint,
             "members": self.teacher.members,
             "disjoint_data": self.teacher.is_disjoint,

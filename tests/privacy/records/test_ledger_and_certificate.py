@@ -363,6 +363,28 @@ def test_a_changed_certificate_is_told_by_its_line(run: Ledger, said: str, inste
     assert difference(certificate_of(run), text[: len(text) // 2]) is not None
 
 
+@pytest.mark.parametrize("version", [1, 2, VERSION])
+def test_names_of_classes_are_stated_where_there_are_any(run: Ledger, version: int) -> None:
+    schema = json.loads(
+        files("dpsd.privacy.records").joinpath("certificate.schema.json").read_text()
+    )
+    reserve(run, 1, mechanism=RESPONSE)
+    bare = certificate_of(run)
+    named = replace(bare, class_names=("cat", "dog"))
+    assert "class_names" not in json.loads(bare.to_json())
+    stated = json.loads(named.to_json())
+    jsonschema.validate(stated, schema)
+    assert stated["class_names"] == ["cat", "dog"]
+    assert "0 “cat”, 1 “dog”" in named.to_markdown()
+    stored = json.dumps(stated | {"version": version}, indent=2, default=str) + "\n"
+    assert difference(named, stored) is None
+    assert difference(bare, stored) is not None
+    swapped = replace(bare, class_names=("dog", "cat"))
+    assert difference(swapped, stored) is not None
+    earlier = json.dumps(json.loads(bare.to_json()) | {"version": version}, indent=2) + "\n"
+    assert difference(bare, earlier) is None
+
+
 @pytest.mark.parametrize("version", [0, VERSION + 1, 99, "2", None])
 def test_a_certificate_of_an_unknown_version_is_not_believed(run: Ledger, version: object) -> None:
     reserve(run, 1, mechanism=RESPONSE)

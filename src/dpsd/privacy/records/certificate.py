@@ -7,7 +7,7 @@ Wherever it shows an ε, it shows what that ε is about.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,9 @@ TRUST = (
     "that the run writes, and may know everything about it but the noise."
 )
 
+#: The most names of classes that are shown to people.
+_NAMES_SHOWN = 100
+
 FORMAT, VERSION = "dpsd-certificate", 3
 
 
@@ -111,6 +114,8 @@ class Certificate:
             image that was asked in an attempt that a crash ended may have been asked again, which
             ``events`` counts.
         relation: the neighbouring relation, always replace-one.
+        class_names: the owner's public names for the classes, in the order of the labels; ``None``
+            if the run has none. A certificate without names does not mention them.
     """
 
     target: dict[str, object]
@@ -133,6 +138,7 @@ class Certificate:
     dealt_by: str | None = None
     distinct_images: bool = False
     relation: str = "replace-one"
+    class_names: tuple[str, ...] | None = None
 
     @property
     def unit(self) -> str:
@@ -232,9 +238,22 @@ class Certificate:
             "two_worlds_differ_in": {kind.value: text for kind, text in self.meanings.items()},
             "does_not_promise": self.limits,
         }
+        if self.class_names is None:
+            del stated["class_names"]
         if self.warning:
             stated["warning"] = self.warning
         return json.dumps(stated, indent=2, default=str) + "\n"
+
+    @property
+    def classes(self) -> str:
+        """The names of the classes with their labels, for people; empty if there are none.
+
+        They are quoted, so that a name with a comma is one name.
+        """
+        names = [f"{label} “{name}”" for label, name in enumerate(self.class_names or ())]
+        more = len(names) - _NAMES_SHOWN
+        shown = ", ".join(names[:_NAMES_SHOWN])
+        return f"{shown} and {more:,} more, which certificate.json lists" if more > 0 else shown
 
     def to_markdown(self, *, run: str = "", teacher: str = "") -> str:
         """Return the certificate as a page of plain language, in Markdown.
@@ -287,6 +306,17 @@ def certify(ledger: Ledger, *, student: str) -> Certificate:
             is_disjoint=bool(run["disjoint_data"]),
             dealt_by=units.checked_deal(run.get("dealt_by")),
             distinct_images=run.get("distinct_images") is True,
+            class_names=_class_names(run),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"{ledger.line(1)}: does not say what run this is ({error!r})") from None
+
+
+def _class_names(run: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """The names of the classes in a ledger's opening, which runs of earlier versions lack."""
+    names = run.get("class_names")
+    if names is None:
+        return None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError("class_names is not a list of names")
+    return tuple(names)

@@ -68,7 +68,7 @@ def _different_fact(certificate: Certificate, stored: dict[str, Any]) -> str | N
     for texts in (own, theirs):
         texts["headline"] = str(texts.get("headline")).partition(":")[0]
     facts = ("delta", "headline", *(name for name in asdict(certificate) if name != "spent"))
-    differences = (_first_difference(own[name], theirs.get(name), name) for name in facts)
+    differences = (_first_difference(own.get(name), theirs.get(name), name) for name in facts)
     return next((found for found in differences if found is not None), None)
 
 

@@ -99,6 +99,7 @@ class Statement:
             ("Run", _named(self.run, stated.run)),
             (teachers.capitalize(), _named(self.teacher, stated.teacher)),
             ("Student", in_code(stated.student) if stated.student else "not finished"),
+            *([("Classes, in the owner's words", stated.classes)] if stated.classes else []),
         ]
 
     @property
