@@ -48,7 +48,7 @@ $(DOCS_STAMP): $(STAMP)
 docs: $(DOCS_STAMP) ## build the documentation site into site/, strictly, and run every example on it
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest -q --doctest-glob='*.md' docs $(TEXTS)
-	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python tests/documentation/play.py docs/tutorial.md docs/how-to/*.md
+	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python tests/documentation/play.py docs/tutorial.md docs/teachers.md docs/how-to/*.md
 
 bench: $(STAMP) ## the measured figures of benchmarks/RESULTS.md (hours; needs DPSD_DATA)
 	for suite in $(SUITES); do $(BIN)/dpsd bench $$suite --seeds 3 --teachers runs/teachers || exit 1; done

@@ -16,6 +16,7 @@ import json
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,8 @@ def measured(teacher: dpsd.Teacher, execution: Execution) -> dict[str, Any]:
     queries = run.certificate.events["teacher"]
     generated = sum(line["sources"]["generator"] for line in recorder.metrics)
     predicted = sum(line["queries"] for line in recorder.metrics[1:])  # a first round is guessed
-    bare = bare_passes(execution, queries, predicted, generated, recorder.steps)
+    passes = bare_passes(execution, queries, predicted, generated, recorder.steps)
+    bare = sum(passes.values())
     parts = recorder.seconds
     total = sum(parts.values())
     images = RECIPE.batch_size * recorder.steps["student"]
@@ -88,6 +90,8 @@ def measured(teacher: dpsd.Teacher, execution: Execution) -> dict[str, Any]:
         "bare_s": round(bare, 2),
         "ratio": round(whole / bare, 3),
         "share": {part: round(seconds / total, 3) for part, seconds in parts.items()},
+        # What each part takes beyond its passes, as a share of all passes.
+        "beyond": {part: round((parts[part] - passes[part]) / bare, 3) for part in passes},
         "student_images_per_s": round(images / parts["student"]),
         "teacher_images_per_s": round(queries / parts["teacher"]),
     }
@@ -108,8 +112,8 @@ def transcribed(teacher: dpsd.Teacher, recipe: dpsd.Recipe, observer: dpsd.Obser
 
 def bare_passes(
     execution: Execution, queries: int, predicted: int, generated: int, steps: dict[str, int]
-) -> float:
-    """Seconds of the passes alone."""
+) -> dict[str, float]:
+    """Seconds of the passes alone, by the part of a run that they belong to."""
     teacher, student = (
         execution.place(build_classifier("cnn", input_shape=SHAPE, num_classes=CLASSES, seed=seed))
         for seed in (1, 2)
@@ -142,14 +146,24 @@ def bare_passes(
     few = images[: RECIPE.batch_size]
     some = noise[: RECIPE.generator_batch_size]
     cached = images[: forward_batch(SHAPE, execution.device)]
-    start = time.perf_counter()
-    forward(teacher.eval(), cached, queries)
-    forward(student.eval(), cached, predicted)
-    forward(generator, noise, generated)
-    train(student.train(), lambda: student(few), steps["student"])
+    seconds: dict[str, float] = {}
+
+    def timed(part: str, work: Callable[[], None]) -> None:
+        start = time.perf_counter()
+        work()
+        if execution.device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds[part] = seconds.get(part, 0.0) + time.perf_counter() - start
+
+    timed("teacher", lambda: forward(teacher.eval(), cached, queries))
+    timed("synthesis", lambda: forward(student.eval(), cached, predicted))
+    timed("synthesis", lambda: forward(generator, noise, generated))
+    timed("student", lambda: train(student.train(), lambda: student(few), steps["student"]))
     student.eval().requires_grad_(False)
-    train(generator, lambda: student(generator(some)), steps["generator"])
-    return time.perf_counter() - start
+    timed(
+        "generator", lambda: train(generator, lambda: student(generator(some)), steps["generator"])
+    )
+    return seconds
 
 
 if __name__ == "__main__":

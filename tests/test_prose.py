@@ -18,6 +18,7 @@ import typer
 
 import dpsd
 from dpsd.cli.app import INTRODUCTION, app
+from dpsd.cli.inspecting import command as inspecting
 from dpsd.cli.transcribe import command as transcribe
 
 ROOT = Path(inspect.getfile(dpsd)).parent
@@ -74,7 +75,9 @@ def test_the_help_of_every_command_shows_how_to_call_it() -> None:
     group = typer.main.get_command(app)
     assert isinstance(group, click.Group)
     helps = {name: command.help or "" for name, command in commands(group)}
-    helps["transcribe"] = transcribe().help or ""  # stands in for itself until it is used
+    # These stand in for themselves until they are used.
+    helps["transcribe"] = transcribe().help or ""
+    helps["inspect"] = inspecting().help or ""
     lacking = [name for name, text in helps.items() if f"Example: dpsd {name}" not in text]
     assert not lacking, f"no example in the help of {', '.join(lacking)}"
     assert "dpsd transcribe " in INTRODUCTION

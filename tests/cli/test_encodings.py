@@ -94,6 +94,7 @@ class Place:
 
 #: What each command is given; the slow ones run in one encoding only, the poorest.
 ARGUMENTS: dict[tuple[str, ...], Callable[[Place], tuple[object, ...]]] = {
+    ("inspect",): lambda at: (at.teacher,),
     ("transcribe",): lambda at: (at.teacher, "--epsilon", 4, "--out", at.folder / "run", *TINY),
     ("train-teacher",): lambda at: ("--data", "digits", "--epochs", 1, "--out", at.folder / "t"),
     ("evaluate",): lambda at: (at.run, "--data", "digits"),
@@ -215,7 +216,7 @@ def test_a_real_process_does_as_well(environment: dict[str, str]) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert b"An eps means nothing without its adjacency" in done.stdout
+    assert b"An eps means nothing without its adjacency" in b" ".join(done.stdout.split())
     assert b"+- Options -" in done.stdout
 
 

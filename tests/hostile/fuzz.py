@@ -169,6 +169,8 @@ def kinds_below(root: Path) -> list[Kind]:
         "releases/round-0001.safetensors",
     ):
         kinds.append(Kind(f"run: {name}", root / "run", name, _read_run))
+    for name, reader, weight in (("teacher", _ask_module, 40), ("student", _train_module, 8)):
+        kinds.append(Kind(f"module: {name}", root / "module", "seed", reader, weight))
     kinds.append(Kind("budget", root / "budget", "budget.jsonl", _read_budget))
     settings = _read("config.toml", _read_config)
     kinds.append(Kind("settings", root / "settings", "config.toml", settings, 120))
@@ -190,8 +192,18 @@ def kinds_below(root: Path) -> list[Kind]:
 
 def make_honest_files(root: Path) -> None:
     """One of everything."""
-    for name in ("weights", "programs", "ensemble", "settings", "cifar", "data", "budget"):
+    for name in (
+        "weights",
+        "programs",
+        "ensemble",
+        "settings",
+        "cifar",
+        "data",
+        "budget",
+        "module",
+    ):
         (root / name).mkdir(parents=True)
+    (root / "module" / "seed").write_text("whatever bytes are here decide what the module is like")
     module = build_classifier("lenet5", input_shape=SHAPE, num_classes=3, seed=0).eval()
     record = TeacherRecord(model="lenet5", input_shape=SHAPE, num_classes=3)
     save_teacher(root / "teacher", module, record)
@@ -293,6 +305,82 @@ def _read(name: str, reader: Callable[[Path], object]) -> Callable[[Path], objec
 
 def _read_snapshot(folder: Path) -> object:
     return dpsd.load_teacher(f"hf:{folder}")
+
+
+class OddModule(torch.nn.Module):
+    """A classifier that is odd in up to three ways, which some bytes decide."""
+
+    def __init__(self, decided_by: bytes) -> None:
+        super().__init__()
+        chance = random.Random(decided_by)
+        self.before = chance.choice([*_BEFORE, *[_as_it_is] * len(_BEFORE)])
+        self.after = chance.choice([*_AFTER, *[_as_it_is] * len(_AFTER)])
+        self.views = chance.random() < 0.5
+        outputs = chance.choice((1, 2, 3, 3, 3, 3, 100))
+        self.conv = torch.nn.Conv2d(1, 4, 3, padding=1)
+        self.last = torch.nn.Linear(256, outputs)
+        self.unused = torch.nn.Linear(4, 4)
+        if chance.random() < 0.1:
+            self.last.weight = torch.nn.Parameter(self.last.weight * float("nan"))
+        self.to(chance.choice([torch.float32, torch.float32, torch.float64, torch.float16]))
+        self.requires_grad_(chance.random() < 0.9)
+
+    def forward(self, images: torch.Tensor) -> object:
+        """Answer oddly."""
+        found = self.conv(self.before(images)).relu()
+        found = found.view(len(found), -1) if self.views else found.flatten(1)
+        return self.after(self.last(found))
+
+
+def _as_it_is(value: torch.Tensor) -> torch.Tensor:
+    return value
+
+
+def _raise(value: torch.Tensor) -> torch.Tensor:
+    raise OddError(*value.shape)
+
+
+class OddError(BaseException):
+    """Not an exception that anybody expects."""
+
+
+def _exit(_: torch.Tensor) -> torch.Tensor:
+    sys.exit(3)
+
+
+_BEFORE: list[Callable[[torch.Tensor], torch.Tensor]] = [
+    *(lambda x: x[:1], lambda x: x.sub_(1), lambda x: x.permute(0, 3, 1, 2), lambda x: x.int()),
+    *(lambda x: x.view(-1, 1, 8, 8), lambda x: x.double(), lambda x: x / 0, _raise, _exit),
+    lambda x: x[x.flatten(1).mean(1) > 0.5],
+]
+_AFTER: list[Callable[[torch.Tensor], object]] = [
+    *(lambda x: (x, x), lambda x: {"logits": x}, lambda x: [], lambda x: None, lambda x: x[0]),
+    *(lambda x: x.argmax(1), lambda x: x.sigmoid(), lambda x: x.softmax(-1), lambda x: x.numpy()),
+    *(lambda x: x.detach(), lambda x: x.log(), lambda x: x.half(), lambda x: x > 0, len, _raise),
+    *(lambda x: x[..., None], lambda x: x[:, :0], lambda x: x.to("meta"), lambda x: x.to_sparse()),
+    *(lambda x: torch.cat([x, x]), lambda x: x.cfloat(), lambda x: "words", lambda x: x + 1e38),
+]
+
+
+def _ask_module(folder: Path) -> object:
+    module = OddModule((folder / "seed").read_bytes())
+    teacher = dpsd.load_teacher(module, input_shape=SHAPE)
+    return teacher.ask(torch.rand(3, *SHAPE), query_batch=0)
+
+
+def _train_module(folder: Path) -> object:
+    def thirds(images: torch.Tensor) -> torch.Tensor:
+        return 20 * images[:, 0, :6].reshape(len(images), 3, 16).mean(-1)
+
+    return dpsd.transcribe(
+        dpsd.load_teacher(thirds, input_shape=SHAPE, scores="logits"),
+        student=OddModule((folder / "seed").read_bytes()),
+        mechanism=dpsd.RandomizedResponse(),
+        budget=dpsd.Budget(epsilon=6.0, adjacency="round"),
+        out=folder / "new-run",
+        recipe=dpsd.Recipe(rounds=1, queries=32, batch_size=16, generator_steps=1, device="cpu"),
+        budget_file=folder / "new-budget.jsonl",
+    )
 
 
 def _read_data(name: str) -> Callable[[Path], object]:

@@ -14,6 +14,7 @@ True
 
 from __future__ import annotations
 
+import io
 import logging
 import warnings
 from collections.abc import Iterator
@@ -93,7 +94,9 @@ def read_dicom(file: Path, *, value_range: ValueRange | None = None) -> Image.Im
             f"{file} is a DICOM file, which is read with pydicom: pip install 'dpsd[dicom]'"
         ) from None
     with _decoding(file):
-        found = pydicom.dcmread(file, specific_tags=list(_ELEMENTS))
+        # Read whole first: of a file, pydicom reads as much as a damaged length says, in memory.
+        content = io.BytesIO(file.read_bytes())
+        found = pydicom.dcmread(content, specific_tags=list(_ELEMENTS))
         frames = int(found.get("NumberOfFrames") or 1)
         kind = str(found.get("PhotometricInterpretation", ""))
         pixels = int(found.get("Rows") or 0) * int(found.get("Columns") or 0)

@@ -128,7 +128,7 @@ def load_factory(path: str) -> Callable[..., object]:
         sys.path.insert(0, str(Path.cwd()))
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # noqa: BLE001 - an import runs the user's code: it raises anything
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - an import runs the user's code: it raises anything
         absent = isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(
             f"{error.name}."
         )
@@ -189,7 +189,7 @@ def build_module(
             built = factory(**_accepted(factory, options))
         except ConfigError:
             raise
-        except Exception as error:  # noqa: BLE001 - a factory is the user's code: it raises anything
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a factory is the user's code: it raises anything
             raise ConfigError(f"{label} failed: {_described(error)}") from None
     if not isinstance(built, nn.Module):
         raise ConfigError(f"{label} returned a {type(built).__name__}, not a torch.nn.Module")
@@ -211,7 +211,9 @@ def probe(module: nn.Module, inputs: Tensor, *, label: str) -> Tensor:
         module.eval()
         with torch.no_grad(), _seeded(0):
             output = module(inputs.to(weight.device, weight.dtype))
-    except Exception as error:  # noqa: BLE001 - the module may be the user's: it raises anything
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - the module may be the user's: it raises anything
         raise ConfigError(
             f"{label} fails on inputs of shape {tuple(inputs.shape)}: {_described(error)}"
         ) from None
@@ -267,5 +269,5 @@ def _accepted(factory: Callable[..., Any], options: dict[str, object]) -> dict[s
     return {name: value for name, value in options.items() if name in names}
 
 
-def _described(error: Exception) -> str:
+def _described(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"

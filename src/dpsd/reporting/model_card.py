@@ -70,7 +70,9 @@ def model_card(
     channels, height, width = stated["input_shape"]
     card = ModelCard.from_template(
         data,
-        template_str=files("dpsd.reporting").joinpath("model-card.md.j2").read_text("utf-8"),
+        template_str=files("dpsd.reporting")
+        .joinpath("model-card.md.j2")
+        .read_text(encoding="utf-8"),
         name=_plain(name),
         shape=(channels, height, width),
         num_classes=stated["num_classes"],

@@ -20,6 +20,7 @@ from dpsd.privacy.records.comparison import difference
 from dpsd.reporting.model_card import model_card
 from dpsd.results import export
 from dpsd.runs.directory import RunDirectory
+from dpsd.shell import command_line
 from dpsd.storage.files import read_json, replacing, write_text
 from dpsd.teachers.snapshot import CONFIG_FILE, PREPROCESSOR_FILE, STUDENT_TYPE, WEIGHTS_FILE
 
@@ -63,9 +64,10 @@ def _certified(run: RunDirectory) -> tuple[Certificate, bytes]:
     """The certificate of a finished run, and its file, once they were found to say the same."""
     path = run.path / "certificate.json"
     if not run.is_finished():
+        resume = command_line("dpsd", "transcribe", "--resume", run.path)
         raise RunError(
             f"{run.path} is not finished, so a model card cannot say what it spent: continue it "
-            f"with dpsd transcribe --resume {run.path}, or export to another format"
+            f"with {resume}, or export to another format"
         )
     certificate = run.certify()
     try:
@@ -74,7 +76,8 @@ def _certified(run: RunDirectory) -> tuple[Certificate, bytes]:
     except (OSError, ValueError) as error:
         raise RunError(f"{path} cannot be read: {error}") from None
     if different is not None:
-        raise RunError(f"{path}, {different}: it is not published; see dpsd certify {run.path}")
+        see = command_line("dpsd", "certify", run.path)
+        raise RunError(f"{path}, {different}: it is not published; see {see}")
     return certificate, content
 
 

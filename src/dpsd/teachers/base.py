@@ -260,7 +260,7 @@ class Teacher(ABC):
                     RawAnswers.seal(
                         answers, batch=len(batch), num_classes=self.num_classes, scores=self.scores
                     )
-            except Exception as error:  # noqa: BLE001 - foreign code may raise anything
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - foreign code may raise anything
                 raise AnswerError(
                     f"evaluation batch {number}: the teacher ", *described(error)
                 ) from None
@@ -314,7 +314,9 @@ class Teacher(ABC):
                     scores=self.scores,
                     members=self.members,
                 )
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             refusal = TeacherError(
                 f"{self.description}: asked about {count} images of noise, the teacher ",
                 *described(error, is_public=True),

@@ -45,7 +45,7 @@ def build_from_factory(
     given = {"input_shape": input_shape, "num_classes": num_classes}
     try:
         return factory(**{k: v for k, v in given.items() if v is not None and k in named})
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         # No answer exists yet, so the factory's own message may be shown.
         message = " ".join(str(error).split())
         raise TeacherError(f"{path} raised {type(error).__name__}: {message}") from error

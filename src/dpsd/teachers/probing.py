@@ -60,14 +60,16 @@ def probe(teacher: Teacher, *, num_classes: int | None, scores: DeclaredScores) 
             where it is known.
     """
     noise = public_noise(teacher, _PROBE_IMAGES)
-    failure: Exception | None = None
+    failure: BaseException | None = None
     declared: Calling | None = None
     for calling in teacher.attempts():
         declared = declared or calling
         teacher.calling = calling
         try:
             found = _interface(teacher, noise, num_classes=num_classes, scores=scores)
-        except Exception as error:  # noqa: BLE001 - foreign code may raise anything
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - foreign code may raise anything, or exit
             if failure is None or calling.has_channels_first:
                 failure = error
         else:
@@ -203,7 +205,7 @@ def _differ(first: object, second: object, *, by: float) -> bool:
     return float((first - second).abs().max()) > by * float(first.abs().max())
 
 
-def _mend(teacher: Teacher, noise: Tensor, failure: Exception) -> list[str]:
+def _mend(teacher: Teacher, noise: Tensor, failure: BaseException) -> list[str]:
     """Name the mend for what went wrong, as far as noise can tell."""
     with silenced():
         if isinstance(failure, AnswerCheckError):
@@ -240,7 +242,9 @@ def _answers_somehow(teacher: Teacher, noise: Tensor) -> bool:
         teacher.calling = calling
         try:
             teacher._answers(noise)
-        except Exception:  # noqa: BLE001 - then this is not what it takes
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # noqa: BLE001 - then this is not what it takes
             continue
         return True
     return False
@@ -250,7 +254,9 @@ def _mend_of_output(teacher: Teacher, noise: Tensor) -> list[str] | None:
     """Say how to get scores out of what the teacher returned."""
     try:
         answers = teacher._answers(noise)
-    except Exception:  # noqa: BLE001 - it failed in another way the first time
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - it failed in another way the first time
         return None
     wrap = "wrap it in a function: def teacher(): return lambda images: "
     if isinstance(answers, Tensor):

@@ -41,7 +41,7 @@ from dpsd.devices.processes import ALONE
 from dpsd.distillation.generator import GeneratorTraining, fit_generator, sample_images
 from dpsd.distillation.releases import Replay, RoundReleases
 from dpsd.distillation.student import StudentTraining, fit_student
-from dpsd.errors import ConfigError, TeacherError
+from dpsd.errors import ConfigError, TeacherError, WriteError
 from dpsd.privacy.answers import RawAnswers
 from dpsd.privacy.randomness import ReproducibleNoise
 from dpsd.runs.folder import RunFolder
@@ -170,7 +170,9 @@ class _Rehearsal:
         try:
             with silenced():  # torch prints the whole graph before it raises
                 torch.export.export(self.student.eval(), (images.contiguous(),), strict=False)
-        except Exception as error:  # noqa: BLE001 - the module is the user's, and torch has many kinds
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - the module is the user's
             reason = "".join(described(error, is_public=True))
             yield (
                 f"{student} cannot be exported as .pt2 or .onnx, only as .safetensors: the export "
@@ -226,11 +228,9 @@ def _told(what: str, doing: str) -> Iterator[None]:
     """Raise whatever fails as an error of one line that says what failed in doing what."""
     try:
         yield
-    except (MemoryError, torch.OutOfMemoryError):
+    except (KeyboardInterrupt, MemoryError, torch.OutOfMemoryError, ConfigError, WriteError):
         raise
-    except ConfigError:
-        raise
-    except Exception as error:
+    except BaseException as error:
         refusal = ConfigError(
             f"{what} fails in {doing} on public noise: it ",
             *described(error, is_public=True),
