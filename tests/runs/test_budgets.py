@@ -26,7 +26,8 @@ from dpsd.transcription.learning import Learning
 
 SHAPE = (1, 8, 8)
 RECIPE = Recipe(
-    rounds=2, queries=64, epochs=1.0, batch_size=32, generator_steps=1, generator_batch_size=16,
+    rounds=2, queries=64, student_steps=3, batch_size=32, generator_steps=1,
+    generator_batch_size=16,
     device="cpu", precision="float32",
 )  # fmt: skip
 

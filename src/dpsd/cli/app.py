@@ -28,9 +28,9 @@ come with dpsd:
   dpsd certify runs/digits
 
 If you have a teacher of your own (.onnx, .pt2, hf:FOLDER or package.module:factory), start with \
-`inspect`, then `transcribe`. An ε means nothing without its adjacency, so each ε is shown with its own; \
-`dpsd certify` says in plain words what a run promises and what it does not. Every command \
-explains itself with `--help`.
+`inspect`, then `transcribe`. An ε means nothing without its adjacency, so each ε is shown with \
+its own; `dpsd certify` says in plain words what a run promises and what it does not. Every \
+command explains itself with `--help`.
 """
 
 app = typer.Typer(
