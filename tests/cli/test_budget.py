@@ -117,8 +117,8 @@ def test_each_teacher_of_a_folder_has_a_budget_of_its_own(
         module = build_classifier("lenet5", input_shape=(1, 8, 8), num_classes=3, seed=seed)
         record = TeacherRecord(model="lenet5", input_shape=(1, 8, 8), num_classes=3)
         save_teacher(tmp_path / "all" / name, module, record)
-    run = ("transcribe", *TINY, "--epsilon", 3, "--student", "lenet5", "--quiet")
-    run = (*run, "--student-steps", 3)
+    few = ("--student-steps", 3, "--student", "lenet5")
+    run = ("transcribe", *TINY, "--epsilon", 3, *few, "--quiet")
     together = (*run, tmp_path / "all", "--out", tmp_path / "together")
     assert invoke(*run, tmp_path / "all" / "south", "--out", tmp_path / "alone").exit_code == 0
     assert invoke(*together).exit_code == 0
