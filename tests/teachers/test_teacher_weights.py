@@ -17,6 +17,7 @@ from dpsd.errors import TeacherError
 from dpsd.models import build_classifier
 from dpsd.privacy.answers import open_for_mechanism
 from dpsd.teachers import TeacherRecord, load_teacher, read_record, save_teacher
+from dpsd.teachers.weights import fill_module
 
 SHAPE = (1, 8, 8)
 FACTORY_CODE = """
@@ -220,3 +221,27 @@ def test_damaged_directory(directory: Path, damage: Callable[[Path], None], mess
     with pytest.raises(TeacherError, match=message) as caught:
         load_teacher(directory)
     assert str(directory) in str(caught.value)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "_orig_mod.module."])
+def test_a_prefix_of_all_names_is_passed_over(prefix: str, module: nn.Module) -> None:
+    state = {f"{prefix}{name}": value + 1 for name, value in module.state_dict().items()}
+    fill_module(module, state, where="weights.pt")
+    assert all(value.equal(state[f"{prefix}{name}"]) for name, value in module.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("name", "mend"),
+    [
+        ("forest.pkl", r"joblib.load\('forest.pkl'\).predict_proba"),
+        ("model.keras", "KERAS_BACKEND=torch"),
+        ("model.pb", "tf2onnx"),
+        ("net.torchscript", r"torch.jit.load\('net.torchscript'\)"),
+        ("pytorch_model.bin", "safetensors.torch.save_file"),
+        ("net.engine", "/v2/models/NAME"),
+    ],
+)
+def test_files_of_other_kinds_have_their_mends(name: str, mend: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"whatever it is")
+    with pytest.raises(TeacherError, match=mend):
+        load_teacher(tmp_path / name)

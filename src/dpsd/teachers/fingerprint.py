@@ -33,6 +33,12 @@ def fingerprint_module(module: nn.Module) -> str:
             _feed(digest, child.code.encode())
     tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     _feed_tensors(digest, tensors)
+    # Quantized layers keep their weights in neither, but in what they store.
+    named = (module.named_parameters, module.named_buffers)
+    usual = {name for names in named for name, _ in names(remove_duplicate=False)}
+    for name, stored in sorted(module.state_dict().items()):
+        if name not in usual:
+            _feed_stored(digest, name, stored)
     return f"sha256:{digest.hexdigest()}"
 
 
@@ -75,6 +81,16 @@ def _feed_tensors(digest: hashlib._Hash | hmac.HMAC, tensors: Mapping[str, Tenso
     for name, tensor in sorted(tensors.items()):
         _feed(digest, f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
         _feed(digest, _tensor_bytes(tensor))
+
+
+def _feed_stored(digest: hashlib._Hash, name: str, stored: object) -> None:
+    if isinstance(stored, tuple | list):
+        for index, part in enumerate(stored):
+            _feed_stored(digest, f"{name}.{index}", part)
+    elif isinstance(stored, Tensor):
+        _feed_tensors(digest, {name: stored.dequantize() if stored.is_quantized else stored})
+    else:
+        _feed(digest, f"{name}={stored!r}".encode())
 
 
 def _feed(digest: hashlib._Hash | hmac.HMAC, content: bytes) -> None:

@@ -28,6 +28,24 @@ SNAPSHOT = "hf:"
 BUDGET_FILE = "budget.jsonl"
 
 _LOADABLE = (".pt2", ".onnx")
+_FACTORY_MEND = "give 'package.module:teacher' with a function of yours: def teacher(): return "
+#: What to do with files of other kinds, by their suffixes.
+_MENDS = {
+    (".pkl", ".pickle", ".joblib", ".sav"): "a pickle runs code when it is read. If you trust it, "
+    + _FACTORY_MEND
+    + "joblib.load({name!r}).predict_proba",
+    (".keras", ".h5", ".hdf5"): "a Keras model may hold code. If you trust it, "
+    + _FACTORY_MEND
+    + "keras.saving.load_model({name!r}), with KERAS_BACKEND=torch and probably --layout nhwc",
+    (".pb", ".tflite", ".mlmodel"): "convert it to ONNX, for example with tf2onnx, and give the "
+    ".onnx file",
+    (".ts", ".torchscript", ".ptl"): "TorchScript may call any operator of torch's. If you trust "
+    "it, " + _FACTORY_MEND + "torch.jit.load({name!r})",
+    (".bin", ".ckpt"): "save its state dict where you trust it, with safetensors.torch.save_file, "
+    "and give 'package.module:factory' as the teacher and that file as its weights",
+    (".engine", ".plan"): "let a server answer for it, and give the server's address, "
+    "https://HOST/v2/models/NAME",
+}
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
@@ -128,4 +146,7 @@ def check_source(source: str | Path, *, plain_http: bool = False) -> None:
     if not path.exists():
         raise TeacherError(f"there is no {path}: a teacher is {KINDS}")
     if path.suffix not in (*_LOADABLE, *WEIGHT_SUFFIXES):
+        mend = next((text for suffixes, text in _MENDS.items() if path.suffix in suffixes), None)
+        if mend is not None:
+            raise TeacherError(f"{path} is not loaded by its name: {mend.format(name=path.name)}")
         raise TeacherError(f"{path} is not of a known kind: a teacher is {KINDS}")

@@ -55,7 +55,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def fill_module(module: nn.Module, state: Mapping[str, Tensor], *, where: str) -> None:
-    """Load a state dict that must fit the module exactly.
+    """Load a state dict that must fit the module exactly, but for a prefix of all its names.
+
+    DataParallel, torch.compile and others put such a prefix before the names.
 
     Args:
         module: the module, which is changed in place.
@@ -66,6 +68,7 @@ def fill_module(module: nn.Module, state: Mapping[str, Tensor], *, where: str) -
         TeacherError: names are missing or unexpected, or shapes differ; the message lists them all.
     """
     wanted = module.state_dict()
+    state = _without_prefix(state, wanted)
     missing = sorted(wanted.keys() - state.keys())
     unexpected = sorted(state.keys() - wanted.keys())
     shapes = [
@@ -85,9 +88,27 @@ def fill_module(module: nn.Module, state: Mapping[str, Tensor], *, where: str) -
     if problems:
         raise TeacherError(
             f"{where} does not fit {type(module).__name__}: {'; '.join(problems)}. "
-            "Does it belong to another architecture, or do its names have a prefix?"
+            "Does it belong to another architecture?"
         )
     module.load_state_dict(state)
+
+
+def _without_prefix(
+    state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
+) -> Mapping[str, Tensor]:
+    """Return a state dict without a prefix of all its names, if it then has the wanted names.
+
+    >>> weight = torch.zeros(1)
+    >>> list(_without_prefix({"module.net.weight": weight}, {"net.weight": weight}))
+    ['net.weight']
+    """
+    shorter = state
+    while shorter and shorter.keys() != wanted.keys():
+        prefix, dot, _ = next(iter(shorter)).partition(".")
+        if not dot or not all(name.startswith(f"{prefix}.") for name in shorter):
+            return state
+        shorter = {name.removeprefix(f"{prefix}."): tensor for name, tensor in shorter.items()}
+    return shorter
 
 
 def _read_state_dict(path: Path) -> dict[str, Tensor]:

@@ -103,6 +103,14 @@ def broken() -> nn.Module:
     return module
 
 
+def quantized(seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    made: nn.Module = torch.ao.quantization.quantize_dynamic(  # type: ignore[no-untyped-call]
+        linear().eval(), {nn.Linear}, dtype=torch.qint8
+    )
+    return made
+
+
 def exported(
     path: Path, module: nn.Module, shape: tuple[int, ...], *, batch: int | None = None
 ) -> Path:
@@ -238,6 +246,7 @@ ZOO = {
         lambda _: After(linear(), before=lambda x: x - x.mean(0, keepdim=True)),
         noted="differently one by one",
     ),
+    "quantized": Animal(lambda _: quantized(0)),
     "TorchScript, scripted": Animal(lambda path: scripted(path, "script")),
     "TorchScript, traced": Animal(lambda path: scripted(path, "trace")),
     "channels last": colour(
@@ -414,6 +423,15 @@ def test_a_teacher_works_or_is_told_its_mend(name: str, precision: Any, tmp_path
         torch.testing.assert_close(asked(teacher, 2), answers[:2], atol=0.02, rtol=0.1)
     else:
         assert any(animal.noted in note for note in teacher.notes), teacher.notes
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_quantized_weights_tell_a_teacher_from_another() -> None:
+    first, again, other = (
+        load_teacher(quantized(seed), input_shape=GREY).fingerprint for seed in (0, 0, 1)
+    )
+    assert first == again
+    assert first != other
 
 
 def test_the_zoo_is_large() -> None:
