@@ -335,3 +335,21 @@ def test_a_run_is_charged_beside_the_snapshot_and_resumes(snapshot: Path, tmp_pa
     assert again.fingerprint == teacher.fingerprint
     assert again.class_names == ("cat", "dog", "eel")
     assert dpsd.resume(tmp_path / "run", again).certificate == run.certificate
+
+
+def test_a_module_of_ones_own_may_be_called_hf(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "hf.py").write_text(
+        "from torch import nn\n"
+        "def vit():\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, 3))\n",
+        encoding="utf-8",
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "hf", raising=False)
+    assert load_teacher("hf:vit", input_shape=(1, 8, 8)).location == "hf:vit"
+    with pytest.raises(TeacherError, match="there is no folder models/vit"):
+        load_teacher("hf:models/vit")
+    sys.modules.pop("hf")

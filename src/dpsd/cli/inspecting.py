@@ -140,6 +140,7 @@ def _show(teacher: Teacher, facts: dict[str, Any]) -> None:
     asked = f"{queries:,} queries in {rounds}, at ε = 1 under {facts['adjacency']!r}"
     table = grid("", "")
     table.show_header = False
+    table.columns[1].overflow = "fold"  # an identity is of use as a whole only
     for name, value in (
         ("teacher", teacher.description),
         ("identity", teacher.fingerprint),

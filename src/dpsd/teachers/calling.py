@@ -15,7 +15,7 @@ torch.Size([2, 10])
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -53,6 +53,8 @@ class Calling:
     scale: InputScale = "1"
     output: str | None = None
     column: Column | None = None
+    found: dict[str, None] = field(default_factory=dict, compare=False, repr=False)
+    """What was found in the answers and adapted to, each a sentence, in order."""
 
     def __post_init__(self) -> None:
         for name, value, known in (
@@ -98,6 +100,7 @@ class Calling:
         if not isinstance(found, Tensor):
             return found
         if found.ndim == 4 and found.shape[2:] == (1, 1):
+            self.found["its scores (N, K, 1, 1) are taken as (N, K)"] = None
             found = found.flatten(1)
         if self.column is not None and found.ndim == 2 and found.shape[1] == 1:
             rest = torch.zeros_like(found) if self.column == "logit" else 1 - found
@@ -110,9 +113,15 @@ class Calling:
         if isinstance(answer, Tensor | np.ndarray):
             return answer
         if isinstance(answer, tuple | list) and len(answer) == 1:
-            return answer[0]  # some exporters wrap a single output
+            self.found[f"its scores are taken out of a {type(answer).__name__} of one"] = None
+            return answer[0]
         logits = getattr(answer, _LOGITS, None)
-        return answer if logits is None else logits
+        if logits is None:
+            return answer
+        self.found[f"its scores are the .{_LOGITS} of the {type(answer).__name__} it returns"] = (
+            None
+        )
+        return logits
 
 
 def outputs_of(answer: object) -> dict[str, Any]:

@@ -12,6 +12,7 @@ it may quote answers; the kind of the error and the line of the user's file are 
 
 from __future__ import annotations
 
+import re
 import sysconfig
 import traceback
 from pathlib import Path
@@ -24,6 +25,8 @@ from dpsd.teachers.failures import RequestFailure
 
 #: The most characters of a teacher's own message that are quoted.
 _LONGEST_MESSAGE = 300
+
+_COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 _LIBRARIES = tuple(
     str(Path(folder).resolve())
@@ -51,9 +54,19 @@ def described(error: BaseException, *, is_public: bool = False) -> tuple[str, ..
         at = f"at {where}; " if where else ""
         kind = next(kinds).__name__
         return (f"raised {kind} ({at}its message is withheld: it may quote answers)",)
-    message = " ".join(str(error).split())[:_LONGEST_MESSAGE]
+    message = _plain(str(error))[:_LONGEST_MESSAGE]
     at = f" (at {where})" if where else ""
     return (f"raised {type(error).__name__}{f': {message}' if message else ''}{at}",)
+
+
+def _plain(text: str) -> str:
+    """Return text in one line, without colours and other signs that a terminal would obey.
+
+    >>> _plain("\\x1b[1mInput 0\\x1b[0m\\nis wrong\\x07")
+    'Input 0 is wrong'
+    """
+    spaced = " ".join(_COLOURS.sub("", text).split())
+    return "".join(sign for sign in spaced if sign.isprintable())
 
 
 def place_of(error: BaseException) -> str | None:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -59,11 +60,22 @@ def is_factory(source: str) -> bool:
 def snapshot_folder(source: str | Path) -> str | None:
     """Return the folder in ``hf:FOLDER``; ``None`` if the source is of another kind.
 
+    Where there is no such folder, but a module of the user's that is called ``hf``, the source is a
+    factory in that module.
+
     >>> snapshot_folder("hf:models/vit"), snapshot_folder("models/vit")
     ('models/vit', None)
     """
     text = str(source)
-    return text.removeprefix(SNAPSHOT) if text.startswith(SNAPSHOT) else None
+    if not text.startswith(SNAPSHOT):
+        return None
+    folder = text.removeprefix(SNAPSHOT)
+    is_own_module = (
+        _FACTORY.fullmatch(text) is not None
+        and not Path(folder).expanduser().exists()
+        and (Path("hf.py").exists() or importlib.util.find_spec("hf") is not None)
+    )
+    return None if is_own_module else folder
 
 
 def place_of(location: str) -> Path:

@@ -127,6 +127,7 @@ def _interface(
     if teacher.calling.layout == "flat":
         size = noise[0].numel()
         notes.append(f"it takes flat inputs (N, {size}), so images are flattened for it")
+    notes.extend(teacher.calling.found)
     notes.extend(_unsteadiness(teacher, noise))
     return Interface(teacher.calling, num_classes, scores, tuple(notes))
 

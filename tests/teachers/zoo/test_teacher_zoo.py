@@ -105,7 +105,7 @@ def broken() -> nn.Module:
 
 def quantized(seed: int) -> nn.Module:
     torch.manual_seed(seed)
-    made: nn.Module = torch.ao.quantization.quantize_dynamic(  # type: ignore[no-untyped-call]
+    made: nn.Module = torch.ao.quantization.quantize_dynamic(
         linear().eval(), {nn.Linear}, dtype=torch.qint8
     )
     return made
@@ -228,7 +228,7 @@ ZOO = {
     "softmax in half": colour(
         lambda: After(linear(1000, 768), after=lambda x: x.half().softmax(-1)), classes=1000
     ),
-    "one pixel wide": colour(lambda: nn.Conv2d(3, CLASSES, 16)),
+    "one pixel wide": colour(lambda: nn.Conv2d(3, CLASSES, 16), noted="taken as (N, K)"),
     "sigmoid column": Animal(
         lambda _: nn.Sequential(linear(1), nn.Sigmoid()), classes=2, noted="as the probability of"
     ),
@@ -239,8 +239,12 @@ ZOO = {
     "a sigmoid for each class": Animal(
         lambda _: nn.Sequential(linear(), nn.Sigmoid()), noted="do not sum to one"
     ),
-    "an output with logits": Animal(lambda _: After(linear(), after=Output)),
-    "a wrapped output": Animal(lambda _: After(linear(), after=lambda x: (x,))),
+    "an output with logits": Animal(
+        lambda _: After(linear(), after=Output), noted="the .logits of the Output"
+    ),
+    "a wrapped output": Animal(
+        lambda _: After(linear(), after=lambda x: (x,)), noted="out of a tuple of one"
+    ),
     "changes its input": Animal(lambda _: After(linear(), before=in_place)),
     "looks at the batch": Animal(
         lambda _: After(linear(), before=lambda x: x - x.mean(0, keepdim=True)),
