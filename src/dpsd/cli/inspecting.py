@@ -103,10 +103,12 @@ def _speed(teacher: Teacher) -> float | None:
     import time
 
     from dpsd.devices.execution import forward_batch
+    from dpsd.teachers.probing import public_noise
 
     count = min(teacher.query_batch, forward_batch(teacher.input_shape, torch_device(teacher)))
+    noise = public_noise(teacher, count)
     start = time.perf_counter()
-    teacher.rehearse(count)
+    teacher.rehearse(noise)
     return round(count / (time.perf_counter() - start), 1)
 
 

@@ -34,7 +34,7 @@ from dpsd.privacy.answers import RawAnswers, Scores
 from dpsd.teachers.calling import Calling
 from dpsd.teachers.dealing import DealtBy
 from dpsd.teachers.describing import described, frames_of
-from dpsd.teachers.probing import probe, public_noise
+from dpsd.teachers.probing import probe
 from dpsd.teachers.record import checked_shape as checked_shape
 from dpsd.teachers.silence import silenced, untouched_generators
 
@@ -298,18 +298,21 @@ class Teacher(ABC):
         if self.declared.layout == "auto":
             yield replace(self.declared, layout="flat")
 
-    def rehearse(self, count: int) -> None:
-        """Ask about so many images of public noise, as a run will ask about its queries.
+    def rehearse(self, noise: Tensor) -> None:
+        """Ask about public noise, as a run will ask about its queries.
+
+        Args:
+            noise: images of noise ``(N, C, H, W)``, as the run's images are: on its device, and in
+                its memory layout.
 
         Raises:
             TeacherError: the teacher fails; the message includes its own, as the images are public.
         """
-        noise = public_noise(self, count)
         try:
             with silenced(), untouched_generators():
                 RawAnswers.seal(
                     self._answers(noise),
-                    batch=count,
+                    batch=len(noise),
                     num_classes=self.num_classes,
                     scores=self.scores,
                     members=self.members,
@@ -318,7 +321,7 @@ class Teacher(ABC):
             raise
         except BaseException as error:
             refusal = TeacherError(
-                f"{self.description}: asked about {count} images of noise, the teacher ",
+                f"{self.description}: asked about {len(noise)} images of noise, the teacher ",
                 *described(error, is_public=True),
             )
             refusal.add_note(frames_of(error))

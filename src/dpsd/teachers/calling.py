@@ -83,7 +83,8 @@ class Calling:
         if self.scale == "uint8":
             images = images.round().clamp(0, 255).to(torch.uint8)
         if self.layout == "nhwc":
-            return images.permute(0, 2, 3, 1)
+            # The same place in memory for each pixel, in whatever layout the images come.
+            return images.contiguous().permute(0, 2, 3, 1)
         return images.flatten(1) if self.layout == "flat" else images
 
     def scores(self, answer: object) -> object:

@@ -108,7 +108,8 @@ class _Rehearsal:
         if not teacher.is_free:
             return  # it answered noise when it was loaded, and may be paid for each answer
         try:
-            teacher.rehearse(min(teacher.query_batch, self._batch() + 1))
+            count = min(teacher.query_batch, self._batch() + 1)
+            teacher.rehearse(self.execution.images(self._noise(count)))
         except TeacherError as error:
             raise ConfigError(*error.parts) from error
 

@@ -399,6 +399,7 @@ ZOO = {
 
 def asked(teacher: Teacher, count: int) -> Tensor:
     images = torch.rand(count, *teacher.input_shape, generator=torch.Generator().manual_seed(2))
+    images = images.contiguous(memory_format=torch.channels_last)  # as a run's images are
     return open_for_mechanism(teacher.ask(images, query_batch=0))
 
 
