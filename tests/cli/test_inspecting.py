@@ -57,7 +57,7 @@ def test_a_module_is_shown_as_it_would_be_called(invoke: Invoke, models: Path) -
         assert words in done.stdout
     assert "at ε = 1 under 'round'" in " ".join(done.stdout.split())
     hint = "dpsd transcribe inspected_models:net --input-shape 3,8,8 --layout nhwc --epsilon 1"
-    assert hint in done.stderr
+    assert f"{hint} --adjacency round" in done.stderr
     assert {path.suffix for path in models.iterdir() if path.is_file()} == {".py"}
 
 

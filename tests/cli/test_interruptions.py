@@ -148,7 +148,7 @@ def test_full_disk_at_a_checkpoint(
         patched.setattr(files, "save_file", save_if_there_is_room)
         stopped = invoke(*odd_run("full"))
     assert_error(stopped, 6, "free some space")
-    assert "hint: all releases so far are kept" in stopped.stderr
+    assert "hint: what was released so far is kept" in stopped.stderr
     assert "dpsd transcribe --resume full" in stopped.stderr
     assert not list((odd_teachers / "full").rglob("*.part"))
     resumed = invoke("transcribe", "--resume", "full")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
+import click
 import typer
 
 from dpsd.cli.console import grid, hint, say, say_json, show, warn
@@ -17,6 +18,9 @@ from dpsd.teachers.kinds import check_source
 
 if TYPE_CHECKING:
     from dpsd.privacy.records.accounts import Accounts
+    from dpsd.teachers.calling import InputScale, Layout
+
+_CALLED = "As for `dpsd transcribe`."
 
 
 def budget(
@@ -42,6 +46,13 @@ def budget(
         Path | None,
         typer.Option(help="A second budget file, in addition to the usual one beside the teacher."),
     ] = None,
+    layout: Annotated[
+        str, typer.Option(click_type=click.Choice(["auto", "nchw", "nhwc", "flat"]), help=_CALLED)
+    ] = "auto",
+    input_scale: Annotated[
+        str, typer.Option(click_type=click.Choice(["1", "255", "uint8"]), help=_CALLED)
+    ] = "1",
+    output: Annotated[str | None, typer.Option(help=_CALLED)] = None,
     delta: Annotated[float, typer.Option(help="δ at which ε is stated.")] = 1e-5,
     cap: Annotated[
         str | None,
@@ -105,6 +116,9 @@ def budget(
         teacher,
         weights=teacher_weights,
         input_shape=shape,
+        layout=cast("Layout", layout),
+        input_scale=cast("InputScale", input_scale),
+        output=output,
         service=called if called.chosen() or is_service(teacher) else None,
     )
     found = budget_of(loaded, budget_file)

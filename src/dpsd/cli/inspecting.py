@@ -91,7 +91,16 @@ def _inspect(
     _show(loaded, facts)
     for note in loaded.notes:
         warn(note)
-    words = ["transcribe", *_arguments(teacher, chosen), "--epsilon", "1", "--out", "runs/new"]
+    words = [
+        "transcribe",
+        *_arguments(teacher, chosen),
+        "--epsilon",
+        "1",
+        "--adjacency",
+        facts["adjacency"],
+        "--out",
+        "runs/new",
+    ]
     hint(f"transcribe it: {command_line('dpsd', *words)}")
 
 
@@ -173,13 +182,13 @@ def _duration(seconds: float) -> str:
     """Say how long something takes.
 
     >>> _duration(42), _duration(600), _duration(7200)
-    ('about 42 seconds of its time', 'about 10 minutes of its time', 'about 2.0 hours of its time')
+    ('about 42 seconds', 'about 10 minutes', 'about 2.0 hours')
     """
     if seconds < 120:
-        return f"about {max(1, round(seconds))} seconds of its time"
+        return f"about {max(1, round(seconds))} seconds"
     if seconds < 7200:
-        return f"about {round(seconds / 60)} minutes of its time"
-    return f"about {seconds / 3600:.1f} hours of its time"
+        return f"about {round(seconds / 60)} minutes"
+    return f"about {seconds / 3600:.1f} hours"
 
 
 def _arguments(teacher: str, chosen: dict[str, Any]) -> list[str]:

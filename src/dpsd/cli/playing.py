@@ -108,7 +108,7 @@ def _played(
         raise typer.Exit(INTERRUPTED) from None
     except (AnswerError, WriteError, OSError, MemoryError):
         if _is_begun(path) and not another:
-            hint(f"all releases so far are kept; continue with: {_resume_command(path)}")
+            hint(f"what was released so far is kept; continue with: {_resume_command(path)}")
         raise
 
 

@@ -133,6 +133,9 @@ def load_factory(path: str) -> Callable[..., object]:
             f"{error.name}."
         )
         reason = "not found" if absent else f"failed to import: {_described(error)}"
+        if absent and module_name.endswith(".py"):
+            named = module_name.removesuffix(".py").replace("/", ".")
+            reason += f"; a module is named without .py, as in {named}:{attribute}"
         raise ConfigError(f"module {module_name!r} of {path!r} {reason}") from None
     try:
         factory = operator.attrgetter(attribute)(module)

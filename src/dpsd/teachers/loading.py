@@ -206,10 +206,13 @@ def _loaded(
         agree("num_classes", num_classes, made.num_classes, where=made.description)
         made.location = factory or made.location
         return made
+    estimator = made
+    if not callable(made) and callable(predict_proba := getattr(made, "predict_proba", None)):
+        made = predict_proba
     if not callable(made):
         raise TeacherError(
             f"{factory or 'the teacher'} is a {type(made).__name__}; a teacher is {KINDS}, "
-            "an nn.Module or a function from images to scores"
+            "or an nn.Module or a function from images to scores"
         )
     if shape is None:
         raise TeacherError(
@@ -227,6 +230,8 @@ def _loaded(
             name=name or factory,
         )
         loaded.location = factory
+        if made is not estimator:
+            loaded.notes = (*loaded.notes, "its predict_proba is asked")
         return loaded
     if weights is not None:
         fill_module(made, read_weights(Path(weights)), where=str(weights))

@@ -70,7 +70,7 @@ def probe(teacher: Teacher, *, num_classes: int | None, scores: DeclaredScores) 
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - foreign code may raise anything, or exit
-            if failure is None or calling.has_channels_first:
+            if failure is None or _tells_more(error, failure, is_declared=calling == declared):
                 failure = error
         else:
             return found
@@ -85,6 +85,14 @@ def probe(teacher: Teacher, *, num_classes: int | None, scores: DeclaredScores) 
     )
     refusal.add_note(frames_of(failure))
     raise refusal from failure
+
+
+def _tells_more(error: BaseException, earlier: BaseException, *, is_declared: bool) -> bool:
+    """Return whether an error says more than an earlier one: answers of a wrong kind say most."""
+    has_answered = isinstance(error, AnswerCheckError)
+    if has_answered != isinstance(earlier, AnswerCheckError):
+        return has_answered
+    return is_declared
 
 
 def public_noise(teacher: Teacher, count: int) -> Tensor:
@@ -227,7 +235,7 @@ def _working_option(teacher: Teacher, noise: Tensor) -> list[str] | None:
     declared = teacher.declared
     for layout, scale in (("nhwc", declared.scale), ("auto", "uint8"), ("nhwc", "uint8")):
         teacher.declared = replace(declared, layout=layout, scale=scale)  # type: ignore[arg-type]
-        if not _answers_somehow(teacher, noise):
+        if teacher.declared == declared or not _answers_somehow(teacher, noise):
             continue
         said: list[str] = []
         if layout != declared.layout:
@@ -253,12 +261,9 @@ def _answers_somehow(teacher: Teacher, noise: Tensor) -> bool:
 
 def _mend_of_output(teacher: Teacher, noise: Tensor) -> list[str] | None:
     """Say how to get scores out of what the teacher returned."""
-    try:
-        answers = teacher._answers(noise)
-    except KeyboardInterrupt:
-        raise
-    except BaseException:  # noqa: BLE001 - it failed in another way the first time
+    if not _answers_somehow(teacher, noise):
         return None
+    answers = teacher._answers(noise)
     wrap = "wrap it in a function: def teacher(): return lambda images: "
     if isinstance(answers, Tensor):
         if answers.ndim > 1 and not bool(answers.isfinite().all()):
@@ -267,7 +272,10 @@ def _mend_of_output(teacher: Teacher, noise: Tensor) -> list[str] | None:
                 Setting("input_scale"),
             ]
         if not answers.is_floating_point():
-            return ["It returns class numbers, and scores are needed: export it without argmax"]
+            return [
+                "It returns class numbers, and scores are needed: leave out argmax, or take "
+                "predict_proba instead of predict"
+            ]
         if answers.ndim == 1 and len(answers) == len(noise):
             column = "torch.stack([1 - p, p], 1) for p = module(images)"
             return [f"If these are probabilities of the second of two classes, {wrap}{column}"]

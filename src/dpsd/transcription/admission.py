@@ -197,10 +197,15 @@ def _refuse_to_overspend(
         )
     allowing = f"{math.ceil(max(needed, total) * 1e4) / 1e4!r},{target.delta:g},{kind}"
     resume = command_line("dpsd", "transcribe", "--resume", path, "--cap", allowing)
-    evaluate, export = (command_line("dpsd", name, path) for name in ("evaluate", "export"))
+    otherwise = "No round is finished, so there is no student yet"
+    if directory.metrics():
+        evaluate, export = (command_line("dpsd", name, path) for name in ("evaluate", "export"))
+        otherwise = (
+            f"Or leave the run as it is: {evaluate} and {export} use the student of its last round"
+        )
     raise BudgetError(
-        f"{path}: answers were paid for and lost in an interruption{copy}; asked again, "
-        f"the run would spend ε = {format_epsilon(needed)} under {kind!r} at δ = "
-        f"{target.delta:g}, above its {limit} {target.epsilon:g}. To allow that: {resume}. Or "
-        f"leave the run as it is: {evaluate} and {export} use the student of its last round"
+        f"{path}: answers were paid for and lost in an interruption or an error{copy}; asked "
+        f"again, the run would spend ε = {format_epsilon(needed)} under {kind!r} at δ = "
+        f"{target.delta:g}, above its {limit} {target.epsilon:g}. To allow that: {resume}. "
+        f"{otherwise}"
     )

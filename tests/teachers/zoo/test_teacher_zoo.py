@@ -278,12 +278,27 @@ ZOO = {
         refused="wrap it in a function: def teacher",
     ),
     "class numbers": Animal(
-        lambda _: After(linear(), after=lambda x: x.argmax(1)), refused="export it without argmax"
+        lambda _: After(linear(), after=lambda x: x.argmax(1)), refused="leave out argmax"
     ),
     "broken weights": Animal(lambda _: broken(), refused="Check its weights"),
     "another size": Animal(lambda _: linear(CLASSES, 100), refused="docs/teachers.md shows"),
     # Functions.
     "scikit-learn": Animal(forest, noted="flattened for it"),
+    "scikit-learn's predict": Animal(
+        lambda path: forest(path).__self__.predict,  # type: ignore[attr-defined]
+        refused="class numbers.*take predict_proba instead",
+    ),
+    "scikit-learn's estimator": Animal(
+        lambda path: forest(path).__self__,  # type: ignore[attr-defined]
+        noted="its predict_proba is asked",
+    ),
+    "channels last and a dictionary": colour(
+        lambda: After(
+            After(Small(), before=lambda x: x.permute(0, 3, 1, 2)), after=lambda x: {"scores": x}
+        ),
+        refused="say layout nhwc",
+        mend={"layout": "nhwc", "output": "scores"},
+    ),
     "NumPy": Animal(lambda _: lambda x: 9 * x.numpy().reshape(len(x), -1)[:, :CLASSES]),
     # Exported programs.
     "pt2": Animal(lambda path: exported(path, Tutorial().eval(), GREY), shape=None),
