@@ -14,7 +14,7 @@ from dpsd.cli.errors import PARTS_OF_TEACHER, spell
 from dpsd.errors import ConfigError
 from dpsd.privacy.targets import Adjacency, Budget
 from dpsd.teachers.address import ServiceOptions, is_service
-from dpsd.teachers.kinds import check_source
+from dpsd.teachers.kinds import TEACHER_HELP, check_source
 
 if TYPE_CHECKING:
     from dpsd.privacy.records.accounts import Accounts
@@ -27,10 +27,7 @@ def budget(
     ctx: typer.Context,
     teacher: Annotated[
         str,
-        typer.Argument(
-            help="The teacher: a directory, an .onnx or .pt2 file, hf:FOLDER, "
-            "package.module:factory, or the address of a service, https://HOST/v2/models/NAME."
-        ),
+        typer.Argument(help=TEACHER_HELP),
     ],
     teacher_weights: Annotated[
         str | None, typer.Option(help="State dict for a teacher from a factory.", metavar="PATH")

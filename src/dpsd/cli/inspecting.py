@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,14 +9,14 @@ import click
 import typer
 
 from dpsd.cli.console import grid, hint, say_json, show, warn
-from dpsd.cli.errors import PARTS_OF_TEACHER, Command, spell, unwrapped
-from dpsd.cli.options import flag_name, given, with_config_flags
+from dpsd.cli.errors import PARTS_OF_TEACHER, spell
+from dpsd.cli.options import built_command, flag_name, given
 from dpsd.config.recipe import Recipe
 from dpsd.config.teacher import TeacherSettings
 from dpsd.config.transcription import TranscriptionConfig
 from dpsd.privacy.targets import Adjacency, Budget
 from dpsd.shell import command_line
-from dpsd.teachers.kinds import check_source, is_ensemble
+from dpsd.teachers.kinds import TEACHER_HELP, check_source, is_ensemble
 
 if TYPE_CHECKING:
     from dpsd.teachers import Teacher
@@ -31,26 +30,15 @@ _RANGES = {
 
 def command() -> click.Command:
     """Return the command with a flag for everything that can be said of a teacher."""
-    app = typer.Typer(
-        add_completion=False,
-        rich_markup_mode="rich",
-        context_settings={"help_option_names": ["-h", "--help"]},
-    )
-    text = unwrapped(inspect.cleandoc(_inspect.__doc__ or ""))
     names = {*TeacherSettings.model_fields, "device", "precision"}
-    flags = with_config_flags(_inspect, names=names)
-    app.command("inspect", cls=Command, help=text)(flags)
-    return typer.main.get_command(app)
+    return built_command("inspect", _inspect, names=names)
 
 
 def _inspect(
     ctx: typer.Context,
     teacher: Annotated[
         str,
-        typer.Argument(
-            help="The teacher: a directory, an .onnx or .pt2 file, hf:FOLDER, "
-            "package.module:factory, or the address of a service, https://HOST/v2/models/NAME."
-        ),
+        typer.Argument(help=TEACHER_HELP),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     **flags: Any,
@@ -82,7 +70,7 @@ def _inspect(
         "class_names": None if loaded.class_names is None else list(loaded.class_names),
         "scores": loaded.scores,
         "notes": list(loaded.notes),
-        "images_per_second": _speed(loaded),
+        "images_per_second": _speed(loaded, settings.recipe.device),
         **_asked(loaded, is_many=is_ensemble(teacher)),
     }
     if as_json:
@@ -91,41 +79,26 @@ def _inspect(
     _show(loaded, facts)
     for note in loaded.notes:
         warn(note)
-    words = [
-        "transcribe",
-        *_arguments(teacher, chosen),
-        "--epsilon",
-        "1",
-        "--adjacency",
-        facts["adjacency"],
-        "--out",
-        "runs/new",
-    ]
+    given_budget = ("--epsilon", "1", "--adjacency", facts["adjacency"])
+    words = ("transcribe", *_arguments(teacher, chosen), *given_budget, "--out", "runs/new")
     hint(f"transcribe it: {command_line('dpsd', *words)}")
 
 
-def _speed(teacher: Teacher) -> float | None:
+def _speed(teacher: Teacher, device: str) -> float | None:
     """Return how many images of noise it answers in a second; a function may cost money."""
     if not teacher.is_free:
         return None
 
     import time
 
-    from dpsd.devices.execution import forward_batch
+    from dpsd.devices.execution import Execution, forward_batch
     from dpsd.teachers.probing import public_noise
 
-    count = min(teacher.query_batch, forward_batch(teacher.input_shape, torch_device(teacher)))
-    noise = public_noise(teacher, count)
+    fastest = forward_batch(teacher.input_shape, Execution.of(device).device)
+    noise = public_noise(teacher, min(teacher.query_batch, fastest))
     start = time.perf_counter()
     teacher.rehearse(noise)
-    return round(count / (time.perf_counter() - start), 1)
-
-
-def torch_device(teacher: Teacher) -> Any:
-    """Return the device that a teacher computes on."""
-    import torch
-
-    return getattr(teacher, "_device", torch.device("cpu"))
+    return round(len(noise) / (time.perf_counter() - start), 1)
 
 
 def _asked(teacher: Teacher, *, is_many: bool) -> dict[str, Any]:
@@ -138,6 +111,8 @@ def _asked(teacher: Teacher, *, is_many: bool) -> dict[str, Any]:
 
 
 def _show(teacher: Teacher, facts: dict[str, Any]) -> None:
+    from dpsd.teachers.service import duration
+
     channels, height, width = teacher.input_shape
     shape = {
         "nhwc": f"(N, {height}, {width}, {channels})",
@@ -160,7 +135,7 @@ def _show(teacher: Teacher, facts: dict[str, Any]) -> None:
         ("returns", f"{teacher.scores} of {teacher.num_classes:,} classes"),
         ("classes", None if teacher.class_names is None else _listed(teacher.class_names)),
         ("answers", None if speed is None else f"about {speed:,.0f} images of noise a second"),
-        ("by default", asked + ("" if speed is None else f": {_duration(queries / speed)}")),
+        ("by default", asked + ("" if speed is None else f": about {duration(queries / speed)}")),
         ("verdict", "it can be transcribed" + (", but see the warnings" if teacher.notes else "")),
     ):
         if value is not None:
@@ -176,19 +151,6 @@ def _listed(names: Sequence[str], *, most: int = 10) -> str:
     """
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
-
-
-def _duration(seconds: float) -> str:
-    """Say how long something takes.
-
-    >>> _duration(42), _duration(600), _duration(7200)
-    ('about 42 seconds', 'about 10 minutes', 'about 2.0 hours')
-    """
-    if seconds < 120:
-        return f"about {max(1, round(seconds))} seconds"
-    if seconds < 7200:
-        return f"about {round(seconds / 60)} minutes"
-    return f"about {seconds / 3600:.1f} hours"
 
 
 def _arguments(teacher: str, chosen: dict[str, Any]) -> list[str]:

@@ -14,6 +14,7 @@ from click.core import ParameterSource
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from dpsd.cli.errors import Command, accept_earlier_names, unwrapped
 from dpsd.config.privacy import PrivacySettings
 from dpsd.config.teacher import TeacherSettings
 from dpsd.config.transcription import TranscriptionConfig
@@ -82,6 +83,29 @@ class CommaList(click.ParamType):  # type: ignore[type-arg, unused-ignore]
         if not isinstance(value, str):
             return tuple(value)
         return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def built_command(
+    name: str, function: Callable[..., None], *, names: Collection[str] | None = None
+) -> click.Command:
+    """Return a command whose ``**flags`` are fields of the configuration.
+
+    Args:
+        name: the name of the command.
+        function: the function that it calls, whose docstring is its help.
+        names: the fields to make flags of; all by default.
+    """
+    app = typer.Typer(
+        add_completion=False,
+        rich_markup_mode="rich",
+        context_settings={
+            "help_option_names": ["-h", "--help"],
+            "token_normalize_func": accept_earlier_names,
+        },
+    )
+    text = unwrapped(inspect.cleandoc(function.__doc__ or ""))
+    app.command(name, cls=Command, help=text)(with_config_flags(function, names=names))
+    return typer.main.get_command(app)
 
 
 def with_config_flags(

@@ -6,7 +6,6 @@ Everything that can be checked without torch is checked before torch is imported
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Mapping
 from dataclasses import fields
@@ -17,21 +16,15 @@ import click
 import typer
 
 from dpsd.cli.console import say_toml
-from dpsd.cli.errors import (
-    PARTS_OF_TEACHER,
-    Command,
-    accept_earlier_names,
-    spell,
-    unwrapped,
-)
-from dpsd.cli.options import RUN_PANEL, flag_name, given, with_config_flags
+from dpsd.cli.errors import PARTS_OF_TEACHER, spell
+from dpsd.cli.options import RUN_PANEL, built_command, flag_name, given
 from dpsd.config.base import read_toml, to_toml
 from dpsd.config.recipe import ENSEMBLE_DEFAULTS, ENSEMBLE_STUDENT
 from dpsd.config.transcription import TranscriptionConfig
 from dpsd.errors import ConfigError
 from dpsd.runs.files import check_run
 from dpsd.teachers.address import ServiceOptions
-from dpsd.teachers.kinds import is_ensemble
+from dpsd.teachers.kinds import TEACHER_HELP, is_ensemble
 
 #: The settings that may change when a run is resumed: where the same teacher is found, how a
 #: service is called, what may be spent, and how many processes share the work.
@@ -50,27 +43,14 @@ _ENSEMBLE = {**ENSEMBLE_DEFAULTS, "student": ENSEMBLE_STUDENT, "adjacency": "tea
 
 def command() -> click.Command:
     """Return the command with all its flags."""
-    app = typer.Typer(
-        add_completion=False,
-        rich_markup_mode="rich",
-        context_settings={
-            "help_option_names": ["-h", "--help"],
-            "token_normalize_func": accept_earlier_names,
-        },
-    )
-    text = unwrapped(inspect.cleandoc(_transcribe.__doc__ or ""))
-    app.command("transcribe", cls=Command, help=text)(with_config_flags(_transcribe))
-    return typer.main.get_command(app)
+    return built_command("transcribe", _transcribe)
 
 
 def _transcribe(
     ctx: typer.Context,
     teacher: Annotated[
         str | None,
-        typer.Argument(
-            help="The teacher: a directory, an .onnx or .pt2 file, hf:FOLDER, "
-            "package.module:factory, or the address of a service, https://HOST/v2/models/NAME."
-        ),
+        typer.Argument(help=TEACHER_HELP),
     ] = None,
     out: Annotated[
         Path | None,

@@ -15,7 +15,7 @@ from dpsd.config.base import Settings
 from dpsd.errors import ConfigError, Setting
 from dpsd.teachers.address import ServiceAddress, ServiceOptions, is_service
 from dpsd.teachers.class_names import parsed_class_names
-from dpsd.teachers.kinds import check_source
+from dpsd.teachers.kinds import TEACHER_HELP, check_source
 
 if TYPE_CHECKING:
     from dpsd.devices.execution import Execution
@@ -29,8 +29,7 @@ class TeacherSettings(Settings):
     """Which teacher answers. Every field is also a command-line flag."""
 
     teacher: str = Field(
-        description="The teacher: a directory, an .onnx or .pt2 file, hf:FOLDER, "
-        "package.module:factory, or the address of a service, https://HOST/v2/models/NAME.",
+        description=TEACHER_HELP,
     )
     teacher_weights: str | None = Field(
         None,
@@ -104,6 +103,12 @@ class TeacherSettings(Settings):
         description="Ask a service on another machine without encryption (http://).",
     )
 
+    class_names: tuple[str, ...] | None = Field(
+        None,
+        description="Names of the classes in the order of their labels, as in cat,dog, or @FILE "
+        "with one name a line. They are your public words: all that is made from a run shows them.",
+    )
+
     @model_validator(mode="after")
     def _check_service(self) -> Self:
         """Refuse an address that must not be written to a file, and settings without effect."""
@@ -141,12 +146,6 @@ class TeacherSettings(Settings):
                 "be kept: say with ",
                 *(Setting("budget_file"), " where to keep it, as in budgets.jsonl"),
             )
-
-    class_names: tuple[str, ...] | None = Field(
-        None,
-        description="Names of the classes in the order of their labels, as in cat,dog, or @FILE "
-        "with one name a line. They are your public words: all that is made from a run shows them.",
-    )
 
     @field_validator("class_names", mode="before")
     @classmethod

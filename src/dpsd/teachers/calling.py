@@ -67,11 +67,6 @@ class Calling:
                 )
 
     @property
-    def is_plain(self) -> bool:
-        """Whether the teacher is called as any other, with images ``(N, C, H, W)`` in [0, 1]."""
-        return self.layout in ("auto", "nchw") and self.scale == "1" and self.output is None
-
-    @property
     def has_channels_first(self) -> bool:
         """Whether images reach the teacher as ``(N, C, H, W)``."""
         return self.layout in ("auto", "nchw")

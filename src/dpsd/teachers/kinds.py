@@ -21,6 +21,11 @@ KINDS = (
     "hf:FOLDER (a snapshot of a Hugging Face classifier), 'package.module:factory', or the address "
     "of a service, https://HOST/v2/models/NAME"
 )
+#: What may be given as a teacher, for the help of every command and setting that takes one.
+TEACHER_HELP = (
+    "The teacher: a directory, an .onnx or .pt2 file, hf:FOLDER, package.module:factory, or the "
+    "address of a service, https://HOST/v2/models/NAME."
+)
 #: The suffixes of files that hold weights without the code that runs them.
 WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth")
 #: What stands before the folder of a snapshot of a Hugging Face classifier.

@@ -147,13 +147,13 @@ class ServiceTeacher(Teacher):
         said = (
             f"{self.description}: {answers:,} images in about {requests:,} requests, "
             f"{min(self._options.requests_in_flight, requests)} at a time, will take about "
-            f"{_duration(estimate)}, judging by {noise:,} images of noise"
+            f"{duration(estimate)}, judging by {noise:,} images of noise"
         )
         if limit is not None and estimate > limit:
             raise ConfigError(
                 f"{said}, but ",
                 Setting("service_seconds"),
-                f" allows {_duration(limit)}: allow more, or ask for fewer ",
+                f" allows {duration(limit)}: allow more, or ask for fewer ",
                 *(Setting("queries"), " or in fewer ", Setting("rounds")),
             )
         return said
@@ -283,10 +283,10 @@ def _size(shape: Shape) -> int:
     return max(1, min(_MOST_IMAGES, _REQUEST_BYTES // (4 * math.prod(shape))))
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """Write a duration, rounded.
 
-    >>> _duration(0.2), _duration(200), _duration(7_000)
+    >>> duration(0.2), duration(200), duration(7_000)
     ('1 second', '3 minutes', '2 hours')
     """
     for unit, length in (("hour", 3_600), ("minute", 60), ("second", 1)):

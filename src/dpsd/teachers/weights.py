@@ -38,10 +38,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise TeacherError(f"there is no weights file {path}: check the path")
     try:
-        check_readable(path)
         if path.suffix == ".safetensors":
             return load_tensors(path)
         if path.suffix in WEIGHT_SUFFIXES:
+            check_readable(path)  # torch says of a file that it cannot open that it is damaged
             return _read_state_dict(path)
     except SafetensorError as error:
         raise TeacherError(
