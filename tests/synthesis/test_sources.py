@@ -23,6 +23,7 @@ from dpsd.synthesis.glyphs import Glyphs
 from dpsd.synthesis.leaves import Leaves
 from dpsd.synthesis.mixture import SOURCES, Mixture, apportion, build_mixture
 from dpsd.synthesis.photographs import Crops, Folder
+from dpsd.synthesis.public import Public
 from dpsd.synthesis.sources import CHUNK, Source, is_blank
 
 SHAPES = [
@@ -53,16 +54,20 @@ def make_mixed(shape: tuple[int, int, int]) -> Source:
     return Mixed(shape, [Strokes(shape), Leaves(shape), Glyphs(shape)])
 
 
+def make_public(shape: tuple[int, int, int]) -> Source:
+    return Public(Silhouettes(shape).pixels(60, generator=seeded(9)))
+
+
 #: Every source that needs no file.
-EVERY = [*SOURCES.values(), make_mixed]
+EVERY = [*SOURCES.values(), make_mixed, make_public]
 
 
-@pytest.fixture(params=[*SOURCES, "mixed", "folder"])
+@pytest.fixture(params=[*SOURCES, "mixed", "public", "folder"])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> MakeSource:
     if request.param == "folder":
         folder = write_photographs(tmp_path / "public")
         return lambda shape: Folder(shape, folder)
-    made: dict[str, MakeSource] = {"mixed": make_mixed}
+    made: dict[str, MakeSource] = {"mixed": make_mixed, "public": make_public}
     return made.get(request.param) or SOURCES[request.param]
 
 
