@@ -17,7 +17,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from dpsd.benchmarks.teachers import open_module, trained_teacher
 from dpsd.datasets import LabelledImages, Split, load_dataset
@@ -130,9 +131,31 @@ class Task:
 
     def accuracy(self, student: nn.Module) -> float:
         """Return a student's accuracy on all of the split that students are measured on."""
+        return float((self._predicted(student) == self.measured_on.labels).double().mean())
+
+    def compared(self, student: nn.Module, teacher: Teacher) -> dict[str, float]:
+        """Return more shares of that split, which no transcription sees.
+
+        They are the teacher's accuracy (``teacher``), the student's balanced accuracy
+        (``balanced``), the share of the largest class (``largest_class``), and that on which
+        student and teacher agree (``agreement_on_images``).
+        """
+        labels, found = self.measured_on.labels, self._predicted(student)
+        answers = teacher.predict_classes(self.measured_on.images)
+        counts = torch.bincount(labels)
+        right = torch.bincount(labels[found == labels], minlength=len(counts))
+        shares = {
+            "teacher": (answers == labels).double().mean(),
+            "balanced": (right[counts > 0] / counts[counts > 0]).mean(),
+            "largest_class": counts.max() / len(labels),
+            "agreement_on_images": (answers == found).double().mean(),
+        }
+        return {name: float(share) for name, share in shares.items()}
+
+    def _predicted(self, student: nn.Module) -> Tensor:
         execution = Execution.of()
         logits = execution.predict(execution.place(student), self.measured_on.images)
-        return float((logits.argmax(-1).cpu() == self.measured_on.labels).double().mean())
+        return logits.argmax(-1).cpu()
 
 
 class PublishedTask(Task):

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from dpsd.errors import UnknownNameError
 
-SUITE_NAMES = ("data-sensitive", "label-sensitive", "sensitivity", "ablation", "speed", "scale")
+SUITE_NAMES = (
+    "data-sensitive",
+    "label-sensitive",
+    "transfer",
+    "sensitivity",
+    "ablation",
+    "speed",
+    "scale",
+)
 
 
 def check_suite(name: str) -> None:

@@ -10,7 +10,7 @@ import csv
 import io
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from dpsd.benchmarks.kept import Measured, Version, by_others
@@ -63,21 +63,26 @@ def summarise(rows: Sequence[Row], measured: Sequence[Measured]) -> list[Summary
     return [Summary(row, [one for one in measured if one.row == row.key]) for row in rows]
 
 
-COLUMNS = (
-    "data",
-    "method",
-    "given",
-    "ε",
-    "ε is about",
-    "accuracy (%)",
-    "± (seeds)",
-    "published (%)",
-    "seconds",
-    "peak MB",
-)
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A column of a table.
+
+    Args:
+        name: its heading.
+        cell: the text for a summary among all summaries of the table.
+        in_terminal: whether it is also shown in a terminal, which has room for few.
+        is_number: whether it is aligned on the right there.
+    """
+
+    name: str
+    cell: Callable[[Summary, Sequence[Summary]], str]
+    in_terminal: bool = True
+    is_number: bool = False
 
 
-def cells(summary: Summary) -> tuple[str, ...]:
+def cells(
+    summary: Summary, columns: Sequence[Column] | None = None, *, among: Sequence[Summary] = ()
+) -> tuple[str, ...]:
     """A row of the table, a cell a column.
 
     >>> from pathlib import Path
@@ -89,22 +94,27 @@ def cells(summary: Summary) -> tuple[str, ...]:
     >>> cells(Summary(row, []))[5:8]
     ('-', '-', '71.23 (CCS 2021)')
     """
+    return tuple(column.cell(summary, among) for column in columns or FIELD)
+
+
+def percent(share: float | None) -> str:
+    """A share in percent, to a hundredth; :data:`MISSING` if there is none."""
+    return MISSING if share is None else f"{100 * share:.2f}"
+
+
+def _epsilon(summary: Summary) -> str:
     row = summary.row
     is_private = row.target is not None and row.method.unit is not Unit.NOTHING
-    spread = f"{100 * summary.spread:.2f}" if summary.spread is not None else MISSING
-    published = MISSING if row.published is None else f"{100 * row.published:.2f} ({row.source})"
-    return (
-        row.task.data,
-        row.name,
-        row.method.given,
-        f"{row.target.epsilon:g}" if row.target and is_private else MISSING,
-        row.method.unit.value,
-        MISSING if summary.mean is None else f"{100 * summary.mean:.2f}",
-        f"{spread} ({len(summary.runs)})" if summary.runs else MISSING,
-        published,
-        _seconds(summary),
-        MISSING if summary.peak_memory is None else f"{summary.peak_memory / 1e6:,.0f}",
-    )
+    return f"{row.target.epsilon:g}" if row.target and is_private else MISSING
+
+
+def _spread(summary: Summary) -> str:
+    return f"{percent(summary.spread)} ({len(summary.runs)})" if summary.runs else MISSING
+
+
+def _published(summary: Summary) -> str:
+    row = summary.row
+    return MISSING if row.published is None else f"{percent(row.published)} ({row.source})"
 
 
 def _seconds(summary: Summary) -> str:
@@ -115,11 +125,53 @@ def _seconds(summary: Summary) -> str:
     return f"{summary.seconds:,.0f}" + (", not reached" if lost else "")
 
 
-def markdown(title: str, summaries: Sequence[Summary], *, command: str) -> str:
-    """The table as Markdown, with what it takes to make it again."""
+def _peak(summary: Summary) -> str:
+    return MISSING if summary.peak_memory is None else f"{summary.peak_memory / 1e6:,.0f}"
+
+
+DATA = Column(name="data", cell=lambda one, _: one.row.task.data)
+METHOD = Column(name="method", cell=lambda one, _: one.row.name)
+EPSILON = Column(name="ε", cell=lambda one, _: _epsilon(one))
+ABOUT = Column(name="ε is about", cell=lambda one, _: one.row.method.unit.value)
+ACCURACY = Column(name="accuracy (%)", cell=lambda one, _: percent(one.mean), is_number=True)
+SPREAD = Column(name="± (seeds)", cell=lambda one, _: _spread(one), in_terminal=False)
+SECONDS = Column(name="seconds", cell=lambda one, _: _seconds(one), is_number=True)
+
+#: The columns of the field's tables.
+FIELD = (
+    DATA,
+    METHOD,
+    Column(name="given", cell=lambda one, _: one.row.method.given, in_terminal=False),
+    EPSILON,
+    ABOUT,
+    ACCURACY,
+    SPREAD,
+    Column(name="published (%)", cell=lambda one, _: _published(one), is_number=True),
+    SECONDS,
+    Column(name="peak MB", cell=lambda one, _: _peak(one), in_terminal=False),
+)
+
+
+def markdown(
+    title: str,
+    summaries: Sequence[Summary],
+    *,
+    command: str,
+    columns: Sequence[Column] = FIELD,
+    note: str = "",
+) -> str:
+    """The table as Markdown, with what it takes to make it again.
+
+    Args:
+        title: its heading.
+        summaries: its rows.
+        command: the command that measures it.
+        columns: its columns.
+        note: sentences that explain columns of its own.
+    """
     lines = [f"# {title}", ""]
-    lines += [f"| {' | '.join(COLUMNS)} |", f"|{' --- |' * len(COLUMNS)}"]
-    lines += [f"| {' | '.join(cells(summary))} |" for summary in summaries]
+    lines += [f"| {' | '.join(column.name for column in columns)} |", f"|{' --- |' * len(columns)}"]
+    lines += [f"| {' | '.join(cells(one, columns, among=summaries))} |" for one in summaries]
     deltas = {summary.row.target.delta for summary in summaries if summary.row.target}
     said = ", ".join(f"{delta:g}" for delta in sorted(deltas))
     places = sorted({one.hardware for summary in summaries for one in summary.runs})
@@ -134,7 +186,8 @@ def markdown(title: str, summaries: Sequence[Summary], *, command: str) -> str:
         "mean over seeds with its standard deviation and their number; a transcription's noise is "
         "never seeded, so runs with one seed differ. Memory is that of the first process. "
         "Published figures are their authors', in their setting. Where ε is about an answer, it "
-        "bounds what is learned about an answer of the one teacher, not about a person.",
+        "bounds what is learned about an answer of the one teacher, not about a person."
+        + (f" {note}" if note else ""),
         "",
         f"Hardware: {'; '.join(places) or MISSING}. {', '.join(days)}",
         "",

@@ -126,6 +126,7 @@ class Transcribing:
                 "student_loss": [metrics["student_loss"] for metrics in run.metrics],
                 "agreement": watcher.agreement,
                 "seconds_by_part": watcher.rounded(),
+                **task.compared(run.student, teacher),
             },
         )
 

@@ -35,7 +35,8 @@ def bench(
         str,
         typer.Argument(
             metavar="SUITE",
-            help="data-sensitive, label-sensitive, sensitivity, ablation, speed or scale.",
+            help="data-sensitive, label-sensitive, transfer, sensitivity, ablation, speed or "
+            "scale.",
         ),
     ],
     data: Annotated[
@@ -217,17 +218,19 @@ def bench(
         if found:
             title = suite.title + (f", a look at {share:g} of the queries" if share < 1 else "")
             title += ", on validation data" if validation_share else ""
-            text = markdown(title, summaries, command=command)
+            text = markdown(
+                title, summaries, command=command, columns=suite.columns, note=suite.note
+            )
             (folder / f"{name}.md").write_text(text, encoding="utf-8")
             (folder / f"{name}.csv").write_text(comma_separated(summaries), encoding="utf-8")
             draw(suite.figure, title, summaries, folder / f"{name}.png")
     if lacking and not found:
         raise RunError(f"{name}: no row could be measured; the warnings above say why")
-    columns = ("data", "method", "ε", "ε is about", "accuracy (%)", "published (%)", "seconds")
-    table = grid(*columns, right=columns[-3:])
+    columns = [column for column in suite.columns if column.in_terminal]
+    right = [column.name for column in columns if column.is_number]
+    table = grid(*(column.name for column in columns), right=right)
     for summary in summaries:
-        about, method, _, epsilon, unit, accuracy, _, published, seconds, _ = cells(summary)
-        table.add_row(about, method, epsilon, unit, accuracy, published, seconds)
+        table.add_row(*cells(summary, columns, among=summaries))
     show(table)
     if found:
         hint(

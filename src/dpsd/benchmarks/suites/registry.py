@@ -18,12 +18,14 @@ from dpsd.benchmarks.suites import (
     scale,
     sensitivity,
     speed,
+    transfer,
 )
 from dpsd.benchmarks.suites.suite import Suite
 
 SUITES: Mapping[str, Suite] = {
     "data-sensitive": data_sensitive.SUITE,
     "label-sensitive": label_sensitive.SUITE,
+    "transfer": transfer.SUITE,
     "sensitivity": sensitivity.SUITE,
     "ablation": ablation.SUITE,
     "speed": speed.SUITE,

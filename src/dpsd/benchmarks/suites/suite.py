@@ -8,6 +8,7 @@ from typing import Any
 
 from dpsd.benchmarks.methods import Task
 from dpsd.benchmarks.rows import Row
+from dpsd.benchmarks.tables import FIELD, Column
 from dpsd.privacy.targets import Adjacency, Budget
 
 Settings = Mapping[str, Any]
@@ -27,6 +28,8 @@ class Suite:
         figure: ``dots`` (a row each), ``panels`` (one for each thing that varies) or ``curves``
             (accuracy against seconds).
         rows: made for a task, with that share of the queries.
+        columns: the table's columns.
+        note: sentences below the table that explain columns of its own.
     """
 
     title: str
@@ -34,6 +37,8 @@ class Suite:
     besides: Sequence[str] = ()
     figure: str
     rows: Callable[[Task, float], Iterable[Row]]
+    columns: Sequence[Column] = FIELD
+    note: str = ""
 
 
 def shortened(recipe: Settings, share: float) -> dict[str, Any]:
