@@ -20,6 +20,7 @@ from dpsd.images.value_range import ValueRange
 from dpsd.synthesis.drawn import Silhouettes, Strokes, StructuredNoise
 from dpsd.synthesis.names import FOLDER, NO_SOURCE, check_sources
 from dpsd.synthesis.photographs import Crops, Folder
+from dpsd.synthesis.public import Public
 from dpsd.synthesis.sources import Source, chunk_size
 
 #: The sources that need only a shape, by name; a folder needs a path as well.
@@ -76,6 +77,15 @@ class Mixture:
         merit = [
             surprise.get(index, 1.0) * spread.get(index, 1.0) for index in range(len(self.sources))
         ]
+        return self.towards(merit, floor=floor)
+
+    def towards(self, merit: Sequence[float], *, floor: float = 0.1) -> Mixture:
+        """Return the mixture with shares moved halfway towards the merits of the sources.
+
+        Args:
+            merit: the merit of each source, at least 0; if all are 0, nothing moves.
+            floor: about this part of an equal share is what each source always keeps.
+        """
         total = sum(merit)
         if total <= 0:
             return self
@@ -88,7 +98,11 @@ class Mixture:
 
 
 def build_mixture(
-    names: Sequence[str], shape: Shape, *, value_range: ValueRange | None = None
+    names: Sequence[str],
+    shape: Shape,
+    *,
+    value_range: ValueRange | None = None,
+    public: Tensor | None = None,
 ) -> Mixture:
     """Build a mixture from names; ``folder:PATH`` is a folder of public images, ``none`` is empty.
 
@@ -96,6 +110,7 @@ def build_mixture(
         names: the names of the sources.
         shape: the shape of the images, ``(channels, height, width)``.
         value_range: the stored values that are black and white in folders of images.
+        public: public images of the domain, uint8 ``(N, *shape)``, which become the last source.
 
     Raises:
         ConfigError: :func:`~dpsd.synthesis.names.check_sources` refuses the names.
@@ -111,6 +126,8 @@ def build_mixture(
             sources.append(Folder(shape, Path(path), value_range=value_range))
         elif kind != NO_SOURCE:
             sources.append(SOURCES[kind](shape))
+    if public is not None:
+        sources.append(Public(shape, public))
     return Mixture(sources)
 
 
