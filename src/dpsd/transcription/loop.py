@@ -293,7 +293,8 @@ class Transcription:
         if warning := collapse_warning(quality, round_index=round_index):
             self.observer.warn(warning)
         if round_index == 1 and releases.probe is None:
-            if warning := unlike_warning(quality, names=self.querying.source_names):
+            warning = unlike_warning(quality, names=self.querying.source_names)
+            if warning:
                 self.observer.warn(warning)
         is_last = round_index == self.plan.recipe.rounds
         if is_last and (warning := noise_warning(quality, round_index=round_index)):
