@@ -93,8 +93,7 @@ def fitted(images: Tensor, shape: Shape) -> Tensor:
         if channels < found:
             pixels = (pixels * pixels.new_tensor(_LUMA).view(3, 1, 1)).sum(1, keepdim=True)
         if size != part.shape[2:]:
-            way = "area" if down < part.shape[2] else "bicubic"
-            pixels = F.interpolate(pixels, size=size, mode=way)
+            pixels = F.interpolate(pixels, size=size, mode="bilinear", antialias=True)
         pixels = pixels[:, :, top : top + height, left : left + width]
         fitting = pixels.round().clamp(0, 255).to(torch.uint8)
         parts.append(fitting.expand(-1, channels, -1, -1).contiguous())
