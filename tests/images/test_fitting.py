@@ -44,7 +44,8 @@ def test_a_tensor_and_a_file_are_fitted_alike(tmp_path: Path, size: tuple[int, i
     Image.fromarray(smooth[0, 0].numpy()).save(path)
     shape = (3, 8, 8)
     file, tensor = read_fitted(path, shape).int(), fitted(smooth, shape)[0].int()
-    assert (file - tensor).abs().max() <= 8  # the two libraries scale slightly differently
+    # The two scale by different weights, up to half a pixel apart; a row is up to 32 brighter.
+    assert (file - tensor).abs().max() <= 16
 
 
 def test_parts_and_the_whole_are_fitted_alike(monkeypatch: pytest.MonkeyPatch) -> None:
