@@ -27,6 +27,10 @@ def pictures(folder: Path, *names: str) -> Path:
     return folder
 
 
+def save(**arrays: np.ndarray) -> Callable[[Path], None]:
+    return lambda path: np.savez(path, **arrays)  # type: ignore[arg-type]
+
+
 def test_a_folder_is_searched_whole_and_classes_are_nothing_to_it(tmp_path: Path) -> None:
     folder = pictures(tmp_path / "scans", "b/1.png", "a/2.png", "c.png", ".hidden.png")
     (folder / "notes.txt").write_text("none", encoding="utf-8")
@@ -48,19 +52,15 @@ def test_a_large_folder_is_read_in_part_from_all_over(
 @pytest.mark.parametrize("name", ["images", "train_images", "arr_0"])
 def test_a_file_of_arrays_is_read_without_its_labels(tmp_path: Path, name: str) -> None:
     path = tmp_path / "public.npz"
-    np.savez(path, **{name: PIXELS})
+    save(**{name: PIXELS})(path)
     found = read_public(str(path), SHAPE)
     assert np.array_equal(found[:, 0].numpy(), PIXELS)
-    np.savez_compressed(path, **{name: PIXELS[..., None].repeat(3, -1)})
+    save(**{name: PIXELS[..., None].repeat(3, -1)})(path)
     assert read_public(str(path), (3, 8, 8)).shape == (3, 3, 8, 8)
 
 
 def test_a_data_set_gives_its_training_images() -> None:
     assert read_public("digits", SHAPE).equal(load_dataset("digits", "train").images)
-
-
-def save(**arrays: np.ndarray) -> Callable[[Path], None]:
-    return lambda path: np.savez(path, **arrays)  # type: ignore[arg-type]
 
 
 def cut_short(path: Path) -> None:

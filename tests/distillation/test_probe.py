@@ -90,7 +90,7 @@ def test_agreement_recall_and_shares_are_unbiased(mechanism: Mechanism) -> None:
 def test_errors_are_as_large_as_they_say(mechanism: Mechanism) -> None:
     """Over many small probes, figures stray from the truth by about their standard errors."""
     said, predicted = drawn(2, 40_000)
-    strays = {"agreement": [], "recall": [], "improvement": []}
+    strays: dict[str, list[float]] = {"agreement": [], "recall": [], "improvement": []}
     other = predicted.roll(1)
     probe = probe_of(mechanism, said)
     scores = probe._by_class
@@ -109,10 +109,10 @@ def test_errors_are_as_large_as_they_say(mechanism: Mechanism) -> None:
         if recall := part._recall(predicted[rows], 0):
             truth = share(predicted[rows][said[rows] == 0] == 0)
             strays["recall"].append((recall.mean - truth) / recall.standard_error)
-    for name, found in strays.items():
-        if len(found) > 20:
+    for name, stray in strays.items():
+        if len(stray) > 20:
             # Below 1 where the sample's own variation, which the errors include, is most of it.
-            assert torch.tensor(found).square().mean().sqrt() < 1.5, name
+            assert torch.tensor(stray).square().mean().sqrt() < 1.5, name
 
 
 def test_a_difference_is_known_far_better_than_two_agreements() -> None:

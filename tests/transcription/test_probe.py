@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 import torch
@@ -34,6 +37,7 @@ from dpsd import (
 )
 from dpsd.distillation.releases import PROBE, RoundReleases
 from dpsd.errors import DataError
+from dpsd.results.export import export_student
 from dpsd.synthesis.distinct import image_digests
 from dpsd.teachers import CallableTeacher, Committee
 from dpsd.transcription.public import PublicImages, _divided
@@ -300,6 +304,11 @@ def test_a_run_stops_when_two_rounds_no_longer_help(
     assert run.certificate.events == {"response": 1, "round": 3, "teacher": 3 * 60 + 200}
     assert run.certificate.spent.round < BUDGET.epsilon / 2
     assert run.directory.ledger.ending()["rounds"] == 3
+    assert run.certificate.stopped_early
+    assert "holds in any case, is the target's" in run.certificate.limits
+    stated = json.loads((tmp_path / "whole" / "certificate.json").read_text(encoding="utf-8"))
+    schema = files("dpsd.privacy.records").joinpath("certificate.schema.json").read_text()
+    jsonschema.validate(stated, json.loads(schema))
     asked = len(answering.shown)
     again = dpsd.resume(tmp_path / "whole", teacher, probe=probe, observer=Listens())
     assert len(answering.shown) == asked
@@ -431,3 +440,37 @@ def test_a_file_of_releases_sets_its_probe_apart(teacher: Teacher, tmp_path: Pat
     assert loaded.images(rows).equal(loaded.queries[rows])
     stated = run.directory.facts()["public_images"]
     assert PublicImages(probe=loaded.probe.queries).facts() == stated
+
+
+def test_pages_say_what_agreement_is_about(teacher: Teacher, tmp_path: Path) -> None:
+    named = dpsd.load_teacher(
+        Answering(),
+        input_shape=SHAPE,
+        num_classes=3,
+        scores="probabilities",
+        class_names=("left", "<middle>", "right"),
+    )
+    with_probe = transcribe(named, tmp_path / "probe", probe=random_images(300), rounds=2)
+    page = (tmp_path / "probe" / "report.html").read_text(encoding="utf-8")
+    assert "On the probe of 300 public images, student and teacher agree on" in page
+    for name, share in zip(
+        ("left", "&lt;middle&gt;", "right"),
+        with_probe.metrics[-1]["probe"]["class_shares"],
+        strict=True,
+    ):
+        assert f'<td>{name}</td><td class="number">{share:.1%}</td>' in page
+    without = transcribe(teacher, tmp_path / "none", rounds=1)
+    page = (tmp_path / "none" / "report.html").read_text(encoding="utf-8")
+    assert "No number here says how the student does on real images" in page
+    assert "the probe ± s.e." not in page
+    pytest.importorskip("huggingface_hub")
+    cards = []
+    for run in (with_probe, without):
+        folder = tmp_path / f"{run.directory.name}-hub"
+        export_student(run.directory, f"hf:{folder}")
+        cards.append((folder / "README.md").read_text(encoding="utf-8"))
+    assert "On the probe of 300 public images" in cards[0]
+    assert "This is agreement with the teacher, not accuracy." in cards[0]
+    assert "read no data set" not in cards[0]
+    assert "The run read no data set." in cards[1]
+    assert "probe" not in cards[1]

@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -121,8 +122,8 @@ class RoundReleases:
         """
         try:
             offset = column_offset(path, "queries")
-            loaded = cls(index=index, path=path, offset=offset, **load_tensors(path))
-            loaded = loaded._without_probe()
+            columns: dict[str, Any] = load_tensors(path)
+            loaded = cls(index=index, path=path, offset=offset, **columns)._without_probe()
             if loaded.asked is not None and (loaded.asked.dtype, loaded.asked.ndim) != _DIGESTS:
                 raise ValueError("asked does not hold digests")
             return loaded

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 from torch import Tensor, nn
@@ -43,7 +44,7 @@ def save_checkpoint(
     tensors = {f"student.{name}": tensor for name, tensor in student.state_dict().items()}
     tensors |= {f"generator.{name}": tensor for name, tensor in generator.state_dict().items()}
     tensors |= {f"best.{name}": tensor for name, tensor in progress.best.items()}
-    stated = {"round": progress.round_index, "shares": progress.shares}
+    stated: dict[str, Any] = {"round": progress.round_index, "shares": progress.shares}
     if progress.choice:
         stated |= {"choice": dict(progress.choice)}
     save_tensors(

@@ -21,6 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -136,7 +137,9 @@ class Queries:
 
     def joined(self, others: Queries) -> Queries:
         """Return these queries and then others, whose images come later in the same spool."""
-        both = {n: torch.cat([getattr(self, n), getattr(others, n)]) for n in _COLUMNS}
+        both: dict[str, Any] = {
+            name: torch.cat([getattr(self, name), getattr(others, name)]) for name in _COLUMNS
+        }
         return replace(self, **both)
 
     def blocks(self) -> Iterator[Tensor]:

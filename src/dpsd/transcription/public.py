@@ -7,7 +7,8 @@ private: a run stores and publishes what it asks about.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -134,20 +135,27 @@ def _of_tensor(name: str, images: Images | None, shape: Shape) -> Tensor:
 
 def _refuse_private(name: str, spec: str, teacher: Teacher) -> None:
     """Refuse the data that a teacher was trained on, as far as its record tells."""
-    try:
-        data = read_record(teacher.location or "").data
-    except TeacherError:  # not a directory that dpsd wrote
+    for data in _trained_on(teacher):
+        is_same = spec == data
+        if data and not is_dataset(data) and not is_dataset(spec):
+            own, path = path_of(data), Path(spec)
+            train = own if own.suffix == ".npz" else own / "train"
+            is_same = path == own or train.is_relative_to(path) or path.is_relative_to(train)
+        if is_same:
+            raise ConfigError(
+                *(Setting(name), f" is {spec}, which holds what the teacher was trained on "),
+                f"({data}), and a run publishes these images: give others, which are public",
+            )
+
+
+def _trained_on(teacher: Teacher) -> Iterator[str]:
+    """Yield the names of the data that a teacher, or each of a committee, was trained on."""
+    if teacher.location is None:
         return
-    is_same = spec == data
-    if data and not is_dataset(data) and not is_dataset(spec):
-        own, path = path_of(data), Path(spec)
-        train = own if own.suffix == ".npz" else own / "train"
-        is_same = path == own or train.is_relative_to(path) or path.is_relative_to(train)
-    if is_same:
-        raise ConfigError(
-            *(Setting(name), f" is {spec}, which holds what the teacher was trained on ({data}), "),
-            "and a run publishes these images: give others, which are public",
-        )
+    place = Path(teacher.location)
+    for folder in (place, *(sorted(place.iterdir()) if place.is_dir() else ())):
+        with suppress(TeacherError):  # not a directory that dpsd wrote
+            yield read_record(folder).data
 
 
 def _divided(
