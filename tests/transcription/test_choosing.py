@@ -71,7 +71,10 @@ def test_a_last_student_that_is_clearly_worse_gives_way_to_the_best(
     for number, count in enumerate(wrong, start=1):
         student.wrong.data.fill_(count)
         choosing.consider(student, number)
-    assert choosing.settle(student, len(wrong)) == chosen
+    number, quality = choosing.settle(student, len(wrong))
+    assert number == chosen
+    assert quality.agreement is not None
+    assert quality.agreement.mean == pytest.approx(1 - left / IMAGES, abs=1e-3)
     assert student.wrong.item() == left
 
 
@@ -110,5 +113,5 @@ def test_what_a_checkpoint_keeps_is_all_that_matters() -> None:
     after.restore(*before.state())
     student = Saying(160)
     assert after.is_over == before.is_over
-    assert after.settle(student, 3) == 2
+    assert after.settle(student, 3)[0] == 2
     assert student.wrong.item() == 40

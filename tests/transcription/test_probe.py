@@ -171,7 +171,8 @@ def test_nothing_is_trained_on_a_probe(tmp_path: Path) -> None:
     for name in parts[0]:
         if not name.startswith("best."):
             assert parts[0][name].equal(parts[1][name]), name
-    lines = [[{**line, "probe": None} for line in run.metrics] for run in runs]
+    told = {"probe": None, "final_probe": None, "seconds": None}
+    lines = [[{**line, **told} for line in run.metrics] for run in runs]
     assert lines[0] == lines[1]
     assert [line["probe"] for line in runs[0].metrics] != [
         line["probe"] for line in runs[1].metrics
@@ -455,7 +456,7 @@ def test_pages_say_what_agreement_is_about(teacher: Teacher, tmp_path: Path) -> 
     assert "On the probe of 300 public images, student and teacher agree on" in page
     for name, share in zip(
         ("left", "&lt;middle&gt;", "right"),
-        with_probe.metrics[-1]["probe"]["class_shares"],
+        with_probe.metrics[-1]["final_probe"]["class_shares"],
         strict=True,
     ):
         assert f'<td>{name}</td><td class="number">{share:.1%}</td>' in page

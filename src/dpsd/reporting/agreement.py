@@ -58,20 +58,22 @@ def final_probe(run: RunDirectory) -> dict[str, Any] | None:
     ``sentence`` that states it, and the rows of a table by ``classes``, which is empty where there
     are very many of them: ``name``, ``share`` among the teacher's answers, and ``recall``.
     """
-    ending, metrics = run.ledger.ending(), {line["round"]: line for line in run.metrics()}
-    line = metrics.get(ending.get("chosen_round"), {})
-    if "probe" not in line:
+    ending, metrics = run.ledger.ending(), run.metrics()
+    if "chosen_round" not in ending or "final_probe" not in metrics[-1]:
         return None
-    found, last = line["probe"], max(metrics)
+    found, chosen, last = metrics[-1]["final_probe"], ending["chosen_round"], metrics[-1]["round"]
     sentence = (
         f"On the probe of {found['images']:,} public images, student and teacher agree on "
         f"{shown(found['agreement'])} (estimated from privatised answers, ± one standard error). "
         "Nothing was trained on these images"
     )
-    sentence += f", but the student of round {line['round']} of {last} was chosen by them" * (
-        line["round"] != last
-    )
-    sentence += ", but they decided when to stop asking" * ("rounds" in ending)
+    decided = []
+    if chosen != last:
+        decided.append(f"chose the student of round {chosen} of {last}")
+    if "rounds" in ending:
+        decided.append("decided when to stop asking")
+    if decided:
+        sentence += f", but they {' and '.join(decided)}"
     names = run.class_names() or tuple(map(str, range(len(found["class_shares"]))))
     return {
         "sentence": f"{sentence}.",

@@ -68,17 +68,14 @@ def load_checkpoint(run: RunFolder, *, student: nn.Module, generator: nn.Module)
         with open_tensors(path) as file:
             stated = json.loads(file.metadata()["progress"])
         _fill(path, student=student, generator=generator)
-        choice = {name: int(value) for name, value in stated.get("choice", {}).items()}
+        choice = dict(stated["choice"]) if "choice" in stated else {}
         return Progress(
             round_index=int(stated["round"]),
             shares=stated["shares"],
-            choice=choice,
+            choice={name: int(value) for name, value in choice.items()},
             best=_part(load_tensors(path), "best") if choice else {},
         )
-    except (
-        *(SafetensorError, OSError, KeyError, TypeError),
-        *(ValueError, RuntimeError, AttributeError),
-    ) as error:
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise RunError(f"checkpoint {path} cannot be read: {_first_line(error)}") from None
 
 

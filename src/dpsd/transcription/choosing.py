@@ -63,7 +63,7 @@ class Choice:
                 self._keep(student, round_index, predicted)
         return self.probe.quality(predicted)
 
-    def settle(self, student: nn.Module, round_index: int) -> int:
+    def settle(self, student: nn.Module, round_index: int) -> tuple[int, ProbeQuality]:
         """Give a student that is worse than the best one the best one's weights.
 
         The student stays as it is unless it is worse by more than the noise.
@@ -73,14 +73,16 @@ class Choice:
             round_index: the number of that round.
 
         Returns:
-            The number of the round whose student it is then.
+            The number of the round whose student it is then, and how that does.
         """
         predicted = self.probe.predictions(student, self._execution)
-        gain = self.probe.improvement(predicted, self._best[_PREDICTED])
-        if gain is None or gain.mean >= -_CLEAR * gain.standard_error:
-            return round_index
-        student.load_state_dict({n: t for n, t in self._best.items() if n != _PREDICTED})
-        return self._facts["round"]
+        if self._best:
+            best = self._best[_PREDICTED]
+            gain = self.probe.improvement(predicted, best)
+            if gain is not None and gain.mean < -_CLEAR * gain.standard_error:
+                student.load_state_dict({n: t for n, t in self._best.items() if n != _PREDICTED})
+                return self._facts["round"], self.probe.quality(best)
+        return round_index, self.probe.quality(predicted)
 
     def state(self) -> tuple[dict[str, int], dict[str, Tensor]]:
         """What a checkpoint keeps: numbers, and the best student with its predictions."""
@@ -89,11 +91,11 @@ class Choice:
     def restore(self, facts: Mapping[str, int], best: Mapping[str, Tensor]) -> None:
         """Continue from what :meth:`state` returned."""
         self._facts |= facts
-        self._best = dict(best)
+        # Cloned, as they are mapped from a file that will be replaced.
+        self._best = {name: tensor.clone() for name, tensor in best.items()}
 
     def _keep(self, student: nn.Module, round_index: int, predicted: Tensor) -> None:
-        weights = {name: tensor.detach().cpu() for name, tensor in student.state_dict().items()}
         # Cloned, as training goes on in place.
-        self._best = {name: tensor.clone() for name, tensor in weights.items()}
-        self._best[_PREDICTED] = predicted
+        weights = {name: tensor.cpu().clone() for name, tensor in student.state_dict().items()}
+        self._best = {**weights, _PREDICTED: predicted}
         self._facts["round"] = round_index

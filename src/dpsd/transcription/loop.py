@@ -214,11 +214,10 @@ class Transcription:
             f"round {round_index}: the last two rounds raised agreement on the probe by less than "
             f"{self.plan.recipe.until:g} or than its noise, so nothing more is asked or spent"
         )
-        loss = self._taught(round_index, is_last=True)
+        self._taught(round_index, is_last=True)
         if self.choice is not None:
-            last = self.directory.metrics()[-1] | {"student_loss": loss}
             self.choice.close()
-            self._write(last | self._probed(round_index))
+            self._save(round_index)
 
     def _probed(self, round_index: int) -> dict[str, Any]:
         """How the student does on the probe after a round, as metrics; empty without a probe."""
@@ -290,14 +289,12 @@ class Transcription:
 
     def _warn(self, releases: RoundReleases, quality: RoundQuality) -> None:
         round_index = releases.index
-        if warning := collapse_warning(quality, round_index=round_index):
-            self.observer.warn(warning)
+        warnings = [collapse_warning(quality, round_index=round_index)]
         if round_index == 1 and releases.probe is None:
-            warning = unlike_warning(quality, names=self.querying.source_names)
-            if warning:
-                self.observer.warn(warning)
-        is_last = round_index == self.plan.recipe.rounds
-        if is_last and (warning := noise_warning(quality, round_index=round_index)):
+            warnings.append(unlike_warning(quality, names=self.querying.source_names))
+        if round_index == self.plan.recipe.rounds:
+            warnings.append(noise_warning(quality, round_index=round_index))
+        for warning in filter(None, warnings):
             self.observer.warn(warning)
 
     def _write(self, metrics: dict[str, Any]) -> None:
@@ -305,16 +302,16 @@ class Transcription:
         round_index = int(metrics["round"])
         self.directory.append_metrics(metrics)
         save_samples(self.directory, round_index, self.querying.samples())
-        choice, best = ({}, {}) if self.choice is None else self.choice.state()
         # Written last: once the checkpoint exists, a resumed run does not repeat this round.
+        self._save(round_index)
+
+    def _save(self, round_index: int) -> None:
+        """Write the checkpoint."""
+        choice, best = ({}, {}) if self.choice is None else self.choice.state()
+        shares = self.querying.sources.shares
         save_checkpoint(
             self.directory,
-            Progress(
-                round_index=round_index,
-                shares=self.querying.sources.shares,
-                choice=choice,
-                best=best,
-            ),
+            Progress(round_index=round_index, shares=shares, choice=choice, best=best),
             student=self.learning.student,
             generator=self.learning.generator,
         )
@@ -339,7 +336,9 @@ class Transcription:
         student, generator = self.learning.student, self.learning.generator
         facts: dict[str, int] = {}
         if self.choice is not None:
-            facts["chosen_round"] = self.choice.settle(student, round_index)
+            facts["chosen_round"], quality = self.choice.settle(student, round_index)
+            last = self.directory.metrics()[-1]
+            self.directory.append_metrics(last | {"final_probe": asdict(quality)})
         if self.plan.recipe.has_probe:
             self.processes.copy(student)
         if not self.processes.leads:
