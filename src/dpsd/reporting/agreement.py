@@ -59,7 +59,7 @@ def final_probe(run: RunDirectory) -> dict[str, Any] | None:
     are very many of them: ``name``, ``share`` among the teacher's answers, and ``recall``.
     """
     ending, metrics = run.ledger.ending(), run.metrics()
-    if "chosen_round" not in ending or "final_probe" not in metrics[-1]:
+    if "chosen_round" not in ending or not metrics or "final_probe" not in metrics[-1]:
         return None
     found, chosen, last = metrics[-1]["final_probe"], ending["chosen_round"], metrics[-1]["round"]
     sentence = (
