@@ -29,25 +29,28 @@ def test_a_teacher_is_found_by_all_that_made_it(
 ) -> None:
     trained: list[Path] = []
 
-    def note(_: object, data: str, path: Path, model: str, shards: int | None) -> None:
+    def note(_: object, data: str, path: Path, *how: object) -> None:
         trained.append(path)
 
     monkeypatch.setattr(teachers, "in_a_process", note)
-    for data, model, shards in (
-        ("digits", "cnn", None),
-        ("digits", "lenet5", None),
-        ("mnist", "cnn", None),
-        ("digits", "cnn", 20),
-        ("digits", "cnn", 30),
+    for data, model, shards, share in (
+        ("digits", "cnn", None, 0.0),
+        ("digits", "cnn", None, 0.1),
+        ("digits", "lenet5", None, 0.0),
+        ("mnist", "cnn", None, 0.0),
+        ("digits", "cnn", 20, 0.0),
+        ("digits", "cnn", 20, 0.2),
+        ("digits", "cnn", 30, 0.0),
     ):
-        trained_teacher(data, tmp_path, model=model, shards=shards)
-    assert len(set(trained)) == 5
+        trained_teacher(data, tmp_path, model=model, shards=shards, validation_share=share)
+    assert len(set(trained)) == 7
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"data": "mnist"}, "1 x cnn on 'mnist', seed 0, and 1 x cnn on 'digits', seed 0 is"),
+        ({"data": "mnist"}, "1 x cnn on 'mnist', seed 0, 0 held out, and 1 x cnn on 'digits'"),
+        ({"validation_share": 0.1}, "seed 0, 0.1 held out, and 1 x cnn"),
         ({"model": "lenet5"}, "1 x lenet5 on 'digits'"),
         ({"seed": 1}, "seed 1"),
         ({"members": 2}, "2 x cnn"),

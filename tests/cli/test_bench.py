@@ -271,10 +271,13 @@ def test_data_sets_that_are_there_join_a_suite_and_others_are_not_missed(
     assert "cifar100" not in found.stderr
 
 
-def test_rows_are_listed_as_they_are_measured() -> None:
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_rows_are_listed_as_they_are_measured(share: float) -> None:
     """What publishers say of a data set that comes with dpsd is what is in it."""
-    here = Task(data="digits", teachers=Path("teachers"))
-    published = PublishedTask(data="digits", teachers=Path("teachers"))
+    here = Task(data="digits", teachers=Path("teachers"), validation_share=share)
+    published = PublishedTask(data="digits", teachers=Path("teachers"), validation_share=share)
+    assert here.records == published.records
+    assert here.measured_records == published.measured_records
     for suite in SUITES.values():
         assert [(row.key, row.method) for row in suite.rows(here, 1.0)] == [
             (row.key, row.method) for row in suite.rows(published, 1.0)

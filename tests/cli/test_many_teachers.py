@@ -240,7 +240,7 @@ def test_persons_by_table_and_by_array(
     result = invoke("train-teacher", "--data", f"folder:{folder}", *out, *TRAIN, *rule)
     assert_error(result, 3, f"does not list file {files[0].as_posix()}")
     result = invoke("train-teacher", "--data", "digits", *out, "--group-by", "array:whose")
-    assert_error(result, 2, "applies to many teachers only: give --shards too")
+    assert_error(result, 2, "give --shards or --validation-share too")
     result = invoke("train-teacher", "--data", "digits", *out, *TRAIN, "--group-by", "whose")
     assert_error(result, 2, "it must be csv:PATH:COLUMN, re:EXPRESSION or array:NAME")
     assert not (tmp_path / "no").exists()

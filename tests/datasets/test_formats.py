@@ -9,16 +9,25 @@ import struct
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from dpsd.datasets import LabelledImages, data_root, load_dataset, medmnist
+from dpsd.datasets import (
+    Declared,
+    LabelledImages,
+    data_root,
+    load_dataset,
+    medmnist,
+    persons_of,
+    settled_in_full,
+)
 from dpsd.datasets.archives import tar_files
 from dpsd.datasets.idx import read_idx
-from dpsd.datasets.published import CIFAR100_CLASSES
+from dpsd.datasets.published import CIFAR100_CLASSES, RECORDS, places_of
 from dpsd.errors import DataError
 
 
@@ -192,7 +201,11 @@ def test_cifar_jpeg(tmp_path: Path) -> None:
     [
         ({"test/dog/0.jpg": jpeg(0, 64)}, "64x64 pixels, not 32x32"),
         ({"test/dog/0.jpg": jpeg(0)[:300]}, "not a readable image"),
-        ({"test/wolf/0.jpg": jpeg(0)}, "does not belong to a CIFAR-10 class"),
+        (
+            {"test/dog/0.jpg": jpeg(0).replace(bytes([0, 32, 0, 32]), b"\xff\xdc\xff\xdc", 1)},
+            "not a readable image: .* exceeds limit",
+        ),
+        ({"test/wolf/0.jpg": jpeg(0)}, "does not belong to a class of cifar10-jpeg"),
         ({"train/dog/0.jpg": jpeg(0)}, "holds no images named test/"),
     ],
 )
@@ -315,3 +328,66 @@ def test_parts_must_fit() -> None:
 def test_cifar_class_names() -> None:
     assert len(set(CIFAR100_CLASSES)) == 100
     assert list(CIFAR100_CLASSES) == sorted(CIFAR100_CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("name", "archive", "train", "test", "side", "kind", "label"),
+    [
+        ("cifar100-jpeg", "cifar-100-images", "train/", "test/", 32, "worm", 99),
+        *[
+            ("tiny-imagenet-10", "tiny-imagenet-10", f"{at}train/", f"{at}val/", 64, "pizza", 6)
+            for at in ("tinyimagenet10/", "./tinyimagenet10/")
+        ],
+    ],
+)
+@pytest.mark.filterwarnings("ignore:no (training|test) image")
+def test_packed_images(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    archive: str,
+    train: str,
+    test: str,
+    side: int,
+    kind: str,
+    label: int,
+) -> None:
+    with tarfile.open(tmp_path / f"{archive}.tar.xz", "w:xz") as tar:
+        add(tar, f"{train}{kind}/1.JPEG", jpeg(250, side))
+        add(tar, f"{test}{kind}/1.JPEG", jpeg(100, side))
+        add(tar, f"other/{test}{kind}/1.JPEG", b"in another folder")
+        add(tar, f"{train}{kind}/2.JPEG", jpeg(10, side))
+    training, testing = (load_dataset(name, split, root=tmp_path) for split in ("train", "test"))
+    assert training.input_shape == (3, side, side)
+    assert training.labels.tolist() == [label, label]
+    assert (len(testing), testing.labels.tolist()) == (1, [label])
+    assert abs(int(testing.images[0, 0, 0, 0]) - 100) < 4
+    monkeypatch.setitem(RECORDS, name, (1, 1))
+    with pytest.raises(DataError, match="holds more than the 1 train images of"):
+        load_dataset(name, "train", root=tmp_path)
+
+
+def test_covid_xray_has_the_names_of_its_classes(tmp_path: Path) -> None:
+    pixels, labels = np.full((3, 64, 64), 9, np.uint8), np.array([2, 0, 1])
+    (tmp_path / "covid-xray").mkdir()
+    arrays: dict[str, Any] = {"train_images": pixels, "train_labels": labels}
+    path = tmp_path / "covid-xray/covid-xray-64.npz"
+    arrays |= {"test_images": pixels, "test_labels": labels}
+    np.savez(path, **arrays, train_names=np.array(["a", "b", "a"]))
+    data = load_dataset(
+        "covid-xray", "train", root=tmp_path, declared=settled_in_full("covid-xray", Declared())
+    )
+    assert data.class_names == load_dataset("covid-xray", "test", root=tmp_path).class_names
+    assert data.class_names == ("covid", "normal", "pneumonia")
+    assert persons_of(data, "array:train_names", root=tmp_path) == ("a", "b", "a")
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("tiny-imagenet-10", (500, 3, 64, 64)), ("covid-xray", (221, 1, 64, 64))],
+)
+def test_real_small_sets(name: str, shape: tuple[int, ...]) -> None:
+    root = data_root().resolve()
+    if not any(path.exists() for path in places_of(name, root)):
+        pytest.skip(f"no {name} under {root}")
+    assert load_dataset(name, "test", root=root).images.shape == shape

@@ -69,7 +69,7 @@ def test_unknown_names(name: str, tmp_path: Path) -> None:
 
 
 def test_senseless_options() -> None:
-    with pytest.raises(ConfigError, match="'val'; it must be 'train' or 'test'"):
+    with pytest.raises(ConfigError, match="'val'; it must be 'train', 'validation' or 'test'"):
         load_dataset("digits", "val")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="fixed size"):
         load_dataset("digits", "test", declared=Declared(size=(16, 16)))

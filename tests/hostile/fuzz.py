@@ -27,6 +27,7 @@ import sys
 import tarfile
 import tempfile
 import warnings
+import zipfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -187,6 +188,10 @@ def kinds_below(root: Path) -> list[Kind]:
     kinds.append(Kind("public images", root / "data", public, _read(public, _read_public)))
     cifar = "cifar-10-binary.tar.gz"
     kinds.append(Kind(f"data: {cifar}", root / "cifar", cifar, _read_data("cifar10"), 10))
+    for name in ("img_align_celeba.zip", "list_attr_celeba.txt", "list_eval_partition.txt"):
+        changed = f"celeba/{name}"
+        reader = _read_data("celeba-gender")
+        kinds.append(Kind(f"data: {name}", root / "faces", changed, reader, 40))
     for name in ("one.png", "two.tif", "three.dcm"):
         changed = f"pets/train/cat/{name}"
         kinds.append(Kind(f"data: {name}", root / "folder", changed, _read_folder, 40))
@@ -277,6 +282,7 @@ def _make_data_sets(root: Path) -> None:
         member = tarfile.TarInfo("cifar-10-batches-bin/test_batch.bin")
         member.size = 10_000 * 3073
         tar.addfile(member, io.BytesIO(bytes(member.size)))
+    _write_celeba(root / "faces" / "celeba", pixels)
     for split in ("train", "test"):
         for label in ("cat", "dog"):
             folder = root / "folder" / "pets" / split / label
@@ -284,6 +290,21 @@ def _make_data_sets(root: Path) -> None:
             Image.fromarray(pixels[0]).save(folder / "one.png")
             Image.fromarray(pixels[0].astype(np.uint16)).save(folder / "two.tif")
             _write_dicom(folder / "three.dcm", pixels[0])
+
+
+def _write_celeba(folder: Path, pixels: np.ndarray) -> None:
+    """Six faces in the layout of CelebA's publishers."""
+    folder.mkdir(parents=True)
+    files = [f"{number:06d}.jpg" for number in range(1, 7)]
+    rows = [f"{file} {1 - 2 * (row % 2)} -1" for row, file in enumerate(files)]
+    (folder / "list_attr_celeba.txt").write_text("\n".join(["6", "Male Bald", *rows]) + "\n")
+    partition = "".join(f"{file} {row % 3}\n" for row, file in enumerate(files))
+    (folder / "list_eval_partition.txt").write_text(partition)
+    with zipfile.ZipFile(folder / "img_align_celeba.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for file, image in zip(files, pixels, strict=True):
+            content = io.BytesIO()
+            Image.fromarray(image).save(content, "JPEG")
+            archive.writestr(f"img_align_celeba/{file}", content.getvalue())
 
 
 def _write_dicom(path: Path, pixels: np.ndarray) -> None:

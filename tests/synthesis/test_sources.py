@@ -8,17 +8,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
 from dpsd.config.recipe import Recipe
 from dpsd.errors import ConfigError, DataError, UnknownNameError
+from dpsd.images.pixels import to_pixels, to_unit_range
+from dpsd.synthesis.blending import Mixed
+from dpsd.synthesis.distinct import image_digests
 from dpsd.synthesis.drawn import Silhouettes, Strokes, StructuredNoise
+from dpsd.synthesis.glyphs import Glyphs
+from dpsd.synthesis.leaves import Leaves
 from dpsd.synthesis.mixture import SOURCES, Mixture, apportion, build_mixture
 from dpsd.synthesis.photographs import Crops, Folder
-from dpsd.synthesis.sources import CHUNK, Source
+from dpsd.synthesis.public import Public
+from dpsd.synthesis.sources import CHUNK, Source, is_blank
 
 SHAPES = [
     ((1, 8, 8), 40),
@@ -44,12 +50,25 @@ def write_photographs(folder: Path) -> Path:
     return folder
 
 
-@pytest.fixture(params=[*SOURCES, "folder"])
+def make_mixed(shape: tuple[int, int, int]) -> Source:
+    return Mixed(shape, [Strokes(shape), Leaves(shape), Glyphs(shape)])
+
+
+def make_public(shape: tuple[int, int, int]) -> Source:
+    return Public(Silhouettes(shape).pixels(60, generator=seeded(9)))
+
+
+#: Every source that needs no file.
+EVERY = [*SOURCES.values(), make_mixed, make_public]
+
+
+@pytest.fixture(params=[*SOURCES, "mixed", "public", "folder"])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> MakeSource:
     if request.param == "folder":
         folder = write_photographs(tmp_path / "public")
         return lambda shape: Folder(shape, folder)
-    return SOURCES[request.param]
+    made: dict[str, MakeSource] = {"mixed": make_mixed, "public": make_public}
+    return made.get(request.param) or SOURCES[request.param]
 
 
 @pytest.mark.parametrize(("shape", "count"), SHAPES)
@@ -147,10 +166,37 @@ def test_no_image_comes_in_bulk_among_default_queries(shape: tuple[int, int, int
     assert most_frequent(pixels) <= 5  # at 8x8 some are all black but for a pixel
 
 
-@pytest.mark.parametrize("source", SOURCES.values())
-@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 8), (1, 28, 28)])
-def test_no_source_makes_an_image_in_bulk(source: MakeSource, shape: tuple[int, int, int]) -> None:
-    assert most_frequent(source(shape).pixels(6_000, generator=seeded())) <= 3
+@pytest.mark.parametrize("source", EVERY)
+@pytest.mark.parametrize(
+    ("shape", "repeated"), [((1, 8, 8), 0.005), ((3, 8, 8), 0.005), ((1, 28, 28), 0.001)]
+)
+def test_no_source_makes_an_image_in_bulk_or_a_blank_one(
+    source: MakeSource, shape: tuple[int, int, int], repeated: float
+) -> None:
+    pixels = source(shape).pixels(4_000, generator=seeded())
+    assert most_frequent(pixels) <= 3
+    assert 1 - len(image_digests(pixels).unique()) / len(pixels) < repeated
+    assert not is_blank(to_unit_range(pixels)).any()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    source=st.sampled_from(EVERY),
+    shape=st.tuples(st.integers(1, 4), st.integers(8, 40), st.integers(8, 40)),
+    count=st.integers(1, 20),
+    seed=st.integers(0, 2**31),
+)
+def test_images_of_any_shape_show_something_and_follow_the_generator(
+    source: MakeSource, shape: tuple[int, int, int], count: int, seed: int
+) -> None:
+    images = source(shape).sample(count, generator=seeded(seed))
+    assert images.shape == (count, *shape)
+    assert images.dtype == torch.float32
+    assert images.isfinite().all()
+    assert 0 <= float(images.min()) <= float(images.max()) <= 1
+    assert not is_blank(images).any()
+    assert source(shape).sample(count, generator=seeded(seed)).equal(images)
+    assert source(shape).pixels(count, generator=seeded(seed)).equal(to_pixels(images))
 
 
 @pytest.mark.parametrize("source", [StructuredNoise, Crops])
@@ -172,6 +218,22 @@ def test_blank_images_are_made_visible_and_no_other_is_changed(
     assert ((seen.amax(1) > 0) & (seen.amin(1) < 255)).all()
     if source is StructuredNoise:
         assert (seen.amax(1) - seen.amin(1) > 30).all()
+
+
+def test_a_tenth_of_the_crops_in_colour_are_grey() -> None:
+    images = Crops((3, 16, 16)).sample(2000, generator=seeded())
+    is_grey = (images.amax(1) - images.amin(1)).amax((1, 2)) < 1e-3
+    assert 0.07 < float(is_grey.float().mean()) < 0.14
+
+
+def test_some_crops_are_turned_by_any_angle() -> None:
+    """Of a photograph that is dark to the left, most crops are darker to one of the sides."""
+    bright = torch.linspace(0, 1, 64).expand(1, 64, 64).clone()
+    images = Crops((1, 16, 16), photographs=[bright]).sample(4000, generator=seeded())
+    down = (images[..., -1, :] - images[..., 0, :]).mean((1, 2))
+    across = (images[..., -1] - images[..., 0]).mean((1, 2))
+    upright = down.abs() > 3 * across.abs()
+    assert 0.02 < float(upright.float().mean()) < 0.15
 
 
 def test_crops_of_ones_own_photographs() -> None:
@@ -317,6 +379,24 @@ def test_no_source_stands_alone() -> None:
     assert build_mixture(["none"], (1, 8, 8)).sources == []
     with pytest.raises(ConfigError, match="'none' must stand alone, not in noise,none"):
         build_mixture(["noise", "none"], (1, 8, 8))
+
+
+@pytest.mark.parametrize("names", [["mixed"], ["mixed", "mixed"]])
+def test_mixed_images_need_another_source(names: list[str]) -> None:
+    with pytest.raises(ConfigError, match="name another, as in noise,mixed"):
+        build_mixture(names, (1, 8, 8))
+
+
+def test_mixed_images_are_of_all_the_other_sources_and_have_a_share_of_their_own() -> None:
+    mixture = build_mixture(["mixed", "noise", "strokes"], (1, 8, 8))
+    assert [source.name for source in mixture.sources] == ["mixed", "noise", "strokes"]
+    mixed = mixture.sources[0]
+    assert isinstance(mixed, Mixed)
+    assert mixed._sources == mixture.sources[1:]
+    _, numbers = mixture.sample(30, generator=seeded())
+    assert torch.bincount(numbers).tolist() == [10, 10, 10]
+    adapted = mixture.adapted({0: 0.8, 1: 0.2, 2: 0.2}, {0: 0.5, 1: 0.5, 2: 0.5})
+    assert adapted.shares[0] > 1 / 3
 
 
 def test_shares_follow_surprise_and_spread() -> None:

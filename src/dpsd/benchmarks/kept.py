@@ -112,8 +112,10 @@ def read_results(path: Path) -> list[Measured]:
 
 def settings_of(row: Row) -> str:
     """A hash of all that a row states, but for where teachers are kept."""
-    said = repr((row.method, row.task.data, row.task.model, row.target))
-    return hashlib.sha256(said.encode()).hexdigest()[:16]
+    said: tuple[object, ...] = row.method, row.task.data, row.task.model, row.target
+    if row.task.validation_share:
+        said += (row.task.validation_share,)
+    return hashlib.sha256(repr(said).encode()).hexdigest()[:16]
 
 
 def by_others(measured: Iterable[tuple[Row, Measured]]) -> str:

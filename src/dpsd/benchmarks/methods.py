@@ -20,14 +20,21 @@ from typing import Any, Protocol
 from torch import nn
 
 from dpsd.benchmarks.teachers import open_module, trained_teacher
-from dpsd.datasets import LabelledImages, load_dataset
+from dpsd.datasets import LabelledImages, Split, load_dataset
 from dpsd.datasets.published import ARRAYS, RECORDS
+from dpsd.datasets.validation import held_out_rows
 from dpsd.devices.execution import Execution
 from dpsd.privacy.targets import Budget
 from dpsd.teachers import Teacher, load_teacher
 
 #: Architectures for photographs; other images make do with a ``cnn``.
-SUITED = {"cifar10-jpeg": "resnet8", "cifar10": "resnet8", "cifar100": "resnet20"}
+SUITED = {
+    "cifar10-jpeg": "resnet8",
+    "cifar10": "resnet8",
+    "cifar100": "resnet20",
+    "cifar100-jpeg": "resnet20",
+    "tiny-imagenet-10": "resnet8",
+}
 
 
 class Unit(StrEnum):
@@ -51,33 +58,47 @@ class Task:
         teachers: the directory that trained teachers are kept in.
         model: the single teacher's and the students' architecture; one that suits the data if not
             given.
+        validation_share: if above 0, students are measured on validation data instead of the test
+            split: on the data set's validation split, or, without one, on this share of the
+            training records, which no teacher and no method is given.
     """
 
     data: str
     teachers: Path
     model: str = ""
+    validation_share: float = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "model", self.model or SUITED.get(self.data, "cnn"))
 
     def __getstate__(self) -> dict[str, Any]:
         """What names it; another process reads the data for itself."""
-        return {"data": self.data, "teachers": self.teachers, "model": self.model}
+        return {
+            "data": self.data,
+            "teachers": self.teachers,
+            "model": self.model,
+            "validation_share": self.validation_share,
+        }
 
     @cached_property
     def train(self) -> LabelledImages:
         """The private data: for teachers, and for baselines that are given them."""
-        return load_dataset(self.data, "train")
+        return load_dataset(self.data, "train", validation_share=self.validation_share)
+
+    @property
+    def split(self) -> Split:
+        """The name of the split that students are measured on."""
+        return "validation" if self.validation_share else "test"
 
     @cached_property
-    def test(self) -> LabelledImages:
+    def measured_on(self) -> LabelledImages:
         """What students are measured on, and nothing else."""
-        return load_dataset(self.data, "test")
+        return load_dataset(self.data, self.split, validation_share=self.validation_share)
 
     @property
     def channels(self) -> int:
         """1 for grey images, 3 for colour."""
-        return self.test.input_shape[0]
+        return self.measured_on.input_shape[0]
 
     @property
     def records(self) -> int:
@@ -85,13 +106,19 @@ class Task:
         return len(self.train)
 
     @property
-    def test_records(self) -> int:
+    def measured_records(self) -> int:
         """How many there are to measure on."""
-        return len(self.test)
+        return len(self.measured_on)
 
     def teacher_path(self, shards: int | None = None) -> Path:
         """Where the teacher is kept, or the ensemble of so many; trained if not there yet."""
-        return trained_teacher(self.data, self.teachers, model=self.model, shards=shards)
+        return trained_teacher(
+            self.data,
+            self.teachers,
+            model=self.model,
+            shards=shards,
+            validation_share=self.validation_share,
+        )
 
     def teacher(self, shards: int | None = None) -> Teacher:
         """The data's one teacher, or the ensemble of so many on disjoint shards, to be asked."""
@@ -102,17 +129,17 @@ class Task:
         return Execution.of().place(open_module(self.teacher_path()))
 
     def accuracy(self, student: nn.Module) -> float:
-        """Return a student's accuracy on all of the test split."""
+        """Return a student's accuracy on all of the split that students are measured on."""
         execution = Execution.of()
-        logits = execution.predict(execution.place(student), self.test.images)
-        return float((logits.argmax(-1).cpu() == self.test.labels).double().mean())
+        logits = execution.predict(execution.place(student), self.measured_on.images)
+        return float((logits.argmax(-1).cpu() == self.measured_on.labels).double().mean())
 
 
 class PublishedTask(Task):
     """A task whose rows can be named without its data: by what the data's publishers say of them.
 
     >>> task = PublishedTask(data="mnist", teachers=Path("teachers"))
-    >>> task.channels, task.records, task.test_records
+    >>> task.channels, task.records, task.measured_records
     (1, 60000, 10000)
     """
 
@@ -126,12 +153,17 @@ class PublishedTask(Task):
     @property
     def records(self) -> int:
         """How many records there are for teachers."""
-        return RECORDS[self.data][0]
+        return RECORDS[self.data][0] - self._held_out
 
     @property
-    def test_records(self) -> int:
+    def measured_records(self) -> int:
         """How many there are to measure on."""
-        return RECORDS[self.data][1]
+        return self._held_out or RECORDS[self.data][1]
+
+    @property
+    def _held_out(self) -> int:
+        # None of these data sets was published with a validation split, or with names of records.
+        return held_out_rows(RECORDS[self.data][0], self.validation_share)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +172,8 @@ class Outcome:
 
     Args:
         seconds: that making it took, the teacher's training and measuring apart.
-        accuracy: the student's on the test split, in [0, 1]; ``None`` where time is what counts.
+        accuracy: the student's on what the task measures on, in [0, 1]; ``None`` where time is what
+            counts.
         epsilon: under each adjacency or relation that was accounted for, by its name.
         details: anything else worth keeping, as JSON can hold it.
     """

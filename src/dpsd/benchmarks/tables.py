@@ -129,7 +129,8 @@ def markdown(title: str, summaries: Sequence[Summary], *, command: str) -> str:
         "",
         f"`{command}`. δ = {said or MISSING} (0 where ε is about a label). "
         "Replace-one, where nothing else is "
-        "said. Accuracy is on the test split (PATE's on the images that it did not ask about), the "
+        f"said. Accuracy is on {_measured_on(summaries)} "
+        "(PATE's on the images that it did not ask about), the "
         "mean over seeds with its standard deviation and their number; a transcription's noise is "
         "never seeded, so runs with one seed differ. Memory is that of the first process. "
         "Published figures are their authors', in their setting. Where ε is about an answer, it "
@@ -142,6 +143,17 @@ def markdown(title: str, summaries: Sequence[Summary], *, command: str) -> str:
     return "\n".join(lines)
 
 
+def _measured_on(summaries: Sequence[Summary]) -> str:
+    shares = {summary.row.task.validation_share for summary in summaries}
+    if shares <= {0.0}:
+        return "the test split"
+    said = ", ".join(f"{share:g}" for share in sorted(shares))
+    return (
+        "validation data, not the test split: the data set's validation split, or a share of "
+        f"{said} of the training records, which no teacher was given"
+    )
+
+
 def comma_separated(summaries: Sequence[Summary]) -> str:
     """The table as CSV: a line a run, numbers unrounded."""
     text = io.StringIO()
@@ -151,6 +163,7 @@ def comma_separated(summaries: Sequence[Summary]) -> str:
             *(
                 "row",
                 "data",
+                "split",
                 "method",
                 "given",
                 "target_epsilon",
@@ -163,7 +176,7 @@ def comma_separated(summaries: Sequence[Summary]) -> str:
     )
     for summary in summaries:
         row, target = summary.row, summary.row.target
-        head: list[object] = [row.key, row.task.data, row.name, row.method.given]
+        head: list[object] = [row.key, row.task.data, row.task.split, row.name, row.method.given]
         adjacency = getattr(row.method, "adjacency", "")  # of transcriptions alone
         head += [target.epsilon, target.delta] if target else ["", ""]
         head.append(getattr(adjacency, "value", ""))

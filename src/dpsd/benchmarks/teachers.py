@@ -2,7 +2,9 @@
 
 Every method on a task starts from the same teacher, so a folder of them is part of the task. One is
 found by all that made it: a single teacher lies in ``DATA-MODEL``, an ensemble in
-``DATA-MODEL-SHARDS-8-views``, and what it says of itself is compared with what is wanted.
+``DATA-MODEL-SHARDS-8-views``, and one that was not trained on the records held out for validation
+in such a folder with ``-0.1-held-out`` at its end. What it says of itself is compared with what is
+wanted.
 
 >>> from tempfile import TemporaryDirectory
 >>> with TemporaryDirectory() as folder:
@@ -21,7 +23,13 @@ from pathlib import Path
 from torch import nn
 
 from dpsd.benchmarks.processes import in_a_process
-from dpsd.datasets import Declared, LabelledImages, load_dataset, settled_in_full
+from dpsd.datasets import (
+    Declared,
+    LabelledImages,
+    has_validation,
+    load_dataset,
+    settled_in_full,
+)
 from dpsd.devices.execution import Execution
 from dpsd.errors import ConfigError, TeacherError
 from dpsd.models import build_classifier
@@ -36,7 +44,14 @@ from dpsd.training.ensemble import CLOSED_FORM, VIEWS, train_ensemble
 _SEED = 0
 
 
-def trained_teacher(data: str, folder: Path, *, model: str, shards: int | None = None) -> Path:
+def trained_teacher(
+    data: str,
+    folder: Path,
+    *,
+    model: str,
+    shards: int | None = None,
+    validation_share: float = 0.0,
+) -> Path:
     """The directory of a data set's teacher, or of many on its shards; trained if not there yet.
 
     Args:
@@ -44,6 +59,8 @@ def trained_teacher(data: str, folder: Path, *, model: str, shards: int | None =
         folder: where teachers are kept, under names of data set and architecture.
         model: the single teacher's architecture; members of an ensemble are ``scattering``.
         shards: so many teachers, each on a shard of its own; ``None`` for one on all of the data.
+        validation_share: the share of the training records that are held out, if the data set has
+            no validation split of its own.
 
     Raises:
         ConfigError: shards of a data set whose name does not fix its shape and classes.
@@ -54,13 +71,15 @@ def trained_teacher(data: str, folder: Path, *, model: str, shards: int | None =
     if shards is not None:
         model = CLOSED_FORM
     kind = model if shards is None else f"{model}-{shards}-{VIEWS}-views"
+    share = 0.0 if has_validation(data) else validation_share
+    kind += f"-{share:g}-held-out" if share else ""
     path = folder / re.sub(r"[^\w.-]+", "-", f"{data}-{kind}")  # data may be a path
     if (path / DESCRIPTION_FILE).exists():
-        _require(path, data=data, model=model, members=shards or 1)
+        _require(path, data=data, model=model, members=shards or 1, share=share)
         return path
     print(f"training the teacher {path.name}, which is kept once it is done", file=sys.stderr)
     # Its memory and time are no method's that comes first.
-    in_a_process(_train, data, path, model, shards)
+    in_a_process(_train, data, path, model, shards, share)
     return path
 
 
@@ -84,26 +103,27 @@ def open_module(path: Path) -> nn.Module:
     return module.eval().requires_grad_(False)
 
 
-def _require(path: Path, *, data: str, model: str, members: int) -> None:
+def _require(path: Path, *, data: str, model: str, members: int, share: float) -> None:
     """Refuse a teacher that was made of anything else, by whatever name it lies there.
 
     Raises:
         TeacherError: saying what is there and what is wanted.
     """
     found = read_record(path)
-    there = (found.members, found.model, found.data, found.seed)
-    wanted = (members, model, data, _SEED)
+    there = (found.members, found.model, found.data, found.seed, found.validation_share)
+    wanted = (members, model, data, _SEED, share)
     if there != wanted:
-        has, lacks = ("{} x {} on {!r}, seed {}".format(*one) for one in (there, wanted))
+        form = "{} x {} on {!r}, seed {}, {:g} held out"
+        has, lacks = (form.format(*one) for one in (there, wanted))
         raise TeacherError(
             f"{path} holds {has}, and {lacks} is wanted: move it away, or keep teachers elsewhere"
         )
 
 
-def _train(data: str, path: Path, model: str, shards: int | None) -> None:
+def _train(data: str, path: Path, model: str, shards: int | None, share: float) -> None:
     # What all teachers of an ensemble share is fixed by the data set's name, or refused.
     declared = None if shards is None else settled_in_full(data, Declared())
-    train = load_dataset(data, "train", declared=declared)
+    train = load_dataset(data, "train", declared=declared, validation_share=share)
     test = load_dataset(data, "test", declared=declared)
     record = TeacherRecord(
         model=model,
@@ -111,6 +131,7 @@ def _train(data: str, path: Path, model: str, shards: int | None) -> None:
         num_classes=train.num_classes,
         class_names=train.class_names,
         data=data,
+        validation_share=share,
         seed=_SEED,
     )
     if shards is None:

@@ -70,6 +70,18 @@ def bench(
         str | None,
         typer.Option(help="The teacher's and students' architecture; suited to the data if unset."),
     ] = None,
+    validation_share: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE",
+            min=0.0,
+            max=0.9,
+            help="Measure on validation data instead of the test split, to choose settings: on the "
+            "data set's validation split, or without one, on this share of the training records, "
+            "which teachers and baselines then do not get.",
+            show_default="measure on the test split",
+        ),
+    ] = 0.0,
     changes: Annotated[
         list[str] | None,
         typer.Option(
@@ -130,7 +142,12 @@ def bench(
         # Rows of what is wanted can be named before it is here, but for data nobody describes.
         is_listed = show_rows and one in missed and one in RECORDS
         kind = PublishedTask if is_listed else Task
-        task = kind(data=one, teachers=teachers or out / "teachers", model=model or "")
+        task = kind(
+            data=one,
+            teachers=teachers or out / "teachers",
+            model=model or "",
+            validation_share=validation_share,
+        )
         if is_listed or _is_here(task, missed=one in missed):
             present.append(task)
     if not present:
@@ -155,6 +172,7 @@ def bench(
     options += ["--only", only] if only else []
     options += [part for change in changed.items() for part in ("--set", "=".join(change))]
     options += ["--model", model] if model else []
+    options += ["--validation-share", f"{validation_share:g}"] if validation_share else []
     command = command_line("dpsd", "bench", name, *options)
     results = folder / "results.jsonl"
     if not again and (others := kept_by_others(rows, seeds=seeds, results=results)):
@@ -198,6 +216,7 @@ def bench(
         summaries = summarise(rows, found)
         if found:
             title = suite.title + (f", a look at {share:g} of the queries" if share < 1 else "")
+            title += ", on validation data" if validation_share else ""
             text = markdown(title, summaries, command=command)
             (folder / f"{name}.md").write_text(text, encoding="utf-8")
             (folder / f"{name}.csv").write_text(comma_separated(summaries), encoding="utf-8")
@@ -260,7 +279,7 @@ def _rows_of(suite: Suite, task: Task, share: float) -> list[Row]:
 
 def _is_here(task: Task, *, missed: bool) -> bool:
     try:
-        task.test  # noqa: B018 - is it here?
+        task.measured_on  # noqa: B018 - is it here?
     except DataError as error:
         if missed or not isinstance(error, MissingDataError):
             warn(f"skipped: {error}")

@@ -1,4 +1,4 @@
-"""The flags that declare the images and classes of a data set."""
+"""The flags that declare the images and classes of a data set, and what is held out of it."""
 
 from __future__ import annotations
 
@@ -46,6 +46,27 @@ Range = Annotated[
         show_default="the whole range of 16 bits, and the window of a DICOM file",
     ),
 ]
+
+Share = Annotated[
+    float | None,
+    typer.Option(
+        "--validation-share",
+        metavar="SHARE",
+        min=0.0,
+        max=0.9,
+        help="The share of the training records, as in 0.1, that no teacher is trained on, so that "
+        "settings can be chosen by the accuracy on them instead of that on the test split. A fixed "
+        "rule chooses them by row, file name or person (--group-by), never by content. A data set "
+        "with a validation split of its own keeps that, and nothing is held out.",
+        show_default=False,
+    ),
+]
+RULE_HELP = (
+    "RULE says to whom each record belongs: csv:persons.csv:patient, the column `patient` of a "
+    r"table whose column `file` (or first column) lists files; re:(patient\d+)_, a regular "
+    "expression whose one group matches the person in a file's name; or array:train_patients, an "
+    "array of the .npz file with an entry for each training record."
+)
 
 
 def declared_by(

@@ -1,4 +1,4 @@
-"""The commands on finished runs: ``evaluate``, ``sample``, ``export`` and ``certify``."""
+"""The commands on finished runs: ``sample``, ``export`` and ``certify``."""
 
 from __future__ import annotations
 
@@ -11,26 +11,19 @@ import typer
 from dpsd.cli.console import (
     RESULTS,
     STATUS,
-    grid,
     put_page,
     say,
-    say_json,
-    show,
     shown_warnings,
     warn,
 )
-from dpsd.cli.declaring import Channels, Classes, Range, Size, declared_by
 from dpsd.cli.privacy import show_certificate
-from dpsd.datasets import Declared, check_dataset, is_folder
 from dpsd.errors import ConfigError, DpsdError
 from dpsd.results.destinations import Destination
 from dpsd.runs.files import check_run
 
 if TYPE_CHECKING:
     from dpsd.privacy.records.certificate import Certificate
-    from dpsd.results.evaluation import Evaluation
     from dpsd.runs.directory import RunDirectory
-    from dpsd.teachers import Teacher
 
 RunPath = Annotated[
     Path, typer.Argument(metavar="RUN", help="The run directory.", show_default=False)
@@ -42,57 +35,7 @@ Device = Annotated[
 Force = Annotated[bool, typer.Option("--force", help="Replace existing files.")]
 
 
-def evaluate(
-    run: RunPath,
-    data: Annotated[str, typer.Option(help="The data set, as `dpsd data list` names it.")],
-    data_root: Annotated[
-        Path | None, typer.Option(help="The folder of data sets.", show_default="DPSD_DATA")
-    ] = None,
-    teacher: Annotated[
-        str | None,
-        typer.Option(help="The teacher, if it has moved since the run.", metavar="PATH"),
-    ] = None,
-    split: Annotated[
-        str,
-        typer.Option(
-            click_type=click.Choice(["test", "train"]), help="The part of the data to measure on."
-        ),
-    ] = "test",
-    size: Size = None,
-    channels: Channels = None,
-    classes: Classes = None,
-    value_range: Range = None,
-    device: Device = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Measure teacher and student on labelled data, as the owner of the data.
-
-    Example: dpsd evaluate runs/digits --data digits
-
-    The flags to know first are --data, and --teacher if the teacher has moved. The measurements
-    are not privatised: they are for the owner's eyes.
-    """
-    check_run(run)
-    check_dataset(data)
-    declared = declared_by(size, channels, classes, value_range)
-
-    from dpsd.datasets import load_dataset
-    from dpsd.results.evaluation import evaluate as measure
-
-    directory = _opened(run)
-    if is_folder(data):
-        declared = declared.over(_declared_by_run(directory, teacher))
-    with shown_warnings():
-        labelled = load_dataset(data, split, root=data_root, declared=declared)  # type: ignore[arg-type]
-    loaded = _teacher_of(directory, teacher, device)
-    measured = measure(directory, labelled, teacher=loaded, device=device)
-    if as_json:
-        say_json(measured.to_dict())
-    else:
-        _show_evaluation(measured)
-
-
-def _opened(run: Path) -> RunDirectory:
+def opened(run: Path) -> RunDirectory:
     """Open a run; warn if it is unfinished, or if anybody can reproduce its noise."""
     check_run(run)
 
@@ -105,75 +48,6 @@ def _opened(run: Path) -> RunDirectory:
     if not directory.is_finished():
         warn("the run is not finished: this is its student after the last finished round")
     return directory
-
-
-def _declared_by_run(directory: RunDirectory, teacher: str | None) -> Declared:
-    """The shape and classes that loose images must have for a run's student.
-
-    Their values are read as those that the teacher was trained on.
-    """
-    from dpsd.teachers import read_record
-
-    channels, height, width = directory.facts()["input_shape"]
-    names = directory.class_names() or ()
-    try:
-        record = read_record(teacher or directory.config().teacher.teacher)
-        # Runs of earlier versions did not record names.
-        names, value_range = names or record.class_names, record.value_range
-    except DpsdError:  # the teacher is not a directory with a record
-        names, value_range = (), None
-    return Declared(
-        size=(height, width),
-        channels=channels if channels in (1, 3) else None,
-        classes=names if len(names) > 1 else None,
-        value_range=value_range,
-    )
-
-
-def _teacher_of(directory: RunDirectory, given: str | None, device: str | None) -> Teacher | None:
-    """The run's teacher, or ``None``, with a warning, if it cannot be loaded."""
-    config = directory.config()
-    if given is not None:
-        config = config.changed(teacher=given)
-    try:
-        loaded = config.load_teacher(device=device)
-    except DpsdError as error:
-        if given is not None:
-            raise
-        warn(
-            f"the run's teacher cannot be loaded, so only the student is measured ({error}). "
-            "Say where the teacher is with --teacher"
-        )
-        return None
-    if loaded.fingerprint != directory.facts().get("teacher"):
-        warn("this is not the teacher that the run asked: its content differs")
-    return loaded
-
-
-def _show_evaluation(measured: Evaluation) -> None:
-    say(f"{measured.data}, {measured.split} split, {measured.images:,} images")
-    summary = grid("", "share", right=("share",))
-    if measured.teacher_accuracy is not None:
-        summary.add_row("teacher accuracy", f"{measured.teacher_accuracy:.2%}")
-    summary.add_row("student accuracy", f"{measured.student_accuracy:.2%}", style="bold")
-    if measured.agreement is not None:
-        summary.add_row("student agrees with teacher", f"{measured.agreement:.2%}")
-    show(summary)
-    say()
-    numbers = ("images", "teacher", "student", "agreement")
-    table = grid("class", *numbers, right=numbers)
-    for row in measured.classes:
-        shares = (row.teacher_accuracy, row.student_accuracy, row.agreement)
-        table.add_row(row.name, f"{row.images:,}", *(_percent(share) for share in shares))
-    show(table)
-    say(
-        "\nMeasured on the owner's own data: these numbers are not privatised, and the run's "
-        "certificate does not cover publishing them."
-    )
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{share:.1%}"
 
 
 def sample(
@@ -200,7 +74,7 @@ def sample(
         _refuse_inside_a_run(out / name)
         if not force:
             _refuse_existing(out / name)
-    data = synthesise(_opened(run), count, seed=seed, device=device)
+    data = synthesise(opened(run), count, seed=seed, device=device)
     for path in write_synthetic(data, out):
         say(f"wrote {path}")
     shares = data.class_counts().tolist()
@@ -250,7 +124,7 @@ def export(
 
     from dpsd.results.export import export_student
 
-    for path in export_student(_opened(run), to, evaluations=evaluation or ()):
+    for path in export_student(opened(run), to, evaluations=evaluation or ()):
         say(f"wrote {path}")
 
 

@@ -13,7 +13,15 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from dpsd.cli.console import STATUS, say, shown_warnings
-from dpsd.cli.declaring import Channels, Classes, Range, Size, declared_by
+from dpsd.cli.declaring import (
+    RULE_HELP,
+    Channels,
+    Classes,
+    Range,
+    Share,
+    Size,
+    declared_by,
+)
 from dpsd.datasets import check_dataset, settled_in_full
 from dpsd.datasets import data_root as default_root
 from dpsd.errors import ConfigError
@@ -24,7 +32,7 @@ from dpsd.teachers.record import DESCRIPTION_FILE
 
 if TYPE_CHECKING:
     from dpsd.datasets import LabelledImages
-    from dpsd.images.value_range import ValueRange
+    from dpsd.teachers.record import TeacherRecord
     from dpsd.teachers.sharding import Shards
     from dpsd.training.classifier import TrainingProgress
 
@@ -55,13 +63,11 @@ def train_teacher(
         typer.Option(
             metavar="RULE",
             help="With --shards: assign records to shards by person instead of one by one, so that "
-            "epsilon protects all records of a person. RULE says to whom each record belongs: "
-            "csv:persons.csv:patient, the column `patient` of a table whose column `file` (or "
-            r"first column) lists files; re:(patient\d+)_, a regular expression whose one group "
-            "matches the person in a file's name; or array:train_patients, an array of the .npz "
-            "file with an entry for each training record.",
+            "epsilon protects all records of a person. With --validation-share: hold out persons. "
+            f"{RULE_HELP}",
         ),
     ] = None,
+    validation_share: Share = None,
     views: Annotated[
         int | None,
         typer.Option(
@@ -129,8 +135,11 @@ def train_teacher(
             f"--views {views} applies to many {CLOSED_FORM} teachers only: give --shards, and no "
             "other --model"
         )
-    if group_by is not None and shards is None:
-        raise ConfigError(f"--group-by {group_by} applies to many teachers only: give --shards too")
+    if group_by is not None and shards is None and not validation_share:
+        raise ConfigError(
+            f"--group-by {group_by} applies to many teachers and to what is held out: give "
+            "--shards or --validation-share too"
+        )
     check_dataset(data)
     if model is not None:
         check_model(model)
@@ -138,7 +147,7 @@ def train_teacher(
     if shards is not None:
         declared = settled_in_full(data, declared)
 
-    from dpsd.datasets import load_dataset, persons_of
+    from dpsd.datasets import load_dataset, load_training
     from dpsd.devices.execution import Execution
     from dpsd.teachers import TeacherRecord, save_teacher
     from dpsd.teachers.sharding import Shards, distinct_rows
@@ -150,14 +159,33 @@ def train_teacher(
     with shown_warnings():
         # The test split is small, so that a fault in it is told before the other is read.
         testing = load_dataset(data, "test", root=root, declared=declared)
-        training = load_dataset(data, "train", root=root, declared=declared)
+        training, validation = load_training(
+            data,
+            root=root,
+            declared=declared,
+            validation_share=validation_share or 0.0,
+            group_by=group_by,
+        )
+    if validation is not None:
+        say(_held_out(validation))
+    about = TeacherRecord(
+        model=model or ("cnn" if shards is None else CLOSED_FORM),
+        input_shape=training.input_shape,
+        num_classes=training.num_classes,
+        class_names=training.class_names,
+        data=data,
+        value_range=declared.value_range,
+        validation_share=training.validation_share,
+        group_by=group_by,
+        precision=execution.precision,
+        seed=seed,
+    )
     if shards is not None:
-        persons = None if group_by is None else persons_of(training, group_by, root=root)
         dealt = Shards.assign(
             training,
             teachers=shards,
             seed=seed,
-            persons=persons,
+            persons=training.persons,
             drop_duplicates=drop_duplicates,
         )
         _say_dropped(dealt.records, len(training))
@@ -165,11 +193,11 @@ def train_teacher(
             training,
             dealt,
             testing,
+            validation,
+            about=replace(about, members=shards),
             out=out,
-            model=model or CLOSED_FORM,
             views=views,
             seed=seed,
-            value_range=declared.value_range,
             settings={
                 "epochs": epochs,
                 "batch_size": batch_size,
@@ -183,11 +211,10 @@ def train_teacher(
         kept = distinct_rows(training.images)
         _say_dropped(len(kept), len(training))
         training = training.subset(kept)
-    model = model or "cnn"
     started = time.monotonic()
     done = 0
     with _progress() as progress:
-        task = progress.add_task(f"{model} on {data}", total=epochs, state="first epoch")
+        task = progress.add_task(f"{about.model} on {data}", total=epochs, state="first epoch")
 
         def advance(at: TrainingProgress) -> None:
             nonlocal done
@@ -198,7 +225,7 @@ def train_teacher(
 
         module = train(
             training,
-            model=model,
+            model=about.model,
             epochs=epochs,
             batch_size=batch_size,
             learning_rate=learning_rate,
@@ -208,22 +235,19 @@ def train_teacher(
             on_epoch=advance,
         )
     seconds = time.monotonic() - started
-    accuracy = evaluate_accuracy(module, testing, precision=execution.precision)
-    record = TeacherRecord(
-        model=model,
-        input_shape=training.input_shape,
-        num_classes=training.num_classes,
-        class_names=training.class_names,
-        data=data,
-        value_range=declared.value_range,
-        accuracy=accuracy,
-        precision=execution.precision,
-        seed=seed,
+    accuracies = [
+        None if part is None else evaluate_accuracy(module, part, precision=execution.precision)
+        for part in (testing, validation)
+    ]
+    record = replace(
+        about,
+        accuracy=accuracies[0],
+        validation_accuracy=accuracies[1],
         epochs=done,
         seconds=round(seconds, 1),
     )
     save_teacher(out, module, record)
-    say(f"test accuracy {accuracy:.2%} on {len(testing):,} images, after {seconds:.0f} s")
+    say(f"{_measured(record, testing, validation)}, after {seconds:.0f} s")
     say(f"wrote {out}/teacher.safetensors and {out}/{DESCRIPTION_FILE}")
     say("\nThis teacher may leak its training data. Next:")
     _say_next(out, epsilon=1, adjacency="response")
@@ -233,19 +257,19 @@ def _train_ensemble(
     training: LabelledImages,
     dealt: Shards,
     testing: LabelledImages,
+    validation: LabelledImages | None,
     *,
+    about: TeacherRecord,
     out: Path,
-    model: str,
     views: int | None,
     seed: int,
-    value_range: ValueRange | None,
     settings: dict[str, Any],
 ) -> None:
     """Train a teacher on every shard and write them all to ``out``."""
-    from dpsd.teachers import TeacherRecord, load_teacher, save_teacher
+    from dpsd.teachers import load_teacher, save_teacher
     from dpsd.training.ensemble import train_ensemble
 
-    teachers = dealt.teachers
+    teachers, model = dealt.teachers, about.model
     started = time.monotonic()
     parts = out / "parts"
     closed_form = model == CLOSED_FORM
@@ -266,29 +290,24 @@ def _train_ensemble(
     seconds = time.monotonic() - started
     out.mkdir(parents=True, exist_ok=True)
     dealt.save(out)
-    record = TeacherRecord(
-        model=model,
-        input_shape=training.input_shape,
-        num_classes=training.num_classes,
-        members=teachers,
-        class_names=training.class_names,
-        data=training.name,
-        value_range=value_range,
-        precision=settings["precision"],
-        seed=seed,
-        seconds=round(seconds, 1),
-    )
+    record = replace(about, seconds=round(seconds, 1))
     save_teacher(out, stacked, record)
-    found = load_teacher(out, device=settings["device"]).predict_classes(testing.images)
-    accuracy = float((found == testing.labels).double().mean())
-    save_teacher(out, stacked, replace(record, accuracy=accuracy))
+    majority = load_teacher(out, device=settings["device"])
+    accuracies = [
+        None
+        if part is None
+        else float((majority.predict_classes(part.images) == part.labels).double().mean())
+        for part in (testing, validation)
+    ]
+    record = replace(record, accuracy=accuracies[0], validation_accuracy=accuracies[1])
+    save_teacher(out, stacked, record)
     if not closed_form:
         shutil.rmtree(parts)
     least, *_, most = sorted(len(rows) for rows in dealt.rows())
     sizes = f"{least} to {most}" if least < most else f"{least}"
     say(
-        f"{teachers:,} teachers of {sizes} records; by majority vote, test accuracy "
-        f"{accuracy:.2%} on {len(testing):,} images, after {seconds:.0f} s"
+        f"{teachers:,} teachers of {sizes} records; by majority vote, "
+        f"{_measured(record, testing, validation)}, after {seconds:.0f} s"
     )
     say(f"wrote {out}/teacher.safetensors, {out}/teacher.json and {out}/shards.safetensors")
     whose = "A record" if dealt.persons is None else f"Each of {dealt.persons:,} persons"
@@ -302,6 +321,29 @@ def _say_next(teacher: Path, *, epsilon: int, adjacency: str) -> None:
     run = run if run != teacher else run.with_name(f"{run.name}-student")
     target = ("--epsilon", epsilon, "--adjacency", adjacency)
     say(f"  {command_line('dpsd', 'transcribe', teacher, *target, '--out', run)}")
+
+
+def _held_out(validation: LabelledImages) -> str:
+    """Return a sentence that says what the validation part is."""
+    count = f"{len(validation):,} images"
+    if not validation.validation_share:
+        return f"the data set has a validation split of its own, of {count}; nothing is held out"
+    whose = "" if validation.persons is None else f" of {len(set(validation.persons)):,} persons"
+    return f"{count}{whose} of the training split are held out for validation"
+
+
+def _measured(
+    record: TeacherRecord, testing: LabelledImages, validation: LabelledImages | None
+) -> str:
+    """Return the accuracies of a teacher in words, with what each was measured on."""
+    said = f"test accuracy {record.accuracy:.2%} on {len(testing):,} images"
+    if validation is None:
+        return said
+    where = "held out" if validation.validation_share else "of the validation split"
+    return (
+        f"{said}, validation accuracy {record.validation_accuracy:.2%} on {len(validation):,} "
+        f"images {where}"
+    )
 
 
 def _say_dropped(kept: int, records: int) -> None:

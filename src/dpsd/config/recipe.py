@@ -60,9 +60,11 @@ class Recipe(Settings):
     sources: tuple[str, ...] = Field(
         ("noise", "strokes", "silhouettes"),
         min_length=1,
-        description="Public sources of queries: noise, strokes (pen strokes), silhouettes, crops, "
-        "folder:PATH. With none, queries come from the generator alone, as in the published "
-        "method, which collapses from a cold start.",
+        description="Public sources of queries: noise, strokes (pen strokes), silhouettes, glyphs "
+        "(characters of many fonts), leaves (textured shapes that hide one another), fractals, "
+        "crops (of photographs), mixed (blends of the others), folder:PATH. With none, queries "
+        "come from the generator alone, as in the published method, which collapses from a cold "
+        "start.",
     )
     public: str | None = Field(
         None,

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits
 
-from dpsd.datasets.labelled import LabelledImages, Split
+from dpsd.datasets.labelled import LabelledImages, PublishedSplit
 
 
-def read_digits(split: Split) -> LabelledImages:
+def read_digits(split: PublishedSplit) -> LabelledImages:
     """Read the digits: three of every five images of each class are ``"train"``, others ``"test"``.
 
     Pixels are scaled from 0..16 to 0..255. The split depends on the order of the images alone, so

@@ -1,7 +1,8 @@
 """Images in one folder per class: ``train/<class>/<image>`` and ``test/<class>/<image>``.
 
-``val`` serves as ``test``. A class's images may lie in folders below its own, such as one for each
-patient. Hidden files and folders, and files that are no images, are passed over.
+``val/<class>/<image>`` beside them is the validation split; without ``test``, it serves as the test
+split. A class's images may lie in folders below its own, such as one for each patient. Hidden files
+and folders, and files that are no images, are passed over.
 
 Every image is read by :mod:`dpsd.images.reading`, and is resized, cropped, and converted to grey or
 colour on its own, to what was declared. What was not declared is taken from ``train``: the classes
@@ -9,7 +10,8 @@ are its folders, in alphabetical order, and the size and colour are those of its
 is the layout for your own images, and for the sets that come as loose files:
 
 - ``celeba-hair/train/{black,blond,brown}/*.jpg``: CelebA by hair colour;
-- ``celeba-gender/train/{female,male}/*.jpg``: CelebA by gender;
+- ``celeba-gender/train/{female,male}/*.jpg``: CelebA by gender (:mod:`dpsd.datasets.celeba` reads
+  both from the publishers' files as well);
 - ``imagenet/train/n01440764/*.JPEG``, ``imagenet/val/n01440764/*.JPEG``: ImageNet, as unpacked;
 - ``covidx/train/{negative,positive}/*.png``: COVIDx.
 
@@ -25,24 +27,34 @@ is the layout for your own images, and for the sets that come as loose files:
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from dpsd.datasets.declared import Declared
 from dpsd.datasets.labelled import LabelledImages, Split
 from dpsd.datasets.location import missing
 from dpsd.errors import DataError, MissingDataError, Setting
+from dpsd.images.names import Shape
 from dpsd.images.reading import SUFFIXES, image_files, is_passed_over, read_picture, unreadable
 
 LARGEST_SET = 32 * 2**30
 """The most bytes that the pixels of one split, which are kept in memory, may take."""
 
-_FOLDERS: dict[Split, tuple[str, ...]] = {"train": ("train",), "test": ("test", "val")}
-_PURPOSES: dict[Split, str] = {"train": "to train on", "test": "to measure on"}
+_FOLDERS: dict[Split, tuple[str, ...]] = {
+    "train": ("train",),
+    "validation": ("val",),
+    "test": ("test", "val"),
+}
+_PURPOSES: dict[Split, str] = {
+    "train": "to train on",
+    "validation": "to choose settings on",
+    "test": "to measure on",
+}
 #: The most by which the channels of a grey pixel may differ in a file that could hold colours, as
 #: JPEG rounds each channel on its own.
 _GREY_WITHIN = 8
@@ -60,7 +72,7 @@ def read_folder(
 
     Args:
         name: the name of the data set.
-        split: ``"train"`` or ``"test"``.
+        split: ``"train"``, ``"validation"`` or ``"test"``.
         path: the folder that holds ``train`` and ``test``.
         declared: the size, channels, classes and range of values; the training images decide the
             first three where they are left open.
@@ -97,16 +109,12 @@ def read_folder(
     ]
     if not files:
         raise _no_images(folder)
-    needed = len(files) * channels * sides[0] * sides[1]
-    if needed > LARGEST_SET:
-        raise DataError(
-            f"{folder}: {len(files):,} images of {sides[0]}x{sides[1]} take {needed:,} bytes of "
-            f"memory, more than {LARGEST_SET:,}; choose a smaller size or fewer images"
-        )
-    images = torch.empty(len(files), channels, *sides, dtype=torch.uint8)
+    images = allocated(folder, len(files), (channels, *sides))
     for row, (file, _) in enumerate(files):
-        pixels = _pixels(file, channels, sides, declared)
-        images[row] = torch.from_numpy(pixels).reshape(*sides, channels).permute(2, 0, 1)
+        image = read_picture(file, value_range=declared.value_range)
+        if declared.channels == 1:
+            refuse_colours(image, str(file))
+        images[row] = fitted(image, (channels, *sides))
     return LabelledImages(
         images=images,
         labels=torch.tensor([label for _, label in files], dtype=torch.int64),
@@ -115,6 +123,11 @@ def read_folder(
         split=split,
         names=tuple(file.relative_to(folder).as_posix() for file, _ in files),
     )
+
+
+def has_validation(path: Path) -> bool:
+    """Return whether a folder has a validation split of its own beside its test split."""
+    return all((path / folder).is_dir() for folder in ("test", "val"))
 
 
 def _split_folder(name: str, split: Split, path: Path, home: str | None) -> Path:
@@ -157,23 +170,49 @@ def _images(folder: Path) -> list[Path]:
     return image_files(folder) if folder.is_dir() else []
 
 
-def _pixels(
-    file: Path, channels: int, sides: tuple[int, int], declared: Declared
-) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    height, width = sides
-    image = read_picture(file, value_range=declared.value_range)
-    if declared.channels == 1 and _is_coloured(image):
+def allocated(source: Path, count: int, shape: Shape) -> Tensor:
+    """Return memory for the pixels of some images, uint8 ``(count, *shape)``.
+
+    Raises:
+        DataError: it would take more than :data:`LARGEST_SET`.
+    """
+    needed = count * math.prod(shape)
+    if needed > LARGEST_SET:
         raise DataError(
-            *(f"{file} is in colour, but ", Setting("channels"), " 1 was declared: make it grey, "),
-            *("or declare ", Setting("channels"), " 3"),
+            f"{source}: {count:,} images of {shape[1]}x{shape[2]} take {needed:,} bytes of "
+            f"memory, more than {LARGEST_SET:,}; choose a smaller size or fewer images"
         )
+    return torch.empty(count, *shape, dtype=torch.uint8)
+
+
+def fitted(image: Image.Image, shape: Shape) -> Tensor:
+    """Return a picture, resized to cover a shape and cropped at its centre, uint8 ``shape``."""
+    channels, height, width = shape
     image = image.convert("L" if channels == 1 else "RGB")
     scale = max(height / image.height, width / image.width)
     cover = max(width, round(image.width * scale)), max(height, round(image.height * scale))
     if cover != image.size:
         image = image.resize(cover, Image.Resampling.BILINEAR, reducing_gap=2.0)
     left, top = (image.width - width) // 2, (image.height - height) // 2
-    return np.array(image.crop((left, top, left + width, top + height)), dtype=np.uint8)
+    pixels = np.array(image.crop((left, top, left + width, top + height)), dtype=np.uint8)
+    return torch.from_numpy(pixels).reshape(height, width, channels).permute(2, 0, 1)
+
+
+def refuse_colours(image: Image.Image, where: str) -> None:
+    """Refuse a coloured picture where grey ones were declared.
+
+    Raises:
+        DataError: the picture shows colours.
+    """
+    if _is_coloured(image):
+        raise DataError(
+            *(
+                f"{where} is in colour, but ",
+                Setting("channels"),
+                " 1 was declared: make it grey, ",
+            ),
+            *("or declare ", Setting("channels"), " 3"),
+        )
 
 
 def _is_coloured(image: Image.Image) -> bool:

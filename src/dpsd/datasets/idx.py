@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from dpsd.datasets.archives import DAMAGED, open_compressed
-from dpsd.datasets.labelled import LabelledImages, Split
+from dpsd.datasets.labelled import LabelledImages, PublishedSplit
 from dpsd.datasets.location import missing
 from dpsd.errors import DataError
 
@@ -32,7 +32,7 @@ _STEMS = {"train": "train", "test": "t10k"}
 
 
 def read_idx_pair(
-    name: str, split: Split, root: Path, *, class_names: tuple[str, ...], home: str
+    name: str, split: PublishedSplit, root: Path, *, class_names: tuple[str, ...], home: str
 ) -> LabelledImages:
     """Read images and labels from ``root/name``.
 

@@ -19,7 +19,9 @@ from torch import Tensor
 
 from dpsd.errors import DataError
 
-Split = Literal["train", "test"]
+Split = Literal["train", "validation", "test"]
+PublishedSplit = Literal["train", "test"]
+"""The splits that every published data set has."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -31,9 +33,14 @@ class LabelledImages:
         labels: the classes, int64 ``(N,)``, each an index into ``class_names``.
         class_names: the names of the classes, in the order of the labels.
         name: the name of the data set.
-        split: ``"train"``, the teacher's private part, or ``"test"``, for measuring only.
+        split: ``"train"``, the teacher's private part; ``"validation"``, on which choices are made;
+            or ``"test"``, for measuring only.
         names: the name of each record, which is its path below the split's folder, ``class/file``,
             or ``class/folder/file``; ``None`` if records are identified by their rows alone.
+        persons: the person to whom each record belongs; ``None`` if that is not known.
+        validation_share: the share of the training records that is held out for validation, in
+            [0, 1): ``"train"`` lacks them, and ``"validation"`` consists of them. It is 0 if none
+            are, also for a validation split that the publishers made.
 
     Raises:
         DataError: the parts do not fit together.
@@ -45,6 +52,8 @@ class LabelledImages:
     name: str
     split: str
     names: tuple[str, ...] | None = None
+    persons: tuple[str, ...] | None = None
+    validation_share: float = 0.0
 
     def __post_init__(self) -> None:
         where = f"data set {self.name!r} ({self.split})"
@@ -67,20 +76,21 @@ class LabelledImages:
                 f"{where}: row {row} has label {int(self.labels[row])}, but there are "
                 f"{self.num_classes} classes, 0 to {self.num_classes - 1}"
             )
-        if self.names is not None and len(self.names) != len(self.images):
-            raise DataError(f"{where}: {len(self.images)} images but {len(self.names)} names")
+        for what, given in (("names", self.names), ("persons", self.persons)):
+            if given is not None and len(given) != len(self.images):
+                raise DataError(f"{where}: {len(self.images)} images but {len(given)} {what}")
 
     def __len__(self) -> int:
         return len(self.images)
 
     def subset(self, rows: Tensor) -> LabelledImages:
         """Return the records in some rows, int64 ``(M,)``, in that order."""
-        names = self.names
         return replace(
             self,
             images=self.images[rows],
             labels=self.labels[rows],
-            names=None if names is None else tuple(names[row] for row in rows.tolist()),
+            names=_chosen(self.names, rows),
+            persons=_chosen(self.persons, rows),
         )
 
     @property
@@ -93,6 +103,10 @@ class LabelledImages:
     def num_classes(self) -> int:
         """The number of classes, whether or not this split has examples of each."""
         return len(self.class_names)
+
+
+def _chosen(words: tuple[str, ...] | None, rows: Tensor) -> tuple[str, ...] | None:
+    return None if words is None else tuple(words[row] for row in rows.tolist())
 
 
 _NAMES_SHOWN = 5

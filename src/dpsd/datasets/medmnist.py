@@ -1,8 +1,9 @@
 """MedMNIST, and other data in its ``.npz`` layout.
 
-A file has four arrays: ``train_images``, ``train_labels``, ``test_images`` and ``test_labels``.
-Images are uint8 ``(N, H, W)`` or ``(N, H, W, 1 or 3)``, labels ``(N,)`` or ``(N, 1)``. Headers are
-checked before a byte of an array is unpacked, and pickled objects are refused.
+A file has four arrays: ``train_images``, ``train_labels``, ``test_images`` and ``test_labels``. If
+it also has ``val_images`` and ``val_labels``, these are its validation split. Images are uint8
+``(N, H, W)`` or ``(N, H, W, 1 or 3)``, labels ``(N,)`` or ``(N, 1)``. Headers are checked before a
+byte of an array is unpacked, and pickled objects are refused.
 
 >>> import tempfile
 >>> path = Path(tempfile.mkdtemp()) / "tiny.npz"
@@ -34,6 +35,8 @@ from dpsd.errors import DataError
 LARGEST_ARRAY = 8 * 2**30
 """The most bytes that one array may unpack to."""
 
+_PREFIXES: dict[Split, str] = {"train": "train", "validation": "val", "test": "test"}
+
 _LARGEST_RATIO = 500
 _RATIO_MATTERS_FROM = 64 * 2**20
 
@@ -52,11 +55,11 @@ def read_npz(
 
     Args:
         name: the name of the data set.
-        split: ``"train"`` or ``"test"``.
+        split: ``"train"``, ``"validation"`` or ``"test"``.
         path: the path of the file.
         home: where to get the file if it is missing; ``None`` for a user's own file.
-        classes: the names of the classes; by default, the largest label in both splits determines
-            their number, and they are named by numbers.
+        classes: the names of the classes; by default, the largest label of training and test
+            determines their number, and they are named by numbers.
 
     Raises:
         DataError: the file is missing, damaged, absurdly large, or in another layout.
@@ -65,20 +68,20 @@ def read_npz(
         raise missing(name, [path], home=home)
     try:
         with zipfile.ZipFile(path) as archive:
-            images = _array(archive, f"{split}_images", path)
-            parts: tuple[Split, ...] = ("train", "test") if classes is None else (split,)
-            labels = {part: _labels(archive, f"{part}_labels", path) for part in parts}
+            images = _array(archive, f"{_PREFIXES[split]}_images", path)
+            parts = {split} if classes is not None else {split, "train", "test"}
+            labels = {part: _labels(archive, f"{_PREFIXES[part]}_labels", path) for part in parts}
     except (zipfile.BadZipFile, RuntimeError, *DAMAGED) as error:
         raise DataError(f"{path} is damaged or not an .npz file: {error}") from None
     if images.ndim == 3:
         images = images[..., None]
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3):
         raise DataError(
-            f"{path}: {split}_images is {images.dtype} {images.shape}; uint8 (N, H, W) or "
-            "(N, H, W, 1 or 3) is needed"
+            f"{path}: {_PREFIXES[split]}_images is {images.dtype} {images.shape}; uint8 (N, H, W) "
+            "or (N, H, W, 1 or 3) is needed"
         )
     if classes is None:
-        largest = max(int(part.max()) for part in labels.values())
+        largest = max(int(part.max()) for key, part in labels.items() if key != "validation")
         if largest >= MOST_CLASSES:
             raise DataError(f"{path}: label {largest} cannot be the index of a class")
         classes = tuple(map(str, range(1 + largest)))
@@ -89,6 +92,15 @@ def read_npz(
         name=name,
         split=split,
     )
+
+
+def has_validation(path: Path) -> bool:
+    """Return whether a MedMNIST-like file has a validation split of its own."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return "val_images.npy" in archive.namelist()
+    except (zipfile.BadZipFile, *DAMAGED):  # whoever reads the file says what is wrong with it
+        return False
 
 
 def read_array(path: Path, key: str) -> _Array:

@@ -46,7 +46,21 @@ CIFAR100_CLASSES = tuple(
     """.split()  # noqa: SIM905 - a list literal takes a hundred lines
 )
 
-#: Data sets whose files hold arrays: what their publishers state is checked and cannot be changed.
+TINY_IMAGENET_10_CLASSES = (
+    "african_elephant",
+    "golden_retriever",
+    "goldfish",
+    "king_penguin",
+    "monarch",
+    "persian_cat",
+    "pizza",
+    "school_bus",
+    "seashore",
+    "sports_car",
+)
+
+#: Data sets whose files hold arrays, or images of one fixed shape: what their publishers state is
+#: checked and cannot be changed.
 ARRAYS = {
     "digits": Declared(size=(8, 8), channels=1, classes=DIGITS),
     "mnist": Declared(size=(28, 28), channels=1, classes=DIGITS),
@@ -54,6 +68,9 @@ ARRAYS = {
     "cifar10": Declared(size=(32, 32), channels=3, classes=CIFAR10_CLASSES),
     "cifar10-jpeg": Declared(size=(32, 32), channels=3, classes=CIFAR10_CLASSES),
     "cifar100": Declared(size=(32, 32), channels=3, classes=CIFAR100_CLASSES),
+    "cifar100-jpeg": Declared(size=(32, 32), channels=3, classes=CIFAR100_CLASSES),
+    "covid-xray": Declared(size=(64, 64), channels=1, classes=("covid", "normal", "pneumonia")),
+    "tiny-imagenet-10": Declared(size=(64, 64), channels=3, classes=TINY_IMAGENET_10_CLASSES),
 }
 
 #: The numbers of training and of test records of these data sets.
@@ -64,9 +81,13 @@ RECORDS = {
     "cifar10": (50_000, 10_000),
     "cifar10-jpeg": (50_000, 10_000),
     "cifar100": (50_000, 10_000),
+    "cifar100-jpeg": (50_000, 10_000),
+    "covid-xray": (903, 221),
+    "tiny-imagenet-10": (5_000, 500),
 }
 
 _CIFAR = "https://www.cs.toronto.edu/~kriz/cifar.html"
+_COVIDX = "https://github.com/lindawangg/COVID-Net"
 _CELEBA = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
 _MEDMNIST_HOME = "https://medmnist.com"
 
@@ -77,10 +98,13 @@ HOMES = {
     "cifar10": f"{_CIFAR} (binary version)",
     "cifar10-jpeg": _CIFAR,
     "cifar100": f"{_CIFAR} (binary version)",
+    "cifar100-jpeg": _CIFAR,
     "celeba-hair": _CELEBA,
     "celeba-gender": _CELEBA,
-    "covidx": "https://github.com/lindawangg/COVID-Net",
+    "covidx": _COVIDX,
+    "covid-xray": f"{_COVIDX} (grey images of 64x64, in MedMNIST's layout)",
     "imagenet": "https://image-net.org/download.php",
+    "tiny-imagenet-10": "https://cs231n.stanford.edu/tiny-imagenet-200.zip (ten of its classes)",
 }
 
 #: The files or folders of data sets in the folder of data sets, where it is not one of their name.
@@ -88,6 +112,11 @@ PLACES = {
     "cifar10": ("cifar-10-batches-bin", "cifar-10-binary.tar.gz"),
     "cifar10-jpeg": ("cifar-10-images.tar.xz",),
     "cifar100": ("cifar-100-binary", "cifar-100-binary.tar.gz"),
+    "cifar100-jpeg": ("cifar-100-images.tar.xz",),
+    "covid-xray": ("covid-xray/covid-xray-64.npz",),
+    "tiny-imagenet-10": ("tiny-imagenet-10.tar.xz",),
+    "celeba-hair": ("celeba-hair", "celeba"),
+    "celeba-gender": ("celeba-gender", "celeba"),
 }
 
 #: Data sets of loose images, with what they are converted to unless something else is declared. The
@@ -160,6 +189,8 @@ def npz_path(name: str, root: Path) -> Path | None:
     data/medmnist/bloodmnist.npz
     """
     kind, _, rest = name.partition(":")
+    if name == "covid-xray":
+        return root / PLACES[name][0]
     if kind == "medmnist" and re.fullmatch(r"\w+", rest):  # a name, not a path to another folder
         return root / "medmnist" / f"{rest}.npz"
     return Path(name).expanduser() if name.endswith(".npz") else None

@@ -19,6 +19,7 @@ pixels wherever it is read:
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from collections.abc import Iterator
@@ -76,7 +77,7 @@ def image_files(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def unreadable(error: OSError, path: Path) -> DataError:
+def unreadable(error: OSError, path: Path | str) -> DataError:
     """Return the error for a file or folder that the operating system does not let us read.
 
     >>> str(unreadable(PermissionError(13, "Permission denied"), Path("scan.png")))
@@ -118,8 +119,43 @@ def read_picture(file: Path, *, value_range: ValueRange | None = None) -> Image.
     return picture if value_range is None else _from_range(file, picture, value_range)
 
 
+def decode_picture(
+    content: bytes, where: str, *, most_pixels: int, size: tuple[int, int] | None = None
+) -> Image.Image:
+    """Decode a JPEG or PNG file that is in memory, such as one of an archive.
+
+    Args:
+        content: the bytes of the file.
+        where: a name of the file for errors.
+        most_pixels: the most pixels that the picture may have.
+        size: the height and width that it must have.
+
+    Returns:
+        The picture, of mode ``"L"`` or ``"RGB"``.
+
+    Raises:
+        DataError: the file is no such image. Nothing is decoded if its size is wrong.
+
+    >>> content = io.BytesIO()
+    >>> Image.new("L", (12, 8)).save(content, "PNG")
+    >>> decode_picture(content.getvalue(), "scan.png", most_pixels=100, size=(8, 12)).mode
+    'L'
+    """
+    with _decoding(where):
+        opened = Image.open(io.BytesIO(content), formats=["JPEG", "PNG"])
+    with opened:
+        width, height = opened.size
+        if size is not None and (height, width) != size:
+            raise DataError(f"{where} is {width}x{height} pixels, not {size[1]}x{size[0]}")
+        if width * height > most_pixels:
+            raise DataError(f"{where} has {width}x{height} pixels; refused")
+        with _decoding(where):
+            opened.load()
+            return opened if opened.mode in ("L", "RGB") else opened.convert("RGB")
+
+
 @contextmanager
-def _decoding(file: Path) -> Iterator[None]:
+def _decoding(file: Path | str) -> Iterator[None]:
     """Turn whatever Pillow raises into one clear error."""
     try:
         yield

@@ -15,6 +15,10 @@ from PIL import Image
 
 from dpsd.errors import DataError
 
+#: The values that are scaled at once: in double precision, a large image would take eight times the
+#: memory that it takes as a picture.
+_BLOCK = 1 << 20
+
 
 def rescaled(
     file: Path,
@@ -36,15 +40,17 @@ def rescaled(
     Raises:
         DataError: a value is not a number.
     """
-    shares = values.astype(np.float64)
-    np.clip(
-        shares, low, high, out=shares
-    )  # first, as the share of a value far outside could overflow
-    shares -= low
-    shares /= high - low
-    if np.isnan(shares).any():
-        raise DataError(f"{file} holds values that are not numbers (NaN): replace or remove it")
-    shares *= 255
+    grey = np.empty(values.shape, np.uint8)
+    rows = max(1, _BLOCK // max(1, values.shape[1]))
+    for start in range(0, len(values), rows):
+        shares = values[start : start + rows].astype(np.float64)
+        # Clipped first, as the share of a value far outside could overflow.
+        np.clip(shares, low, high, out=shares)
+        shares -= low
+        shares /= high - low
+        if np.isnan(shares).any():
+            raise DataError(f"{file} holds values that are not numbers (NaN): replace or remove it")
+        shares *= 255
+        grey[start : start + rows] = np.floor(shares + 0.5)
     # Inverted as whole numbers, so that an image and its negative remain exact opposites.
-    grey = np.floor(shares + 0.5).astype(np.uint8)
     return Image.fromarray(255 - grey if is_inverted else grey)

@@ -6,6 +6,7 @@ privatised, and no transcription ever calls it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,6 +19,9 @@ from dpsd.errors import ConfigError, Setting
 from dpsd.runs.directory import RunDirectory
 from dpsd.teachers import Teacher
 
+#: The share of its predictions from which on a student says nearly always the same class.
+_NEARLY_ALL = 0.95
+
 
 @dataclass(frozen=True, kw_only=True)
 class ClassResult:
@@ -29,6 +33,7 @@ class ClassResult:
         student_accuracy: the share that the student gets right.
         teacher_accuracy: the share that the teacher gets right; ``None`` without a teacher.
         agreement: the share on which both predict the same; ``None`` without a teacher.
+        predicted: the number of images, of whatever class, for which the student says this class.
     """
 
     name: str
@@ -36,6 +41,7 @@ class ClassResult:
     student_accuracy: float | None
     teacher_accuracy: float | None
     agreement: float | None
+    predicted: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +51,15 @@ class Evaluation:
     Args:
         data: the name of the data set.
         split: the part of the data set.
+        validation_share: the share of the training records that the validation split consists of,
+            if they were held out of the training split; 0 for other splits.
         images: the number of images.
         student_accuracy: the share that the student gets right.
         teacher_accuracy: the share that the teacher gets right; ``None`` without a teacher.
+        student_balanced_accuracy: the mean over the classes that occur of the share that the
+            student gets right. A student that always says the most frequent class has ``1 / K``
+            for ``K`` classes, however frequent that class is.
+        teacher_balanced_accuracy: the same for the teacher; ``None`` without a teacher.
         agreement: the share on which both predict the same; ``None`` without a teacher.
         classes: the results for each true class.
         run: the identity of the run.
@@ -56,13 +68,22 @@ class Evaluation:
 
     data: str
     split: str
+    validation_share: float
     images: int
     student_accuracy: float
     teacher_accuracy: float | None
+    student_balanced_accuracy: float
+    teacher_balanced_accuracy: float | None
     agreement: float | None
     classes: tuple[ClassResult, ...]
     run: str = ""
     student: str = ""
+
+    def dominant(self) -> ClassResult | None:
+        """Return the class that the student says for nearly all images, though others occur."""
+        most = max(self.classes, key=lambda one: one.predicted)
+        is_dominant = most.predicted >= _NEARLY_ALL * self.images > most.images
+        return most if is_dominant else None
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything in JSON types."""
@@ -105,18 +126,24 @@ def evaluate(
     module = execution.place(trained)
     found = execution.predict(module, data.images).argmax(-1).cpu()
     asked = None if teacher is None else teacher.predict_classes(data.images)
-    everything = _result("all", data.labels, found, asked, torch.ones_like(data.labels).bool())
+    predicted = torch.bincount(found, minlength=data.num_classes).tolist()
+    classes = tuple(
+        _result(name, data.labels, found, asked, data.labels == number, predicted[number])
+        for number, name in enumerate(names or data.class_names)
+    )
+    everything = torch.ones_like(data.labels).bool()
+    overall = _result("all", data.labels, found, asked, everything, len(data))
     return Evaluation(
         data=data.name,
         split=data.split,
+        validation_share=data.validation_share,
         images=len(data),
-        student_accuracy=everything.student_accuracy or 0.0,
-        teacher_accuracy=everything.teacher_accuracy,
-        agreement=everything.agreement,
-        classes=tuple(
-            _result(name, data.labels, found, asked, data.labels == number)
-            for number, name in enumerate(names or data.class_names)
-        ),
+        student_accuracy=overall.student_accuracy or 0.0,
+        teacher_accuracy=overall.teacher_accuracy,
+        student_balanced_accuracy=_mean(one.student_accuracy for one in classes) or 0.0,
+        teacher_balanced_accuracy=_mean(one.teacher_accuracy for one in classes),
+        agreement=overall.agreement,
+        classes=classes,
         run=run.identity,
         student=str(run.ledger.entries()[-1]["student"]) if run.is_finished() else "",
     )
@@ -136,7 +163,12 @@ def _check_order(data: LabelledImages, names: tuple[str, ...] | None) -> None:
 
 
 def _result(
-    name: str, labels: Tensor, found: Tensor, asked: Tensor | None, chosen: Tensor
+    name: str,
+    labels: Tensor,
+    found: Tensor,
+    asked: Tensor | None,
+    chosen: Tensor,
+    predicted: int,
 ) -> ClassResult:
     return ClassResult(
         name=name,
@@ -144,7 +176,14 @@ def _result(
         student_accuracy=_share(found == labels, chosen),
         teacher_accuracy=None if asked is None else _share(asked == labels, chosen),
         agreement=None if asked is None else _share(found == asked, chosen),
+        predicted=predicted,
     )
+
+
+def _mean(shares: Iterable[float | None]) -> float | None:
+    """Return the mean of the shares that are known; ``None`` if none is."""
+    known = [share for share in shares if share is not None]
+    return sum(known) / len(known) if known else None
 
 
 def _share(hits: Tensor, chosen: Tensor) -> float | None:

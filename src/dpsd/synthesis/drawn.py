@@ -123,12 +123,16 @@ class Silhouettes(Source):
             for part in (mask, paint)
         )
         paint = torch.where(chance(0.5).unsqueeze(1), paint, torch.ones(()))
-        fill = self._texture(count, rows, columns, generator) * paint
-        if channels == 1:
-            return mask * fill
-        ground = self._texture(count, rows, columns, generator)
-        plain = chance(2 / 3).unsqueeze(1)
-        return mask * fill + (1 - mask) * torch.where(plain, torch.zeros(()), ground)
+        texture = self._texture(count, rows, columns, generator)
+        images = mask * texture * paint
+        if channels > 1:
+            ground = self._texture(count, rows, columns, generator)
+            plain = chance(2 / 3).unsqueeze(1)
+            images = images + (1 - mask) * torch.where(plain, torch.zeros(()), ground)
+        # At a few pixels a side, what was cut out may be all that there was.
+        blank = is_blank(images)
+        images[blank] = texture[blank]
+        return images
 
     def _texture(
         self, count: int, rows: Tensor, columns: Tensor, generator: torch.Generator

@@ -17,15 +17,20 @@ from torch import Tensor
 
 from dpsd.images.names import Shape
 from dpsd.images.value_range import ValueRange
+from dpsd.synthesis.blending import Mixed
 from dpsd.synthesis.drawn import Silhouettes, Strokes, StructuredNoise
-from dpsd.synthesis.names import FOLDER, NO_SOURCE, check_sources
+from dpsd.synthesis.fractals import Fractals
+from dpsd.synthesis.glyphs import Glyphs
+from dpsd.synthesis.leaves import Leaves
+from dpsd.synthesis.names import FOLDER, MIXED, NO_SOURCE, check_sources
 from dpsd.synthesis.photographs import Crops, Folder
 from dpsd.synthesis.public import Public
 from dpsd.synthesis.sources import Source, chunk_size
 
 #: The sources that need only a shape, by name; a folder needs a path as well.
 SOURCES: dict[str, Callable[[Shape], Source]] = {
-    source.name: source for source in (StructuredNoise, Strokes, Silhouettes, Crops)
+    source.name: source
+    for source in (StructuredNoise, Strokes, Silhouettes, Glyphs, Leaves, Fractals, Crops)
 }
 
 #: The number of chunks of images that are shuffled together and in memory at once.
@@ -106,6 +111,8 @@ def build_mixture(
 ) -> Mixture:
     """Build a mixture from names; ``folder:PATH`` is a folder of public images, ``none`` is empty.
 
+    ``mixed`` blends the images of all other sources of the mixture, wherever it stands among them.
+
     Args:
         names: the names of the sources.
         shape: the shape of the images, ``(channels, height, width)``.
@@ -115,20 +122,24 @@ def build_mixture(
     Raises:
         ConfigError: :func:`~dpsd.synthesis.names.check_sources` refuses the names.
 
-    >>> build_mixture(["noise", "crops"], (1, 8, 8)).shares
-    [0.5, 0.5]
+    >>> mixture = build_mixture(["noise", "mixed", "crops", "strokes"], (1, 8, 8))
+    >>> [source.name for source in mixture.sources], mixture.shares
+    (['noise', 'mixed', 'crops', 'strokes'], [0.25, 0.25, 0.25, 0.25])
     """
-    sources: list[Source] = []
     check_sources(names)
+    sources: dict[str, Source] = {}
     for name in names:
         kind, _, path = name.partition(":")
         if kind == FOLDER:
-            sources.append(Folder(shape, Path(path), value_range=value_range))
-        elif kind != NO_SOURCE:
-            sources.append(SOURCES[kind](shape))
+            sources[name] = Folder(shape, Path(path), value_range=value_range)
+        elif kind in SOURCES:
+            sources[name] = SOURCES[kind](shape)
+    if MIXED in names:
+        sources[MIXED] = Mixed(shape, list(sources.values()))
+    made = [sources[name] for name in names if name != NO_SOURCE]
     if public is not None:
-        sources.append(Public(shape, public))
-    return Mixture(sources)
+        made.append(Public(public))
+    return Mixture(made)
 
 
 def apportion(count: int, shares: Sequence[float]) -> list[int]:

@@ -1,7 +1,7 @@
 """The names of public sources of queries; see :mod:`dpsd.synthesis.sources`.
 
->>> source_names()
-['noise', 'strokes', 'silhouettes', 'crops', 'folder:PATH', 'none']
+>>> print(*source_names())
+noise strokes silhouettes glyphs leaves fractals crops mixed folder:PATH none
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ from collections.abc import Sequence
 from dpsd.errors import ConfigError, Setting, UnknownNameError
 
 #: The sources that need only their name.
-DRAWN = ("noise", "strokes", "silhouettes", "crops")
+DRAWN = ("noise", "strokes", "silhouettes", "glyphs", "leaves", "fractals", "crops")
+
+#: The source that blends the images of the others that are named.
+MIXED = "mixed"
 
 #: The prefix of ``folder:PATH``, a folder of public images.
 FOLDER = "folder"
@@ -22,7 +25,7 @@ NO_SOURCE = "none"
 
 def source_names() -> list[str]:
     """Return the names of sources in the order in which they are shown."""
-    return [*DRAWN, f"{FOLDER}:PATH", NO_SOURCE]
+    return [*DRAWN, MIXED, f"{FOLDER}:PATH", NO_SOURCE]
 
 
 def is_folder_source(name: str) -> bool:
@@ -39,7 +42,8 @@ def check_sources(names: Sequence[str]) -> None:
 
     Raises:
         UnknownNameError: there is no such source.
-        ConfigError: ``none`` is given among others, or a folder has no path.
+        ConfigError: ``none`` is given among others, ``mixed`` without another, or a folder has no
+            path.
 
     >>> check_sources(["noise", "folder:public-images"])
     >>> check_sources(["noise", "none"])
@@ -51,9 +55,14 @@ def check_sources(names: Sequence[str]) -> None:
         raise ConfigError(
             Setting("sources"), f": {NO_SOURCE!r} must stand alone, not in {','.join(names)}"
         )
+    if set(names) == {MIXED}:
+        raise ConfigError(
+            Setting("sources"),
+            f": {MIXED!r} blends the images of other sources; name another, as in noise,{MIXED}",
+        )
     for name in names:
         kind, _, path = name.partition(":")
         if kind == FOLDER and not path:
             raise ConfigError(f"source {name!r}: say which folder, as in folder:public-images")
-        if kind != FOLDER and name not in (*DRAWN, NO_SOURCE):
+        if kind != FOLDER and name not in (*DRAWN, MIXED, NO_SOURCE):
             raise UnknownNameError("source", name, source_names())

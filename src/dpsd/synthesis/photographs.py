@@ -16,11 +16,16 @@ from dpsd.images.names import Shape
 from dpsd.images.pixels import to_unit_range
 from dpsd.images.reading import SUFFIXES, image_files
 from dpsd.images.value_range import ValueRange
+from dpsd.synthesis.jitter import jittered_colours
 from dpsd.synthesis.sources import Source, integer, is_blank
 
 
 class Crops(Source):
     """Heavily augmented crops of public photographs.
+
+    Crops are of many scales, turned (some by any angle), sheared and mirrored. Some are blurred,
+    their contrast, brightness and colours change, a tenth of those in colour become grey, and a
+    fifth of all are inverted.
 
     Args:
         shape: the shape of the crops.
@@ -47,9 +52,13 @@ class Crops(Source):
         # A pixel covers one to two of the photograph; other scales come from the pyramid's levels.
         zoom = 2.0 ** torch.rand((count, 1, 1), generator=generator)
         angle = 0.5 * torch.randn((count, 1, 1), generator=generator)
+        turned = torch.rand((count, 1, 1), generator=generator)
+        angle = torch.where(turned < 0.15, 2 * math.pi * turned / 0.15, angle)
+        shear = 0.2 * torch.randn((count, 1, 1), generator=generator)
         flip = torch.randint(0, 2, (count, 1, 1), generator=generator) * 2.0 - 1.0
         rows = torch.linspace(-1, 1, height).view(1, height, 1) * height / 2 * zoom
         columns = torch.linspace(-1, 1, width).view(1, 1, width) * width / 2 * zoom * flip
+        columns = columns + shear * rows
         x = (columns * angle.cos() - rows * angle.sin()) / (across / 2)
         y = (columns * angle.sin() + rows * angle.cos()) / (down / 2)
         x = x + 2 * torch.rand((count, 1, 1), generator=generator) - 1
@@ -60,9 +69,12 @@ class Crops(Source):
             image.unsqueeze(0), grid, padding_mode="reflection", align_corners=False
         )
         crops = crops.reshape(-1, count, height, width).transpose(0, 1)
+        blur = torch.rand((count, 1, 1, 1), generator=generator)
+        near = F.avg_pool2d(F.pad(crops, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+        crops = torch.where(blur < 0.15, torch.lerp(crops, near, blur / 0.15), crops)
         gain = 0.5 + 1.5 * torch.rand((count, 1, 1, 1), generator=generator)
         offset = 0.15 * torch.randn((count, crops.shape[1], 1, 1), generator=generator)
-        crops = (crops - 0.5) * gain + 0.5 + offset
+        crops = jittered_colours((crops - 0.5) * gain + 0.5 + offset, generator=generator)
         # Images that are too dark or too bright everywhere are reflected back into the range.
         blank = is_blank(crops)
         crops[blank] = 1 - (crops[blank] % 2 - 1).abs()

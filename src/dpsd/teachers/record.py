@@ -43,7 +43,14 @@ class TeacherRecord:
         data: the name of the training data.
         value_range: the stored values of the training images that were read as black and white, if
             they were declared; other images for this teacher are read in the same way.
+        validation_share: the share of the training records that was held out for validation, in
+            [0, 1), by the rule of :mod:`dpsd.datasets.validation`; 0 if the teacher was trained on
+            all of them.
+        group_by: the rule that says to whom each training record belongs, if one was given; a
+            person's records were held out together.
         accuracy: the accuracy on the test split, from 0 to 1, if it was measured.
+        validation_accuracy: the accuracy on the validation split that the publishers made, or on
+            the records that were held out, if there are any.
         precision: the precision of the training.
         seed: the seed of the training.
         epochs: the number of passes over the training data.
@@ -57,7 +64,10 @@ class TeacherRecord:
     class_names: tuple[str, ...] = ()
     data: str = ""
     value_range: ValueRange | None = None
+    validation_share: float = 0.0
+    group_by: str | None = None
     accuracy: float | None = None
+    validation_accuracy: float | None = None
     precision: str = "float32"
     seed: int | None = None
     epochs: int | None = None
@@ -112,6 +122,8 @@ def read_description(directory: Path) -> tuple[TeacherRecord, dict[str, str]]:
                 "members": int(content.get("members", 1)),
                 "class_names": tuple(content.get("class_names", ())),
                 "value_range": _checked_range(content.get("value_range")),
+                "validation_share": _checked_share(content.get("validation_share", 0.0)),
+                "group_by": _checked_rule(content.get("group_by")),
             }
         )
         hashes = {"weights_sha256": str(content["weights_sha256"])}
@@ -130,6 +142,16 @@ def read_description(directory: Path) -> tuple[TeacherRecord, dict[str, str]]:
 
 def _checked_range(values: Any) -> ValueRange | None:
     return None if values is None else checked_range(values)
+
+
+def _checked_share(share: Any) -> float:
+    if not 0 <= share < 1:
+        raise ValueError(f"validation_share is {share}")
+    return float(share)
+
+
+def _checked_rule(rule: Any) -> str | None:
+    return None if rule is None else str(rule)
 
 
 def _checked_count(classes: Any) -> int:

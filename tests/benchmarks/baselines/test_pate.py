@@ -16,7 +16,7 @@ def test_pate_keeps_its_budget_and_its_held_out_images_apart(
 ) -> None:
     outcome = measured(Pate(shards=20, queries=200), task, epsilon=50.0)
     assert outcome.epsilon["teacher"] == pytest.approx(50.0, rel=1e-3)
-    assert outcome.details["measured_on"] == len(task.test) - 200
+    assert outcome.details["measured_on"] == len(task.measured_on) - 200
     assert outcome.details["label_accuracy"] > 0.85
     assert outcome.accuracy is not None
     assert outcome.accuracy > 0.75
@@ -26,4 +26,4 @@ def test_pate_keeps_its_budget_and_its_held_out_images_apart(
 
 def test_pate_asks_about_public_images_alone(task: Task, measured: Callable[..., Outcome]) -> None:
     with pytest.raises(ConfigError, match="images are public"):
-        measured(Pate(shards=20, queries=len(task.test)), task, epsilon=1.0)
+        measured(Pate(shards=20, queries=len(task.measured_on)), task, epsilon=1.0)

@@ -29,8 +29,8 @@ from dpsd.privacy.targets import Adjacency, Budget, Exposure
 class Pate:
     """PATE with GNMax: a student of real, public images labelled by a noisy vote of many teachers.
 
-    The public images are of the test split, and the student is measured on the rest of it: it has
-    what a transcription does not, images of the private distribution. ε is under replace-one
+    The public images are of the split to measure on, and the student is measured on the rest of it:
+    it has what a transcription does not, images of the private distribution. ε is under replace-one
     of a training record, which reached one teacher.
 
     Args:
@@ -69,7 +69,7 @@ class Pate:
             ConfigError: no target or one without δ, or too few images.
         """
         target = required_target(self.name, target, needs_delta=True)
-        test, teacher = task.test, task.teacher(self.shards)
+        test, teacher = task.measured_on, task.teacher(self.shards)
         order = torch.randperm(len(test), generator=torch.Generator().manual_seed(seed))
         if self.queries > (most := self.most_queries(len(test))):
             raise ConfigError(f"queries is {self.queries}, but at most {most} images are public")

@@ -69,7 +69,7 @@ def _many_teachers(task: Task, shards: int) -> Transcribing:
 def _votes_on_real_images(task: Task, shards: int, epsilon: float) -> Pate:
     return Pate(
         shards=shards,
-        queries=min(1_000 if epsilon < 3 else 4_000, Pate.most_queries(task.test_records)),
+        queries=min(1_000 if epsilon < 3 else 4_000, Pate.most_queries(task.measured_records)),
     )
 
 

@@ -1,0 +1,195 @@
+"""``dpsd evaluate``: teacher and student, measured on labelled data of the owner."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import click
+import typer
+
+from dpsd.cli.console import grid, say, say_json, show, shown_warnings, warn
+from dpsd.cli.declaring import (
+    RULE_HELP,
+    Channels,
+    Classes,
+    Range,
+    Share,
+    Size,
+    declared_by,
+)
+from dpsd.cli.results import Device, RunPath, opened
+from dpsd.datasets import Declared, check_dataset, is_folder
+from dpsd.errors import ConfigError, DpsdError
+from dpsd.runs.files import check_run
+
+if TYPE_CHECKING:
+    from dpsd.results.evaluation import Evaluation
+    from dpsd.runs.directory import RunDirectory
+    from dpsd.teachers import Teacher
+
+
+def evaluate(
+    run: RunPath,
+    data: Annotated[str, typer.Option(help="The data set, as `dpsd data list` names it.")],
+    data_root: Annotated[
+        Path | None, typer.Option(help="The folder of data sets.", show_default="DPSD_DATA")
+    ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(help="The teacher, if it has moved since the run.", metavar="PATH"),
+    ] = None,
+    split: Annotated[
+        str,
+        typer.Option(
+            click_type=click.Choice(["test", "validation", "train"]),
+            help="The part of the data to measure on: test; validation, the validation split of "
+            "the data set, or else the part of its training split that `train-teacher "
+            "--validation-share` held out; or train, all of the training split.",
+        ),
+    ] = "test",
+    validation_share: Share = None,
+    group_by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RULE",
+            help="With --split validation: the rule by which persons were held out, if the "
+            f"teacher's record does not state it or its file has moved. {RULE_HELP}",
+            show_default="as in the teacher's record",
+        ),
+    ] = None,
+    size: Size = None,
+    channels: Channels = None,
+    classes: Classes = None,
+    value_range: Range = None,
+    device: Device = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Measure teacher and student on labelled data, as the owner of the data.
+
+    Example: dpsd evaluate runs/digits --data digits
+
+    The flags to know first are --data, and --teacher if the teacher has moved. The measurements
+    are not privatised: they are for the owner's eyes.
+    """
+    check_run(run)
+    check_dataset(data)
+    declared = declared_by(size, channels, classes, value_range)
+    if split != "validation" and (validation_share is not None or group_by is not None):
+        raise ConfigError(
+            "--validation-share and --group-by say what was held out: give --split validation too"
+        )
+
+    from dpsd.datasets import has_validation, load_dataset
+    from dpsd.results.evaluation import evaluate as measure
+    from dpsd.results.validation import held_out_by
+
+    directory = opened(run)
+    if is_folder(data):
+        declared = declared.over(_declared_by_run(directory, teacher))
+    share = 0.0
+    if split == "validation" and not has_validation(data, root=data_root):
+        share, group_by = held_out_by(
+            directory, data, teacher=teacher, share=validation_share, group_by=group_by
+        )
+    with shown_warnings():
+        labelled = load_dataset(
+            data,
+            split,  # type: ignore[arg-type]
+            root=data_root,
+            declared=declared,
+            validation_share=share,
+            group_by=group_by,
+        )
+    loaded = _teacher_of(directory, teacher, device)
+    measured = measure(directory, labelled, teacher=loaded, device=device)
+    if as_json:
+        say_json(measured.to_dict())
+    else:
+        _show_evaluation(measured)
+
+
+def _declared_by_run(directory: RunDirectory, teacher: str | None) -> Declared:
+    """The shape and classes that loose images must have for a run's student.
+
+    Their values are read as those that the teacher was trained on.
+    """
+    from dpsd.teachers import read_record
+
+    channels, height, width = directory.facts()["input_shape"]
+    names = directory.class_names() or ()
+    try:
+        record = read_record(teacher or directory.config().teacher.teacher)
+        # Runs of earlier versions did not record names.
+        names, value_range = names or record.class_names, record.value_range
+    except DpsdError:  # the teacher is not a directory with a record
+        names, value_range = (), None
+    return Declared(
+        size=(height, width),
+        channels=channels if channels in (1, 3) else None,
+        classes=names if len(names) > 1 else None,
+        value_range=value_range,
+    )
+
+
+def _teacher_of(directory: RunDirectory, given: str | None, device: str | None) -> Teacher | None:
+    """The run's teacher, or ``None``, with a warning, if it cannot be loaded."""
+    config = directory.config()
+    if given is not None:
+        config = config.changed(teacher=given)
+    try:
+        loaded = config.load_teacher(device=device)
+    except DpsdError as error:
+        if given is not None:
+            raise
+        warn(
+            f"the run's teacher cannot be loaded, so only the student is measured ({error}). "
+            "Say where the teacher is with --teacher"
+        )
+        return None
+    if loaded.fingerprint != directory.facts().get("teacher"):
+        warn("this is not the teacher that the run asked: its content differs")
+    return loaded
+
+
+def _show_evaluation(measured: Evaluation) -> None:
+    what = f"{measured.split} split"
+    if measured.validation_share:
+        what = f"{measured.validation_share:g} of the training split, held out for validation"
+    say(f"{measured.data}, {what}, {measured.images:,} images")
+    summary = grid("", "share", right=("share",))
+    if measured.teacher_accuracy is not None:
+        summary.add_row("teacher accuracy", f"{measured.teacher_accuracy:.2%}")
+    summary.add_row("student accuracy", f"{measured.student_accuracy:.2%}", style="bold")
+    if measured.teacher_balanced_accuracy is not None:
+        summary.add_row("teacher balanced accuracy", f"{measured.teacher_balanced_accuracy:.2%}")
+    summary.add_row("student balanced accuracy", f"{measured.student_balanced_accuracy:.2%}")
+    if (most := measured.dominant()) is not None:
+        summary.add_row(
+            f"student says {most.name!r} for nearly all images",
+            f"{most.predicted / measured.images:.2%}",
+            style="bold red",
+        )
+    if measured.agreement is not None:
+        summary.add_row("student agrees with teacher", f"{measured.agreement:.2%}")
+    show(summary)
+    say()
+    numbers = ("images", "predicted", "teacher", "student", "agreement")
+    table = grid("class", *numbers, right=numbers)
+    for row in measured.classes:
+        shares = (row.teacher_accuracy, row.student_accuracy, row.agreement)
+        counts = f"{row.images:,}", f"{row.predicted:,}"
+        table.add_row(row.name, *counts, *(_percent(share) for share in shares))
+    show(table)
+    say(
+        "\nBalanced accuracy is the mean over classes of the share that is right; `predicted` "
+        "counts the images for which the student says the class."
+    )
+    say(
+        "Measured on the owner's own data: these numbers are not privatised, and the run's "
+        "certificate does not cover publishing them."
+    )
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.1%}"

@@ -1,0 +1,76 @@
+"""Finding the training records on which a run can be measured, as no teacher was trained on them.
+
+Which records were held out follows from a share and a rule (:mod:`dpsd.datasets.validation`), which
+the record of the run's teacher states.
+"""
+
+from __future__ import annotations
+
+from dpsd.datasets.validation import check_share
+from dpsd.errors import ConfigError, Setting, TeacherError
+from dpsd.runs.directory import RunDirectory
+from dpsd.teachers import read_record
+
+
+def held_out_by(
+    run: RunDirectory,
+    data: str,
+    *,
+    teacher: str | None = None,
+    share: float | None = None,
+    group_by: str | None = None,
+) -> tuple[float, str | None]:
+    """Return the share of training records that was held out, and the rule for persons, if any.
+
+    Both are arguments of :func:`dpsd.datasets.load_dataset`, which then loads these records.
+
+    Args:
+        run: the run of which the teacher's record is read.
+        data: the name of a data set without a validation split of its own.
+        teacher: the path of the teacher, if it has moved since the run.
+        share: the share, for a teacher without a record of its training on these data.
+        group_by: the rule, for the same; or the rule with which the recorded one is replaced, if
+            its file has moved.
+
+    Raises:
+        ConfigError: the teacher was trained on all records, the share is not the recorded one, or
+            nothing states a share.
+    """
+    place = teacher or run.config().teacher.teacher
+    if share is not None:
+        check_share(share)
+    unknown = None
+    try:
+        record = read_record(place)
+        if record.data != data:
+            unknown = f"the teacher's record is about {record.data!r}"
+    except TeacherError as error:
+        unknown = str(error)
+    if unknown is not None:
+        if not share:
+            raise ConfigError(
+                f"nothing states which training records of {data!r} the teacher was not trained on "
+                f"({unknown}): give their share with ",
+                *(Setting("validation_share"), ", or the place of the teacher's record with "),
+                Setting("teacher"),
+            )
+        return share, group_by
+    if not record.validation_share:
+        raise ConfigError(
+            f"the teacher {place} was trained on all training records of {data!r}, so none of them "
+            "can serve for validation: train it again with ",
+            *(Setting("validation_share"), " 0.1"),
+        )
+    if share not in (None, record.validation_share):
+        raise ConfigError(
+            Setting("validation_share"),
+            f" is {share:g}, but the teacher's record says that {record.validation_share:g} was "
+            "held out: leave it out",
+        )
+    if group_by is not None and record.group_by is None:
+        raise ConfigError(
+            Setting("group_by"),
+            f" is {group_by!r}, but the teacher's record says that records were held out one by "
+            "one: leave it out",
+        )
+    return record.validation_share, group_by or record.group_by

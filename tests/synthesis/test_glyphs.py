@@ -1,0 +1,39 @@
+"""Characters of many fonts, near the middle and readable against their paper."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from dpsd.synthesis.glyphs import Glyphs, _atlas
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_the_atlas_has_every_digit_and_letter_of_every_font() -> None:
+    cells, (digits, letters, others) = _atlas()
+    assert len(cells) == digits + letters + others
+    assert digits // 10 == letters // 52 > 15  # fonts
+    assert digits % 10 == letters % 52 == 0
+    assert (cells.amax((1, 2, 3)) == 255).all()
+    # Nothing touches the border of its cell, beyond which samples are black.
+    assert int(cells[..., 0].max()) + int(cells[..., 0, :].max()) < 10
+
+
+@pytest.mark.parametrize("side", [12, 28, 64])
+def test_glyphs_lie_near_the_middle_mostly_light_on_dark(side: int) -> None:
+    images = Glyphs((1, side, side)).sample(1000, generator=seeded())
+    is_light = images.median(-1)[0].median(-1)[0] < 0.5
+    assert 0.8 < float(is_light.float().mean()) < 0.95
+    usual = images[is_light.view(-1)]
+    quarter = slice(side // 4, side - side // 4)
+    assert float(usual[..., 0, :].mean()) < 0.15
+    assert float(usual[..., quarter, quarter].mean()) > float(usual[..., 0, :].mean()) + 0.1
+
+
+def test_glyphs_in_colour_stand_out_from_their_paper() -> None:
+    images = Glyphs((3, 32, 32)).sample(300, generator=seeded())
+    contrast = (images.amax((2, 3)) - images.amin((2, 3))).amax(1)
+    assert float(contrast.min()) > 0.2
