@@ -142,11 +142,26 @@ def test_predictions_around_the_mechanism_are_for_evaluation_only() -> None:
     ]
 
 
+#: The one module of a transcription that reads public images, and where it reads them.
+READING, GATE = "dpsd.transcription.public", "dpsd.datasets.public_images"
+
+
 @pytest.mark.parametrize("inside", ["transcription", "distillation", "synthesis", "privacy"])
-def test_transcription_does_not_read_data_sets(inside: str) -> None:
+def test_transcription_reads_no_data_sets_but_public_images_in_one_place(inside: str) -> None:
     for name, tree in modules_in(f"dpsd.{inside}"):
         read = {found for found in imports(tree) if is_within(found, "dpsd.datasets")}
-        assert not read, f"{name} imports {read}"
+        allowed = {found for found in read if name == READING and is_within(found, GATE)}
+        assert read == allowed, f"{name} imports {read - allowed}"
+
+
+def test_public_images_come_without_labels() -> None:
+    assert READING in MODULES
+    assert not names(MODULES[GATE]) & {"labels", "LabelledImages", "class_names"}
+    assert "labels" not in names(MODULES[READING])
+    functions = [node for node in MODULES[GATE].body if isinstance(node, ast.FunctionDef)]
+    given = {node.name: ast.unparse(node.returns) for node in functions if node.returns}
+    assert given["read_public"] == "Tensor"
+    assert set(given.values()) <= {"Tensor", "Path", "bool"}
 
 
 def test_privacy_noise_comes_from_its_own_source_only() -> None:

@@ -14,7 +14,7 @@ from dpsd.benchmarks.racing import Race
 from dpsd.benchmarks.rows import Row
 from dpsd.benchmarks.transcribing import Transcribing
 from dpsd.benchmarks.versions import SHOWING, made_by, source_hash
-from dpsd.config.recipe import ENSEMBLE_DEFAULTS
+from dpsd.config.ensembles import ENSEMBLE_DEFAULTS
 from dpsd.privacy.targets import Adjacency, Budget
 
 PACKAGE = Path(versions.__file__).parents[1]

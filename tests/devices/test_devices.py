@@ -12,6 +12,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -213,6 +214,28 @@ def test_two_processes_share_a_run_and_one_that_is_killed_stops_it(
     dpsd.resume("stopped", load(), cap=Budget(epsilon=9.0, delta=1e-5, adjacency="round"))
     assert sum(map(len, asked(place).values())) == 151
     assert_same_files(place / "together", place / "stopped")
+
+
+def test_two_processes_share_a_probe_and_stop_together(place: Path) -> None:
+    """Process 0 decides by the probe; all go on, stop and settle for the same student."""
+    random = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (41, 8, 8), dtype=torch.uint8, generator=random)
+    np.savez("probe.npz", images=images.numpy())
+    run = transcribe("run", devices=2, probe="probe.npz", until=0.9, rounds=9)
+    shown = asked(place)
+    assert {len(rows) for rows in shown.values()} == {192 // 2 + 76 * 2, 192 // 2 + 75 * 2}
+    assert Counter(shown["0"] + shown["1"]) == Counter(queries("run"))
+    assert run.certificate.events == {"response": 1, "round": 3, "teacher": 3 * 151 + 41}
+    assert run.directory.ledger.ending()["rounds"] == 3
+    with pytest.raises(ConfigError, match="tensor of public images exists in this process alone"):
+        dpsd.transcribe(
+            load(),
+            mechanism=RandomizedResponse(),
+            budget=BUDGET,
+            out="tensor",
+            recipe=Recipe(**{**RECIPE, "devices": 2}),
+            probe=images.unsqueeze(1),
+        )
 
 
 def test_a_teacher_that_fails_in_one_process_stops_all_and_is_heard_in_none(

@@ -45,6 +45,7 @@ import dpsd
 from dpsd.config.base import read_toml, to_toml
 from dpsd.config.transcription import TranscriptionConfig
 from dpsd.datasets import load_dataset
+from dpsd.datasets.public_images import read_public
 from dpsd.errors import DpsdError
 from dpsd.models import build_classifier, build_generator
 from dpsd.privacy.records.comparison import difference
@@ -183,6 +184,8 @@ def kinds_below(root: Path) -> list[Kind]:
         ("medmnist:pathmnist", "medmnist/pathmnist.npz"),
     ):
         kinds.append(Kind(f"data: {name}", root / "data", name, _read_data(data)))
+    public = "medmnist/pathmnist.npz"
+    kinds.append(Kind("public images", root / "data", public, _read(public, _read_public)))
     cifar = "cifar-10-binary.tar.gz"
     kinds.append(Kind(f"data: {cifar}", root / "cifar", cifar, _read_data("cifar10"), 10))
     for name in ("img_align_celeba.zip", "list_attr_celeba.txt", "list_eval_partition.txt"):
@@ -406,6 +409,10 @@ def _train_module(folder: Path) -> object:
 
 def _read_data(name: str) -> Callable[[Path], object]:
     return lambda folder: load_dataset(name, "test", root=folder)
+
+
+def _read_public(path: Path) -> object:
+    return read_public(str(path), SHAPE)
 
 
 def _read_folder(folder: Path) -> object:

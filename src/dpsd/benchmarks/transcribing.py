@@ -16,7 +16,8 @@ from typing import Any
 
 from dpsd.benchmarks.methods import Outcome, Task, Unit
 from dpsd.benchmarks.phases import PhaseTimes
-from dpsd.config.recipe import ENSEMBLE_DEFAULTS, ENSEMBLE_STUDENT, Recipe
+from dpsd.config.ensembles import ENSEMBLE_DEFAULTS, ENSEMBLE_STUDENT
+from dpsd.config.recipe import Recipe
 from dpsd.config.transcription import TranscriptionConfig
 from dpsd.errors import ConfigError
 from dpsd.privacy.targets import Adjacency, Budget

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from dpsd.cli.console import RESULTS, STATUS, hint, say, shown_warnings, warn
+from dpsd.cli.console import RESULTS, STATUS, grid, hint, say, show, shown_warnings, warn
 from dpsd.cli.errors import INTERRUPTED
 from dpsd.cli.privacy import show_privacy
 from dpsd.cli.progress import ProgressObserver, QuietObserver
@@ -15,6 +15,7 @@ from dpsd.config.transcription import TranscriptionConfig
 from dpsd.errors import AnswerError, WriteError
 from dpsd.privacy.records.certificate import NOT_PRIVATE
 from dpsd.privacy.targets import Budget
+from dpsd.reporting.agreement import WITHOUT_PROBE, final_probe
 from dpsd.runs.directory import Run, RunDirectory
 from dpsd.runs.observing import Observer
 from dpsd.shell import command_line
@@ -144,6 +145,7 @@ def _show_summary(run: Run) -> None:
     path = run.directory.path
     say()
     show_privacy(run.certificate)
+    _show_probe(run)
     say(f"\nWritten to {path}:")
     say("  student.safetensors, student.json   the student")
     say("  generator.safetensors               the generator of synthetic images")
@@ -156,3 +158,17 @@ def _show_summary(run: Run) -> None:
         ("certify", path),
     ):
         say(f"  {command_line('dpsd', *command)}")
+
+
+def _show_probe(run: Run) -> None:
+    """Show how the student does on the probe, or say that nothing tells how it does."""
+    found = final_probe(run.directory)
+    say(f"\n{WITHOUT_PROBE}." if found is None else f"\n{found['sentence']}")
+    if found is None or not found["classes"]:
+        return
+    table = grid(
+        "class", "teacher's share", "recall ± s.e.", right=("teacher's share", "recall ± s.e.")
+    )
+    for row in found["classes"]:
+        table.add_row(row["name"], row["share"], row["recall"])
+    show(table)

@@ -19,7 +19,7 @@ from dpsd.cli.console import say_toml
 from dpsd.cli.errors import PARTS_OF_TEACHER, spell
 from dpsd.cli.options import RUN_PANEL, built_command, flag_name, given
 from dpsd.config.base import read_toml, to_toml
-from dpsd.config.recipe import ENSEMBLE_DEFAULTS, ENSEMBLE_STUDENT
+from dpsd.config.ensembles import ENSEMBLE_DEFAULTS, ENSEMBLE_STUDENT
 from dpsd.config.transcription import TranscriptionConfig
 from dpsd.errors import ConfigError
 from dpsd.runs.files import check_run

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from dpsd.config.base import Settings
+from dpsd.config.ensembles import ENSEMBLE_DEFAULTS
 from dpsd.devices.names import Precision
 from dpsd.errors import ConfigError, Setting
 from dpsd.images.names import Augmentation
@@ -29,22 +30,8 @@ if TYPE_CHECKING:
 _SIZED = ("batch_size", "generator_batch_size")
 _SMALL_IMAGE = 64 * 64
 
-
-#: The default student for an ensemble: the one that learns most from few answers.
-ENSEMBLE_STUDENT = "scattering"
-
-#: The defaults of the recipe that differ for an ensemble. All queries are asked in one round: a
-#: student that continues from what it fitted to few noisy answers ends up worse than one that is
-#: trained on all of them from the start.
-ENSEMBLE_DEFAULTS: dict[str, Any] = {
-    "rounds": 1,
-    "queries": 12_000,
-    "sources": ("noise",),
-    "exploration": 0.0,
-    "generator_steps": 100,
-    "student_steps": 1_500,
-    "augment": "shift",
-}
+#: The value of ``probe`` for none.
+NO_PROBE = "none"
 
 
 class Recipe(Settings):
@@ -79,10 +66,35 @@ class Recipe(Settings):
         "come from the generator alone, as in the published method, which collapses from a cold "
         "start.",
     )
+    public: str | None = Field(
+        None,
+        description="Public unlabelled images of the domain, a source of queries beside --sources: "
+        "FOLDER, PATH.npz, or the name of a data set, of which the training images are taken. The "
+        "run publishes them.",
+    )
+    probe: str | None = Field(
+        None,
+        description="Public unlabelled images on which the student's agreement with the teacher is "
+        "estimated after every round, and which nothing is trained on; given like --public. If "
+        "only --public is given, a fifth of its images is held out. none for no probe.",
+    )
+    probe_images: int = Field(
+        2_000,
+        ge=2,
+        le=100_000,
+        description="Images of the probe at most; each is asked once and counts as an answer.",
+    )
+    until: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Stop asking after two rounds in a row that raise agreement on the probe by "
+        "less than this, as in 0.01, or than its noise; what is not asked is not spent.",
+    )
     value_range: ValueRange | None = Field(
         None,
         description="The stored values that are black and white in the grey images of folder:PATH, "
-        "as in 0,4095, for scans whose files do not say it.",
+        "--public and --probe, as in 0,4095, for scans whose files do not say it.",
     )
     adaptive: bool = Field(
         True, description="Adapt the shares of the public sources to what the releases show."
@@ -220,13 +232,50 @@ class Recipe(Settings):
         if self.value_range is None:
             return self
         stated = stated_range(checked_range(self.value_range))
-        if not any(map(is_folder_source, self.sources)):
+        if not any(map(is_folder_source, self.sources)) and not (self.public or self.has_probe):
             raise ConfigError(
                 *(Setting("value_range"), f" is {stated}, but it is about image files, and none "),
                 *("of ", Setting("sources"), f" {','.join(self.sources)} is folder:PATH: leave "),
                 "it out",
             )
         return self
+
+    def check_until(self) -> None:
+        """Refuse to stop by the agreement on a probe that there is not.
+
+        Raises:
+            ConfigError: ``until`` is given, and there are no public images.
+        """
+        if self.until is not None and not self.has_probe:
+            raise ConfigError(
+                *(Setting("until"), f" is {self.until:g}, but nothing tells how well the student "),
+                *("does without a probe: give public images with ", Setting("probe"), " or "),
+                *(Setting("public"), ", or leave it out"),
+            )
+
+    @property
+    def has_probe(self) -> bool:
+        """Whether a probe is asked: one of its own, or a part of the public images.
+
+        >>> Recipe(public="scans").has_probe, Recipe(public="scans", probe="none").has_probe
+        (True, False)
+        """
+        return self.probe != NO_PROBE and (self.probe or self.public) is not None
+
+    @property
+    def stated_sources(self) -> list[str]:
+        """All public data of a run, by name, as its ledger and its certificate state them.
+
+        >>> Recipe(sources=("noise",), public="scans").stated_sources
+        ['noise', 'public:scans']
+        """
+        return [*self.sources, *self.stated_images]
+
+    @property
+    def stated_images(self) -> list[str]:
+        """The public images among :attr:`stated_sources`."""
+        images = {"public": self.public, "probe": None if self.probe == NO_PROBE else self.probe}
+        return [f"{name}:{spec}" for name, spec in images.items() if spec]
 
     def resolved(
         self,
@@ -335,10 +384,6 @@ class Recipe(Settings):
     def epochs_in(self, round_index: int) -> float:
         """The passes over a round's new releases; rounds count from 1."""
         return self.first_epochs or 3 * self.epochs if round_index == 1 else self.epochs
-
-    def replay_in(self, round_index: int) -> float:
-        """The earlier releases trained on again for each new one; all of them in the last round."""
-        return math.inf if self.consolidate and round_index == self.rounds else self.replay
 
     def queries_in(self, round_index: int) -> int:
         """The number of queries that a round asks; rounds count from 1."""

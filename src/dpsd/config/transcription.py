@@ -107,11 +107,13 @@ class TranscriptionConfig(Settings):
         """Refuse unknown names of models and sources, in a run that is about to begin.
 
         Raises:
-            ConfigError: a name is unknown, or the sources cannot be combined.
+            ConfigError: a name is unknown, the sources cannot be combined, or a setting needs a
+                probe that there is not.
         """
         check_model(self.student)
         check_generator(self.generator)
         check_sources(self.recipe.sources)
+        self.recipe.check_until()
 
     def load_teacher(self, *, device: str | None = None) -> Teacher:
         """Load the teacher in the precision of the run, on the run's device or on another.

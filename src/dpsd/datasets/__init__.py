@@ -1,6 +1,7 @@
 """Labelled images for training teachers and for measuring; nothing else may read them.
 
-A transcription never sees a data set. Readers know the canonical formats, keep a split in memory as
+A transcription sees none, but for the public images, without labels, that a user gives it
+(:mod:`dpsd.datasets.public_images`). Readers know the canonical formats, keep a split in memory as
 uint8 pixels, and never unpickle.
 
 >>> from dpsd.datasets import load_dataset

@@ -118,6 +118,22 @@ def read_array(path: Path, key: str) -> _Array:
         raise DataError(f"{path} is damaged or not an .npz file: {error}") from None
 
 
+def array_names(path: Path) -> list[str]:
+    """Return the names of the arrays in an ``.npz`` file.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    if not path.is_file():
+        raise missing(path.name, [path], home=None)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            files = archive.namelist()
+    except (zipfile.BadZipFile, RuntimeError, *DAMAGED) as error:
+        raise DataError(f"{path} is damaged or not an .npz file: {error}") from None
+    return [name.removesuffix(".npy") for name in files if name.endswith(".npy")]
+
+
 def _labels(archive: zipfile.ZipFile, key: str, path: Path) -> _Array:
     labels = _array(archive, key, path)
     if labels.dtype.kind not in "iu" or labels.ndim not in (1, 2) or labels.size != len(labels):

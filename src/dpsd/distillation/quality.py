@@ -11,7 +11,9 @@ releases can be inverted on average. Everything here is post-processing and cost
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import torch
 from torch import Tensor
@@ -57,6 +59,8 @@ class RoundQuality:
         surprise: for each source, the mean posterior probability that the student was wrong.
         spread: for each source, the entropy of its estimated labels, relative to the largest
             possible.
+        source_shares: the estimated share of each class among the teacher's answers about each
+            source, for sources of which the releases say enough to tell.
     """
 
     agreement: Agreement | None
@@ -64,6 +68,7 @@ class RoundQuality:
     predicted_shares: list[float]
     surprise: dict[int, float]
     spread: dict[int, float]
+    source_shares: dict[int, list[float]]
 
 
 def assess(releases: RoundReleases, mechanism: Mechanism) -> RoundQuality:
@@ -83,12 +88,15 @@ def assess(releases: RoundReleases, mechanism: Mechanism) -> RoundQuality:
         scores[part] = mechanism.agreement(release, prior, said)
         chance = posterior(prior, likelihood).gather(-1, said.long().unsqueeze(-1))
         right[part] = chance.squeeze(-1)
-    surprise, spread = {}, {}
+    surprise, spread, source_shares = {}, {}, {}
     for source in torch.unique(releases.source).tolist():
         of_source = releases.source == source
         surprise[source] = float(1 - right[of_source].mean())
         shares = class_shares(evidence[of_source])
         spread[source] = float(torch.special.entr(shares).sum()) / math.log(classes)
+        known = Agreement.of(scores[of_source])
+        if known is not None and known.standard_error <= _CLEAR:
+            source_shares[source] = shares.tolist()
     predicted = torch.bincount(releases.predicted.long(), minlength=classes) / len(releases)
     return RoundQuality(
         agreement=Agreement.of(scores),
@@ -96,6 +104,7 @@ def assess(releases: RoundReleases, mechanism: Mechanism) -> RoundQuality:
         predicted_shares=predicted.tolist(),
         surprise=surprise,
         spread=spread,
+        source_shares=source_shares,
     )
 
 
@@ -134,6 +143,50 @@ def collapse_warning(quality: RoundQuality, *, round_index: int, at: float = 0.9
             )
     return None
 
+
+def unlike_warning(quality: RoundQuality, *, names: Sequence[str]) -> str | None:
+    """Return a warning if the queries of the first round look unlike the domain, else ``None``.
+
+    The domain is not known. But a teacher that gives nearly all images of a source the same class,
+    whichever the source, or that never gives images of two sources the same class, tells by the
+    kind of image and not by what it shows, as teachers do with images that are nothing to them.
+
+    Args:
+        quality: the quality of the first round, in which all queries come from public sources.
+        names: the names of the sources, in the order of their numbers.
+
+    >>> quality = RoundQuality(
+    ...     agreement=None, label_shares=[0.5, 0.5], predicted_shares=[0.5, 0.5],
+    ...     surprise={}, spread={}, source_shares={0: [0.98, 0.02], 1: [0.03, 0.97]},
+    ... )
+    >>> unlike_warning(quality, names=["noise", "strokes"])
+    'round 1: the teacher gives nearly all images of a source one class (noise: 98% class 0, ...'
+    """
+    shares = {names[source]: of for source, of in quality.source_shares.items()}
+    if len(shares) < 2:
+        return None  # of one source alone, see collapse_warning
+    if all(max(of) > _ONE_CLASS for of in shares.values()):
+        found = (f"{name}: {max(of):.0%} class {of.index(max(of))}" for name, of in shares.items())
+        what = f"gives nearly all images of a source one class ({', '.join(found)})"
+    elif all(
+        sum(map(min, one, other)) < _IN_COMMON for one, other in combinations(shares.values(), 2)
+    ):
+        what = f"gives images of {', '.join(shares)} hardly any class in common"
+    else:
+        return None
+    return (
+        f"round 1: the teacher {what}, so its queries may look unlike anything that it was trained "
+        "on, and the student may learn little of what it knows. Give public images of its domain "
+        "(--public), or a probe (--probe) to see how the student does on real ones; and check the "
+        "range of pixels (--input-scale, --mean and --deviation)"
+    )
+
+
+#: The standard error up to which the releases about a source tell the shares of its classes.
+_CLEAR = 0.05
+
+#: Above this share, a source has nearly one class; below that one, two have hardly any in common.
+_ONE_CLASS, _IN_COMMON = 0.95, 0.05
 
 #: The standard error of agreement above which releases reveal next to nothing.
 TELLING = 0.5

@@ -21,8 +21,9 @@ address space but hardly any memory. Nor is a whole round in memory when it is w
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -37,6 +38,9 @@ _BATCHES_HELD = 200
 
 #: The bytes of queries that are read at once.
 _BLOCK = 1 << 24
+
+#: The number that marks the rows of the probe among the sources of the first round's file.
+PROBE = 255
 
 #: The type and the number of dimensions of a column of digests.
 _DIGESTS = (torch.int64, 1)
@@ -59,6 +63,8 @@ class RoundReleases:
             was paid for. ``None`` in files of earlier versions, which did not store them.
         path: the file that the round is mapped from, if any.
         offset: the position in the file, in bytes, at which the queries begin.
+        probe: the releases of the probe, which were asked together with the first round's queries
+            and come after them in its file; they have no place among those to learn from.
     """
 
     index: int
@@ -70,6 +76,7 @@ class RoundReleases:
     asked: Tensor | None = None
     path: Path | None = None
     offset: int = 0
+    probe: RoundReleases | None = None
 
     def __len__(self) -> int:
         return len(self.queries)
@@ -115,12 +122,32 @@ class RoundReleases:
         """
         try:
             offset = column_offset(path, "queries")
-            loaded = cls(index=index, path=path, offset=offset, **load_tensors(path))
+            columns: dict[str, Any] = load_tensors(path)
+            loaded = cls(index=index, path=path, offset=offset, **columns)._without_probe()
             if loaded.asked is not None and (loaded.asked.dtype, loaded.asked.ndim) != _DIGESTS:
                 raise ValueError("asked does not hold digests")
             return loaded
         except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
             raise RunError(f"releases {path} cannot be read: {reason(error)}") from None
+
+    def _without_probe(self) -> RoundReleases:
+        """Return the releases of a file with those of the probe set apart."""
+        count = int((self.source == PROBE).sum())
+        if not count:
+            return self
+        first = len(self) - count
+        if not (self.source[first:] == PROBE).all():
+            raise ValueError("the probe does not come after the queries")
+        probe = replace(
+            self._rows(slice(first, None)),
+            asked=None,
+            offset=self.offset + first * self.queries[:1].numel(),
+        )
+        return replace(self._rows(slice(first)), probe=probe)
+
+    def _rows(self, rows: slice) -> RoundReleases:
+        columns = ("queries", "prior", "predicted", "source", "release")
+        return replace(self, **{name: getattr(self, name)[rows] for name in columns})
 
 
 def save_releases(
@@ -172,7 +199,9 @@ def check_asked_once(releases: RoundReleases, before: AskedImages, *, answers: i
         RunError: an image was asked twice, the round does not say what it asked, or it holds a
             release for an image that it does not name.
     """
-    asked, queries, own = releases.asked, releases.digests(), AskedImages()
+    asked, own = releases.asked, AskedImages()
+    parts = [part for part in (releases, releases.probe) if part is not None]
+    queries = torch.cat([part.digests() for part in parts])
     if asked is None:
         raise RunError(f"{releases.path} does not say which images were asked")
     if len(asked) != answers:

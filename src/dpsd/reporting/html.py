@@ -16,6 +16,7 @@ from markupsafe import Markup, escape
 from dpsd.privacy.records import statement
 from dpsd.privacy.records.certificate import Certificate
 from dpsd.privacy.records.statement import Statement
+from dpsd.reporting.agreement import WITHOUT_PROBE, final_probe, shown
 from dpsd.reporting.curves import progress_curves
 from dpsd.runs.directory import RunDirectory
 from dpsd.runs.pictures import sheet_path
@@ -43,6 +44,9 @@ def report(run: RunDirectory, certificate: Certificate) -> str:
         statement=Statement(certificate=certificate),
         teacher=run.teacher_name,
         rounds=[_round(line) for line in metrics],
+        probe=final_probe(run),
+        has_probe=any("probe" in line for line in metrics),
+        without_probe=WITHOUT_PROBE,
         queries=sum(line["queries"] for line in metrics),
         seconds=sum(line["seconds"] for line in metrics),
         curves=progress_curves(metrics) if metrics else "",
@@ -96,14 +100,12 @@ def _template(name: str) -> Template:
 
 
 def _round(line: dict[str, Any]) -> dict[str, str]:
-    agreement = line["agreement"]
     return {
         "round": str(line["round"]),
         "queries": f"{line['queries']:,}",
         "loss": f"{line['student_loss']:.4f}",
-        "agreement": (
-            f"{agreement['mean']:.1%} ± {agreement['standard_error']:.1%}" if agreement else "-"
-        ),
+        "agreement": shown(line["agreement"]),
+        "probe": shown(line.get("probe", {}).get("agreement")),
         "largest": f"{max(line['label_shares']):.0%}",
         "sources": ", ".join(f"{name} {count:,}" for name, count in line["sources"].items()),
         "seconds": f"{line['seconds']:,}",

@@ -15,6 +15,7 @@ from typing import Any
 from dpsd.errors import ConfigError
 from dpsd.privacy.accounting import format_epsilon
 from dpsd.privacy.records.certificate import NOT_PRIVATE, TRUST, Certificate
+from dpsd.reporting.agreement import final_probe
 from dpsd.runs.directory import RunDirectory
 
 #: What Markdown would take for markup in somebody's words.
@@ -88,6 +89,8 @@ def model_card(
         rounds=len(metrics),
         sources=[_plain(source.partition(":")[0]) for source in certificate.sources],
         measured=[_measured(found) for found in measured],
+        recipe=run.config().recipe,
+        probe=final_probe(run),
     )
     return f"{str(card).rstrip()}\n"
 

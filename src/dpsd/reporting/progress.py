@@ -32,18 +32,14 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from dpsd.distillation.quality import TELLING
 from dpsd.errors import ConfigError, Setting
+from dpsd.reporting.agreement import ON_QUERIES, WITHOUT_PROBE, on_probe, shown
 from dpsd.reporting.terminals import SteadyConsole
 from dpsd.runs.observing import Observer
 from dpsd.teachers.silence import spared
 
 _UNITS = {"synthesis": "queries", "teacher": "queries"}
-_HEADINGS = f"{'round':>9}  {'queries':>9}  {'loss':>8}  {'agreement ± s.e.':>18}  {'seconds':>8}"
-_EXPLANATION = (
-    "agreement: with the teacher on this round's queries, before learning from them; estimated "
-    "from the releases alone"
-)
+_HEADINGS = ("round", "queries", "loss", "agreement ± s.e.", "on the probe ± s.e.", "seconds")
 
 
 class _Rate(ProgressColumn):
@@ -117,8 +113,12 @@ class ProgressObserver(Observer):
 
     def round_finished(self, metrics: dict[str, Any]) -> None:
         if not self._has_headings:
-            self._console.print(_EXPLANATION, style="dim", soft_wrap=True)
-            self._console.print(_HEADINGS, style="bold", soft_wrap=True)
+            probe = metrics.get("probe")
+            about = WITHOUT_PROBE if probe is None else on_probe(probe["images"])
+            for sentence in (ON_QUERIES, about):
+                self._console.print(sentence, style="dim", soft_wrap=True)
+            headings = _row(*_HEADINGS, has_probe=probe is not None)
+            self._console.print(headings, style="bold", soft_wrap=True)
             self._has_headings = True
         self._console.print(round_line(metrics, rounds=self._rounds), soft_wrap=True)
         self._progress.update(self._run, completed=metrics["round"])
@@ -173,14 +173,27 @@ def round_line(metrics: dict[str, Any], *, rounds: int) -> str:
     ...             "seconds": 2}, rounds=8).split()
     ['1/8', '300', '1.5000', '-', '2']
     """
-    agreement = metrics["agreement"]
-    shown = "-"
-    if agreement:
-        shown = f"{agreement['mean']:.1%} ± {agreement['standard_error']:.1%}"
-        if agreement["standard_error"] > TELLING:
-            shown = "unknown"
-    number = f"{metrics['round']}/{rounds}"
-    return (
-        f"{number:>9}  {metrics['queries']:>9,}  {metrics['student_loss']:>8.4f}  {shown:>18}  "
-        f"{metrics['seconds']:>8,}"
+    probe = metrics.get("probe")
+    return _row(
+        f"{metrics['round']}/{rounds}",
+        f"{metrics['queries']:,}",
+        f"{metrics['student_loss']:.4f}",
+        shown(metrics["agreement"]),
+        shown(probe["agreement"]) if probe else "",
+        f"{metrics['seconds']:,}",
+        has_probe=probe is not None,
     )
+
+
+def _row(
+    number: str,
+    queries: str,
+    loss: str,
+    agreement: str,
+    on_the_probe: str,
+    seconds: str,
+    *,
+    has_probe: bool,
+) -> str:
+    probe = f"  {on_the_probe:>19}" * has_probe
+    return f"{number:>9}  {queries:>9}  {loss:>8}  {agreement:>18}{probe}  {seconds:>8}"

@@ -33,7 +33,7 @@ def _check_opening(run: RunFolder) -> None:
     for name, said, settings in (
         ("target", opening["target"], config.privacy.budget().to_dict()),
         ("rounds", opening["rounds"], config.recipe.rounds),
-        ("sources", opening["sources"], list(config.recipe.sources)),
+        ("sources", opening["sources"], config.recipe.stated_sources),
         ("run", opening.get("run"), facts["run"]),
         ("members", opening.get("members"), facts.get("members")),
         ("disjoint_data", opening.get("disjoint_data"), facts.get("disjoint_data")),
@@ -84,8 +84,9 @@ def _check_against_ledger(run: RunFolder) -> None:
         elif entry["entry"] == "open":
             rounds = entry["rounds"]
         else:
+            asked_for = _rounds_asked(entry, rounds, until=run.config().recipe.until, where=where)
             # Checked one by one, as a forged ledger may claim a trillion rounds.
-            missing = next((i for i in range(1, rounds + 1) if i not in committed), None)
+            missing = next((i for i in range(1, asked_for + 1) if i not in committed), None)
             if missing is not None:
                 raise RunError(f"{where}: finished, but round {missing} was never committed")
     for path in sorted((run.path / "releases").glob("*.safetensors")):
@@ -93,6 +94,14 @@ def _check_against_ledger(run: RunFolder) -> None:
             raise RunError(f"{path} is not recorded in any line of ledger {run.ledger.path}")
     for model in ("student", "generator"):
         check_model(run, model)
+
+
+def _rounds_asked(entry: Mapping[str, Any], rounds: int, *, until: float | None, where: str) -> int:
+    """The number of rounds of a finished run, which are fewer than planned if it stopped early."""
+    asked = entry.get("rounds", rounds)
+    if asked != rounds and (until is None or type(asked) is not int or not 1 <= asked < rounds):
+        raise RunError(f"{where}: finished after {asked!r} rounds, but the run has {rounds}")
+    return int(asked)
 
 
 def check_model(run: RunFolder, model: str) -> None:
@@ -121,7 +130,7 @@ def _check_releases(
         raise RunError(f"{where}: {path} is not what was committed; it was changed or lost")
     releases = RoundReleases.load(path, index=entry["round"])
     answers = reserved.get(entry["round"], 0)
-    if len(releases) > answers:
+    if len(releases) + len(releases.probe or ()) > answers:
         raise RunError(f"{where}: {path} holds more releases than were reserved")
     if asked is not None:
         check_asked_once(releases, asked, answers=answers)

@@ -58,8 +58,13 @@ class RunDirectory(RunFolder):
         """The trained generator; arguments and errors are those of :meth:`student`."""
         return load_generator(self, module)
 
-    def finish(self, *, student: nn.Module, generator: nn.Module) -> Certificate:
+    def finish(self, *, student: nn.Module, generator: nn.Module, **facts: int) -> Certificate:
         """Write the models and the certificate.
+
+        Args:
+            student: the final student.
+            generator: the final generator.
+            facts: what the ledger's last entry also states; see :meth:`.Ledger.finish`.
 
         Raises:
             WriteError: the disk is full, or the directory cannot be written to.
@@ -70,6 +75,7 @@ class RunDirectory(RunFolder):
         self.ledger.finish(
             student=file_hash(self.path / "student.safetensors"),
             generator=file_hash(self.path / "generator.safetensors"),
+            **facts,
         )
         certificate = self.certify()
         certificate.save(self.path / "certificate.json")

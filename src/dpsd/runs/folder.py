@@ -191,7 +191,7 @@ class RunFolder:
                 "run": facts["run"],
                 "target": config.privacy.budget().to_dict(),
                 "rounds": config.recipe.rounds,
-                "sources": list(config.recipe.sources),
+                "sources": config.recipe.stated_sources,
                 "teacher": facts["teacher"],
                 "members": facts["members"],
                 "disjoint_data": facts["disjoint_data"],
@@ -312,7 +312,7 @@ class RunFolder:
 
     def is_finished(self) -> bool:
         """Whether the ledger says that the run is finished."""
-        return self.ledger.is_begun() and self.ledger.entries()[-1]["entry"] == "finish"
+        return bool(self.ledger.ending())
 
     def append_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Add a line to ``metrics.jsonl``; a crash never leaves half a line."""

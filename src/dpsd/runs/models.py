@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
 
 from dpsd.errors import RunError, reason
 from dpsd.images.names import Shape
@@ -17,41 +20,61 @@ from dpsd.shell import command_line
 from dpsd.storage.files import load_tensors, open_tensors, save_tensors
 
 
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a run is, apart from its models.
+
+    Args:
+        round_index: the number of the last finished round.
+        shares: the shares of the public sources; ``None`` before the first round.
+        choice: what is known of the student that does best on the probe; empty without a probe.
+        best: that student's weights, and the classes that it predicts for the probe.
+    """
+
+    round_index: int = 0
+    shares: list[float] | None = None
+    choice: Mapping[str, int] = field(default_factory=dict)
+    best: Mapping[str, Tensor] = field(default_factory=dict)
+
+
 def save_checkpoint(
-    run: RunFolder,
-    round_index: int,
-    *,
-    student: nn.Module,
-    generator: nn.Module,
-    shares: list[float],
+    run: RunFolder, progress: Progress, *, student: nn.Module, generator: nn.Module
 ) -> None:
-    """Store both models after a round, completely or not at all."""
+    """Store both models after a round, and the run's progress, completely or not at all."""
     tensors = {f"student.{name}": tensor for name, tensor in student.state_dict().items()}
     tensors |= {f"generator.{name}": tensor for name, tensor in generator.state_dict().items()}
+    tensors |= {f"best.{name}": tensor for name, tensor in progress.best.items()}
+    stated: dict[str, Any] = {"round": progress.round_index, "shares": progress.shares}
+    if progress.choice:
+        stated |= {"choice": dict(progress.choice)}
     save_tensors(
         _checkpoint(run),
         tensors,
         # A single entry, as safetensors writes several in an order that differs from run to run.
-        metadata={"progress": json.dumps({"round": round_index, "shares": shares})},
+        metadata={"progress": json.dumps(stated)},
     )
 
 
-def load_checkpoint(
-    run: RunFolder, *, student: nn.Module, generator: nn.Module
-) -> tuple[int, list[float] | None]:
-    """Restore both models, and return the number of finished rounds and the sources' shares.
+def load_checkpoint(run: RunFolder, *, student: nn.Module, generator: nn.Module) -> Progress:
+    """Restore both models, and return the run's progress.
 
     Raises:
         RunError: the checkpoint is damaged, or it belongs to other models.
     """
     path = _checkpoint(run)
     if not path.exists():
-        return 0, None
+        return Progress()
     try:
         with open_tensors(path) as file:
-            progress = json.loads(file.metadata()["progress"])
+            stated = json.loads(file.metadata()["progress"])
         _fill(path, student=student, generator=generator)
-        return int(progress["round"]), progress["shares"]
+        choice = dict(stated["choice"]) if "choice" in stated else {}
+        return Progress(
+            round_index=int(stated["round"]),
+            shares=stated["shares"],
+            choice={name: int(value) for name, value in choice.items()},
+            best=_part(load_tensors(path), "best") if choice else {},
+        )
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise RunError(f"checkpoint {path} cannot be read: {_first_line(error)}") from None
 
@@ -109,12 +132,15 @@ def _filled(run: RunFolder, module: nn.Module, name: str) -> nn.Module:
 def _fill(checkpoint: Path, **modules: nn.Module) -> None:
     tensors = load_tensors(checkpoint)
     for prefix, module in modules.items():
-        own = {
-            name.removeprefix(f"{prefix}."): tensor
-            for name, tensor in tensors.items()
-            if name.startswith(f"{prefix}.")
-        }
-        module.load_state_dict(own)
+        module.load_state_dict(_part(tensors, prefix))
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(f"{prefix}."): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(f"{prefix}.")
+    }
 
 
 def _shape(run: RunFolder) -> Shape:

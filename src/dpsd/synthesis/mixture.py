@@ -24,6 +24,7 @@ from dpsd.synthesis.glyphs import Glyphs
 from dpsd.synthesis.leaves import Leaves
 from dpsd.synthesis.names import FOLDER, MIXED, NO_SOURCE, check_sources
 from dpsd.synthesis.photographs import Crops, Folder
+from dpsd.synthesis.public import Public
 from dpsd.synthesis.sources import Source, chunk_size
 
 #: The sources that need only a shape, by name; a folder needs a path as well.
@@ -81,6 +82,15 @@ class Mixture:
         merit = [
             surprise.get(index, 1.0) * spread.get(index, 1.0) for index in range(len(self.sources))
         ]
+        return self.towards(merit, floor=floor)
+
+    def towards(self, merit: Sequence[float], *, floor: float = 0.1) -> Mixture:
+        """Return the mixture with shares moved halfway towards the merits of the sources.
+
+        Args:
+            merit: the merit of each source, at least 0; if all are 0, nothing moves.
+            floor: about this part of an equal share is what each source always keeps.
+        """
         total = sum(merit)
         if total <= 0:
             return self
@@ -93,7 +103,11 @@ class Mixture:
 
 
 def build_mixture(
-    names: Sequence[str], shape: Shape, *, value_range: ValueRange | None = None
+    names: Sequence[str],
+    shape: Shape,
+    *,
+    value_range: ValueRange | None = None,
+    public: Tensor | None = None,
 ) -> Mixture:
     """Build a mixture from names; ``folder:PATH`` is a folder of public images, ``none`` is empty.
 
@@ -103,6 +117,7 @@ def build_mixture(
         names: the names of the sources.
         shape: the shape of the images, ``(channels, height, width)``.
         value_range: the stored values that are black and white in folders of images.
+        public: public images of the domain, uint8 ``(N, *shape)``, which become the last source.
 
     Raises:
         ConfigError: :func:`~dpsd.synthesis.names.check_sources` refuses the names.
@@ -121,7 +136,10 @@ def build_mixture(
             sources[name] = SOURCES[kind](shape)
     if MIXED in names:
         sources[MIXED] = Mixed(shape, list(sources.values()))
-    return Mixture([sources[name] for name in names if name != NO_SOURCE])
+    made = [sources[name] for name in names if name != NO_SOURCE]
+    if public is not None:
+        made.append(Public(public))
+    return Mixture(made)
 
 
 def apportion(count: int, shares: Sequence[float]) -> list[int]:

@@ -6,16 +6,15 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
-from dpsd.errors import ConfigError, DataError
+from dpsd.errors import DataError
+from dpsd.images.fitting import read_fitted
 from dpsd.images.names import Shape
 from dpsd.images.pixels import to_unit_range
-from dpsd.images.reading import SUFFIXES, image_files, read_picture
+from dpsd.images.reading import SUFFIXES, image_files
 from dpsd.images.value_range import ValueRange
 from dpsd.synthesis.jitter import jittered_colours
 from dpsd.synthesis.sources import Source, integer, is_blank
@@ -114,7 +113,7 @@ class Folder(Source):
         if not files:
             raise DataError(f"public images: no image ({', '.join(SUFFIXES)}, .dcm) in {path}")
         self._images = torch.stack(
-            [_read_image(file, shape, value_range) for file in files[:limit]]
+            [read_fitted(file, shape, value_range=value_range) for file in files[:limit]]
         )
 
     def _chunk(self, count: int, generator: torch.Generator) -> Tensor:
@@ -154,20 +153,3 @@ def _pyramid(image: Tensor, *, smallest: int) -> list[Tensor]:
     while min(levels[-1].shape[-2:]) // 2 >= smallest:
         levels.append(F.avg_pool2d(levels[-1].unsqueeze(0), 2)[0])
     return levels
-
-
-def _read_image(file: Path, shape: Shape, value_range: ValueRange | None) -> Tensor:
-    channels, height, width = shape
-    if channels not in (1, 3):
-        raise ConfigError(f"image files give 1 or 3 channels, not {channels}")
-    try:
-        picture = read_picture(file, value_range=value_range)
-    except DataError as error:
-        raise DataError("public images: ", *error.parts) from None
-    picture = picture.convert("L" if channels == 1 else "RGB")
-    zoom = max(height / picture.height, width / picture.width)
-    size = (math.ceil(picture.width * zoom), math.ceil(picture.height * zoom))
-    picture = picture.resize(size, Image.Resampling.BOX if zoom < 1 else None)
-    left, top = (size[0] - width) // 2, (size[1] - height) // 2
-    pixels = np.asarray(picture.crop((left, top, left + width, top + height)))
-    return torch.from_numpy(pixels.copy()).reshape(height, width, channels).permute(2, 0, 1)

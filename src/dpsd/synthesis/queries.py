@@ -21,6 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,6 +31,9 @@ from dpsd.storage.files import UNFINISHED, read_rows, write_block, writing
 
 #: The bytes of images that are read at once.
 _BLOCK = 1 << 24
+
+#: The columns of queries.
+_COLUMNS = ("rows", "prior", "predicted", "source", "digest")
 
 
 class Spool:
@@ -129,8 +133,14 @@ class Queries:
 
     def only(self, kept: Tensor | slice) -> Queries:
         """Return some queries, by a mask ``(N,)``, row numbers or a slice; no pixel is read."""
-        columns = ("rows", "prior", "predicted", "source", "digest")
-        return replace(self, **{name: getattr(self, name)[kept] for name in columns})
+        return replace(self, **{name: getattr(self, name)[kept] for name in _COLUMNS})
+
+    def joined(self, others: Queries) -> Queries:
+        """Return these queries and then others, whose images come later in the same spool."""
+        both: dict[str, Any] = {
+            name: torch.cat([getattr(self, name), getattr(others, name)]) for name in _COLUMNS
+        }
+        return replace(self, **both)
 
     def blocks(self) -> Iterator[Tensor]:
         """Yield the pixels of the queries, uint8 ``(n, C, H, W)``, a bounded number at a time."""

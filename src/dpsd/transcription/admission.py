@@ -103,6 +103,7 @@ def admit(
     account: Accounts | None,
     allowance: Budget | None,
     observer: Observer,
+    is_over: bool = False,
 ) -> None:
     """Check that the rest of a run may be spent, say what it will take, and open its ledger.
 
@@ -112,6 +113,7 @@ def admit(
         account: the accounts of the run's teachers, which this process has locked too.
         allowance: a cap that allows the run to exceed its target.
         observer: is told what the rest of the run will take, where a teacher can say so.
+        is_over: whether the run stopped early and asks nothing more.
 
     Raises:
         BudgetError: the run would exceed its target or a cap.
@@ -121,7 +123,7 @@ def admit(
     left = [
         (index, queries)
         for index, queries in plan.rounds
-        if not directory.releases_path(index).exists()
+        if not (is_over or directory.releases_path(index).exists())
     ]
     if account is not None:
         complete_budgets(directory, account)

@@ -34,6 +34,7 @@ from dpsd.devices.placement import Placement, scheduled
 from dpsd.devices.processes import ALONE, Processes
 from dpsd.errors import ConfigError, Setting
 from dpsd.teachers import Teacher
+from dpsd.transcription.public import IN_MEMORY
 
 #: Seconds that a follower has to end by itself once it is told to.
 _NOTICE = 2.0
@@ -90,10 +91,13 @@ def processes_for(
     if placement is not None:
         return Group(placement, device)
     models = [model for model in (student, generator) if isinstance(model, nn.Module)]
-    if teacher.location is None or models:
+    has_tensor = IN_MEMORY in (recipe.public, recipe.probe)
+    if teacher.location is None or models or has_tensor:
         what = (
             f"model {type(models[0]).__qualname__}" if models else f"teacher {teacher.description}"
         )
+        if has_tensor:
+            what = "tensor of public images"
         raise ConfigError(
             Setting("devices"),
             f" is {recipe.devices}, and the {what} exists in this process alone: name it by "

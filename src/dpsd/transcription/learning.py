@@ -59,8 +59,15 @@ class Learning:
         is_balanced = self.recipe.balance and isinstance(self.objective, Marginal)
         self._replay.append(releases, shares=quality.label_shares if is_balanced else None)
 
-    def teach_student(self, round_index: int, *, mechanism: Mechanism) -> float:
+    def teach_student(
+        self, round_index: int, *, mechanism: Mechanism, is_last: bool = False
+    ) -> float:
         """Train the student on the new releases and again on earlier ones.
+
+        Args:
+            round_index: the number of the round.
+            mechanism: the mechanism, which defines the likelihood of the releases.
+            is_last: whether the student is trained for the last time, and thus consolidated.
 
         Returns:
             The mean loss of the student.
@@ -68,7 +75,7 @@ class Learning:
         Raises:
             RunError: training diverged.
         """
-        return self._taught(self.student, round_index, mechanism)
+        return self._taught(self.student, round_index, mechanism, is_last=is_last)
 
     def polish(
         self, round_index: int, *, mechanism: Mechanism, querying: Querying, spool: Spool
@@ -86,7 +93,7 @@ class Learning:
         for attempt in range(1, recipe.restarts):
             seed = stream_seed(recipe.seed, attempt, "restart")
             students.append(self.execution.place(restarted(self.student, seed=seed)))
-            self._taught(students[-1], round_index, mechanism, attempt=attempt)
+            self._taught(students[-1], round_index, mechanism, is_last=True, attempt=attempt)
         random = stream(recipe.seed, round_index, "polish")
         share = recipe.generator_share if round_index > 1 else 0.0  # untrained in the first round
         steps = recipe.polish_steps
@@ -138,12 +145,19 @@ class Learning:
         return loss
 
     def _taught(
-        self, student: nn.Module, round_index: int, mechanism: Mechanism, *, attempt: int = 0
+        self,
+        student: nn.Module,
+        round_index: int,
+        mechanism: Mechanism,
+        *,
+        is_last: bool,
+        attempt: int = 0,
     ) -> float:
         recipe = self.recipe
         training = StudentTraining(
             epochs=recipe.epochs_in(round_index),
-            replay=recipe.replay_in(round_index),
+            # Earlier releases that are read again for each new one; all of them at the end.
+            replay=math.inf if recipe.consolidate and is_last else recipe.replay,
             batch_size=recipe.batch_size,
             learning_rate=recipe.learning_rate,
             steps=recipe.student_steps,

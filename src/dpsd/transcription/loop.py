@@ -28,22 +28,32 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Any
 
+import torch
+
 from dpsd.devices.execution import Execution
 from dpsd.devices.processes import Processes
-from dpsd.distillation.quality import RoundQuality, assess, collapse_warning, noise_warning
+from dpsd.distillation.probe import Probe
+from dpsd.distillation.quality import (
+    RoundQuality,
+    assess,
+    collapse_warning,
+    noise_warning,
+    unlike_warning,
+)
 from dpsd.distillation.releases import RoundReleases
 from dpsd.errors import RunError
 from dpsd.privacy.records.accounts import Accounts
 from dpsd.privacy.records.certificate import Certificate
 from dpsd.privacy.targets import Budget
 from dpsd.runs.directory import Run, RunDirectory
-from dpsd.runs.models import load_checkpoint, save_checkpoint
+from dpsd.runs.models import Progress, load_checkpoint, save_checkpoint
 from dpsd.runs.observing import Observer, Phases
 from dpsd.runs.pictures import save_samples
 from dpsd.storage.locks import Hold, exclusively
 from dpsd.synthesis.mixture import Mixture, build_mixture
 from dpsd.transcription.admission import admit
 from dpsd.transcription.asking import Asking, TeacherAsking
+from dpsd.transcription.choosing import Choice
 from dpsd.transcription.learning import Learning
 from dpsd.transcription.plan import Plan
 from dpsd.transcription.querying import Querying
@@ -93,9 +103,12 @@ class Transcription:
                 plan.recipe.sources,
                 plan.teacher.input_shape,
                 value_range=plan.recipe.value_range,
+                public=plan.public.source,
             ),
+            probe=plan.public.probe,
             **shared,
         )
+        self.choice: Choice | None = None
         self.learning = Learning(members=plan.teacher.members, **shared)
         self.asking: Asking = TeacherAsking(
             teacher=plan.teacher,
@@ -131,6 +144,8 @@ class Transcription:
 
     def _run(self) -> Run:
         self.plan.agree(self.processes)
+        finished, rounds = self._restored(), self.plan.recipe.rounds
+        is_over = self._is_over()
         if self.processes.leads:
             self.directory.remove_unfinished()
             admit(
@@ -139,10 +154,15 @@ class Transcription:
                 account=self._account,
                 allowance=self._allowance,
                 observer=self.observer,
+                is_over=is_over,
             )
-        for round_index in range(self._restored() + 1, self.plan.recipe.rounds + 1):
-            self.play(round_index)
-        certificate = self._concluded()
+        while finished < rounds and not is_over:
+            finished += 1
+            self.play(finished)
+            is_over = self._is_over()
+        if finished < rounds:
+            self._close(finished)
+        certificate = self._concluded(finished)
         return Run(
             directory=self.directory,
             student=self.learning.student.eval(),
@@ -156,16 +176,54 @@ class Transcription:
         start = time.perf_counter()
         releases = self.released(round_index)
         quality = self.remember(releases)
-        self._warn(quality, round_index)
-        student_loss = self.learning.teach_student(round_index, mechanism=self.mechanism)
-        if round_index == self.plan.recipe.rounds and self.plan.recipe.restarts > 1:
-            self._polish(round_index)
+        self._warn(releases, quality)
+        is_last = round_index == self.plan.recipe.rounds
+        student_loss = self._taught(round_index, is_last=is_last)
         generator_loss = self.learning.teach_generator(round_index)
         self.querying.follow(quality)
         if self.processes.leads:
             losses = {"student_loss": student_loss, "generator_loss": generator_loss}
-            seconds = time.perf_counter() - start
-            self._write(round_index, self._metrics(releases, quality, losses, seconds=seconds))
+            metrics = self._metrics(releases, quality, losses) | self._probed(round_index)
+            # Only the whole round's time, in whole seconds: finer times could reveal a teacher, or
+            # one member of an ensemble, whose computing time depends on the image.
+            metrics["seconds"] = round(time.perf_counter() - start)
+            self._write(metrics)
+            self.observer.round_finished(metrics)
+
+    def _taught(self, round_index: int, *, is_last: bool) -> float:
+        """Train the student, to its end if it is trained for the last time; returns its loss."""
+        loss = self.learning.teach_student(round_index, mechanism=self.mechanism, is_last=is_last)
+        if is_last and self.plan.recipe.restarts > 1:
+            self._polish(round_index)
+        return loss
+
+    def _is_over(self) -> bool:
+        """Whether the run stops before its last round, which process 0 decides by the probe."""
+        if self.plan.recipe.until is None:
+            return False
+        # Other processes have no choice, and add nothing.
+        is_over = self.choice is not None and self.choice.is_over
+        return bool(self.processes.combine(torch.tensor(float(is_over))))
+
+    def _close(self, round_index: int) -> None:
+        """Train the student of a run that stops early once more, as its last round would have."""
+        is_closed = self.choice is not None and self.choice.is_closed
+        if self.processes.combine(torch.tensor(float(is_closed))):
+            return
+        self.observer.notice(
+            f"round {round_index}: the last two rounds raised agreement on the probe by less than "
+            f"{self.plan.recipe.until:g} or than its noise, so nothing more is asked or spent"
+        )
+        self._taught(round_index, is_last=True)
+        if self.choice is not None:
+            self.choice.close()
+            self._save(round_index)
+
+    def _probed(self, round_index: int) -> dict[str, Any]:
+        """How the student does on the probe after a round, as metrics; empty without a probe."""
+        if self.choice is None:
+            return {}
+        return {"probe": asdict(self.choice.consider(self.learning.student, round_index))}
 
     def released(self, round_index: int) -> RoundReleases:
         """Return the releases of a round, asking for them if there are none yet."""
@@ -192,21 +250,26 @@ class Transcription:
         self.mechanism = self.mechanism.informed(releases.release, releases.prior)
         quality = assess(releases, self.mechanism)
         self.learning.remember(releases, quality)
+        if self.processes.leads and releases.probe is not None:
+            probe = Probe(releases.probe, self.plan.mechanism)
+            self.choice = Choice(probe, self.learning.execution, until=self.plan.recipe.until)
         return quality
 
     def _restored(self) -> int:
         """Restore the state after the finished rounds, and return their number."""
-        finished, shares = load_checkpoint(
+        progress = load_checkpoint(
             self.directory, student=self.learning.student, generator=self.learning.generator
         )
-        if shares is not None:
-            self.querying.sources = Mixture(self.querying.sources.sources, shares)
-        for round_index in range(1, finished + 1):
+        if progress.shares is not None:
+            self.querying.sources = Mixture(self.querying.sources.sources, progress.shares)
+        for round_index in range(1, progress.round_index + 1):
             stored = self.directory.stored_releases(round_index, may_commit=self.processes.leads)
             if stored is None:
                 raise RunError(f"{self.directory.releases_path(round_index)} is missing")
             self.remember(stored)
-        return finished
+        if self.choice is not None:
+            self.choice.restore(progress.choice, progress.best)
+        return progress.round_index
 
     def _seen(self, round_index: int) -> RoundReleases:
         """Return the releases of a round that process 0 stored."""
@@ -224,34 +287,37 @@ class Transcription:
                 round_index, mechanism=self.mechanism, querying=self.querying, spool=spool
             )
 
-    def _warn(self, quality: RoundQuality, round_index: int) -> None:
-        if warning := collapse_warning(quality, round_index=round_index):
-            self.observer.warn(warning)
-        is_last = round_index == self.plan.recipe.rounds
-        if is_last and (warning := noise_warning(quality, round_index=round_index)):
+    def _warn(self, releases: RoundReleases, quality: RoundQuality) -> None:
+        round_index = releases.index
+        warnings = [collapse_warning(quality, round_index=round_index)]
+        if round_index == 1 and releases.probe is None:
+            warnings.append(unlike_warning(quality, names=self.querying.source_names))
+        if round_index == self.plan.recipe.rounds:
+            warnings.append(noise_warning(quality, round_index=round_index))
+        for warning in filter(None, warnings):
             self.observer.warn(warning)
 
-    def _write(self, round_index: int, metrics: dict[str, Any]) -> None:
+    def _write(self, metrics: dict[str, Any]) -> None:
         """Write the results of a round: metrics, sample images and the checkpoint."""
+        round_index = int(metrics["round"])
         self.directory.append_metrics(metrics)
         save_samples(self.directory, round_index, self.querying.samples())
         # Written last: once the checkpoint exists, a resumed run does not repeat this round.
+        self._save(round_index)
+
+    def _save(self, round_index: int) -> None:
+        """Write the checkpoint."""
+        choice, best = ({}, {}) if self.choice is None else self.choice.state()
+        shares = self.querying.sources.shares
         save_checkpoint(
             self.directory,
-            round_index,
+            Progress(round_index=round_index, shares=shares, choice=choice, best=best),
             student=self.learning.student,
             generator=self.learning.generator,
-            shares=self.querying.sources.shares,
         )
-        self.observer.round_finished(metrics)
 
     def _metrics(
-        self,
-        releases: RoundReleases,
-        quality: RoundQuality,
-        losses: dict[str, float | None],
-        *,
-        seconds: float,
+        self, releases: RoundReleases, quality: RoundQuality, losses: dict[str, float | None]
     ) -> dict[str, Any]:
         # In the first round, random guesses stood in for the untrained student.
         found = quality.agreement if releases.index > 1 else None
@@ -263,16 +329,23 @@ class Transcription:
             "label_shares": quality.label_shares,
             "predicted_shares": quality.predicted_shares,
             "sources": releases.by_source(self.querying.source_names),
-            # Only the whole round's time, in whole seconds: finer times could reveal a teacher, or
-            # one member of an ensemble, whose computing time depends on the image.
-            "seconds": round(seconds),
         }
 
-    def _concluded(self) -> Certificate:
+    def _concluded(self, round_index: int) -> Certificate:
+        """Settle for a student, and write the models and the certificate."""
+        student, generator = self.learning.student, self.learning.generator
+        facts: dict[str, int] = {}
+        if self.choice is not None:
+            facts["chosen_round"], quality = self.choice.settle(student, round_index)
+            last = self.directory.metrics()[-1]
+            self.directory.append_metrics(last | {"final_probe": asdict(quality)})
+        if self.plan.recipe.has_probe:
+            self.processes.copy(student)
         if not self.processes.leads:
             self.processes.barrier()
             return self.directory.certify()
-        student, generator = self.learning.student, self.learning.generator
-        certificate = self.directory.finish(student=student, generator=generator)
+        if round_index < self.plan.recipe.rounds:
+            facts["rounds"] = round_index
+        certificate = self.directory.finish(student=student, generator=generator, **facts)
         self.processes.barrier()
         return certificate

@@ -24,8 +24,9 @@ from typing import Any
 
 from torch import nn
 
+from dpsd.config.ensembles import ENSEMBLE_STUDENT
 from dpsd.config.privacy import OF_GRADIENTS, PrivacySettings
-from dpsd.config.recipe import ENSEMBLE_STUDENT, Recipe
+from dpsd.config.recipe import Recipe
 from dpsd.config.teacher import TeacherSettings
 from dpsd.config.transcription import TranscriptionConfig
 from dpsd.devices.execution import Execution
@@ -44,6 +45,7 @@ from dpsd.privacy.randomness import ReproducibleNoise
 from dpsd.privacy.targets import Adjacency, Budget, Exposure
 from dpsd.streams import stream_seed
 from dpsd.teachers import Teacher
+from dpsd.transcription.public import Images, PublicImages, gathered
 
 #: The most records that δ may expose outright, on average, before dpsd warns that δ is too large.
 _MOST_EXPOSED = 0.1
@@ -61,6 +63,7 @@ class Plan:
         student: the name of a model, ``package.module:factory``, or a module.
         generator: the name of a generator, ``package.module:factory``, or a module.
         charged: settings of the teacher's account: ``cap``, ``budget_file``, ``count_earlier``.
+        public: the public images that queries are made from, and the probe.
     """
 
     teacher: Teacher
@@ -70,6 +73,7 @@ class Plan:
     student: str | nn.Module
     generator: str | nn.Module
     charged: Mapping[str, Any] = field(default_factory=dict)
+    public: PublicImages = field(default_factory=PublicImages)
 
     @classmethod
     def of(
@@ -82,8 +86,9 @@ class Plan:
         student: str | nn.Module | None = None,
         generator: str | nn.Module = "dcgan",
         charged: Mapping[str, Any] | None = None,
+        given: Mapping[str, Images | None] | None = None,
     ) -> Plan:
-        """Resolve the recipe, and calibrate the mechanism to the target.
+        """Resolve the recipe, read public images, and calibrate the mechanism to the target.
 
         Args:
             teacher: the teacher to ask.
@@ -94,9 +99,11 @@ class Plan:
                 ``cnn``, and ``scattering`` for an ensemble.
             generator: the name of a generator, ``package.module:factory``, or a module.
             charged: settings of the teacher's account.
+            given: public images that were given as tensors, by the names of their settings.
 
         Raises:
             ConfigError: the arguments make no sense together.
+            DataError: public images cannot be read.
             BudgetError: the target cannot be met.
         """
         if mechanism.is_calibrated:
@@ -107,24 +114,27 @@ class Plan:
             )
         recipe = recipe.resolved(members=teacher.members, images=teacher.input_shape, budget=target)
         recipe.objective_function(members=teacher.members)
+        mechanism = mechanism.for_members(teacher.members)
+        recipe, public = gathered(recipe, teacher, mechanism, given or {})
+        answers = [answers for _, answers in _rounds(recipe, public)]
         return cls(
             teacher=teacher,
-            mechanism=calibrate(
-                mechanism.for_members(teacher.members),
-                target,
-                Exposure.of_rounds([queries for _, queries in _rounds(recipe)]),
-            ),
+            mechanism=calibrate(mechanism, target, Exposure.of_rounds(answers)),
             target=target,
             recipe=recipe,
             student=student or (ENSEMBLE_STUDENT if teacher.members > 1 else "cnn"),
             generator=generator,
             charged=charged or {},
+            public=public,
         )
 
     @property
     def rounds(self) -> list[tuple[int, int]]:
-        """The number of each round, from 1, with the number of queries that it asks."""
-        return _rounds(self.recipe)
+        """The number of each round, from 1, with the number of answers that it takes.
+
+        The probe is asked together with the queries of the first round.
+        """
+        return _rounds(self.recipe, self.public)
 
     @property
     def student_name(self) -> str:
@@ -199,6 +209,7 @@ class Plan:
             "disjoint_data": self.teacher.is_disjoint,
             "dealt_by": self.teacher.dealt_by,
             "distinct_images": True,
+            **({"public_images": images} if (images := self.public.facts()) else {}),
         }
 
     def models(self, execution: Execution) -> tuple[nn.Module, nn.Module]:
@@ -260,8 +271,12 @@ class Plan:
                 )
 
 
-def _rounds(recipe: Recipe) -> list[tuple[int, int]]:
-    return [(index, recipe.queries_in(index)) for index in range(1, recipe.rounds + 1)]
+def _rounds(recipe: Recipe, public: PublicImages) -> list[tuple[int, int]]:
+    probe = 0 if public.probe is None else len(public.probe)
+    return [
+        (index, recipe.queries_in(index) + (probe if index == 1 else 0))
+        for index in range(1, recipe.rounds + 1)
+    ]
 
 
 def _name(model: str | nn.Module) -> str:

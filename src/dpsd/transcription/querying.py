@@ -17,7 +17,7 @@ from dpsd.config.recipe import Recipe
 from dpsd.devices.execution import Execution, inference_batch
 from dpsd.distillation.generator import image_batches, sample_images
 from dpsd.distillation.quality import RoundQuality
-from dpsd.distillation.releases import RoundReleases
+from dpsd.distillation.releases import PROBE, RoundReleases
 from dpsd.errors import RunError
 from dpsd.images.names import Shape
 from dpsd.privacy.mechanisms import Mechanism
@@ -47,6 +47,8 @@ class Querying:
         sources: the public sources, whose shares may adapt to the releases.
         execution: the device and precision that models run in.
         phases: report the progress of each phase.
+        probe: the images of the probe, uint8 ``(M, C, H, W)``, which the first round also asks
+            about and no query repeats; ``None`` for none.
     """
 
     recipe: Recipe
@@ -57,7 +59,12 @@ class Querying:
     sources: Mixture
     execution: Execution
     phases: Phases
+    probe: Tensor | None = None
     _asked: AskedImages = field(default_factory=AskedImages)
+
+    def __post_init__(self) -> None:
+        if self.probe is not None:
+            self._asked.add(image_digests(self.probe))
 
     @property
     def source_names(self) -> list[str]:
@@ -76,7 +83,8 @@ class Querying:
     def synthesise(self, round_index: int, spool: Spool, *, mechanism: Mechanism) -> Queries:
         """Synthesise queries worth asking, of distinct images that were not asked before.
 
-        All images that are made are stored in the spool.
+        All images that are made are stored in the spool. The probe comes after the queries of the
+        first round.
 
         Raises:
             RunError: no image was made that had not been asked before.
@@ -128,7 +136,24 @@ class Querying:
             if len(queries) == 0:
                 raise RunError(f"round {round_index}: {problem}")
             self.phases.observer.warn(f"round {round_index}: {problem}")
+        if self.probe is not None and round_index == 1:
+            return queries.joined(self._probing(self.probe, spool))
         return queries
+
+    def _probing(self, images: Tensor, spool: Spool) -> Queries:
+        """The probe as queries, all with a flat prior, so that every class is a candidate."""
+        first, count = len(spool), len(images)
+        spool.append(images)
+        random = stream(self.recipe.seed, 1, "probe")
+        prior = flat_prior(torch.empty((count, self.num_classes)), random).half()
+        return Queries(
+            spool=spool,
+            rows=torch.arange(first, first + count),
+            prior=prior,
+            predicted=prior.argmax(-1).to(torch.int32),  # a guess, as there is no student yet
+            source=torch.full((count,), PROBE, dtype=torch.uint8),
+            digest=image_digests(images),
+        )
 
     def images(
         self, count: int, *, generator_share: float, random: torch.Generator

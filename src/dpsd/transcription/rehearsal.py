@@ -45,7 +45,7 @@ from dpsd.errors import ConfigError, TeacherError, WriteError
 from dpsd.privacy.answers import RawAnswers
 from dpsd.privacy.randomness import ReproducibleNoise
 from dpsd.runs.folder import RunFolder
-from dpsd.runs.models import load_checkpoint, save_checkpoint
+from dpsd.runs.models import Progress, load_checkpoint, save_checkpoint
 from dpsd.teachers.describing import described, frames_of
 from dpsd.teachers.silence import silenced, untouched_generators
 from dpsd.transcription.plan import Plan
@@ -162,7 +162,8 @@ class _Rehearsal:
     def _save_and_load(self) -> None:
         with tempfile.TemporaryDirectory() as name:
             run = RunFolder(Path(name))
-            save_checkpoint(run, 1, student=self.student, generator=self.generator, shares=[])
+            progress = Progress(round_index=1, shares=[])
+            save_checkpoint(run, progress, student=self.student, generator=self.generator)
             load_checkpoint(run, student=self.student, generator=self.generator)
 
     def _unexportable(self, student: str) -> Iterator[str]:

@@ -14,6 +14,7 @@ dpsd.errors.ConfigError: teacher must be a dpsd.Teacher, not 'teacher/'; load it
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -36,6 +37,7 @@ from dpsd.transcription.admission import account_of, admit_new
 from dpsd.transcription.launching import processes_for
 from dpsd.transcription.loop import Transcription
 from dpsd.transcription.plan import Plan
+from dpsd.transcription.public import Images, stated
 
 
 def transcribe(
@@ -52,6 +54,8 @@ def transcribe(
     cap: Budget | None = None,
     budget_file: str | Path | None = None,
     count_earlier: bool = False,
+    public: Images | None = None,
+    probe: Images | None = None,
     observer: Observer | Literal["auto", "progress"] | None = "auto",
 ) -> Run:
     """Turn a teacher into a student through privatised answers to synthetic queries.
@@ -75,6 +79,10 @@ def transcribe(
             still applies; see :mod:`dpsd.runs.budgets`.
         count_earlier: whether to count for this teacher, from now on, what the budget beside it
             records of an earlier file. Set it if the teacher's file was changed or replaced.
+        public: public unlabelled images of the domain, a source of queries: as the recipe names
+            them, or a tensor, uint8 ``(N, C, H, W)``. The run publishes them.
+        probe: public unlabelled images on which agreement with the teacher is estimated after every
+            round, given in the same way; nothing is trained on them. ``"none"`` for no probe.
         observer: is notified of progress and warnings. ``"progress"`` shows, on standard error,
             bars and a line per round, as the command line does; ``"auto"`` does so in a terminal or
             a notebook and is silent elsewhere; ``None`` is silent. Warnings are always raised.
@@ -85,6 +93,7 @@ def transcribe(
     Raises:
         ConfigError: the arguments make no sense together.
         BudgetError: the privacy target cannot be met, or the run would exceed a cap.
+        DataError: public images cannot be read, or have a shape that cannot be fitted.
         TeacherError: the teacher failed, or its answers are not class scores.
         RunError: the directory is not empty or cannot be written to.
     """
@@ -98,11 +107,15 @@ def transcribe(
             raise ConfigError(f"{name} must be a dpsd.{kind.__name__}, not {value!r}{hint}")
     changed = {"rounds": rounds, "queries": queries}
     changed = {name: value for name, value in changed.items() if value is not None}
+    given = {"public": public, "probe": probe}
     plan = Plan.of(
         teacher,
         mechanism=mechanism,
         target=budget,
-        recipe=Recipe(**(recipe or Recipe()).model_dump(exclude_unset=True) | changed),
+        recipe=Recipe(
+            **(recipe or Recipe()).model_dump(exclude_unset=True) | changed | stated(given)
+        ),
+        given=given,
         student=student,
         generator=generator,
         charged={
@@ -140,8 +153,9 @@ def _planned(
     *,
     student: str | nn.Module | None = None,
     generator: str | nn.Module | None = None,
+    given: Mapping[str, Images | None] | None = None,
 ) -> Plan:
-    """The plan that a configuration describes; the models may be given as objects instead."""
+    """The plan that a configuration describes; models and images may be given as objects."""
     privacy = config.privacy
     return Plan.of(
         teacher,
@@ -151,6 +165,7 @@ def _planned(
         student=student or config.student,
         generator=generator or config.generator,
         charged={name: getattr(privacy, name) for name in ("cap", "budget_file", "count_earlier")},
+        given=given,
     )
 
 
@@ -221,6 +236,8 @@ def resume(
     budget_file: str | Path | None = None,
     count_earlier: bool = False,
     devices: int | None = None,
+    public: Images | None = None,
+    probe: Images | None = None,
     observer: Observer | Literal["auto", "progress"] | None = "auto",
 ) -> Run:
     """Resume a run where it stopped; earlier releases are read again at no cost.
@@ -236,6 +253,8 @@ def resume(
             and to the file that the run was given, if that still exists.
         count_earlier: as for :func:`transcribe`.
         devices: the number of processes that continue the run; by default, as many as started it.
+        public: the public images; needed again only if they were given as a tensor.
+        probe: the images of the probe; needed again only if they were given as a tensor.
         observer: as for :func:`transcribe`.
 
     Raises:
@@ -247,7 +266,10 @@ def resume(
     config = directory.config()
     if devices is not None:
         config = config.changed(devices=devices)
-    plan = _continued(directory, teacher, config=config, student=student, generator=generator)
+    given = {"public": public, "probe": probe}
+    plan = _continued(
+        directory, teacher, config=config, student=student, generator=generator, given=given
+    )
     processes = processes_for(config, teacher, run=path, student=student, generator=generator)
     if not processes.leads:
         with processes:
@@ -310,13 +332,16 @@ def _continued(
     config: TranscriptionConfig,
     student: str | nn.Module | None,
     generator: str | nn.Module | None,
+    given: Mapping[str, Images | None] | None = None,
 ) -> Plan:
     """The plan of a run that has begun.
 
     Raises:
-        RunError: the run was started with another teacher, or its mechanism cannot be rebuilt.
+        RunError: the run was started with another teacher or other public images, or its mechanism
+            cannot be rebuilt.
     """
-    fingerprint = directory.facts().get("teacher")
+    facts = directory.facts()
+    fingerprint = facts.get("teacher")
     if fingerprint != teacher.fingerprint:
         raise RunError(
             f"{directory.path} was started with another teacher ({fingerprint}, not "
@@ -324,7 +349,12 @@ def _continued(
         )
     # Settings that are not stored were none; nothing is open any more for the recipe to resolve.
     config = config.model_copy(update={"recipe": Recipe(**config.recipe.model_dump())})
-    plan = _planned(config, teacher, student=student, generator=generator)
+    plan = _planned(config, teacher, student=student, generator=generator, given=given)
+    if plan.public.facts() != facts.get("public_images", {}):
+        raise RunError(
+            f"{directory.path} was started with other public images: put back what "
+            f"{' and '.join(config.recipe.stated_images)} held, or start a new run"
+        )
     return replace(plan, mechanism=directory.as_recorded(plan.mechanism))
 
 

@@ -62,6 +62,11 @@ class Mechanism(ABC):
     def parameters(self) -> dict[str, object]:
         """Everything that determines the channel, in JSON types, for certificates."""
 
+    @property
+    def estimates_agreement(self) -> bool:
+        """Whether :meth:`agreement` says something about every query with a flat prior."""
+        return True
+
     @abstractmethod
     def agreement(self, release: Tensor, prior: Tensor, predicted: Tensor) -> Tensor:
         """Return unbiased estimates, ``(N,)``, of whether the teacher's class is ``predicted``.

@@ -162,6 +162,11 @@ class Gaussian(GaussianNoise):
         constant = 0.5 * seen.shape[-1] * math.log(2 * math.pi * variance)
         return (-distance / (2 * variance) - constant).to(prior.dtype)
 
+    @property
+    def estimates_agreement(self) -> bool:
+        """Only if answers are hardened, as the channel of soft ones is not known exactly."""
+        return self.harden
+
     def agreement(self, release: Tensor, prior: Tensor, predicted: Tensor) -> Tensor:
         """The affine function of the release whose mean is 1 at ``predicted`` and 0 elsewhere.
 

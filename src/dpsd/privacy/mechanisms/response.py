@@ -112,6 +112,11 @@ class RandomizedResponse(Mechanism):
         probability = torch.where(inside, told, outside) * possible
         return probability.log().to(prior.dtype)
 
+    @property
+    def estimates_agreement(self) -> bool:
+        """Unless only some classes are ever candidates, as answers outside them are uniform."""
+        return not isinstance(self.candidates, int)
+
     def agreement(self, release: Tensor, prior: Tensor, predicted: Tensor) -> Tensor:
         """``(1[release = predicted] - q) / (p - q)``, p and q the chances of truth and of one lie.
 

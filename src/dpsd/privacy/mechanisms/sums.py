@@ -215,6 +215,11 @@ class ConfidentVotes(NoisyVotes):
             "answered_at_most": self.answered,
         }
 
+    @property
+    def estimates_agreement(self) -> bool:
+        """Never, as only the queries on which teachers agree are answered."""
+        return False
+
     def privatize(self, answers: RawAnswers, prior: Tensor, *, batches: int = 1) -> Tensor:
         """Release noisy votes for the queries that pass, float32 ``(N, K)``, and NaN for others.
 

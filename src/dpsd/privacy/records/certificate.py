@@ -62,6 +62,13 @@ ENSEMBLE_PLACE_MEANINGS = {
     Adjacency.TEACHER: ENSEMBLE_MEANINGS[Adjacency.TEACHER],
 }
 
+#: The addition to the limits of a run that its own releases ended before its last round.
+STOPPED_EARLY = (
+    "This run stopped before its last round because of what it had released. Each epsilon is about "
+    "the answers that were given. How many these are depends on them too, so the promise that was "
+    "made beforehand, and holds in any case, is the target's."
+)
+
 TIMING_LIMIT = (
     "Nor does any epsilon cover time: how long the rounds took is published to the second, in the "
     "figures and by the times of the ledger's lines and of files."
@@ -116,6 +123,8 @@ class Certificate:
         relation: the neighbouring relation, always replace-one.
         class_names: the owner's public names for the classes, in the order of the labels; ``None``
             if the run has none. A certificate without names does not mention them.
+        stopped_early: whether the run's own releases ended it before its last round. A certificate
+            of another run does not mention it.
     """
 
     target: dict[str, object]
@@ -139,6 +148,7 @@ class Certificate:
     distinct_images: bool = False
     relation: str = "replace-one"
     class_names: tuple[str, ...] | None = None
+    stopped_early: bool = False
 
     @property
     def unit(self) -> str:
@@ -223,7 +233,8 @@ class Certificate:
         if self.members > 1:
             limits = units.ensemble_limits(is_disjoint=self.is_disjoint, dealt_by=self.dealt_by)
         images = "" if self.distinct_images else f" {REPEATED_IMAGES}"
-        return f"{limits}{images} {TIMING_LIMIT}"
+        early = f" {STOPPED_EARLY}" if self.stopped_early else ""
+        return f"{limits}{images}{early} {TIMING_LIMIT}"
 
     def to_json(self) -> str:
         """Return the certificate as JSON."""
@@ -240,6 +251,8 @@ class Certificate:
         }
         if self.class_names is None:
             del stated["class_names"]
+        if not self.stopped_early:
+            del stated["stopped_early"]
         if self.warning:
             stated["warning"] = self.warning
         return json.dumps(stated, indent=2, default=str) + "\n"
@@ -307,6 +320,7 @@ def certify(ledger: Ledger, *, student: str) -> Certificate:
             dealt_by=units.checked_deal(run.get("dealt_by")),
             distinct_images=run.get("distinct_images") is True,
             class_names=_class_names(run),
+            stopped_early="rounds" in ledger.ending(),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"{ledger.line(1)}: does not say what run this is ({error!r})") from None

@@ -103,12 +103,21 @@ class Ledger(Chain):
         )
         return next(hashes, None)
 
-    def finish(self, *, student: str, generator: str) -> None:
-        """Record the final models by their files' hashes; a second call adds nothing."""
-        entry = {"entry": "finish", "student": student, "generator": generator}
+    def finish(self, *, student: str, generator: str, **facts: int) -> None:
+        """Record the final models by their files' hashes; a second call adds nothing.
+
+        ``facts`` are the round whose student is the final one, ``chosen_round``, if a probe decided
+        that, and the number of ``rounds`` that were asked, if the run stopped before its last.
+        """
+        entry = {"entry": "finish", "student": student, "generator": generator, **facts}
         last = self.entries()[-1]
         if any(last.get(name) != value for name, value in entry.items()):
             self._append(entry)
+
+    def ending(self) -> dict[str, Any]:
+        """The last entry of a finished run, which names its models; empty while it is going on."""
+        entries = self.entries() if self.is_begun() else []
+        return entries[-1] if entries and entries[-1]["entry"] == "finish" else {}
 
     def reservations(self) -> list[dict[str, Any]]:
         """The entries that spend privacy."""

@@ -1,0 +1,96 @@
+"""Agreement of student and teacher in words: what it is about, and what it does not tell.
+
+>>> shown({"mean": 0.912, "standard_error": 0.008}), shown(None)
+('91.2% ± 0.8%', '-')
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dpsd.distillation.quality import TELLING
+from dpsd.runs.directory import RunDirectory
+
+#: What the agreement of each round is about.
+ON_QUERIES = (
+    "agreement: with the teacher on this round's synthetic queries, before learning from them; "
+    "estimated from the releases alone"
+)
+
+#: What is said of a run without a probe.
+WITHOUT_PROBE = (
+    "No number here says how the student does on real images, which may be far worse. A probe of "
+    "public images tells: --probe or --public (probe= or public=)"
+)
+
+
+def on_probe(images: int) -> str:
+    """Say what the agreement on a probe of so many images is about."""
+    return (
+        f"on the probe: with the teacher on {images:,} public images, after the round; nothing is "
+        "trained on them"
+    )
+
+
+def shown(agreement: Mapping[str, float] | None, *, within: bool = False) -> str:
+    """Return an agreement with its standard error, or ``"unknown"`` if that says nothing.
+
+    Args:
+        agreement: the ``mean`` and the ``standard_error``; ``None`` if there is no estimate.
+        within: whether an estimate outside 0 to 100 % is shown as the nearer of the two.
+
+    >>> shown({"mean": 1.02, "standard_error": 0.03}, within=True)
+    '100.0% ± 3.0%'
+    """
+    if not agreement:
+        return "-"
+    if agreement["standard_error"] > TELLING:
+        return "unknown"
+    mean = min(1.0, max(0.0, agreement["mean"])) if within else agreement["mean"]
+    return f"{mean:.1%} ± {agreement['standard_error']:.1%}"
+
+
+def final_probe(run: RunDirectory) -> dict[str, Any] | None:
+    """Return how the student of a finished run does on the probe, as words and figures.
+
+    The result is ``None`` if the run has no probe or is not finished. Otherwise it has the
+    ``sentence`` that states it, and the rows of a table by ``classes``, which is empty where there
+    are very many of them: ``name``, ``share`` among the teacher's answers, and ``recall``.
+    """
+    ending, metrics = run.ledger.ending(), run.metrics()
+    if "chosen_round" not in ending or not metrics or "final_probe" not in metrics[-1]:
+        return None
+    found, chosen, last = metrics[-1]["final_probe"], ending["chosen_round"], metrics[-1]["round"]
+    sentence = (
+        f"On the probe of {found['images']:,} public images, student and teacher agree on "
+        f"{shown(found['agreement'])} (estimated from privatised answers, ± one standard error). "
+        "Nothing was trained on these images"
+    )
+    decided = []
+    if chosen != last:
+        decided.append(f"chose the student of round {chosen} of {last}")
+    if "rounds" in ending:
+        decided.append("decided when to stop asking")
+    if decided:
+        sentence += f", but they {' and '.join(decided)}"
+    names = run.class_names() or tuple(map(str, range(len(found["class_shares"]))))
+    return {
+        "sentence": f"{sentence}.",
+        "classes": _classes(names, found["class_shares"], found["recall"]),
+    }
+
+
+def _classes(
+    names: Sequence[str],
+    shares: Sequence[float],
+    recall: Sequence[Mapping[str, float] | None],
+) -> list[dict[str, str]]:
+    return [
+        {
+            "name": name,
+            "share": f"{min(1.0, max(0.0, share)):.1%}",
+            "recall": shown(found, within=True),
+        }
+        for name, share, found in zip(names, shares, recall, strict=bool(shares))
+    ]
