@@ -62,9 +62,9 @@ class Recipe(Settings):
         min_length=1,
         description="Public sources of queries: noise, strokes (pen strokes), silhouettes, glyphs "
         "(characters of many fonts), leaves (textured shapes that hide one another), fractals, "
-        "crops (of photographs), mixed (blends of the others), folder:PATH. With none, queries "
-        "come from the generator alone, as in the published method, which collapses from a cold "
-        "start.",
+        "crops (of photographs), mixed (blends of the others), diffusion (drawn by a denoiser that "
+        "learns from the others, once, for minutes), folder:PATH. With none, queries come from the "
+        "generator alone, as in the published method, which collapses from a cold start.",
     )
     public: str | None = Field(
         None,

@@ -22,7 +22,7 @@ from dpsd.synthesis.drawn import Silhouettes, Strokes, StructuredNoise
 from dpsd.synthesis.fractals import Fractals
 from dpsd.synthesis.glyphs import Glyphs
 from dpsd.synthesis.leaves import Leaves
-from dpsd.synthesis.names import FOLDER, MIXED, NO_SOURCE, check_sources
+from dpsd.synthesis.names import DIFFUSION, FOLDER, MIXED, check_sources
 from dpsd.synthesis.photographs import Crops, Folder
 from dpsd.synthesis.public import Public
 from dpsd.synthesis.sources import Source, chunk_size
@@ -108,18 +108,23 @@ def build_mixture(
     *,
     value_range: ValueRange | None = None,
     public: Tensor | None = None,
+    diffusion: Callable[[Mixture], Source] | None = None,
 ) -> Mixture:
     """Build a mixture from names; ``folder:PATH`` is a folder of public images, ``none`` is empty.
 
     ``mixed`` blends the images of all other sources of the mixture, wherever it stands among them.
+    ``diffusion`` learns from the images of all others, or of all that need only their name if there
+    is no other, and is not among those that ``mixed`` blends.
 
     Args:
         names: the names of the sources.
         shape: the shape of the images, ``(channels, height, width)``.
         value_range: the stored values that are black and white in folders of images.
         public: public images of the domain, uint8 ``(N, *shape)``, which become the last source.
+        diffusion: makes the source ``diffusion`` from the sources that it learns from.
 
     Raises:
+        ValueError: ``diffusion`` is among the names, and nothing makes it.
         ConfigError: :func:`~dpsd.synthesis.names.check_sources` refuses the names.
 
     >>> mixture = build_mixture(["noise", "mixed", "crops", "strokes"], (1, 8, 8))
@@ -136,10 +141,14 @@ def build_mixture(
             sources[name] = SOURCES[kind](shape)
     if MIXED in names:
         sources[MIXED] = Mixed(shape, list(sources.values()))
-    made = [sources[name] for name in names if name != NO_SOURCE]
     if public is not None:
-        made.append(Public(public))
-    return Mixture(made)
+        sources["public"] = Public(public)
+    if DIFFUSION in names:
+        if diffusion is None:
+            raise ValueError(f"the source {DIFFUSION!r} is trained: say what makes it")
+        others = list(sources.values()) or [source(shape) for source in SOURCES.values()]
+        sources[DIFFUSION] = diffusion(Mixture(others))
+    return Mixture([sources[name] for name in (*names, "public") if name in sources])
 
 
 def apportion(count: int, shares: Sequence[float]) -> list[int]:

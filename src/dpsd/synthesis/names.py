@@ -1,7 +1,7 @@
 """The names of public sources of queries; see :mod:`dpsd.synthesis.sources`.
 
 >>> print(*source_names())
-noise strokes silhouettes glyphs leaves fractals crops mixed folder:PATH none
+noise strokes silhouettes glyphs leaves fractals crops mixed diffusion folder:PATH none
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ DRAWN = ("noise", "strokes", "silhouettes", "glyphs", "leaves", "fractals", "cro
 #: The source that blends the images of the others that are named.
 MIXED = "mixed"
 
+#: The source whose images are drawn by a denoiser that was trained on the images of the others.
+DIFFUSION = "diffusion"
+
 #: The prefix of ``folder:PATH``, a folder of public images.
 FOLDER = "folder"
 
@@ -25,7 +28,7 @@ NO_SOURCE = "none"
 
 def source_names() -> list[str]:
     """Return the names of sources in the order in which they are shown."""
-    return [*DRAWN, MIXED, f"{FOLDER}:PATH", NO_SOURCE]
+    return [*DRAWN, MIXED, DIFFUSION, f"{FOLDER}:PATH", NO_SOURCE]
 
 
 def is_folder_source(name: str) -> bool:
@@ -55,7 +58,7 @@ def check_sources(names: Sequence[str]) -> None:
         raise ConfigError(
             Setting("sources"), f": {NO_SOURCE!r} must stand alone, not in {','.join(names)}"
         )
-    if set(names) == {MIXED}:
+    if MIXED in names and set(names) <= {MIXED, DIFFUSION}:
         raise ConfigError(
             Setting("sources"),
             f": {MIXED!r} blends the images of other sources; name another, as in noise,{MIXED}",
@@ -64,5 +67,5 @@ def check_sources(names: Sequence[str]) -> None:
         kind, _, path = name.partition(":")
         if kind == FOLDER and not path:
             raise ConfigError(f"source {name!r}: say which folder, as in folder:public-images")
-        if kind != FOLDER and name not in (*DRAWN, MIXED, NO_SOURCE):
+        if kind != FOLDER and name not in (*DRAWN, MIXED, DIFFUSION, NO_SOURCE):
             raise UnknownNameError("source", name, source_names())

@@ -16,10 +16,11 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dpsd.images.names import Shape
 from dpsd.images.pixels import to_pixels
@@ -30,6 +31,10 @@ CHUNK = 256
 
 #: The most numbers in such a step, so that fewer large images are made at once.
 _MOST_NUMBERS = CHUNK * 3 * 64 * 64
+
+
+#: Begins to report a number of steps; the context yields a function to call with the steps done.
+Started = Callable[[int], AbstractContextManager[Callable[[int], None]]]
 
 
 class Source(ABC):
@@ -44,6 +49,28 @@ class Source(ABC):
 
     def __init__(self, shape: Shape) -> None:
         self.shape = shape
+
+    def facts(self) -> dict[str, str]:
+        """Return what a run should record of the source besides its name."""
+        return {}
+
+    def prepare(self, started: Started) -> str | None:
+        """Do beforehand, once, what takes long, and return what the user should know, if anything.
+
+        Args:
+            started: begins to report a number of steps.
+        """
+        return None
+
+    def guided_by(  # noqa: B027 - most sources have nothing to do here
+        self, student: nn.Module, shares: Sequence[float]
+    ) -> None:
+        """Note what images may be steered by from now on; most sources cannot be steered.
+
+        Args:
+            student: the student, as it is whenever images are made.
+            shares: the share of each class among the releases, ``(K,)``.
+        """
 
     def sample(self, count: int, *, generator: torch.Generator) -> Tensor:
         """Make ``count`` images, float32 ``(count, channels, height, width)`` in [0, 1]."""
@@ -82,6 +109,11 @@ def is_blank(images: Tensor) -> Tensor:
     """Return which images, in uint8, are entirely black or entirely white, bool ``(N,)``."""
     darkest, brightest = images.amin((1, 2, 3)), images.amax((1, 2, 3))
     return ((255 * brightest).round() <= 0) | ((255 * darkest).round() >= 255)
+
+
+def unseen(steps: int) -> AbstractContextManager[Callable[[int], None]]:
+    """Begin to report a number of steps to nobody."""
+    return nullcontext(lambda _: None)
 
 
 def integer(below: int, generator: torch.Generator) -> int:

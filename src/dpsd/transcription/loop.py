@@ -26,12 +26,14 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import torch
 
 from dpsd.devices.execution import Execution
 from dpsd.devices.processes import Processes
+from dpsd.distillation.diffusion import Diffusion
 from dpsd.distillation.probe import Probe
 from dpsd.distillation.quality import (
     RoundQuality,
@@ -104,6 +106,7 @@ class Transcription:
                 plan.teacher.input_shape,
                 value_range=plan.recipe.value_range,
                 public=plan.public.source,
+                diffusion=partial(Diffusion, seed=plan.recipe.seed, execution=execution),
             ),
             probe=plan.public.probe,
             **shared,
@@ -156,6 +159,8 @@ class Transcription:
                 observer=self.observer,
                 is_over=is_over,
             )
+            if finished < rounds and not is_over:
+                self.querying.prepare(finished + 1)
         while finished < rounds and not is_over:
             finished += 1
             self.play(finished)
@@ -250,6 +255,7 @@ class Transcription:
         self.mechanism = self.mechanism.informed(releases.release, releases.prior)
         quality = assess(releases, self.mechanism)
         self.learning.remember(releases, quality)
+        self.querying.guide(quality)
         if self.processes.leads and releases.probe is not None:
             probe = Probe(releases.probe, self.plan.mechanism)
             self.choice = Choice(probe, self.learning.execution, until=self.plan.recipe.until)

@@ -6,8 +6,10 @@ which answers are privatised.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 
 import torch
@@ -79,6 +81,29 @@ class Querying:
         """Shift the sources' shares towards those that the student learns most from."""
         if self.recipe.adaptive:
             self.sources = self.sources.adapted(quality.surprise, quality.spread)
+
+    def facts(self) -> dict[str, str]:
+        """Return what a run records of the sources besides their names."""
+        return {
+            name: fact for source in self.sources.sources for name, fact in source.facts().items()
+        }
+
+    def prepare(self, round_index: int) -> None:
+        """Prepare the sources before the first round that is played, such as by training one."""
+        for source in self.sources.sources:
+            started = partial(self._started, source.name, round_index)
+            if warning := source.prepare(started):
+                self.phases.observer.warn(warning)
+
+    def _started(
+        self, name: str, round_index: int, steps: int
+    ) -> AbstractContextManager[Callable[[int], None]]:
+        return self.phases(name, total=steps, round_index=round_index)
+
+    def guide(self, quality: RoundQuality) -> None:
+        """Let the student, and what the releases show, steer the sources that can be steered."""
+        for source in self.sources.sources:
+            source.guided_by(self.student, quality.label_shares)
 
     def synthesise(self, round_index: int, spool: Spool, *, mechanism: Mechanism) -> Queries:
         """Synthesise queries worth asking, of distinct images that were not asked before.

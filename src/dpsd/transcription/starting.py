@@ -207,7 +207,8 @@ def _begun(plan: Plan, out: Path, *, processes: Processes, observer: Observer) -
         plan, directory, execution=execution, account=account, observer=observer
     )
     transcription.rehearse()
-    RunDirectory.create(out, config, plan.facts(identity))
+    facts = plan.facts(identity) | transcription.querying.facts()
+    RunDirectory.create(out, config, facts)
     try:
         return transcription.run()
     except DpsdError:
