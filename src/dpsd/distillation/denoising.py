@@ -43,8 +43,8 @@ class DenoiserTraining:
         learning_rate: the peak learning rate of Adam, which falls to zero along a cosine.
     """
 
-    images: int = 20_000
-    steps: int = 2_000
+    images: int = 16_384
+    steps: int = 1_200
     batch_size: int = 128
     learning_rate: float = 2e-3
 
