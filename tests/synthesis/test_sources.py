@@ -381,7 +381,7 @@ def test_no_source_stands_alone() -> None:
         build_mixture(["noise", "none"], (1, 8, 8))
 
 
-@pytest.mark.parametrize("names", [["mixed"], ["mixed", "mixed"]])
+@pytest.mark.parametrize("names", [["mixed"], ["mixed", "mixed"], ["diffusion", "mixed"]])
 def test_mixed_images_need_another_source(names: list[str]) -> None:
     with pytest.raises(ConfigError, match="name another, as in noise,mixed"):
         build_mixture(names, (1, 8, 8))
@@ -397,6 +397,40 @@ def test_mixed_images_are_of_all_the_other_sources_and_have_a_share_of_their_own
     assert torch.bincount(numbers).tolist() == [10, 10, 10]
     adapted = mixture.adapted({0: 0.8, 1: 0.2, 2: 0.2}, {0: 0.5, 1: 0.5, 2: 0.5})
     assert adapted.shares[0] > 1 / 3
+
+
+@pytest.mark.parametrize(
+    ("names", "basis"),
+    [
+        (["diffusion"], list(SOURCES)),
+        (["noise", "diffusion", "strokes"], ["noise", "strokes"]),
+        (["diffusion", "mixed", "noise"], ["noise", "mixed"]),
+    ],
+)
+@pytest.mark.parametrize("public", [None, torch.zeros((1, 1, 8, 8), dtype=torch.uint8)])
+def test_diffusion_learns_from_all_other_sources_and_keeps_its_place(
+    names: list[str], basis: list[str], public: Tensor | None
+) -> None:
+    given: list[Mixture] = []
+
+    def diffusion(others: Mixture) -> Source:
+        given.append(others)
+        return Plain(0.5)
+
+    mixture = build_mixture(names, (1, 8, 8), public=public, diffusion=diffusion)
+    beside = [] if public is None else ["public"]
+    if names == ["diffusion"] and beside:
+        basis = []  # public images are something to learn from
+    assert sorted(source.name for source in given[0].sources) == sorted(basis + beside)
+    named = ["plain" if name == "diffusion" else name for name in names]
+    assert [source.name for source in mixture.sources] == named + beside
+    mixed = [source for source in mixture.sources if isinstance(source, Mixed)]
+    assert all(not isinstance(one, Plain) for source in mixed for one in source._sources)
+
+
+def test_diffusion_needs_somebody_who_trains_it() -> None:
+    with pytest.raises(ValueError, match="'diffusion' is trained: say what makes it"):
+        build_mixture(["noise", "diffusion"], (1, 8, 8))
 
 
 def test_shares_follow_surprise_and_spread() -> None:

@@ -49,7 +49,7 @@ class Diffusion(Source):
     """Images drawn by a denoiser that was trained on the images of other public sources.
 
     The denoiser is trained when it is first needed, which takes minutes, and is kept in the user's
-    data folder under the hash of everything that determines it. Once the source is guided, a third
+    data folder under its :attr:`fingerprint`. Once the source is guided, a third
     of the images are steered towards what the student doubts (the entropy of its prediction), a
     third towards classes that are rare among the releases, and a third are not, by classifier
     guidance (Dhariwal and Nichol, NeurIPS 2021) on the predicted clean images.

@@ -8,6 +8,7 @@ torch.Size([2, 1, 28, 28])
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +37,8 @@ class Denoiser(nn.Module):
     Source: Ronneberger et al., "U-Net", MICCAI 2015; ``v``: Salimans and Ho, "Progressive
     Distillation for Fast Sampling of Diffusion Models", ICLR 2022.
     """
+
+    frequencies: Tensor
 
     def __init__(self, *, input_shape: Shape) -> None:
         super().__init__()
@@ -120,7 +123,7 @@ class _Block(nn.Module):
         return result
 
 
-def pixels_per_cell(sides: list[int]) -> int:
+def pixels_per_cell(sides: Sequence[int]) -> int:
     """Return the side of a cell in pixels, a power of two from 2 on.
 
     >>> pixels_per_cell([14, 14]), pixels_per_cell([28, 28]), pixels_per_cell([224, 160])
