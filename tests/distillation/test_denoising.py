@@ -82,7 +82,7 @@ def test_training_follows_its_seed_and_learns_the_images() -> None:
         loss = fit_denoiser(
             denoiser,
             pixels,
-            training=DenoiserTraining(steps=steps, batch_size=32, learning_rate=5e-3),
+            training=DenoiserTraining(steps=steps, batch_size=16, learning_rate=5e-3),
             execution=EXECUTION,
             random=seeded(seed),
             advance=lambda: None,
