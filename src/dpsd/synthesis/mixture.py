@@ -111,13 +111,15 @@ def build_mixture(
 ) -> Mixture:
     """Build a mixture from names; ``folder:PATH`` is a folder of public images, ``none`` is empty.
 
-    ``mixed`` blends the images of all other sources of the mixture, wherever it stands among them.
+    ``mixed`` blends the images of all other sources of the mixture, wherever it stands among them,
+    public images included.
 
     Args:
         names: the names of the sources.
         shape: the shape of the images, ``(channels, height, width)``.
         value_range: the stored values that are black and white in folders of images.
         public: public images of the domain, uint8 ``(N, *shape)``, which become the last source.
+            Nothing that is drawn is as much like the domain, so half of the images are theirs.
 
     Raises:
         ConfigError: :func:`~dpsd.synthesis.names.check_sources` refuses the names.
@@ -134,12 +136,12 @@ def build_mixture(
             sources[name] = Folder(shape, Path(path), value_range=value_range)
         elif kind in SOURCES:
             sources[name] = SOURCES[kind](shape)
+    own: list[Source] = [] if public is None else [Public(public)]
     if MIXED in names:
-        sources[MIXED] = Mixed(shape, list(sources.values()))
+        sources[MIXED] = Mixed(shape, [*sources.values(), *own])
     made = [sources[name] for name in names if name != NO_SOURCE]
-    if public is not None:
-        made.append(Public(public))
-    return Mixture(made)
+    shares = [1.0] * len(made) + [float(max(1, len(made)))] * len(own)
+    return Mixture([*made, *own], shares)
 
 
 def apportion(count: int, shares: Sequence[float]) -> list[int]:
