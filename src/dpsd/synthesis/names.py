@@ -16,6 +16,10 @@ DRAWN = ("noise", "strokes", "silhouettes", "glyphs", "leaves", "fractals", "cro
 #: The source that blends the images of the others that are named.
 MIXED = "mixed"
 
+#: The sources of a run for which none are chosen. One that suits a domain may say nothing of
+#: another, so all of them are used.
+DEFAULT = (*DRAWN, MIXED)
+
 #: The prefix of ``folder:PATH``, a folder of public images.
 FOLDER = "folder"
 
