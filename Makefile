@@ -17,9 +17,9 @@ endif
 SOURCES := src tests benchmarks examples docs/_site
 TEXTS := README.md CONTRIBUTING.md SECURITY.md
 
-SUITES := data-sensitive label-sensitive sensitivity ablation speed scale
+SUITES := data-sensitive label-sensitive transfer sensitivity ablation speed scale
 
-.PHONY: help demo test lint docs bench crash fuzz clean
+.PHONY: help demo test suite lint docs bench crash fuzz clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -38,7 +38,11 @@ lint: $(STAMP) ## format and lint checks, the floors of the package, and types
 	$(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/mypy
 
-test: lint ## lint, types, and every test and doctest
+# Both at once: the type checker takes one core, and the tests would leave the other idle meanwhile.
+test: $(STAMP) ## lint, types, and every test and doctest
+	$(MAKE) --jobs=2 --no-print-directory lint suite
+
+suite: $(STAMP)
 	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest -q -n auto --dist worksteal
 
 $(DOCS_STAMP): $(STAMP)

@@ -13,13 +13,21 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def test_the_atlas_has_every_digit_and_letter_of_every_font() -> None:
-    cells, (digits, letters, others) = _atlas()
-    assert len(cells) == digits + letters + others
+    atlas = _atlas()
+    digits, letters, others = atlas.sizes
+    cells = atlas.cells(torch.arange(digits + letters + others))
     assert digits // 10 == letters // 52 > 15  # fonts
     assert digits % 10 == letters % 52 == 0
     assert (cells.amax((1, 2, 3)) == 255).all()
     # Nothing touches the border of its cell, beyond which samples are black.
     assert int(cells[..., 0].max()) + int(cells[..., 0, :].max()) < 10
+
+
+def test_what_was_drawn_before_does_not_matter() -> None:
+    _atlas.cache_clear()
+    few = Glyphs((1, 8, 8)).pixels(5, generator=seeded())
+    Glyphs((1, 8, 8)).pixels(500, generator=seeded(1))
+    assert torch.equal(few, Glyphs((1, 8, 8)).pixels(5, generator=seeded()))
 
 
 @pytest.mark.parametrize("side", [12, 28, 64])

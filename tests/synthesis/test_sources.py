@@ -392,7 +392,7 @@ def test_mixed_images_are_of_all_the_other_sources_and_have_a_share_of_their_own
     assert [source.name for source in mixture.sources] == ["mixed", "noise", "strokes"]
     mixed = mixture.sources[0]
     assert isinstance(mixed, Mixed)
-    assert mixed._sources == mixture.sources[1:]
+    assert mixed.sources == mixture.sources[1:]
     _, numbers = mixture.sample(30, generator=seeded())
     assert torch.bincount(numbers).tolist() == [10, 10, 10]
     adapted = mixture.adapted({0: 0.8, 1: 0.2, 2: 0.2}, {0: 0.5, 1: 0.5, 2: 0.5})
@@ -425,12 +425,24 @@ def test_diffusion_learns_from_all_other_sources_and_keeps_its_place(
     named = ["plain" if name == "diffusion" else name for name in names]
     assert [source.name for source in mixture.sources] == named + beside
     mixed = [source for source in mixture.sources if isinstance(source, Mixed)]
-    assert all(not isinstance(one, Plain) for source in mixed for one in source._sources)
+    assert all(not isinstance(one, Plain) for source in mixed for one in source.sources)
 
 
 def test_diffusion_needs_somebody_who_trains_it() -> None:
     with pytest.raises(ValueError, match="'diffusion' is trained: say what makes it"):
         build_mixture(["noise", "diffusion"], (1, 8, 8))
+
+
+def test_public_images_get_half_of_the_mixture_and_are_blended_with_the_rest() -> None:
+    grey = torch.full((4, 1, 8, 8), 100, dtype=torch.uint8)
+    mixture = build_mixture(["noise", "crops", "mixed"], (1, 8, 8), public=grey)
+    assert [source.name for source in mixture.sources] == ["noise", "crops", "mixed", "public"]
+    assert mixture.shares == pytest.approx([1 / 6, 1 / 6, 1 / 6, 1 / 2])
+    mixed = mixture.sources[2]
+    assert isinstance(mixed, Mixed)
+    assert [source.name for source in mixed.sources] == ["noise", "crops", "public"]
+    alone = build_mixture(["none"], (1, 8, 8), public=grey)
+    assert alone.shares == [1.0]
 
 
 def test_shares_follow_surprise_and_spread() -> None:

@@ -19,7 +19,7 @@ from dpsd.errors import ConfigError, Setting
 from dpsd.images.names import Augmentation
 from dpsd.images.value_range import ValueRange, checked_range, stated_range
 from dpsd.privacy.targets import Adjacency, Budget
-from dpsd.synthesis.names import is_folder_source
+from dpsd.synthesis.names import DEFAULT, is_folder_source
 
 if TYPE_CHECKING:
     from dpsd.distillation.objectives import GeneratorWeights, Objective
@@ -58,7 +58,7 @@ class Recipe(Settings):
         "other rounds if not given.",
     )
     sources: tuple[str, ...] = Field(
-        ("noise", "strokes", "silhouettes"),
+        DEFAULT,
         min_length=1,
         description="Public sources of queries: noise, strokes (pen strokes), silhouettes, glyphs "
         "(characters of many fonts), leaves (textured shapes that hide one another), fractals, "
@@ -100,7 +100,11 @@ class Recipe(Settings):
         True, description="Adapt the shares of the public sources to what the releases show."
     )
     generator_share: float = Field(
-        0.6, ge=0, le=1, description="Share of a round's queries that the generator makes."
+        0.2,
+        ge=0,
+        le=1,
+        description="Share of a round's queries that the generator makes, from the second round "
+        "on; a larger one helps where the public sources suit the domain.",
     )
     exploration: float = Field(
         0.1,

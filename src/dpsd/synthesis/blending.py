@@ -36,12 +36,12 @@ class Mixed(Source):
 
     def __init__(self, shape: Shape, sources: Sequence[Source]) -> None:
         super().__init__(shape)
-        self._sources = list(sources)
+        self.sources = list(sources)
 
     def _chunk(self, count: int, generator: torch.Generator) -> Tensor:
-        order = torch.randperm(len(self._sources), generator=generator)
+        order = torch.randperm(len(self.sources), generator=generator)
         one, other = (
-            self._sources[int(number)].sample(count, generator=generator)
+            self.sources[int(number)].sample(count, generator=generator)
             for number in (order[0], order[-1])
         )
         return blended(one, other, generator=generator)

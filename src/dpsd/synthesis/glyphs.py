@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from functools import lru_cache
+from collections.abc import Sequence
+from functools import cache, lru_cache
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -104,7 +103,7 @@ class Glyphs(Source):
         kind = torch.randint(0, 3, (count,), generator=generator)
         of_kind = torch.tensor(atlas.sizes)
         within = (torch.rand((count,), generator=generator) * of_kind[kind]).long()
-        cells = to_unit_range(atlas.cells[(of_kind.cumsum(0) - of_kind)[kind] + within])
+        cells = to_unit_range(atlas.cells((of_kind.cumsum(0) - of_kind)[kind] + within))
         return F.avg_pool2d(cells, max(1, _CELL // (5 * min(self.shape[1:]) // 4)))
 
     def _printed(self, ink: Tensor, generator: torch.Generator) -> Tensor:
@@ -128,21 +127,34 @@ class Glyphs(Source):
         return images.clamp(0, 1)
 
 
-class _Atlas(NamedTuple):
+class _Atlas:
     """Characters of all fonts, blurred: digits, then letters, then others.
 
+    Each is drawn when it is first wanted, as all of them would take longer than a small run.
+
     Args:
-        cells: uint8 ``(G, 1, 40, 40)``, each with its brightest pixel at 255.
-        sizes: the numbers of digits, letters and others; their sum is G.
+        kinds: the file of the font and the code of each character, for each of the kinds.
     """
 
-    cells: Tensor
-    sizes: tuple[int, int, int]
+    def __init__(self, kinds: Sequence[Sequence[tuple[Path, int]]]) -> None:
+        self.sizes = [len(kind) for kind in kinds]
+        self._characters = [character for kind in kinds for character in kind]
+        self._cells = torch.empty((sum(self.sizes), 1, _CELL, _CELL), dtype=torch.uint8)
+        self._is_drawn = torch.zeros(sum(self.sizes), dtype=torch.bool)
+
+    def cells(self, rows: Tensor) -> Tensor:
+        """Return characters by number, uint8 ``(n, 1, 40, 40)``, each with a pixel of 255."""
+        missing = rows[~self._is_drawn[rows]].unique()
+        if len(missing):
+            sharp = np.stack([_drawn(*self._characters[row]) for row in missing.tolist()])
+            self._cells[missing] = _blurred(torch.from_numpy(sharp).unsqueeze(1))
+            self._is_drawn[missing] = True
+        return self._cells[rows]
 
 
 @lru_cache(maxsize=1)
 def _atlas() -> _Atlas:
-    """Draw every character of every font, once per process."""
+    """List every character of every font."""
     import matplotlib
     from matplotlib.ft2font import FT2Font
 
@@ -154,33 +166,30 @@ def _atlas() -> _Atlas:
         for file in sorted(folder.glob("*.ttf"))
         if not file.name.startswith(("STIXSiz", "STIXNonUni", "cmex", "LastResort"))
     ]
-    kinds = [
+    kinds = (_DIGITS, _LETTERS, _OTHERS)
+    return _Atlas(
         [
-            cell
-            for file, codes in known
-            for cell in _drawn_cells(file, (code for code in kind if code in codes))
+            [(file, code) for file, codes in known for code in kind if code in codes]
+            for kind in kinds
         ]
-        for kind in (_DIGITS, _LETTERS, _OTHERS)
-    ]
-    sharp = torch.from_numpy(np.stack([cell for kind in kinds for cell in kind])).unsqueeze(1)
-    digits, letters, others = map(len, kinds)
-    return _Atlas(_blurred(sharp), (digits, letters, others))
+    )
 
 
-def _drawn_cells(file: Path, codes: Iterable[int]) -> Iterator[npt.NDArray[np.uint8]]:
-    """Draw characters of a font, each scaled to fill a cell but for a margin."""
+@cache
+def _font(file: Path) -> ImageFont.FreeTypeFont:
     # The basic layout does not depend on what else is installed.
-    font = ImageFont.truetype(str(file), _CELL, layout_engine=ImageFont.Layout.BASIC)
-    for code in codes:
-        mask = font.getmask(chr(code))
-        if not min(mask.size):
-            continue  # a space
-        zoom = _LETTER / max(mask.size)
-        wide, high = (max(2, round(side * zoom)) for side in mask.size)
-        letter = Image.frombytes("L", mask.size, bytes(mask)).resize((wide, high))
-        cell = Image.new("L", (_CELL, _CELL))
-        cell.paste(letter, ((_CELL - wide) // 2, (_CELL - high) // 2))
-        yield np.asarray(cell)
+    return ImageFont.truetype(str(file), _CELL, layout_engine=ImageFont.Layout.BASIC)
+
+
+def _drawn(file: Path, code: int) -> npt.NDArray[np.uint8]:
+    """Draw a character of a font, scaled to fill a cell but for a margin."""
+    mask = _font(file).getmask(chr(code))
+    zoom = _LETTER / max(mask.size)
+    wide, high = (max(2, round(side * zoom)) for side in mask.size)
+    letter = Image.frombytes("L", mask.size, bytes(mask)).resize((wide, high))
+    cell = Image.new("L", (_CELL, _CELL))
+    cell.paste(letter, ((_CELL - wide) // 2, (_CELL - high) // 2))
+    return np.asarray(cell)
 
 
 def _blurred(cells: Tensor, *, deviation: float = 1.5) -> Tensor:

@@ -22,7 +22,7 @@ from dpsd.synthesis.drawn import Silhouettes, Strokes, StructuredNoise
 from dpsd.synthesis.fractals import Fractals
 from dpsd.synthesis.glyphs import Glyphs
 from dpsd.synthesis.leaves import Leaves
-from dpsd.synthesis.names import DIFFUSION, FOLDER, MIXED, check_sources
+from dpsd.synthesis.names import DIFFUSION, FOLDER, MIXED, NO_SOURCE, check_sources
 from dpsd.synthesis.photographs import Crops, Folder
 from dpsd.synthesis.public import Public
 from dpsd.synthesis.sources import Source, chunk_size
@@ -112,15 +112,16 @@ def build_mixture(
 ) -> Mixture:
     """Build a mixture from names; ``folder:PATH`` is a folder of public images, ``none`` is empty.
 
-    ``mixed`` blends the images of all other sources of the mixture, wherever it stands among them.
-    ``diffusion`` learns from the images of all others, or of all that need only their name if there
-    is no other, and is not among those that ``mixed`` blends.
+    ``mixed`` blends the images of all other sources of the mixture, wherever it stands among them,
+    public images included. ``diffusion`` learns from the images of all others, or of all that need
+    only their name if there is no other, and is not among those that ``mixed`` blends.
 
     Args:
         names: the names of the sources.
         shape: the shape of the images, ``(channels, height, width)``.
         value_range: the stored values that are black and white in folders of images.
         public: public images of the domain, uint8 ``(N, *shape)``, which become the last source.
+            Nothing that is drawn is as much like the domain, so half of the images are theirs.
         diffusion: makes the source ``diffusion`` from the sources that it learns from.
 
     Raises:
@@ -139,16 +140,22 @@ def build_mixture(
             sources[name] = Folder(shape, Path(path), value_range=value_range)
         elif kind in SOURCES:
             sources[name] = SOURCES[kind](shape)
+    own: list[Source] = [] if public is None else [Public(public)]
     if MIXED in names:
-        sources[MIXED] = Mixed(shape, list(sources.values()))
-    if public is not None:
-        sources["public"] = Public(public)
+        sources[MIXED] = Mixed(shape, [*sources.values(), *own])
     if DIFFUSION in names:
         if diffusion is None:
             raise ValueError(f"the source {DIFFUSION!r} is trained: say what makes it")
-        others = list(sources.values()) or [source(shape) for source in SOURCES.values()]
-        sources[DIFFUSION] = diffusion(Mixture(others))
-    return Mixture([sources[name] for name in (*names, "public") if name in sources])
+        others = list(sources.values())
+        if not others and not own:
+            others = [source(shape) for source in SOURCES.values()]
+        sources[DIFFUSION] = diffusion(_mixture(others, own))
+    return _mixture([sources[name] for name in names if name != NO_SOURCE], own)
+
+
+def _mixture(drawn: list[Source], own: list[Source]) -> Mixture:
+    """Return a mixture of which the domain's own images are half, if there are any."""
+    return Mixture([*drawn, *own], [1.0] * len(drawn) + [float(max(1, len(drawn)))] * len(own))
 
 
 def apportion(count: int, shares: Sequence[float]) -> list[int]:

@@ -19,6 +19,10 @@ MIXED = "mixed"
 #: The source whose images are drawn by a denoiser that was trained on the images of the others.
 DIFFUSION = "diffusion"
 
+#: The sources of a run for which none are chosen. One that suits a domain may say nothing of
+#: another, so all of them are used.
+DEFAULT = (*DRAWN, MIXED)
+
 #: The prefix of ``folder:PATH``, a folder of public images.
 FOLDER = "folder"
 

@@ -11,6 +11,7 @@ SHORT: Settings = {
     "first_queries": 24_000,
     "first_epochs": 4.0,
     "generator_steps": 40,
+    "generator_share": 0.6,
 }
 
 
