@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from dpsd.devices.execution import Execution
-from dpsd.distillation.denoising import DenoiserTraining, cosine, draw_images, fit_denoiser
+from dpsd.distillation.denoising import (
+    DenoiserTraining,
+    Steering,
+    cosine,
+    draw_images,
+    fit_denoiser,
+)
 from dpsd.models.denoiser import build_denoiser
 
 SHAPE = (1, 8, 8)
@@ -33,15 +39,15 @@ class Knowing(nn.Module):
         return kept * noise - noisy * self.image
 
 
-def draw(denoiser: nn.Module, count: int = 6, *, steering: object = None, seed: int = 0) -> Tensor:
+def draw(denoiser: nn.Module, count: int = 6, steering: Steering = torch.zeros_like) -> Tensor:
     return draw_images(
         denoiser,
         count,
         shape=SHAPE,
         steps=8,
         execution=EXECUTION,
-        random=seeded(seed),
-        steering=steering,  # type: ignore[arg-type]
+        random=seeded(),
+        steering=steering,
     )
 
 

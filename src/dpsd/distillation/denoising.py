@@ -99,7 +99,7 @@ def draw_images(
     steps: int,
     execution: Execution,
     random: torch.Generator,
-    steering: Steering | None = None,
+    steering: Steering,
 ) -> Tensor:
     """Draw images out of noise by DDIM without noise of its own (Song et al., ICLR 2021).
 
@@ -124,7 +124,7 @@ def draw_images(
         with torch.no_grad(), execution.autocast():
             predicted = denoiser(images, time)
         clean = (kept * images - noisy * predicted.float()).clamp(-1, 1)
-        if steering is not None and step < _STEERED * steps:
+        if step < _STEERED * steps:
             clean = (clean + 2 * steering((clean + 1) / 2)).clamp(-1, 1)
         noise = (images - kept * clean) / noisy
         kept, noisy = cosine(times[step + 1].expand(count))

@@ -49,10 +49,11 @@ class Diffusion(Source):
     """Images drawn by a denoiser that was trained on the images of other public sources.
 
     The denoiser is trained when it is first needed, which takes minutes, and is kept in the user's
-    data folder under its :attr:`fingerprint`. Once the source is guided, a third
-    of the images are steered towards what the student doubts (the entropy of its prediction), a
-    third towards classes that are rare among the releases, and a third are not, by classifier
-    guidance (Dhariwal and Nichol, NeurIPS 2021) on the predicted clean images.
+    data folder under its :attr:`fingerprint`. Images are steered by classifier guidance (Dhariwal
+    and Nichol, NeurIPS 2021) on the predicted clean images: half of them towards what the student
+    doubts (the entropy of its prediction), and half towards classes that are rare among the
+    releases. Until a student guides the source, it makes images of the other sources instead, as
+    all that the denoiser could add then is its errors.
 
     Args:
         basis: the sources that the denoiser is trained on, at least one.
@@ -128,6 +129,8 @@ class Diffusion(Source):
         return self._basis.sample(self._training.images, generator=random)[0]
 
     def _chunk(self, count: int, generator: torch.Generator) -> Tensor:
+        if self._student is None:
+            return to_unit_range(self._basis.sample(count, generator=generator)[0])
         self.prepare(unseen)
         assert self._denoiser is not None  # as it is prepared
         images = draw_images(
@@ -137,7 +140,7 @@ class Diffusion(Source):
             steps=_STEPS,
             execution=self._execution,
             random=generator,
-            steering=self._steering(count, generator),
+            steering=self._steering(self._student, count, generator),
         )
         # A few are blank, and an image of the other sources shows more.
         blank = is_blank(images)
@@ -145,12 +148,9 @@ class Diffusion(Source):
         images[blank] = to_unit_range(instead)
         return images
 
-    def _steering(self, count: int, generator: torch.Generator) -> Steering | None:
-        student = self._student
-        if student is None:
-            return None
+    def _steering(self, student: nn.Module, count: int, generator: torch.Generator) -> Steering:
         device = self._execution.device
-        aim = torch.randint(0, 3, (count,), generator=generator).to(device)
+        doubts = (torch.rand((count,), generator=generator) < 0.5).to(device)
         rare = torch.multinomial(self._wanted, count, replacement=True, generator=generator)
         rare = rare.to(device)
 
@@ -160,10 +160,10 @@ class Diffusion(Source):
             log_likely = self._execution.logits(student, images).log_softmax(-1)
             doubt = -(log_likely.exp() * log_likely).sum(-1)
             of_class = log_likely.gather(-1, rare[:, None]).squeeze(-1)
-            merit = torch.where(aim == 0, doubt, of_class)
+            merit = torch.where(doubts, doubt, of_class)
             (gradient,) = torch.autograd.grad(merit.sum(), images)
             size = gradient.square().mean((1, 2, 3), keepdim=True).sqrt().clamp(min=1e-12)
-            return _STRENGTH * (aim != 2)[:, None, None, None] * gradient / size
+            return _STRENGTH * gradient / size
 
         return steered
 
