@@ -172,7 +172,7 @@ class Recipe(Settings):
         1.0,
         ge=1,
         description="Queries synthesised for each query asked; those that the student is least "
-        "sure of are asked.",
+        "sure of, or takes for classes that are rare among them, are asked.",
     )
     augment: Augmentation = Field(
         "none",

@@ -25,7 +25,7 @@ from dpsd.runs.observing import Phases
 from dpsd.streams import stream
 from dpsd.synthesis.distinct import AskedImages, image_digests
 from dpsd.synthesis.mixture import Mixture
-from dpsd.synthesis.queries import Queries, Spool, doubtful, flat_prior, scarcity
+from dpsd.synthesis.queries import Queries, Spool, flat_prior, instructive, scarcity
 
 #: A round makes do with fewer queries once it has synthesised this many times the number wanted.
 _PATIENCE = 4
@@ -131,7 +131,8 @@ class Querying:
                 own.add(queries.digest[before:found])
         queries = queries.only(slice(found))
         if len(queries) > asked:
-            queries = queries.only(doubtful(doubt[:found], asked, random))
+            chosen = instructive(doubt[:found], queries.predicted, asked, random)
+            queries = queries.only(chosen)
         if problem := scarcity(len(queries), wanted=asked, made=len(spool), repeated=repeated):
             if len(queries) == 0:
                 raise RunError(f"round {round_index}: {problem}")
