@@ -6,7 +6,7 @@ which answers are privatised.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -75,10 +75,20 @@ class Querying:
         """Record the images that a round asked, as an image is asked only once in a run."""
         self._asked.add(releases.digests() if releases.asked is None else releases.asked)
 
-    def follow(self, quality: RoundQuality) -> None:
-        """Shift the sources' shares towards those that the student learns most from."""
-        if self.recipe.adaptive:
+    def follow(self, quality: RoundQuality, *, likeness: Sequence[float] | None = None) -> None:
+        """Shift the sources' shares towards those that the student learns most from.
+
+        Args:
+            quality: what the releases of a round say of each source.
+            likeness: how much each source's images look like those of the probe, which then
+                decides; ``None`` without a probe.
+        """
+        if not self.recipe.adaptive:
+            return
+        if likeness is None:
             self.sources = self.sources.adapted(quality.surprise, quality.spread)
+        else:
+            self.sources = self.sources.towards(likeness)
 
     def synthesise(self, round_index: int, spool: Spool, *, mechanism: Mechanism) -> Queries:
         """Synthesise queries worth asking, of distinct images that were not asked before.
