@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from dpsd.errors import RunError, WriteError
-from dpsd.synthesis.queries import Queries, Spool
+from dpsd.synthesis.queries import Queries, Spool, instructive
 
 SHAPE = (1, 2, 3)
 
@@ -132,3 +132,16 @@ def test_blocks_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         blocks = list(queries(spool, 7).blocks())
     assert [len(block) for block in blocks] == [2, 2, 2, 1]
     assert torch.cat(blocks).equal(images(7))
+
+
+def test_doubtful_queries_are_preferred() -> None:
+    doubt = torch.cat([torch.zeros(900), torch.full((100,), 2.0)])
+    chosen = instructive(doubt, torch.zeros(1000), 200, torch.Generator().manual_seed(0))
+    assert len(set(chosen.tolist())) == 200
+    assert int((chosen >= 900).sum()) > 85  # nearly all of the hundred, and others too
+
+
+def test_queries_of_rare_classes_are_preferred() -> None:
+    predicted = torch.arange(1000) % 10 == 0  # a tenth is of class 1
+    chosen = instructive(torch.ones(1000), predicted, 200, torch.Generator().manual_seed(0))
+    assert 55 < int(predicted[chosen].sum()) < 90  # of 20 if all were alike

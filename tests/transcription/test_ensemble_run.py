@@ -25,7 +25,6 @@ from dpsd import (
 from dpsd.distillation.objectives import VoteShares
 from dpsd.models import build_classifier
 from dpsd.synthesis.drawn import StructuredNoise
-from dpsd.synthesis.queries import doubtful
 from dpsd.teachers import Committee, Teacher, TeacherRecord, save_teacher
 from dpsd.transcription.starting import start
 
@@ -172,13 +171,6 @@ def test_restarts_and_selection(committee: Committee, tmp_path: Path) -> None:
     assert ("polish", 1) not in heard.phases
     for name, tensor in runs[0].student.state_dict().items():
         assert tensor.equal(runs[1].student.state_dict()[name])
-
-
-def test_doubtful_queries_are_preferred() -> None:
-    doubt = torch.cat([torch.zeros(900), torch.full((100,), 2.0)])
-    chosen = doubtful(doubt, 200, torch.Generator().manual_seed(0))
-    assert len(set(chosen.tolist())) == 200
-    assert int((chosen >= 900).sum()) > 85  # nearly all of the hundred, and others too
 
 
 def test_consensus_is_tested_before_answers_are_paid_for(

@@ -169,10 +169,11 @@ class Recipe(Settings):
         "unlabelled synthetic images.",
     )
     selection: float = Field(
-        1.0,
+        3.0,
         ge=1,
-        description="Queries synthesised for each query asked; those that the student is least "
-        "sure of are asked.",
+        description="Queries synthesised for each query asked, from the second round on; those "
+        "that the student is least sure of, or takes for classes that are rare among them, are "
+        "asked. If not given, 1 for images above 64x64 pixels.",
     )
     augment: Augmentation = Field(
         "none",
@@ -321,7 +322,8 @@ class Recipe(Settings):
         pixels = 0 if images is None else images[-2] * images[-1]
         if pixels > _SMALL_IMAGE:
             sizes = {name: getattr(self, name) * _SMALL_IMAGE // pixels for name in _SIZED}
-            recipe = recipe._completed({name: max(2, size) for name, size in sizes.items()})
+            sizes = {name: max(2, size) for name, size in sizes.items()}
+            recipe = recipe._completed({"selection": 1.0, **sizes})
         return recipe
 
     def _completed(self, defaults: Mapping[str, Any]) -> Recipe:
@@ -347,9 +349,9 @@ class Recipe(Settings):
                 depend on ε are then open, too.
 
         >>> sorted(Recipe(batch_size=64).left_open(budget=Budget(epsilon=1.0, adjacency="round")))
-        ['first_epochs', 'generator_batch_size', 'queries', 'rounds']
+        ['first_epochs', 'generator_batch_size', 'queries', 'rounds', 'selection']
         """
-        found = {*_SIZED, *({} if budget is None else self._worth(budget))}
+        found = {*_SIZED, "selection", *({} if budget is None else self._worth(budget))}
         return found - self.model_fields_set
 
     def objective_function(self, *, members: int = 1) -> Objective:

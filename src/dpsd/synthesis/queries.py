@@ -148,10 +148,28 @@ class Queries:
         return (self.spool[rows] for rows in torch.split(self.rows, size))
 
 
-def doubtful(doubt: Tensor, count: int, random: torch.Generator) -> Tensor:
-    """Draw ``count`` rows without replacement, with chances that rise with the doubt ``(N,)``."""
+def instructive(doubt: Tensor, predicted: Tensor, count: int, random: torch.Generator) -> Tensor:
+    """Draw the rows of ``count`` queries without replacement; most say something new.
+
+    The chances rise with the student's doubt, and with the rarity of the class that it predicts:
+    nearly all images of some sources are of one class for a teacher, which is then learned at the
+    expense of all others.
+
+    Args:
+        doubt: the student's doubt about each query, at least 0, ``(N,)``.
+        predicted: the class that it predicts for each, ``(N,)``.
+        count: the number of rows, at most N.
+        random: the source of all randomness here.
+
+    Returns:
+        The rows, int64 ``(count,)``, ascending.
+
+    Source: Efraimidis & Spirakis, "Weighted random sampling with a reservoir", 2006.
+    """
+    shares = torch.bincount(predicted.long()) / len(predicted)
+    rarity = 1 / (shares[predicted.long()] + 0.01)
     # The most doubtful rows alone would be much alike, so a sample includes others too.
-    keys = torch.rand(len(doubt), generator=random).log() / (doubt + 0.05)  # Efraimidis, 2006
+    keys = torch.rand(len(doubt), generator=random).log() / ((doubt + 0.05) * rarity)
     return torch.sort(keys.topk(count).indices)[0]
 
 

@@ -34,6 +34,7 @@ import torch
 from dpsd.devices.execution import Execution
 from dpsd.devices.processes import Processes
 from dpsd.distillation.diffusion import Diffusion
+from dpsd.distillation.likeness import likeness
 from dpsd.distillation.probe import Probe
 from dpsd.distillation.quality import (
     RoundQuality,
@@ -185,7 +186,7 @@ class Transcription:
         is_last = round_index == self.plan.recipe.rounds
         student_loss = self._taught(round_index, is_last=is_last)
         generator_loss = self.learning.teach_generator(round_index)
-        self.querying.follow(quality)
+        self.querying.follow(quality, likeness=self._likeness(releases))
         if self.processes.leads:
             losses = {"student_loss": student_loss, "generator_loss": generator_loss}
             metrics = self._metrics(releases, quality, losses) | self._probed(round_index)
@@ -229,6 +230,19 @@ class Transcription:
         if self.choice is None:
             return {}
         return {"probe": asdict(self.choice.consider(self.learning.student, round_index))}
+
+    def _likeness(self, releases: RoundReleases) -> list[float] | None:
+        """How much each public source's images look like those of the probe, if there is one."""
+        sources = len(self.querying.sources.sources)
+        if self.choice is None or not sources:
+            return None
+        return likeness(
+            self.learning.student,
+            releases,
+            self.choice.probe.releases,
+            sources=sources,
+            execution=self.learning.execution,
+        )
 
     def released(self, round_index: int) -> RoundReleases:
         """Return the releases of a round, asking for them if there are none yet."""

@@ -6,7 +6,7 @@ which answers are privatised.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,7 +27,7 @@ from dpsd.runs.observing import Phases
 from dpsd.streams import stream
 from dpsd.synthesis.distinct import AskedImages, image_digests
 from dpsd.synthesis.mixture import Mixture
-from dpsd.synthesis.queries import Queries, Spool, doubtful, flat_prior, scarcity
+from dpsd.synthesis.queries import Queries, Spool, flat_prior, instructive, scarcity
 
 #: A round makes do with fewer queries once it has synthesised this many times the number wanted.
 _PATIENCE = 4
@@ -77,10 +77,20 @@ class Querying:
         """Record the images that a round asked, as an image is asked only once in a run."""
         self._asked.add(releases.digests() if releases.asked is None else releases.asked)
 
-    def follow(self, quality: RoundQuality) -> None:
-        """Shift the sources' shares towards those that the student learns most from."""
-        if self.recipe.adaptive:
+    def follow(self, quality: RoundQuality, *, likeness: Sequence[float] | None = None) -> None:
+        """Shift the sources' shares towards those that the student learns most from.
+
+        Args:
+            quality: what the releases of a round say of each source.
+            likeness: how much each source's images look like those of the probe, which then
+                decides; ``None`` without a probe.
+        """
+        if not self.recipe.adaptive:
+            return
+        if likeness is None:
             self.sources = self.sources.adapted(quality.surprise, quality.spread)
+        else:
+            self.sources = self.sources.towards(likeness)
 
     def facts(self) -> dict[str, str]:
         """Return what a run records of the sources besides their names."""
@@ -156,7 +166,8 @@ class Querying:
                 own.add(queries.digest[before:found])
         queries = queries.only(slice(found))
         if len(queries) > asked:
-            queries = queries.only(doubtful(doubt[:found], asked, random))
+            chosen = instructive(doubt[:found], queries.predicted, asked, random)
+            queries = queries.only(chosen)
         if problem := scarcity(len(queries), wanted=asked, made=len(spool), repeated=repeated):
             if len(queries) == 0:
                 raise RunError(f"round {round_index}: {problem}")

@@ -45,10 +45,11 @@ def many_rounds(task: Task, epsilon: float, share: float = 1.0) -> dict[str, Any
     clean = epsilon >= 3
     if task.data == "mnist":
         sizes = {"rounds": 14 if clean else 24, "queries": 30_000, "first_queries": 60_000}
-        learning: dict[str, Any] = {"first_epochs": 4.0, "generator_share": 0.6}
+        learning: dict[str, Any] = {"generator_share": 0.6}
     else:
         sizes = {"rounds": 6 if clean else 14, "queries": 60_000, "first_queries": 150_000}
-        learning = {"first_epochs": 4.0, "replay": 0.5, "generator_share": 0.3}
+        learning = {"replay": 0.5, "generator_share": 0.3}
+    learning |= {"first_epochs": 4.0, "selection": 1.0}
     return shortened(sizes | learning | {"sources": sources_for(task)}, share)
 
 

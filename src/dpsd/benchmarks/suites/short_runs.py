@@ -12,6 +12,7 @@ SHORT: Settings = {
     "first_epochs": 4.0,
     "generator_steps": 40,
     "generator_share": 0.6,
+    "selection": 1.0,
 }
 
 
