@@ -227,7 +227,7 @@ def bench(
     if lacking and not found:
         raise RunError(f"{name}: no row could be measured; the warnings above say why")
     columns = [column for column in suite.columns if column.in_terminal]
-    right = [column.name for column in columns if column.is_number]
+    right = tuple(column.name for column in columns if column.is_number)
     table = grid(*(column.name for column in columns), right=right)
     for summary in summaries:
         table.add_row(*cells(summary, columns, among=summaries))
