@@ -219,7 +219,11 @@ def bench(
             title = suite.title + (f", a look at {share:g} of the queries" if share < 1 else "")
             title += ", on validation data" if validation_share else ""
             text = markdown(
-                title, summaries, command=command, columns=suite.columns, note=suite.note
+                title,
+                summaries,
+                command=command,
+                columns=suite.columns,
+                note=suite.noted(summaries),
             )
             (folder / f"{name}.md").write_text(text, encoding="utf-8")
             (folder / f"{name}.csv").write_text(comma_separated(summaries), encoding="utf-8")
