@@ -135,7 +135,12 @@ def test_a_run_that_is_resumed_finds_the_same(whole: Run, tmp_path: Path, studen
     if student == "own":
         whole = transcribe(tmp_path / "whole", student=Own(), rounds=1)
     with pytest.raises(KeyboardInterrupt):
-        transcribe(tmp_path / "cut", student=given(), observer=Listens("leaving out"))
+        transcribe(
+            tmp_path / "cut",
+            student=given(),
+            observer=Listens("leaving out"),
+            rounds=len(whole.metrics),
+        )
     observer = Listens()
     own = given() if student == "own" else None
     run = dpsd.resume(tmp_path / "cut", teacher_of(), student=own, observer=observer)

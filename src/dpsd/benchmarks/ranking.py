@@ -56,15 +56,16 @@ def ranking(
         if one.mean is not None and (value := estimate(one)) is not None
     ]
     overall = rank_correlation([(value, mean) for _, value, mean in known])
-    parts = [f"{_signed(overall)} over {len(known)} of {len(summaries)} rows"]
+    parts = [f"{signed(overall)} over {len(known)} of {len(summaries)} rows"]
     for name, group_of in within.items():
         groups: dict[Hashable, list[tuple[float, float]]] = {}
         for one, value, mean in known:
             groups.setdefault(group_of(one), []).append((value, mean))
         each = [rank for pairs in groups.values() if (rank := rank_correlation(pairs)) is not None]
-        parts.append(f"{_signed(statistics.mean(each) if each else None)} in {len(each)} {name}")
+        parts.append(f"{signed(statistics.mean(each) if each else None)} in {len(each)} {name}")
     return f"{what} {', '.join(parts)}"
 
 
-def _signed(correlation: float | None) -> str:
+def signed(correlation: float | None) -> str:
+    """Return a correlation in words: with its sign, or :data:`MISSING`."""
     return MISSING if correlation is None else f"{correlation:+.2f}"

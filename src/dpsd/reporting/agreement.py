@@ -97,7 +97,8 @@ def left_out(run: RunDirectory) -> dict[str, Any] | None:
             "Students that were taught on all public sources but one agree with the teacher on "
             f"{shown(found['agreement'])} of the images of the one left out (mean over the "
             "sources; estimated from privatised answers, ± one standard error). This is about "
-            "images unlike those that a student was taught on, but not about real ones."
+            "images unlike those that a student was taught on, but not about real ones. Some "
+            "sources are easier than others, so compare runs by a source that both left out."
         ),
         "sources": [
             {"name": name, "agreement": shown(agreement)}

@@ -75,7 +75,8 @@ def test_the_text_below_the_table_ranks_rows_by_each_estimate(summaries: list[Su
 
     def with_estimates(place: int, one: Summary) -> Summary:
         (run,) = one.runs
-        left_out = {"agreement": {"mean": place / 100}, "sources": {}} if place else None
+        sources = {"noise": {"mean": place / 100}, "crops": {"mean": -place}, "leaves": None}
+        left_out = {"agreement": {"mean": place / 100}, "sources": sources} if place else None
         details = {"agreement": [f"{1 - place / 100:.3f}±0.010"], "left_out": left_out}
         return replace(one, runs=[replace(run, outcome=replace(run.outcome, details=details))])
 
@@ -85,6 +86,8 @@ def test_the_text_below_the_table_ranks_rows_by_each_estimate(summaries: list[Su
     assert f"agreement on queries -1.00 over {every} of {every} rows, -1.00 in 1 data sets" in said
     assert f"left out +1.00 over {every - 1} of {every} rows" in said
     assert "+1.00 in 1 settings" in said
+    # It rises on noise and falls on crops.
+    assert "left out, source by source +0.00 in 2 sources of settings" in said
     assert f"agreement on images - over 0 of {every} rows, - in 0 data sets" in said
     shown = dict(
         zip([one.name for one in SUITE.columns], cells(rows[3], SUITE.columns), strict=True)

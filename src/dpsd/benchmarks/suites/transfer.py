@@ -9,11 +9,11 @@ will do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 from dpsd.benchmarks.methods import Task
-from dpsd.benchmarks.ranking import Estimate, ranking
+from dpsd.benchmarks.ranking import Estimate, rank_correlation, ranking, signed
 from dpsd.benchmarks.rows import Row
 from dpsd.benchmarks.suites.suite import EPSILONS, Settings, Suite, row_of, shortened
 from dpsd.benchmarks.tables import (
@@ -156,6 +156,21 @@ def _regret(summary: Summary, among: Sequence[Summary]) -> str:
     return percent(regret(summary, among))
 
 
+def _by_source(summaries: Sequence[Summary]) -> str:
+    """How well agreement on one source, left out, ranks the rows of a setting that left it out."""
+    pairs: dict[Hashable, list[tuple[float, float]]] = {}
+    for summary in summaries:
+        for one in summary.runs:
+            left_out, accuracy = one.outcome.details.get("left_out"), one.outcome.accuracy
+            for source, found in (left_out or {"sources": {}})["sources"].items():
+                if found is not None and accuracy is not None:
+                    key = (_setting(summary), one.seed, source)
+                    pairs.setdefault(key, []).append((found["mean"], accuracy))
+    each = [rank for group in pairs.values() if (rank := rank_correlation(group)) is not None]
+    mean = signed(sum(each) / len(each) if each else None)
+    return f"left out, source by source {mean} in {len(each)} sources of settings"
+
+
 def _ranks(summaries: Sequence[Summary]) -> str:
     """How well the estimates of agreement rank the rows by accuracy."""
     within = {"data sets": lambda one: one.row.task.data, "settings": _setting}
@@ -167,11 +182,12 @@ def _ranks(summaries: Sequence[Summary]) -> str:
         ),
         "agreement on images": _detail("agreement_on_images"),
     }
-    found = (ranking(what, of, summaries, within=within) for what, of in estimates.items())
+    found = [ranking(what, of, summaries, within=within) for what, of in estimates.items()]
     return (
-        f"Spearman's rank correlation with accuracy: {'; '.join(found)}. Rows without a value are "
-        "left out. Numbers in data sets, and in settings (a data set, ε and protection), are means "
-        "over those of three rows or more."
+        f"Spearman's rank correlation with accuracy: {'; '.join([*found, _by_source(summaries)])}. "
+        "Rows without a value are left out. Numbers in data sets, in settings (a data set, ε and "
+        "protection), and in one source that rows of a setting left out, are means over those of "
+        "three rows or more."
     )
 
 
