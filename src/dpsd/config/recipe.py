@@ -168,6 +168,14 @@ class Recipe(Settings):
         description="Training steps in which the student learns what the restarts agree on, on "
         "unlabelled synthetic images.",
     )
+    leave_one_out_steps: int = Field(
+        0,
+        ge=0,
+        description="After the last round, train a new student for so many steps for each of the "
+        "--sources, on the answers about the others, and estimate how often it agrees with the "
+        "teacher on that one. Costs these steps and no privacy; tells how the student may do on "
+        "images unlike its queries. 0 to leave it out.",
+    )
     selection: float = Field(
         3.0,
         ge=1,
