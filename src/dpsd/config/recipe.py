@@ -277,11 +277,7 @@ class Recipe(Settings):
 
     @property
     def stated_sources(self) -> list[str]:
-        """All public data of a run, by name, as its ledger and its certificate state them.
-
-        >>> Recipe(sources=("noise",), public="scans").stated_sources
-        ['noise', 'public:scans']
-        """
+        """All public data of a run, by name, as its ledger and its certificate state them."""
         return [*self.sources, *self.stated_images]
 
     @property
@@ -315,8 +311,6 @@ class Recipe(Settings):
 
         >>> Recipe().resolved(images=(3, 224, 224)).batch_size
         20
-        >>> Recipe(batch_size=64).resolved(images=(3, 224, 224)).batch_size
-        64
         >>> recipe = Recipe().resolved(budget=Budget(epsilon=10.0, adjacency="round"))
         >>> recipe.rounds, recipe.queries
         (1, 320000)
