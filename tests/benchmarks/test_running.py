@@ -18,7 +18,14 @@ from dpsd.benchmarks.methods import Outcome, Task, Unit
 from dpsd.benchmarks.racing import Race
 from dpsd.benchmarks.rows import Quoted, Row
 from dpsd.benchmarks.running import kept_by_others, measure_all
-from dpsd.benchmarks.tables import COLUMNS, cells, comma_separated, markdown, summarise
+from dpsd.benchmarks.tables import (
+    FIELD,
+    Summary,
+    cells,
+    comma_separated,
+    markdown,
+    summarise,
+)
 from dpsd.errors import RunError
 from dpsd.privacy.targets import Adjacency, Budget
 
@@ -146,10 +153,15 @@ def run_of(row: Row, accuracy: float | None, seed: int = 0) -> Measured:
     )
 
 
+def as_shown(summary: Summary) -> dict[str, str]:
+    """The cells of a row by their headings."""
+    return dict(zip((column.name for column in FIELD), cells(summary), strict=True))
+
+
 def test_tables_keep_measured_and_published_apart(rows: list[Row]) -> None:
     measured = [run_of(rows[0], 0.5), run_of(rows[0], 0.6, seed=1), run_of(rows[1], 0.25)]
     summaries = summarise(rows, measured)
-    table = [dict(zip(COLUMNS, cells(summary), strict=True)) for summary in summaries]
+    table = [as_shown(summary) for summary in summaries]
     assert [row["accuracy (%)"] for row in table] == ["55.00", "25.00", "-"]
     assert [row["± (seeds)"] for row in table] == ["7.07 (2)", "- (1)", "-"]
     assert [row["published (%)"] for row in table] == ["-", "-", "70.00 (paper)"]
@@ -166,7 +178,7 @@ def test_tables_keep_measured_and_published_apart(rows: list[Row]) -> None:
 def test_what_is_not_private_has_no_epsilon(rows: list[Row], notes: Path) -> None:
     method = Noted(folder=notes, unit=Unit.NOTHING)
     (summary,) = summarise([replace(rows[0], method=method, target=None)], [])
-    row = dict(zip(COLUMNS, cells(summary), strict=True))
+    row = as_shown(summary)
     assert (row["ε"], row["ε is about"]) == ("-", "nothing: not private")
 
 

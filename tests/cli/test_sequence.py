@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,19 @@ def test_a_run_leaves_everything_behind(finished_run: Path) -> None:
         assert (finished_run / name).stat().st_size > 0
     assert list((finished_run / "tensorboard").iterdir())
     assert not list(finished_run.rglob("*.part"))
+
+
+def test_a_run_shows_how_students_do_on_sources_left_out(
+    invoke: Invoke, odd_run: Callable[..., Sequence[object]]
+) -> None:
+    result = invoke(*odd_run("run", "--leave-one-out-steps", 2))
+    assert result.exit_code == 0, result.stderr
+    assert "agree with the teacher on" in result.stdout
+    rows = result.stdout.partition("source left out")[2].splitlines()[1:4]
+    assert [row.split()[0] for row in rows] == ["noise", "strokes", "silhouettes"]
+    refused = invoke(*odd_run("other", "--leave-one-out-steps", 2, "--sources", "noise,strokes"))
+    assert refused.exit_code == 2
+    assert "name more, as in --sources noise,strokes,silhouettes, or give" in refused.stderr
 
 
 def test_a_run_opens_by_its_name(finished_run: Path) -> None:

@@ -98,7 +98,7 @@ run = dpsd.transcribe(
     recipe=dpsd.Recipe(
         devices=2, device="cpu", precision="float32", rounds=2, first_queries=3,
         queries=150, epochs=1.0, batch_size=64, generator_steps=2, generator_batch_size=16,
-        restarts=2, polish_steps=3,
+        restarts=2, polish_steps=3, leave_one_out_steps=2,
     ),
 )
 
@@ -121,6 +121,7 @@ found = {
     "student": weights(run.student).tolist(),
     "events": run.certificate.events,
     "rounds": len(run.metrics),
+    "left_out": run.metrics[-1]["left_out"],
     "apart": float((alone - together).abs().max()),
 }
 with open(f"found-{rank}.json", "w") as file:
@@ -277,6 +278,8 @@ def test_torchrun_takes_any_teacher_and_keeps_students_equal(place: Path) -> Non
     assert first["student"] == second["student"]
     assert first["events"] == second["events"] == {"response": 1, "round": 2, "teacher": 153}
     assert first["rounds"] == second["rounds"] == 2
+    assert first["left_out"] == second["left_out"]
+    assert first["left_out"]["sources"].keys() == {"noise", "strokes", "silhouettes"}
     # Without BatchNorm, a batch that is shared gives the gradients of a batch that is not.
     assert max(first["apart"], second["apart"]) < 1e-5
     shown = asked(place)

@@ -126,6 +126,7 @@ class Transcribing:
                 "curve": watcher.curve,
                 "student_loss": [metrics["student_loss"] for metrics in run.metrics],
                 "agreement": watcher.agreement,
+                "left_out": run.metrics[-1].get("left_out"),
                 "seconds_by_part": watcher.rounded(),
                 **task.compared(run.student, teacher),
             },

@@ -219,7 +219,11 @@ def bench(
             title = suite.title + (f", a look at {share:g} of the queries" if share < 1 else "")
             title += ", on validation data" if validation_share else ""
             text = markdown(
-                title, summaries, command=command, columns=suite.columns, note=suite.note
+                title,
+                summaries,
+                command=command,
+                columns=suite.columns,
+                note=suite.noted(summaries),
             )
             (folder / f"{name}.md").write_text(text, encoding="utf-8")
             (folder / f"{name}.csv").write_text(comma_separated(summaries), encoding="utf-8")
@@ -227,7 +231,7 @@ def bench(
     if lacking and not found:
         raise RunError(f"{name}: no row could be measured; the warnings above say why")
     columns = [column for column in suite.columns if column.in_terminal]
-    right = [column.name for column in columns if column.is_number]
+    right = tuple(column.name for column in columns if column.is_number)
     table = grid(*(column.name for column in columns), right=right)
     for summary in summaries:
         table.add_row(*cells(summary, columns, among=summaries))

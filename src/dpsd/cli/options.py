@@ -52,6 +52,7 @@ PANELS = {
         "augment",
         "restarts",
         "polish_steps",
+        "leave_one_out_steps",
         "batch_size",
         "learning_rate",
     ),

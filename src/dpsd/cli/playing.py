@@ -15,7 +15,7 @@ from dpsd.config.transcription import TranscriptionConfig
 from dpsd.errors import AnswerError, WriteError
 from dpsd.privacy.records.certificate import NOT_PRIVATE
 from dpsd.privacy.targets import Budget
-from dpsd.reporting.agreement import WITHOUT_PROBE, final_probe
+from dpsd.reporting.agreement import WITHOUT_PROBE, final_probe, left_out
 from dpsd.runs.directory import Run, RunDirectory
 from dpsd.runs.observing import Observer
 from dpsd.shell import command_line
@@ -146,6 +146,7 @@ def _show_summary(run: Run) -> None:
     say()
     show_privacy(run.certificate)
     _show_probe(run)
+    _show_left_out(run)
     say(f"\nWritten to {path}:")
     say("  student.safetensors, student.json   the student")
     say("  generator.safetensors               the generator of synthetic images")
@@ -171,4 +172,16 @@ def _show_probe(run: Run) -> None:
     )
     for row in found["classes"]:
         table.add_row(row["name"], row["share"], row["recall"])
+    show(table)
+
+
+def _show_left_out(run: Run) -> None:
+    """Show how students do on sources that they were not taught on, if the run left any out."""
+    found = left_out(run.directory)
+    if found is None:
+        return
+    say(f"\n{found['sentence']}")
+    table = grid("source left out", "agreement ± s.e.", right=("agreement ± s.e.",))
+    for row in found["sources"]:
+        table.add_row(row["name"], row["agreement"])
     show(table)

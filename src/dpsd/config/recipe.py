@@ -168,6 +168,14 @@ class Recipe(Settings):
         description="Training steps in which the student learns what the restarts agree on, on "
         "unlabelled synthetic images.",
     )
+    leave_one_out_steps: int = Field(
+        0,
+        ge=0,
+        description="After the last round, train a new student for so many steps for each of the "
+        "--sources, on the answers about the others, and estimate how often it agrees with the "
+        "teacher on that one. Costs these steps and no privacy; tells how the student may do on "
+        "images unlike its queries. 0 to leave it out.",
+    )
     selection: float = Field(
         3.0,
         ge=1,
@@ -269,11 +277,7 @@ class Recipe(Settings):
 
     @property
     def stated_sources(self) -> list[str]:
-        """All public data of a run, by name, as its ledger and its certificate state them.
-
-        >>> Recipe(sources=("noise",), public="scans").stated_sources
-        ['noise', 'public:scans']
-        """
+        """All public data of a run, by name, as its ledger and its certificate state them."""
         return [*self.sources, *self.stated_images]
 
     @property
@@ -307,8 +311,6 @@ class Recipe(Settings):
 
         >>> Recipe().resolved(images=(3, 224, 224)).batch_size
         20
-        >>> Recipe(batch_size=64).resolved(images=(3, 224, 224)).batch_size
-        64
         >>> recipe = Recipe().resolved(budget=Budget(epsilon=10.0, adjacency="round"))
         >>> recipe.rounds, recipe.queries
         (1, 320000)

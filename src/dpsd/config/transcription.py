@@ -27,7 +27,7 @@ from dpsd.config.privacy import PrivacySettings
 from dpsd.config.recipe import Recipe
 from dpsd.config.teacher import TeacherSettings
 from dpsd.models.names import check_generator, check_model
-from dpsd.synthesis.names import check_sources
+from dpsd.synthesis.names import check_left_out, check_sources
 
 if TYPE_CHECKING:
     from dpsd.teachers import Teacher
@@ -108,12 +108,14 @@ class TranscriptionConfig(Settings):
 
         Raises:
             ConfigError: a name is unknown, the sources cannot be combined, or a setting needs a
-                probe that there is not.
+                probe or sources that there are not.
         """
         check_model(self.student)
         check_generator(self.generator)
         check_sources(self.recipe.sources)
         self.recipe.check_until()
+        if self.recipe.leave_one_out_steps:
+            check_left_out(self.recipe.sources)
 
     def load_teacher(self, *, device: str | None = None) -> Teacher:
         """Load the teacher in the precision of the run, on the run's device or on another.

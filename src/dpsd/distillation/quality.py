@@ -108,6 +108,23 @@ def assess(releases: RoundReleases, mechanism: Mechanism) -> RoundQuality:
     )
 
 
+def label_shares(releases: RoundReleases, rows: Tensor, mechanism: Mechanism) -> list[float]:
+    """Return the estimated share of each class among the teacher's answers about some queries.
+
+    Args:
+        releases: the releases of a round.
+        rows: the row numbers of the queries, int64 ``(n,)``, at least one.
+        mechanism: the mechanism that made the releases.
+    """
+    classes = releases.prior.shape[-1]
+    evidence = []
+    for part in torch.split(rows, max(1, _MOST_NUMBERS // classes)):
+        prior, release = releases.prior[part].float(), releases.release[part]
+        likelihood = mechanism.log_likelihood(release, prior)
+        evidence.append((likelihood - likelihood.amax(-1, keepdim=True)).half())
+    return class_shares(torch.cat(evidence)).tolist()
+
+
 def class_shares(log_likelihood: Tensor, *, iterations: int = 50) -> Tensor:
     """Return the maximum-likelihood shares of classes among the privatised answers, ``(K,)``.
 

@@ -51,14 +51,14 @@ class StudentTraining:
         history is.
         """
         if self.steps is not None:
-            return _drawn(len(replay), self.steps * self.batch_size, random)
+            return drawn(len(replay), self.steps * self.batch_size, random)
         new = len(replay.rounds[-1])
         earlier = len(replay) - new
         rows = torch.cat(
             [
                 # At least two, which BatchNorm needs.
-                earlier + _drawn(new, max(2, round(self.epochs * new)), random),
-                _drawn(earlier, round(min(earlier, self.replay * new)), random),
+                earlier + drawn(new, max(2, round(self.epochs * new)), random),
+                drawn(earlier, round(min(earlier, self.replay * new)), random),
             ]
         )
         whole_batches = max(1, len(rows) // self.batch_size) * self.batch_size
@@ -137,8 +137,12 @@ def one_cycle(progress: float, *, warm_up: float = 0.25) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - warm_up) / (1 - warm_up))))
 
 
-def _drawn(available: int, count: int, random: torch.Generator) -> Tensor:
-    """``count`` of ``available`` rows: each once in random order, then each again."""
+def drawn(available: int, count: int, random: torch.Generator) -> Tensor:
+    """Return ``count`` of ``available`` row numbers: each once in random order, then each again.
+
+    >>> sorted(drawn(2, 4, torch.Generator()).tolist())
+    [0, 0, 1, 1]
+    """
     passes = math.ceil(count / available) if available else 0
     orders = [torch.randperm(available, generator=random) for _ in range(passes)]
     return torch.cat([torch.empty(0, dtype=torch.long), *orders])[:count]

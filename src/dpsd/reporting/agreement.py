@@ -81,6 +81,32 @@ def final_probe(run: RunDirectory) -> dict[str, Any] | None:
     }
 
 
+def left_out(run: RunDirectory) -> dict[str, Any] | None:
+    """Return how students did on sources that they were not taught on, as words and figures.
+
+    The result is ``None`` if the run left no source out or is not finished. Otherwise it has the
+    ``sentence`` that states the mean, and the rows of a table by ``sources``: ``name`` and
+    ``agreement``.
+    """
+    metrics = run.metrics()
+    if not metrics or "left_out" not in metrics[-1]:
+        return None
+    found = metrics[-1]["left_out"]
+    return {
+        "sentence": (
+            "Students that were taught on all public sources but one agree with the teacher on "
+            f"{shown(found['agreement'])} of the images of the one left out (mean over the "
+            "sources; estimated from privatised answers, ± one standard error). This is about "
+            "images unlike those that a student was taught on, but not about real ones. Some "
+            "sources are easier than others, so compare runs by a source that both left out."
+        ),
+        "sources": [
+            {"name": name, "agreement": shown(agreement)}
+            for name, agreement in found["sources"].items()
+        ],
+    }
+
+
 def _classes(
     names: Sequence[str],
     shares: Sequence[float],

@@ -16,7 +16,7 @@ from markupsafe import Markup, escape
 from dpsd.privacy.records import statement
 from dpsd.privacy.records.certificate import Certificate
 from dpsd.privacy.records.statement import Statement
-from dpsd.reporting.agreement import WITHOUT_PROBE, final_probe, shown
+from dpsd.reporting.agreement import WITHOUT_PROBE, final_probe, left_out, shown
 from dpsd.reporting.curves import progress_curves
 from dpsd.runs.directory import RunDirectory
 from dpsd.runs.pictures import sheet_path
@@ -45,6 +45,7 @@ def report(run: RunDirectory, certificate: Certificate) -> str:
         teacher=run.teacher_name,
         rounds=[_round(line) for line in metrics],
         probe=final_probe(run),
+        left_out=left_out(run),
         has_probe=any("probe" in line for line in metrics),
         without_probe=WITHOUT_PROBE,
         queries=sum(line["queries"] for line in metrics),

@@ -26,6 +26,9 @@ DEFAULT = (*DRAWN, MIXED)
 #: The prefix of ``folder:PATH``, a folder of public images.
 FOLDER = "folder"
 
+#: The plain sources that a run needs to leave each of them out once.
+FEWEST_TO_LEAVE_OUT = 3
+
 #: The name for no source: the generator makes all queries, from the first on.
 NO_SOURCE = "none"
 
@@ -42,6 +45,44 @@ def is_folder_source(name: str) -> bool:
     (True, False)
     """
     return name.partition(":")[0] == FOLDER
+
+
+def plain_sources(names: Sequence[str]) -> list[str]:
+    """Return the names of sources whose images come from nothing else that a run asks about.
+
+    These are the drawn sources and folders, each once. Blends (``mixed``, and images of the domain
+    that ``public`` shows in new ways) and the generator are not among them.
+
+    >>> plain_sources(["noise", "mixed", "strokes", "noise", "public", "generator"])
+    ['noise', 'strokes']
+    """
+    plain = (name for name in names if name in DRAWN or is_folder_source(name))
+    return list(dict.fromkeys(plain))
+
+
+def check_left_out(names: Sequence[str]) -> None:
+    """Refuse to leave out one source at a time where fewer than two others would remain.
+
+    Raises:
+        ConfigError: there are fewer than three plain sources.
+
+    >>> check_left_out(["noise", "strokes", "mixed"])
+    Traceback (most recent call last):
+        ...
+    dpsd.errors.ConfigError: leave_one_out_steps needs 3 sources that are no blends, as a ...
+    """
+    plain = plain_sources(names)
+    if len(plain) < FEWEST_TO_LEAVE_OUT:
+        raise ConfigError(
+            *(Setting("leave_one_out_steps"), f" needs {FEWEST_TO_LEAVE_OUT} sources that are no "),
+            "blends, as a student learns from two or more and is compared on another, but ",
+            *(
+                Setting("sources"),
+                f" has {len(plain)} ({','.join(plain) or NO_SOURCE}): name more, ",
+            ),
+            *("as in ", Setting("sources"), " noise,strokes,silhouettes, or give "),
+            *(Setting("leave_one_out_steps"), " 0"),
+        )
 
 
 def check_sources(names: Sequence[str]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from torch import nn
@@ -10,6 +12,7 @@ from torch import nn
 from dpsd.config.recipe import Recipe
 from dpsd.devices.execution import Execution
 from dpsd.distillation.generator import GeneratorTraining, fit_generator
+from dpsd.distillation.leaving_out import LeftOut, leave_out
 from dpsd.distillation.objectives import Marginal, Objective
 from dpsd.distillation.polish import agreed, fit_to_agreed, restarted
 from dpsd.distillation.quality import RoundQuality
@@ -19,6 +22,7 @@ from dpsd.errors import RunError, Setting
 from dpsd.privacy.mechanisms import Mechanism
 from dpsd.runs.observing import Phases
 from dpsd.streams import stream, stream_seed
+from dpsd.synthesis.names import plain_sources
 from dpsd.synthesis.queries import Spool
 from dpsd.transcription.querying import Querying
 
@@ -46,6 +50,7 @@ class Learning:
     execution: Execution
     phases: Phases
     _replay: Replay = field(default_factory=Replay)
+    _untaught: nn.Module | None = None
 
     @property
     def objective(self) -> Objective:
@@ -54,10 +59,18 @@ class Learning:
 
     def remember(self, releases: RoundReleases, quality: RoundQuality) -> None:
         """Add a round's releases to those that the student is trained on."""
+        self._replay.append(releases, shares=quality.label_shares if self._is_balanced else None)
+
+    @property
+    def _is_balanced(self) -> bool:
         # The targets of the other objectives are not likelihoods. Their classes differ only by as
         # much as the noise leaves, and an adjustment by the shares would swamp that difference.
-        is_balanced = self.recipe.balance and isinstance(self.objective, Marginal)
-        self._replay.append(releases, shares=quality.label_shares if is_balanced else None)
+        return self.recipe.balance and isinstance(self.objective, Marginal)
+
+    def keep_untaught(self) -> None:
+        """Keep a copy of the student as it begins, if other students are to begin like it."""
+        if self.recipe.leave_one_out_steps:
+            self._untaught = copy.deepcopy(self.student).cpu()
 
     def teach_student(
         self, round_index: int, *, mechanism: Mechanism, is_last: bool = False
@@ -110,6 +123,39 @@ class Learning:
                 augment=recipe.augment,
                 execution=self.execution,
                 random=random,
+                advance=lambda: advance(1),
+            )
+
+    def leave_out(self, round_index: int, *, mechanism: Mechanism, names: Sequence[str]) -> LeftOut:
+        """Estimate how students agree with the teacher on sources that they were not taught on.
+
+        Args:
+            round_index: the number of the last round.
+            mechanism: the mechanism, which defines the likelihood of the releases.
+            names: the names of the sources, in the order of their numbers.
+        """
+        recipe, untaught = self.recipe, self._untaught
+        assert untaught is not None  # as it was kept when the run began
+        # The same for all, so that students differ only in what they are taught.
+        seed = stream_seed(recipe.seed, round_index, "student of other sources")
+        steps = recipe.leave_one_out_steps
+        total = steps * len(plain_sources(names))
+        with self.phases("leaving out", total=total, round_index=round_index) as advance:
+            return leave_out(
+                self._replay,
+                names=names,
+                mechanism=mechanism,
+                objective=self.objective,
+                training=StudentTraining(
+                    steps=steps,
+                    batch_size=recipe.batch_size,
+                    learning_rate=recipe.learning_rate,
+                    augment=recipe.augment,
+                ),
+                fresh=lambda: self.execution.place(restarted(untaught, seed=seed)),
+                is_balanced=self._is_balanced,
+                execution=self.execution,
+                random=stream(recipe.seed, round_index, "leaving out"),
                 advance=lambda: advance(1),
             )
 

@@ -148,6 +148,7 @@ class Transcription:
 
     def _run(self) -> Run:
         self.plan.agree(self.processes)
+        self.learning.keep_untaught()
         finished, rounds = self._restored(), self.plan.recipe.rounds
         is_over = self._is_over()
         if self.processes.leads:
@@ -307,6 +308,19 @@ class Transcription:
                 round_index, mechanism=self.mechanism, querying=self.querying, spool=spool
             )
 
+    def _leave_out(self, round_index: int) -> None:
+        """Add to the metrics of the last round how students do on sources that they never saw."""
+        # Process 0 decides: a run that is resumed once more when it is finished has them already.
+        is_done = self.processes.leads and "left_out" in self.directory.metrics()[-1]
+        if self.processes.combine(torch.tensor(float(is_done))):
+            return
+        found = self.learning.leave_out(
+            round_index, mechanism=self.mechanism, names=self.querying.source_names
+        )
+        if self.processes.leads:
+            last = self.directory.metrics()[-1]
+            self.directory.append_metrics(last | {"left_out": asdict(found)})
+
     def _warn(self, releases: RoundReleases, quality: RoundQuality) -> None:
         round_index = releases.index
         warnings = [collapse_warning(quality, round_index=round_index)]
@@ -354,6 +368,8 @@ class Transcription:
     def _concluded(self, round_index: int) -> Certificate:
         """Settle for a student, and write the models and the certificate."""
         student, generator = self.learning.student, self.learning.generator
+        if self.plan.recipe.leave_one_out_steps:
+            self._leave_out(round_index)
         facts: dict[str, int] = {}
         if self.choice is not None:
             facts["chosen_round"], quality = self.choice.settle(student, round_index)

@@ -31,7 +31,7 @@ from dpsd.config.teacher import TeacherSettings
 from dpsd.config.transcription import TranscriptionConfig
 from dpsd.devices.execution import Execution
 from dpsd.devices.processes import Processes
-from dpsd.errors import ConfigError
+from dpsd.errors import ConfigError, Setting
 from dpsd.models import build_classifier, build_generator
 from dpsd.privacy.calibration import calibrate
 from dpsd.privacy.mechanisms import (
@@ -44,6 +44,7 @@ from dpsd.privacy.mechanisms import (
 from dpsd.privacy.randomness import ReproducibleNoise
 from dpsd.privacy.targets import Adjacency, Budget, Exposure
 from dpsd.streams import stream_seed
+from dpsd.synthesis.names import check_left_out
 from dpsd.teachers import Teacher
 from dpsd.transcription.public import Images, PublicImages, gathered
 
@@ -115,6 +116,8 @@ class Plan:
         recipe = recipe.resolved(members=teacher.members, images=teacher.input_shape, budget=target)
         recipe.objective_function(members=teacher.members)
         mechanism = mechanism.for_members(teacher.members)
+        if recipe.leave_one_out_steps:
+            _check_left_out(recipe, mechanism)
         recipe, public = gathered(recipe, teacher, mechanism, given or {})
         answers = [answers for _, answers in _rounds(recipe, public)]
         return cls(
@@ -269,6 +272,16 @@ class Plan:
                     f"{teacher.members} teachers together: the student will learn little. Train "
                     "more teachers, ask fewer queries, or raise epsilon"
                 )
+
+
+def _check_left_out(recipe: Recipe, mechanism: Mechanism) -> None:
+    check_left_out(recipe.sources)
+    if not mechanism.estimates_agreement:
+        raise ConfigError(
+            f"with these settings, {type(mechanism).__name__} does not tell how often student and "
+            "teacher agree: choose others, or give ",
+            *(Setting("leave_one_out_steps"), " 0"),
+        )
 
 
 def _rounds(recipe: Recipe, public: PublicImages) -> list[tuple[int, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from dpsd.benchmarks.kept import Measured
 from dpsd.benchmarks.methods import Outcome, Task
 from dpsd.benchmarks.suites.transfer import SUITE, regret, transfer
 from dpsd.benchmarks.tables import Summary, cells, markdown
+from dpsd.benchmarks.transcribing import Transcribing
 
 
 def measured(key: str, accuracy: float, **details: object) -> Measured:
@@ -37,8 +39,8 @@ def summaries(tmp_path: Path) -> list[Summary]:
 
 def test_regret_is_to_the_best_of_the_same_setting(summaries: list[Summary]) -> None:
     found = {one.row.key: regret(one, summaries) for one in summaries}
-    assert found["digits/10/labels-leaves"] == 0
-    assert found["digits/10/labels-default"] == pytest.approx(0.04)
+    assert found["digits/10/labels-all"] == 0
+    assert found["digits/10/labels-default"] == pytest.approx(0.06)
     # Nothing else was measured in these settings, so nothing is known.
     assert found["digits/1/labels-default"] is None
     assert found["digits/10/data-default"] is None
@@ -57,3 +59,37 @@ def test_the_table_shows_what_a_majority_class_would_hide(summaries: list[Summar
     first = dict(zip(names, cells(summaries[0], SUITE.columns, among=summaries), strict=True))
     assert first["balanced (%)"] == "25.00"
     assert first["teacher (%)"] == "-"
+
+
+def test_recipes_of_enough_sources_leave_each_out(summaries: list[Summary]) -> None:
+    steps = {
+        one.row.key.rpartition("-")[2]: one.row.method.recipe.get("leave_one_out_steps", 0)
+        for one in summaries
+        if isinstance(one.row.method, Transcribing)
+    }
+    assert {name for name, many in steps.items() if many} == {"default", "drawn", "textures", "all"}
+
+
+def test_the_text_below_the_table_ranks_rows_by_each_estimate(summaries: list[Summary]) -> None:
+    """Here, accuracy rises from row to row; one estimate rises too, one falls, one is missing."""
+
+    def with_estimates(place: int, one: Summary) -> Summary:
+        (run,) = one.runs
+        sources = {"noise": {"mean": place / 100}, "crops": {"mean": -place}, "leaves": None}
+        left_out = {"agreement": {"mean": place / 100}, "sources": sources} if place else None
+        details = {"agreement": [f"{1 - place / 100:.3f}±0.010"], "left_out": left_out}
+        return replace(one, runs=[replace(run, outcome=replace(run.outcome, details=details))])
+
+    rows = [with_estimates(place, one) for place, one in enumerate(summaries)]
+    said = SUITE.noted(rows)
+    every = len(rows)
+    assert f"agreement on queries -1.00 over {every} of {every} rows, -1.00 in 1 data sets" in said
+    assert f"left out +1.00 over {every - 1} of {every} rows" in said
+    assert "+1.00 in 1 settings" in said
+    # It rises on noise and falls on crops.
+    assert "left out, source by source +0.00 in 2 sources of settings" in said
+    assert f"agreement on images - over 0 of {every} rows, - in 0 data sets" in said
+    shown = dict(
+        zip([one.name for one in SUITE.columns], cells(rows[3], SUITE.columns), strict=True)
+    )
+    assert shown["left out (%)"] == "3.00"

@@ -8,7 +8,7 @@ from typing import Any
 
 from dpsd.benchmarks.methods import Task
 from dpsd.benchmarks.rows import Row
-from dpsd.benchmarks.tables import FIELD, Column
+from dpsd.benchmarks.tables import FIELD, Column, Summary
 from dpsd.privacy.targets import Adjacency, Budget
 
 Settings = Mapping[str, Any]
@@ -30,6 +30,7 @@ class Suite:
         rows: made for a task, with that share of the queries.
         columns: the table's columns.
         note: sentences below the table that explain columns of its own.
+        finding: returns sentences below the table that its rows lead to.
     """
 
     title: str
@@ -39,6 +40,11 @@ class Suite:
     rows: Callable[[Task, float], Iterable[Row]]
     columns: Sequence[Column] = FIELD
     note: str = ""
+    finding: Callable[[Sequence[Summary]], str] = lambda _: ""
+
+    def noted(self, summaries: Sequence[Summary]) -> str:
+        """The sentences below a table of these rows."""
+        return f"{self.note} {self.finding(summaries)}".strip()
 
 
 def shortened(recipe: Settings, share: float) -> dict[str, Any]:

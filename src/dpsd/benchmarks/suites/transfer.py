@@ -2,15 +2,18 @@
 
 Each data set is transcribed with the defaults, under both protections, in runs that are short
 enough for many data sets. At an ε where answers are nearly exact, other sources of queries show
-what the defaults lose there: the regret against the best of them.
+what the defaults lose there: the regret against the best of them. Where a recipe has enough
+sources, each is left out once, which shows whether a run can tell without data how its student
+will do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 from dpsd.benchmarks.methods import Task
+from dpsd.benchmarks.ranking import Estimate, rank_correlation, ranking, signed
 from dpsd.benchmarks.rows import Row
 from dpsd.benchmarks.suites.suite import EPSILONS, Settings, Suite, row_of, shortened
 from dpsd.benchmarks.tables import (
@@ -27,7 +30,9 @@ from dpsd.benchmarks.tables import (
     percent,
 )
 from dpsd.benchmarks.transcribing import Transcribing
+from dpsd.config.recipe import Recipe
 from dpsd.privacy.targets import Adjacency
+from dpsd.synthesis.names import DRAWN, FEWEST_TO_LEAVE_OUT, plain_sources
 
 DATA_SETS = (
     "digits",
@@ -54,7 +59,12 @@ RECIPES: Mapping[str, Settings] = {
     "crops": {"sources": ("crops",)},
     "glyphs": {"sources": ("noise", "glyphs")},
     "leaves": {"sources": ("leaves", "fractals")},
+    "textures": {"sources": ("leaves", "fractals", "crops")},
+    "all": {"sources": DRAWN},
 }
+
+#: The steps of each student that is taught without one of the sources.
+_LEFT_OUT: Settings = {"leave_one_out_steps": 150}
 
 
 def transfer(task: Task, share: float) -> list[Row]:
@@ -63,7 +73,7 @@ def transfer(task: Task, share: float) -> list[Row]:
     sizes = shortened(_SIZES, share * _share_of(task))
     for protect, adjacency in _ADJACENCIES.items():
         for epsilon in EPSILONS:
-            recipes = {"default": {}}
+            recipes: dict[str, Settings] = {"default": {}}
             if protect == "labels" and epsilon == max(EPSILONS):
                 recipes |= RECIPES
             for name, recipe in recipes.items():
@@ -71,10 +81,16 @@ def transfer(task: Task, share: float) -> list[Row]:
                     name=f"{name}, {protect}",
                     protect=protect,
                     adjacency=adjacency,
-                    recipe={**sizes, **recipe},
+                    recipe={**sizes, **recipe, **_left_out(recipe)},
                 )
                 rows.append(row_of(task, epsilon, f"{protect}-{name}", method))
     return rows
+
+
+def _left_out(recipe: Settings) -> Settings:
+    """The settings that leave out each source once, if there are enough of them."""
+    sources = Recipe(**recipe).sources
+    return _LEFT_OUT if len(plain_sources(sources)) >= FEWEST_TO_LEAVE_OUT else {}
 
 
 def _share_of(task: Task) -> float:
@@ -95,15 +111,39 @@ def _setting(summary: Summary) -> tuple[object, ...]:
     return summary.row.task.data, summary.row.target, getattr(method, "protect", None)
 
 
-def _detail(name: str) -> Any:
-    """A cell with the mean over seeds of one detail, a share, in percent."""
+def _over_seeds(value: Callable[[Mapping[str, Any]], float | None]) -> Estimate:
+    """The mean over seeds of what a function finds in the details of a run."""
 
-    def cell(summary: Summary, among: Sequence[Summary]) -> str:
-        found = [one.outcome.details.get(name) for one in summary.runs]
-        known = [value for value in found if value is not None]
-        return percent(sum(known) / len(known)) if known else MISSING
+    def mean(summary: Summary) -> float | None:
+        found = [value(one.outcome.details) for one in summary.runs]
+        known = [one for one in found if one is not None]
+        return sum(known) / len(known) if known else None
 
-    return cell
+    return mean
+
+
+def _detail(name: str) -> Estimate:
+    """The mean over seeds of one detail, a share."""
+    return _over_seeds(lambda details: details.get(name))
+
+
+@_over_seeds
+def _on_queries(details: Mapping[str, Any]) -> float | None:
+    """The last estimate of agreement on queries."""
+    said = details.get("agreement")
+    return float(said[-1].partition("±")[0]) if said else None
+
+
+@_over_seeds
+def _on_left_out(details: Mapping[str, Any]) -> float | None:
+    """The agreement on sources that students were not taught on, the mean over sources."""
+    found = (details.get("left_out") or {}).get("agreement")
+    return None if found is None else float(found["mean"])
+
+
+def _shown(estimate: Estimate) -> Callable[[Summary, Sequence[Summary]], str]:
+    """A cell with an estimate in percent."""
+    return lambda summary, among: percent(estimate(summary))
 
 
 def _agreement(summary: Summary, among: Sequence[Summary]) -> str:
@@ -116,6 +156,41 @@ def _regret(summary: Summary, among: Sequence[Summary]) -> str:
     return percent(regret(summary, among))
 
 
+def _by_source(summaries: Sequence[Summary]) -> str:
+    """How well agreement on one source, left out, ranks the rows of a setting that left it out."""
+    pairs: dict[Hashable, list[tuple[float, float]]] = {}
+    for summary in summaries:
+        for one in summary.runs:
+            left_out, accuracy = one.outcome.details.get("left_out"), one.outcome.accuracy
+            for source, found in (left_out or {"sources": {}})["sources"].items():
+                if found is not None and accuracy is not None:
+                    key = (_setting(summary), one.seed, source)
+                    pairs.setdefault(key, []).append((found["mean"], accuracy))
+    each = [rank for group in pairs.values() if (rank := rank_correlation(group)) is not None]
+    mean = signed(sum(each) / len(each) if each else None)
+    return f"left out, source by source {mean} in {len(each)} sources of settings"
+
+
+def _ranks(summaries: Sequence[Summary]) -> str:
+    """How well the estimates of agreement rank the rows by accuracy."""
+    within = {"data sets": lambda one: one.row.task.data, "settings": _setting}
+    estimates: Mapping[str, Estimate] = {
+        "agreement on queries": _on_queries,
+        "left out": _on_left_out,
+        "agreement on queries of the same rows": lambda one: (
+            None if _on_left_out(one) is None else _on_queries(one)
+        ),
+        "agreement on images": _detail("agreement_on_images"),
+    }
+    found = [ranking(what, of, summaries, within=within) for what, of in estimates.items()]
+    return (
+        f"Spearman's rank correlation with accuracy: {'; '.join([*found, _by_source(summaries)])}. "
+        "Rows without a value are left out. Numbers in data sets, in settings (a data set, ε and "
+        "protection), and in one source that rows of a setting left out, are means over those of "
+        "three rows or more."
+    )
+
+
 SUITE = Suite(
     title="Transfer: one recipe for every data set",
     data=DATA_SETS,
@@ -126,20 +201,24 @@ SUITE = Suite(
         METHOD,
         EPSILON,
         ABOUT,
-        Column(name="teacher (%)", cell=_detail("teacher"), is_number=True),
+        Column(name="teacher (%)", cell=_shown(_detail("teacher")), is_number=True),
         ACCURACY,
         SPREAD,
-        Column(name="balanced (%)", cell=_detail("balanced"), is_number=True),
-        Column(name="largest class (%)", cell=_detail("largest_class"), in_terminal=False),
+        Column(name="balanced (%)", cell=_shown(_detail("balanced")), is_number=True),
+        Column(name="largest class (%)", cell=_shown(_detail("largest_class")), in_terminal=False),
         Column(name="agreement on queries", cell=_agreement, in_terminal=False),
-        Column(name="on images (%)", cell=_detail("agreement_on_images"), is_number=True),
+        Column(name="left out (%)", cell=_shown(_on_left_out), in_terminal=False),
+        Column(name="on images (%)", cell=_shown(_detail("agreement_on_images")), is_number=True),
         Column(name="regret (points)", cell=_regret, is_number=True),
         SECONDS,
     ),
     note="Balanced accuracy is the mean over classes of the share that is right; a student that "
     "predicts the largest class alone has the accuracy that stands beside it. Agreement on queries "
     "is estimated by the run from its releases, about the synthetic queries of its last round; "
+    "left out is the agreement with students that were taught on all sources but "
+    "one, about the queries from that one, the mean over sources; "
     "agreement on images is that of student and teacher on the images that accuracy is measured "
     "on, which no run sees. Regret is what a row's accuracy lacks to the best row of the same data "
-    "set, ε and protection.",
+    "set, ε and protection. Seconds include the students of sources left out.",
+    finding=_ranks,
 )
