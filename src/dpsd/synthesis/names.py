@@ -51,7 +51,7 @@ def plain_sources(names: Sequence[str]) -> list[str]:
     """Return the names of sources whose images come from nothing else that a run asks about.
 
     These are the drawn sources and folders, each once. Blends (``mixed``, and images of the domain
-    that ``public`` shows in new ways) and the generator are not among them.
+    that ``public`` shows in new ways), ``diffusion`` and the generator are not among them.
 
     >>> plain_sources(["noise", "mixed", "strokes", "noise", "public", "generator"])
     ['noise', 'strokes']
