@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dpsd.datasets import LabelledImages, load_dataset
+from dpsd.datasets.labelled import Split
 
 SIDE = 14
 TRAIN, TEST = 6_000, 3_000
@@ -44,8 +46,9 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     names = {"mnist": "mnist", "fashion-mnist": "fashion-mnist", "xrays": "covid-xray"}
     for name, source in names.items():
-        arrays = {}
-        for split, most in (("train", TRAIN), ("test", TEST)):
+        arrays: dict[str, Any] = {}
+        splits: tuple[tuple[Split, int], ...] = (("train", TRAIN), ("test", TEST))
+        for split, most in splits:
             images, labels = small(load_dataset(source, split), most)
             arrays[f"{split}_images"] = images[:, 0].numpy()
             arrays[f"{split}_labels"] = labels.view(-1, 1).numpy().astype(np.uint8)

@@ -144,7 +144,7 @@ class _Atlas:
 
     def cells(self, rows: Tensor) -> Tensor:
         """Return characters by number, uint8 ``(n, 1, 40, 40)``, each with a pixel of 255."""
-        missing = rows[~self._is_drawn[rows]].unique()
+        missing = torch.unique(rows[~self._is_drawn[rows]])
         if len(missing):
             sharp = np.stack([_drawn(*self._characters[row]) for row in missing.tolist()])
             self._cells[missing] = _blurred(torch.from_numpy(sharp).unsqueeze(1))
