@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from dpsd.runs.directory import Run
     from dpsd.teachers import Teacher
 
-#: The public sources of queries; the more varied the queries, the better the student.
+#: The public sources of queries. The defaults of a run suit more kinds of images, and take
+#: longer.
 _SOURCES = ("noise", "strokes", "silhouettes", "crops")
 
 #: The number of small teachers for record-level protection, trained on seven records each.
@@ -139,7 +140,7 @@ def _scenes(teacher: Teacher, many: Teacher, *, quick: bool) -> list[_Scene]:
         records |= {"student_steps": 100, "generator_steps": 10}
 
     def recipe(settings: dict[str, Any]) -> Recipe:
-        return dpsd.Recipe(sources=_SOURCES, **settings)
+        return dpsd.Recipe(sources=_SOURCES, generator_share=0.6, selection=1.0, **settings)
 
     def budget(epsilon: float, delta: float, adjacency: str) -> Budget:
         return dpsd.Budget(epsilon=epsilon, delta=delta, adjacency=dpsd.Adjacency(adjacency))
