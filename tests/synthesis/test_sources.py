@@ -199,15 +199,21 @@ def test_images_of_any_shape_show_something_and_follow_the_generator(
     assert source(shape).pixels(count, generator=seeded(seed)).equal(to_pixels(images))
 
 
-@pytest.mark.parametrize("source", [StructuredNoise, Crops])
+@pytest.mark.parametrize(
+    ("source", "mending"),
+    [(StructuredNoise, "dpsd.synthesis.drawn"), (Crops, "dpsd.synthesis.sources")],
+)
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 12, 12)])
 def test_blank_images_are_made_visible_and_no_other_is_changed(
-    source: MakeSource, shape: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
+    source: MakeSource,
+    mending: str,
+    shape: tuple[int, int, int],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     mended = source(shape).pixels(6_000, generator=seeded()).flatten(1)
     with monkeypatch.context() as patch:
         patch.setattr(
-            f"{source.__module__}.is_blank",
+            f"{mending}.is_blank",
             lambda images: torch.zeros(len(images), dtype=torch.bool),
         )
         plain = source(shape).pixels(6_000, generator=seeded()).flatten(1)

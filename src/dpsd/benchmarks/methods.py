@@ -26,6 +26,7 @@ from dpsd.datasets.published import ARRAYS, RECORDS
 from dpsd.datasets.validation import held_out_rows
 from dpsd.devices.execution import Execution
 from dpsd.privacy.targets import Budget
+from dpsd.results.evaluation import balanced_accuracy
 from dpsd.teachers import Teacher, load_teacher
 
 #: Architectures for photographs; other images make do with a ``cnn``.
@@ -102,6 +103,12 @@ class Task:
         return self.measured_on.input_shape[0]
 
     @property
+    def size(self) -> tuple[int, int]:
+        """The height and width of the images, in pixels."""
+        _, height, width = self.measured_on.input_shape
+        return height, width
+
+    @property
     def records(self) -> int:
         """How many records there are for teachers."""
         return len(self.train)
@@ -142,15 +149,12 @@ class Task:
         """
         labels, found = self.measured_on.labels, self._predicted(student)
         answers = teacher.predict_classes(self.measured_on.images)
-        counts = torch.bincount(labels)
-        right = torch.bincount(labels[found == labels], minlength=len(counts))
-        shares = {
-            "teacher": (answers == labels).double().mean(),
-            "balanced": (right[counts > 0] / counts[counts > 0]).mean(),
-            "largest_class": counts.max() / len(labels),
-            "agreement_on_images": (answers == found).double().mean(),
+        return {
+            "teacher": float((answers == labels).double().mean()),
+            "balanced": balanced_accuracy(labels, found),
+            "largest_class": int(torch.bincount(labels).max()) / len(labels),
+            "agreement_on_images": float((answers == found).double().mean()),
         }
-        return {name: float(share) for name, share in shares.items()}
 
     def _predicted(self, student: nn.Module) -> Tensor:
         execution = Execution.of()
@@ -171,6 +175,13 @@ class PublishedTask(Task):
         """1 for grey images, 3 for colour."""
         found = ARRAYS[self.data].channels
         assert found is not None, self.data  # those of all of them are published
+        return found
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """The height and width of the images, in pixels."""
+        found = ARRAYS[self.data].size
+        assert found is not None, self.data  # as above
         return found
 
     @property

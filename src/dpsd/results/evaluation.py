@@ -6,7 +6,6 @@ privatised, and no transcription ever calls it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -140,13 +139,30 @@ def evaluate(
         images=len(data),
         student_accuracy=overall.student_accuracy or 0.0,
         teacher_accuracy=overall.teacher_accuracy,
-        student_balanced_accuracy=_mean(one.student_accuracy for one in classes) or 0.0,
-        teacher_balanced_accuracy=_mean(one.teacher_accuracy for one in classes),
+        student_balanced_accuracy=balanced_accuracy(data.labels, found),
+        teacher_balanced_accuracy=(
+            None if asked is None else balanced_accuracy(data.labels, asked)
+        ),
         agreement=overall.agreement,
         classes=classes,
         run=run.identity,
         student=str(run.ledger.entries()[-1]["student"]) if run.is_finished() else "",
     )
+
+
+def balanced_accuracy(labels: Tensor, found: Tensor) -> float:
+    """Return the mean, over the classes that occur, of the share of a class that is right.
+
+    Args:
+        labels: the true classes, int64 ``(N,)``, at least one.
+        found: the predicted classes, ``(N,)``.
+
+    >>> balanced_accuracy(torch.tensor([0, 0, 0, 2]), torch.tensor([0, 0, 0, 0]))
+    0.5
+    """
+    counts = torch.bincount(labels)
+    right = torch.bincount(labels[found == labels], minlength=len(counts))
+    return float((right[counts > 0].double() / counts[counts > 0]).mean())
 
 
 def _check_order(data: LabelledImages, names: tuple[str, ...] | None) -> None:
@@ -178,12 +194,6 @@ def _result(
         agreement=None if asked is None else _share(found == asked, chosen),
         predicted=predicted,
     )
-
-
-def _mean(shares: Iterable[float | None]) -> float | None:
-    """Return the mean of the shares that are known; ``None`` if none is."""
-    known = [share for share in shares if share is not None]
-    return sum(known) / len(known) if known else None
 
 
 def _share(hits: Tensor, chosen: Tensor) -> float | None:

@@ -17,7 +17,7 @@ from dpsd.images.pixels import to_unit_range
 from dpsd.images.reading import SUFFIXES, image_files
 from dpsd.images.value_range import ValueRange
 from dpsd.synthesis.jitter import jittered_colours
-from dpsd.synthesis.sources import Source, integer, is_blank
+from dpsd.synthesis.sources import Source, integer, made_visible
 
 
 class Crops(Source):
@@ -75,11 +75,9 @@ class Crops(Source):
         gain = 0.5 + 1.5 * torch.rand((count, 1, 1, 1), generator=generator)
         offset = 0.15 * torch.randn((count, crops.shape[1], 1, 1), generator=generator)
         crops = jittered_colours((crops - 0.5) * gain + 0.5 + offset, generator=generator)
-        # Images that are too dark or too bright everywhere are reflected back into the range.
-        blank = is_blank(crops)
-        crops[blank] = 1 - (crops[blank] % 2 - 1).abs()
+        crops = made_visible(crops)
         inverted = torch.rand((count, 1, 1, 1), generator=generator) < 0.2
-        return torch.where(inverted, 1 - crops, crops).clamp(0, 1)
+        return torch.where(inverted, 1 - crops, crops)
 
 
 class Folder(Source):

@@ -12,7 +12,7 @@ from dpsd.images.augmentation import draw_distortions, moved
 from dpsd.images.pixels import to_unit_range
 from dpsd.synthesis.blending import blended
 from dpsd.synthesis.jitter import jittered_colours
-from dpsd.synthesis.sources import Source, is_blank
+from dpsd.synthesis.sources import Source, made_visible
 
 
 class Public(Source):
@@ -74,7 +74,4 @@ class Public(Source):
         recoloured = jittered_colours(images, generator=generator)
         recoloured = (recoloured - 0.5) * uniform(0.8, 1.2) + 0.5 + uniform(-0.1, 0.1)
         images = torch.where(as_it_is, images, recoloured)
-        # What would be black or white everywhere is reflected back into the range.
-        blank = is_blank(images)
-        images[blank] = 1 - (images[blank] % 2 - 1).abs()
-        return images.clamp(0, 1)
+        return made_visible(images)

@@ -116,6 +116,20 @@ def unseen(steps: int) -> AbstractContextManager[Callable[[int], None]]:
     return nullcontext(lambda _: None)
 
 
+def made_visible(images: Tensor) -> Tensor:
+    """Return images in [0, 1]; those that are too dark or too bright everywhere are reflected.
+
+    Args:
+        images: the images, ``(N, C, H, W)``, whose values may be outside the range; changed.
+
+    >>> made_visible(torch.tensor([1.2, 0.4]).view(2, 1, 1, 1)).flatten()
+    tensor([0.8000, 0.4000])
+    """
+    blank = is_blank(images)
+    images[blank] = 1 - (images[blank] % 2 - 1).abs()
+    return images.clamp(0, 1)
+
+
 def integer(below: int, generator: torch.Generator) -> int:
     """Draw a whole number from 0 to ``below`` - 1."""
     return int(torch.randint(0, below, (), generator=generator))

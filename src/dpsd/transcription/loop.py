@@ -233,9 +233,9 @@ class Transcription:
         return {"probe": asdict(self.choice.consider(self.learning.student, round_index))}
 
     def _likeness(self, releases: RoundReleases) -> list[float] | None:
-        """How much each public source's images look like those of the probe, if there is one."""
+        """How much each source's images look like those of the probe, if shares follow it."""
         sources = len(self.querying.sources.sources)
-        if self.choice is None or not sources:
+        if self.choice is None or not sources or not self.plan.recipe.adaptive:
             return None
         return likeness(
             self.learning.student,

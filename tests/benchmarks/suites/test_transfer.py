@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dpsd.benchmarks.kept import Measured
-from dpsd.benchmarks.methods import Outcome, Task
+from dpsd.benchmarks.methods import Outcome, PublishedTask, Task
 from dpsd.benchmarks.suites.transfer import SUITE, regret, transfer
 from dpsd.benchmarks.tables import Summary, cells, markdown
 from dpsd.benchmarks.transcribing import Transcribing
@@ -49,6 +49,14 @@ def test_regret_is_to_the_best_of_the_same_setting(summaries: list[Summary]) -> 
 def test_a_row_that_was_not_measured_has_no_regret(summaries: list[Summary]) -> None:
     empty = Summary(summaries[1].row, [])
     assert regret(empty, [empty, *summaries[2:]]) is None
+
+
+def test_rows_can_be_named_before_their_data_are_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DPSD_DATA", str(tmp_path))
+    rows = transfer(PublishedTask(data="mnist", teachers=tmp_path), 1.0)
+    assert rows[0].key == "mnist/1/labels-default"
 
 
 def test_the_table_shows_what_a_majority_class_would_hide(summaries: list[Summary]) -> None:

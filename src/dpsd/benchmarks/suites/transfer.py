@@ -9,6 +9,7 @@ will do.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
@@ -95,8 +96,7 @@ def _left_out(recipe: Settings) -> Settings:
 
 def _share_of(task: Task) -> float:
     """The share of the queries that images of this size leave time for."""
-    _, height, width = task.measured_on.input_shape
-    return min(1.0, 1.5 * _LARGE / (height * width))
+    return min(1.0, 1.5 * _LARGE / math.prod(task.size))
 
 
 def regret(summary: Summary, among: Sequence[Summary]) -> float | None:
