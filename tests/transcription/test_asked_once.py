@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -33,9 +32,10 @@ from dpsd.storage.files import file_hash
 from dpsd.synthesis.distinct import image_digests
 from dpsd.synthesis.drawn import StructuredNoise
 from dpsd.synthesis.queries import Spool
-from dpsd.teachers import CallableTeacher, Committee
+from dpsd.teachers import Committee
 
-SHAPE = (1, 8, 8)
+from .thirds import SHAPE, Answering, Listens, teacher_of
+
 NOISE = ReproducibleNoise(seed=5)
 BUDGET = Budget(epsilon=9.0, delta=1e-6, adjacency="round")
 RECIPE: dict[str, Any] = {
@@ -53,17 +53,6 @@ RECIPE: dict[str, Any] = {
 }
 
 
-class Answering:
-    """A function to ask, which remembers every image."""
-
-    def __init__(self) -> None:
-        self.shown: Counter[bytes] = Counter()
-
-    def __call__(self, images: Tensor) -> Tensor:
-        self.shown.update(row.numpy().tobytes() for row in (images * 255).round().byte())
-        return (20 * images[:, 0, :6].reshape(len(images), 3, 16).mean(-1)).softmax(-1)
-
-
 @pytest.fixture
 def answering() -> Answering:
     return Answering()
@@ -71,27 +60,7 @@ def answering() -> Answering:
 
 @pytest.fixture
 def teacher(answering: Answering) -> Teacher:
-    loaded = CallableTeacher(
-        answering, input_shape=SHAPE, num_classes=3, scores="probabilities", name="thirds"
-    )
-    answering.shown.clear()  # the probe of the interface
-    return loaded
-
-
-class Listens(Observer):
-    """Hears warnings, and may break a run at the start of a phase."""
-
-    def __init__(self, fails_in: tuple[str, int] | None = None) -> None:
-        self.warnings: list[str] = []
-        self.fails_in = fails_in
-
-    def phase(self, name: str, *, total: int, round_index: int) -> Callable[[int], None]:
-        if (name, round_index) == self.fails_in:
-            raise KeyboardInterrupt
-        return super().phase(name, total=total, round_index=round_index)
-
-    def warn(self, message: str) -> None:
-        self.warnings.append(message)
+    return teacher_of(answering)
 
 
 def transcribe(

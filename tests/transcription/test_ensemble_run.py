@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 import dpsd
 from dpsd import (
@@ -25,8 +24,10 @@ from dpsd import (
 from dpsd.distillation.objectives import VoteShares
 from dpsd.models import build_classifier
 from dpsd.synthesis.drawn import StructuredNoise
-from dpsd.teachers import Committee, Teacher, TeacherRecord, save_teacher
+from dpsd.teachers import Committee, TeacherRecord, save_teacher
 from dpsd.transcription.starting import start
+
+from .thirds import committee_of
 
 NOISE = ReproducibleNoise(seed=5)
 BUDGET = Budget(epsilon=50.0, delta=1e-5, adjacency="teacher")
@@ -44,20 +45,7 @@ SMALL = {
 
 @pytest.fixture(scope="module")
 def committee() -> Committee:
-    """Sixty teachers that look at the same thirds of an image, each with errors of its own."""
-
-    def member(seed: int) -> Teacher:
-        bend = 0.3 * torch.randn(48, 3, generator=torch.Generator().manual_seed(seed))
-
-        def scores(images: Tensor) -> Tensor:
-            thirds = images[:, 0, :6].reshape(len(images), 3, 16)
-            return 20 * thirds.mean(-1) + thirds.flatten(1) @ bend
-
-        return dpsd.load_teacher(
-            scores, input_shape=(1, 8, 8), num_classes=3, scores="logits", name=str(seed)
-        )
-
-    return Committee([member(seed) for seed in range(60)])
+    return committee_of(60)
 
 
 @pytest.mark.parametrize("kind", [NoisyVotes, SummedGradients])

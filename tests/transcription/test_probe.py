@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
@@ -39,10 +38,11 @@ from dpsd.distillation.releases import PROBE, RoundReleases
 from dpsd.errors import DataError
 from dpsd.results.export import export_student
 from dpsd.synthesis.distinct import image_digests
-from dpsd.teachers import CallableTeacher, Committee
+from dpsd.teachers import Committee
 from dpsd.transcription.public import PublicImages, _divided
 
-SHAPE = (1, 8, 8)
+from .thirds import SHAPE, Answering, Listens, committee_of, teacher_of
+
 NOISE = ReproducibleNoise(seed=5)
 BUDGET = Budget(epsilon=9.0, delta=1e-6, adjacency="round")
 RECIPE: dict[str, Any] = {
@@ -63,30 +63,6 @@ def random_images(count: int, *, seed: int = 0, shape: tuple[int, ...] = SHAPE) 
     return torch.randint(0, 256, (count, *shape), dtype=torch.uint8, generator=generator)
 
 
-class Answering:
-    """A function to ask, which remembers every image, and lies about some."""
-
-    def __init__(self, *, lies_about: Tensor | None = None) -> None:
-        self.shown: Counter[bytes] = Counter()
-        lies = random_images(0) if lies_about is None else lies_about
-        self.lies = {image.numpy().tobytes() for image in lies}
-
-    def __call__(self, images: Tensor) -> Tensor:
-        rows = [row.numpy().tobytes() for row in (images * 255).round().byte()]
-        self.shown.update(rows)
-        scores = (20 * images[:, 0, :6].reshape(len(images), 3, 16).mean(-1)).softmax(-1)
-        lying = torch.tensor([row in self.lies for row in rows])
-        return torch.where(lying.unsqueeze(-1), scores.roll(1, dims=-1), scores)
-
-
-def teacher_of(answering: Answering) -> Teacher:
-    loaded = CallableTeacher(
-        answering, input_shape=SHAPE, num_classes=3, scores="probabilities", name="thirds"
-    )
-    answering.shown.clear()  # what was asked to learn the interface
-    return loaded
-
-
 @pytest.fixture
 def answering() -> Answering:
     return Answering()
@@ -95,26 +71,6 @@ def answering() -> Answering:
 @pytest.fixture
 def teacher(answering: Answering) -> Teacher:
     return teacher_of(answering)
-
-
-class Listens(Observer):
-    """Hears what is said, and may break a run at the start of a phase."""
-
-    def __init__(self, fails_in: tuple[str, int] | None = None) -> None:
-        self.warnings: list[str] = []
-        self.notices: list[str] = []
-        self.fails_in = fails_in
-
-    def phase(self, name: str, *, total: int, round_index: int) -> Callable[[int], None]:
-        if (name, round_index) == self.fails_in:
-            raise KeyboardInterrupt
-        return super().phase(name, total=total, round_index=round_index)
-
-    def notice(self, message: str) -> None:
-        self.notices.append(message)
-
-    def warn(self, message: str) -> None:
-        self.warnings.append(message)
 
 
 def transcribe(
@@ -336,18 +292,7 @@ def test_a_finish_that_came_too_early_is_not_certified(teacher: Teacher, tmp_pat
 
 @pytest.fixture(scope="module")
 def committee() -> Committee:
-    def member(seed: int) -> Teacher:
-        bend = 0.3 * torch.randn(48, 3, generator=torch.Generator().manual_seed(seed))
-
-        def scores(images: Tensor) -> Tensor:
-            thirds = images[:, 0, :6].reshape(len(images), 3, 16)
-            return 20 * thirds.mean(-1) + thirds.flatten(1) @ bend
-
-        return dpsd.load_teacher(
-            scores, input_shape=SHAPE, num_classes=3, scores="logits", name=str(seed)
-        )
-
-    return Committee([member(seed) for seed in range(20)])
+    return committee_of(20)
 
 
 def test_an_ensemble_pays_for_its_probe(committee: Committee, tmp_path: Path) -> None:
