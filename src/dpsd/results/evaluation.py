@@ -111,15 +111,8 @@ def evaluate(
             another order.
         RunError: no round is finished.
     """
-    trained, facts = run.student(student), run.facts()
-    for what, here, there in (
-        ("images of shape", data.input_shape, tuple(facts["input_shape"])),
-        ("number of classes", data.num_classes, facts["num_classes"]),
-    ):
-        if here != there:
-            raise ConfigError(f"data set {data.name!r} has {what} {here}; the run's is {there}")
-    names = run.class_names()
-    _check_order(data, names)
+    trained, names = run.student(student), run.class_names()
+    check_fits(data, run)
     config = run.config()
     execution = Execution.of(device or config.recipe.device, config.recipe.precision)
     module = execution.place(trained)
@@ -165,15 +158,27 @@ def balanced_accuracy(labels: Tensor, found: Tensor) -> float:
     return float((right[counts > 0].double() / counts[counts > 0]).mean())
 
 
-def _check_order(data: LabelledImages, names: tuple[str, ...] | None) -> None:
-    """Refuse data whose labels number the run's classes in another order."""
+def check_fits(data: LabelledImages, run: RunDirectory) -> None:
+    """Refuse data on which a run's student cannot be measured.
+
+    Raises:
+        ConfigError: the data has another shape, another number of classes, or the run's classes in
+            another order.
+    """
+    facts, names = run.facts(), run.class_names()
+    for what, here, there in (
+        ("images of shape", data.input_shape, tuple(facts["input_shape"])),
+        ("number of classes", data.num_classes, facts["num_classes"]),
+    ):
+        if here != there:
+            raise ConfigError(f"data set {data.name!r} has {what} {here}; the run's is {there}")
     if names is None or set(names) != set(data.class_names):
         return  # other words for the classes say nothing about their order
-    for label, (here, there) in enumerate(zip(data.class_names, names, strict=True)):
-        if here != there:
+    for label, (name, known) in enumerate(zip(data.class_names, names, strict=True)):
+        if name != known:
             raise ConfigError(
-                f"data set {data.name!r} calls class {label} {here!r}, and the run calls it "
-                f"{there!r}: give the data's classes in the run's order with ",
+                f"data set {data.name!r} calls class {label} {name!r}, and the run calls it "
+                f"{known!r}: give the data's classes in the run's order with ",
                 Setting("classes"),
             )
 

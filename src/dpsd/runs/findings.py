@@ -1,0 +1,188 @@
+"""``attacks/KIND.json``: what an attack on a run found, and whether the attack works at all.
+
+An attack that finds nothing says something only if it would have found what is there. Every attack
+therefore has controls, in which a leak is planted; if it misses one of them, the attack is invalid
+and its verdict is not shown. Scores are named and numbered, and those of different versions are
+never compared.
+
+Findings are measured on private data with the teacher itself, so no ε covers them. They lie in the
+run directory for the owner of the data and are no part of what a run may publish.
+
+>>> control = Control(name="memorised", found=False, sentence="The student knew every record.")
+>>> findings = Findings(
+...     kind="copies", run="f00", student="abc", data="digits", seed=0, seconds=2.0,
+...     verdict="No near-copies were found.", controls=(control,), scores={"nearest": 1},
+... )
+>>> findings.is_valid, findings.sentence()
+(False, 'Attack invalid: it missed what was planted (memorised). Nothing follows from it.')
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dpsd.errors import RunError
+from dpsd.storage.files import read_json, write_text
+
+#: The folder of findings in a run directory, and the version of their files.
+FOLDER, VERSION = "attacks", 1
+#: The kinds of attack, in the order in which they are shown.
+KINDS = ("inversion", "membership", "copies")
+
+Cell = str | int | float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Control:
+    """A leak that was planted, which an attack must find.
+
+    Args:
+        name: a short name, such as ``"memorising student"``.
+        found: whether the attack found it.
+        sentence: what was planted and what the attack said of it, in a full sentence.
+    """
+
+    name: str
+    found: bool
+    sentence: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A table of numbers.
+
+    Args:
+        title: what the table shows, and which direction is worse for privacy.
+        columns: the names of the columns; the first names the rows.
+        rows: the cells. A float in [0, 1] is a share, which is shown in percent if the name of its
+            column ends in ``%``.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+    def __post_init__(self) -> None:
+        if any(len(row) != len(self.columns) for row in self.rows):
+            raise ValueError(f"table {self.title!r}: a row has not {len(self.columns)} cells")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A figure beside the findings, as SVG, PNG or both.
+
+    Args:
+        name: the file's name without its suffix, below ``attacks/``.
+        caption: what is shown.
+        finding: what can be seen, in a full sentence: the alternative text.
+        shows_records: whether it shows private records themselves.
+    """
+
+    name: str
+    caption: str
+    finding: str
+    shows_records: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """What an attack found.
+
+    Args:
+        kind: one of ``KINDS``.
+        run: the identity of the run.
+        student: the hash of the student's file.
+        data: the name of the private data set.
+        seed: the seed of the attack.
+        seconds: the time that the attack took.
+        verdict: what was found, in plain sentences that state numbers and intervals.
+        controls: the planted leaks, at least one.
+        scores: the version of each score that was used, by name.
+        tables: the numbers.
+        pictures: the figures.
+        settings: the settings of the attack, in JSON types.
+        details: further numbers, in JSON types.
+
+    Raises:
+        ValueError: the kind is unknown, or there is no control.
+    """
+
+    kind: str
+    run: str
+    student: str
+    data: str
+    seed: int
+    seconds: float
+    verdict: str
+    controls: tuple[Control, ...]
+    scores: Mapping[str, int]
+    tables: tuple[Table, ...] = ()
+    pictures: tuple[Picture, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"kind is {self.kind!r}; known are {', '.join(KINDS)}")
+        if not self.controls:
+            raise ValueError(f"findings of {self.kind} have no control, so they would say nothing")
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether the attack found everything that was planted."""
+        return all(control.found for control in self.controls)
+
+    def sentence(self) -> str:
+        """Return the verdict, or that the attack is invalid."""
+        if self.is_valid:
+            return self.verdict
+        missed = ", ".join(control.name for control in self.controls if not control.found)
+        return f"Attack invalid: it missed what was planted ({missed}). Nothing follows from it."
+
+    def save(self, run: Path) -> Path:
+        """Write the findings into a run directory, and return the path of the file.
+
+        Raises:
+            RunError: the disk is full, or the directory cannot be written to.
+        """
+        (run / FOLDER).mkdir(exist_ok=True)
+        path = run / FOLDER / f"{self.kind}.json"
+        stated = {"version": VERSION, "privatised": False, "is_valid": self.is_valid}
+        text = json.dumps(stated | asdict(self), indent=1, ensure_ascii=False, allow_nan=False)
+        write_text(path, f"{text}\n")
+        return path
+
+
+def read_findings(run: Path) -> list[Findings]:
+    """Read all findings of a run, in the order of ``KINDS``.
+
+    Raises:
+        RunError: a file is damaged, or of another version.
+    """
+    paths = [run / FOLDER / f"{kind}.json" for kind in KINDS]
+    return [_restored(path) for path in paths if path.is_file()]
+
+
+def _restored(path: Path) -> Findings:
+    stated = read_json(path)
+    if stated.pop("version", None) != VERSION:
+        raise RunError(f"{path} was written by another version of dpsd: attack the run again")
+    try:
+        del stated["privatised"], stated["is_valid"]
+        stated["controls"] = tuple(Control(**one) for one in stated["controls"])
+        stated["pictures"] = tuple(Picture(**one) for one in stated["pictures"])
+        stated["tables"] = tuple(
+            Table(
+                title=one["title"],
+                columns=tuple(one["columns"]),
+                rows=tuple(tuple(row) for row in one["rows"]),
+            )
+            for one in stated["tables"]
+        )
+        return Findings(**stated)
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{path} is damaged ({error}): attack the run again") from None

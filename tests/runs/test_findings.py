@@ -1,0 +1,68 @@
+"""Findings are kept beside a run, and say nothing if what was planted was missed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dpsd.errors import RunError
+from dpsd.runs.findings import Control, Findings, Picture, Table, read_findings
+
+FINDINGS = Findings(
+    kind="membership",
+    run="f00",
+    student="abc",
+    data="digits",
+    seed=0,
+    seconds=1.5,
+    verdict="The AUC is 0.51 (0.48 to 0.54).",
+    controls=(Control(name="told", found=True, sentence="Found."),),
+    scores={"lira": 1},
+    tables=(Table(title="Rates", columns=("score", "AUC"), rows=(("lira", 0.51), ("rmia", None))),),
+    pictures=(Picture(name="roc", caption="ROC", finding="Both curves are near the diagonal."),),
+    settings={"shadows": 16},
+)
+
+
+def test_findings_are_read_as_they_were_saved(tmp_path: Path) -> None:
+    FINDINGS.save(tmp_path)
+    replace(FINDINGS, kind="copies").save(tmp_path)
+
+    assert read_findings(tmp_path) == [FINDINGS, replace(FINDINGS, kind="copies")]
+
+
+def test_the_file_says_that_nothing_is_privatised(tmp_path: Path) -> None:
+    assert json.loads(FINDINGS.save(tmp_path).read_text())["privatised"] is False
+
+
+def test_an_attack_that_misses_its_plant_has_no_verdict() -> None:
+    missed = replace(FINDINGS, controls=(Control(name="told", found=False, sentence="Missed."),))
+
+    assert not missed.is_valid
+    assert missed.verdict not in missed.sentence()
+    assert "Attack invalid" in missed.sentence()
+    assert "told" in missed.sentence()
+
+
+def test_findings_without_a_control_are_refused() -> None:
+    with pytest.raises(ValueError, match="no control"):
+        replace(FINDINGS, controls=())
+
+
+@pytest.mark.parametrize("damage", [{"version": 2}, {"controls": None}, {"tables": [{"rows": []}]}])
+def test_files_of_another_version_and_damaged_files_are_refused(
+    tmp_path: Path, damage: dict[str, object]
+) -> None:
+    path = FINDINGS.save(tmp_path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | damage))
+
+    with pytest.raises(RunError, match="attack the run again"):
+        read_findings(tmp_path)
+
+
+def test_a_table_with_a_short_row_is_refused() -> None:
+    with pytest.raises(ValueError, match="a row has not 2 cells"):
+        Table(title="Rates", columns=("score", "AUC"), rows=(("lira",),))
