@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import click
 import typer
 
-from dpsd.cli import audit, bench, budget, data, demo, evaluating, results, train
+from dpsd.cli import attack, audit, bench, budget, data, demo, evaluating, results, train
 from dpsd.cli.errors import Command, CommandGroup, accept_earlier_names
 
 # Each paragraph is one line, which is wrapped to the width of the terminal when it is shown.
@@ -95,7 +95,7 @@ def _inspect() -> None:
 app.command("train-teacher", cls=Command)(train.train_teacher)
 for _command in (
     *(evaluating.evaluate, results.sample, results.export, results.certify),
-    *(budget.budget, audit.audit, bench.bench, data.models, demo.demo),
+    *(budget.budget, attack.attack, audit.audit, bench.bench, data.models, demo.demo),
 ):
     _loads_teacher = _command is budget.budget
     app.command(

@@ -143,6 +143,11 @@ class Findings:
         missed = ", ".join(control.name for control in self.controls if not control.found)
         return f"Attack invalid: it missed what was planted ({missed}). Nothing follows from it."
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything in JSON types, and that nothing is privatised."""
+        stated = {"version": VERSION, "privatised": False, "is_valid": self.is_valid}
+        return stated | asdict(self)
+
     def save(self, run: Path) -> Path:
         """Write the findings into a run directory, and return the path of the file.
 
@@ -151,8 +156,7 @@ class Findings:
         """
         (run / FOLDER).mkdir(exist_ok=True)
         path = run / FOLDER / f"{self.kind}.json"
-        stated = {"version": VERSION, "privatised": False, "is_valid": self.is_valid}
-        text = json.dumps(stated | asdict(self), indent=1, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(self.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
         write_text(path, f"{text}\n")
         return path
 
