@@ -164,7 +164,10 @@ def test_findings_say_what_they_rest_on(findings: Findings) -> None:
     assert "6 shadow teachers" in findings.verdict
     assert "the other 140 records are always in" in findings.verdict
     assert "ε = 10 at δ = 1e-05 under response" in findings.verdict
+    largest = max(cells(findings.tables[0], "students").values())
+    assert f"the largest AUC by the students is {largest:.3f}" in findings.verdict
     assert "180 non-members cannot show" in findings.verdict
+    assert "1 false positive among" in findings.verdict
     assert "67 % of the training records" in findings.verdict
     assert "50 % of the run's queries" in findings.verdict
     counts = {str(row[0]): row[1:5] for row in findings.tables[1].rows}

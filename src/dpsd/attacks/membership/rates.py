@@ -99,8 +99,8 @@ class Rates:
         count = self.false_positives[rate]
         among = stats.binomtest(count, self.others).proportion_ci(_CONFIDENCE)
         return (
-            f"{count:,} false positives among {self.others:,} non-members, so a rate of "
-            f"{100 * among.low:.2f} to {100 * among.high:.2f} %"
+            f"{count:,} false positive{'s' * (count != 1)} among {self.others:,} non-members, so a "
+            f"rate of {100 * among.low:.2f} to {100 * among.high:.2f} %"
         )
 
 

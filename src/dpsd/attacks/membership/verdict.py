@@ -54,6 +54,7 @@ class Found:
         """Return what was found, on what, and what it cannot show."""
         sentences = [
             self._compared(),
+            self._largest(),
             *(sentence for rate in AT for sentence in self._caught(rate)),
             self._measured_on(),
         ]
@@ -158,6 +159,15 @@ class Found:
             + (", which cannot be told from guessing" if hidden else "")
             + " (0.5 is guessing; 95 % intervals). The students were transcribed as this run's "
             f"was, with {self.shadows.students.claim}."
+        )
+
+    def _largest(self) -> str:
+        """Say what the best of all scores finds, as the stated one may not be the strongest."""
+        of_kind = self.rates[STUDENTS]
+        name = max(of_kind, key=lambda one: of_kind[one].auc.value)
+        return (
+            f"Of all {len(of_kind)} scores, the largest AUC by the students is "
+            f"{of_kind[name].auc} ({name}; picked afterwards, so partly by luck)."
         )
 
     def _caught(self, rate: float) -> Iterator[str]:
