@@ -61,7 +61,7 @@ def test_an_attack_that_misses_its_plant_fails(
     monkeypatch.setattr(searching, "scattering_features", lambda *_: blind)
     result = invoke("attack", run_copy, *QUICK)
     assert_error(result, 1, "copies: the attack is invalid, as it failed its own controls")
-    assert "Attack invalid: it missed what was planted" in result.stdout
+    assert "Attack invalid: it failed its own controls" in result.stdout
     assert "No near-copies" not in result.stdout
     assert "FAILED: A generator was planted" in result.stdout
 

@@ -14,7 +14,7 @@ run directory for the owner of the data and are no part of what a run may publis
 ...     verdict="No near-copies were found.", controls=(control,), scores={"nearest": 1},
 ... )
 >>> findings.is_valid, findings.sentence()
-(False, 'Attack invalid: it missed what was planted (memorised). Nothing follows from it.')
+(False, 'Attack invalid: it failed its own controls (memorised). Nothing follows from it.')
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ class Findings:
         if self.is_valid:
             return self.verdict
         missed = ", ".join(control.name for control in self.controls if not control.found)
-        return f"Attack invalid: it missed what was planted ({missed}). Nothing follows from it."
+        return f"Attack invalid: it failed its own controls ({missed}). Nothing follows from it."
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything in JSON types, and that nothing is privatised."""
