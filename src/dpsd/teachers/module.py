@@ -110,6 +110,34 @@ class ModuleTeacher(Teacher):
     def _called(self, images: Tensor) -> object:
         return self.calling.scores(self._module(images))
 
+    def with_gradients(self) -> nn.Module:
+        """Return a module from images in [0, 1] to logits, for the owner's own attacks only.
+
+        Gradients flow through it to the images. Nothing here is sealed or privatised, so no
+        transcription may call this method.
+        """
+        return _WithGradients(self, self._module, self._normalization)
+
+
+class _WithGradients(nn.Module):
+    """A teacher as a module, whose logits have gradients with respect to the images."""
+
+    def __init__(
+        self, teacher: ModuleTeacher, module: nn.Module, normalization: tuple[Tensor, Tensor] | None
+    ) -> None:
+        super().__init__()
+        self.module = module
+        self._teacher = teacher
+        self._normalization = normalization
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self._normalization is not None:
+            mean, deviation = (part.to(images.device) for part in self._normalization)
+            images = (images - mean) / deviation
+        scores = self._teacher._scores(self._teacher.calling.images(images))
+        assert isinstance(scores, Tensor)  # the probe found scores
+        return scores.clamp_min(1e-12).log() if self._teacher.scores == "probabilities" else scores
+
 
 def checked_device(device: str) -> torch.device:
     """Return ``device`` as a torch device, if this machine has it.
