@@ -171,7 +171,9 @@ class Attacker:
         classes = intended(self.public.classes, each)
         latents = self.prior.latents(len(classes), stream(self.seed, 2, "inversion prior"))
         with torch.no_grad():
-            images = [to_pixels(self.prior.images(part)).cpu() for part in latents.split(256)]
+            images = [
+                to_pixels(self.prior.images(part)).cpu() for part in torch.split(latents, 256)
+            ]
         return as_reconstructions(torch.cat(images), classes)
 
     def _attacked(self, target: Attacked, name: str, each: int) -> Reconstructions:

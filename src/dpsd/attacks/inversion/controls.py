@@ -8,6 +8,7 @@ training records that reconstructions are nearer to them than to held-out record
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from torch import nn
@@ -23,6 +24,8 @@ from dpsd.runs.findings import Control
 #: The confidence at which something must not be found where there is nothing. It is high, as each
 #: attack is tested in two spaces, and a false alarm makes all findings invalid.
 _SURE = 0.9999
+#: The fewest reconstructions of all classes; with less, not even a planted leak would stand out.
+_FEWEST = 100
 
 
 def planted_controls(
@@ -36,7 +39,9 @@ def planted_controls(
         inside: the training records that reconstructions are compared with.
         attacks: the names of the attacks to be trusted.
     """
-    each, shape = attacker.settings.control_reconstructions, inside.input_shape
+    settings, shape = attacker.settings, inside.input_shape
+    groups = math.ceil(_FEWEST / (settings.restarts * len(attacker.public.classes)))
+    each = max(settings.control_reconstructions, settings.restarts * groups)
     floor = judge.judge(attacker.unguided(each), is_guided=False)
     leaking = attacked(
         "an over-fitted network", _overfitted(attacker, inside), shape=shape,

@@ -152,7 +152,7 @@ def penultimate(module: nn.Module, pixels: Tensor, execution: Execution) -> Tens
     """Return the features of a classifier's last linear layer for images, ``(N, D)`` on the CPU."""
     found = []
     with PenultimateFeatures(module) as features, torch.inference_mode():
-        for part in pixels.split(_BATCH):
+        for part in torch.split(pixels, _BATCH):
             execution.logits(module, execution.images(part))
             found.append(features.last.flatten(1).float().cpu())
     return torch.cat(found)
@@ -167,7 +167,7 @@ def epochs_of(steps: int, records: int) -> int:
     """Return the number of epochs in which training takes about so many steps, at least 1.
 
     >>> epochs_of(1500, 60_000), epochs_of(600, 1085)
-    (6, 37)
+    (6, 38)
     """
     batch = min(256, max(16, records // 16), records)
     return max(1, round(steps / max(1, records // batch)))

@@ -25,8 +25,8 @@ from dpsd.distillation.generator import PenultimateFeatures
 from dpsd.images.pixels import to_pixels
 
 Advance = Callable[[int], None]
-#: A function from latents and classes to the images and the loss of each.
 Objective = Callable[[Tensor, Tensor], Tensor]
+"""A function from latents ``(N, latent_dim)`` and classes ``(N,)`` to losses ``(N,)``."""
 
 _GMI_RATE, _GMI_MOMENTUM, _GMI_REACH = 2e-3, 0.9, 1.0
 _IDENTITY_WEIGHT = 100.0
@@ -209,14 +209,16 @@ def _finished(
         pixels = torch.cat(
             [
                 to_pixels(prior.images(part, of if conditional else None)).cpu()
-                for part, of in zip(latents.split(BATCH), wanted.split(BATCH), strict=True)
+                for part, of in zip(
+                    torch.split(latents, BATCH), torch.split(wanted, BATCH), strict=True
+                )
             ]
         )
     cost = F.cross_entropy(execution.predict(module, pixels), wanted, reduction="none").cpu()
     return Reconstructions(
         images=pixels,
         classes=classes,
-        is_picked=picked(cost, classes=len(classes.unique()), restarts=restarts),
+        is_picked=picked(cost, classes=len(torch.unique(classes)), restarts=restarts),
         is_found=torch.ones_like(classes, dtype=torch.bool),
         cost=cost,
     )

@@ -19,7 +19,8 @@ from dpsd.attacks.inversion.attacked import Attacked, attacked
 from dpsd.attacks.inversion.attacker import VERSIONS, Attacker, as_reconstructions
 from dpsd.attacks.inversion.controls import planted_controls
 from dpsd.attacks.inversion.evaluators import train_evaluators
-from dpsd.attacks.inversion.judging import Judge, comparable
+from dpsd.attacks.inversion.judging import SPACES, Judge, comparable
+from dpsd.attacks.inversion.label_only import most_questions
 from dpsd.attacks.inversion.pictures import draw_grid, shows_people
 from dpsd.attacks.inversion.public import public_images
 from dpsd.attacks.inversion.reconstructions import Reconstructions
@@ -36,6 +37,8 @@ from dpsd.runs.findings import Findings, Picture
 TEACHER, STUDENT = "teacher", "student"
 #: The file name of the grid of reconstructions, without its suffix.
 _GRID = "inversion-grid"
+#: The probability that any interval of nearness misses its share.
+_MISTAKE = 0.05
 
 Model = nn.Module | Callable[[Tensor], Tensor]
 
@@ -120,7 +123,9 @@ def attack(
         for name in settings.attacks
         if attacker.can_attack(one, name)
     }
-    judged = {which: judge.judge(images) for which, images in made.items()}
+    # All intervals of nearness hold together, as whoever reads them looks for the largest share.
+    confidence = 1 - _MISTAKE / max(1, len(made) * len(SPACES))
+    judged = {which: judge.judge(images, confidence=confidence) for which, images in made.items()}
     floor = judge.judge(attacker.unguided(settings.reconstructions), is_guided=False)
     ceiling = judge.judge(as_reconstructions(real.images[1::2], real.labels[1::2]), is_guided=False)
     controls = planted_controls(attacker, judge, inside, attacks=settings.attacks)
@@ -144,7 +149,12 @@ def attack(
         tables=tables(judged, floor, ceiling, evaluators),
         pictures=_pictures(made, members, names, attacker, bool(leaking(judged)), folder),
         settings=asdict(settings) | {"attacks": list(settings.attacks)},
-        details={"targets": {one.name: one.key for one in targets}},
+        details={
+            "targets": {one.name: one.key for one in targets},
+            "questions for a label-only reconstruction, at most": most_questions(
+                settings.rounds, settings.points
+            ),
+        },
     )
 
 

@@ -107,7 +107,8 @@ class Judge:
         Args:
             made: the images and their intended classes, at least two.
             is_guided: whether they came of a target, and not from the prior or the records.
-            confidence: the confidence of the intervals.
+            confidence: the confidence of the intervals of nearness. It is higher than that of
+                others where somebody looks for the largest of many.
         """
         votes = torch.stack(
             [
@@ -120,7 +121,7 @@ class Judge:
         features = self._features(made.images)
         precision, recall = precision_recall(features, self._real)
         return Judgement(
-            success=share_of(int(hit.sum()), len(hit), confidence=confidence),
+            success=share_of(int(hit.sum()), len(hit)),
             picked=(
                 share_of(int(hit[made.is_picked].sum()), int(made.is_picked.sum()))
                 if is_guided
@@ -195,7 +196,7 @@ def _wavelets(public: Tensor) -> Callable[[Tensor], Tensor]:
     def features(images: Tensor) -> Tensor:
         parts = []
         with torch.inference_mode():
-            for part in images.split(_MOST_COMPARED):
+            for part in torch.split(images, _MOST_COMPARED):
                 maps = module.features(to_unit_range(part))  # type: ignore[operator]
                 parts.append(module.compress(module.pool(maps)).flatten(1))  # type: ignore[operator]
         return torch.cat(parts)

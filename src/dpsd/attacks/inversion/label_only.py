@@ -8,7 +8,7 @@ Inversion Attacks via Boundary Repulsion", CVPR 2022).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -16,13 +16,13 @@ from torch import Tensor
 from dpsd.attacks.inversion.attacked import Labels
 from dpsd.attacks.inversion.prior import Prior
 from dpsd.attacks.inversion.reconstructions import Reconstructions, picked
-from dpsd.devices.execution import forward_batch
 from dpsd.images.pixels import to_pixels
 
 #: The first radius, its growth, and the largest step, in units of latents.
 _RADIUS, _GROWTH, _LONGEST = 2.0, 1.3, 3.0
 #: The most times that as many images as wanted are drawn in search of latents to begin with.
 _SEARCHES = 20
+_BATCH = 128
 
 
 def label_only(
@@ -51,8 +51,7 @@ def label_only(
     """
 
     def said(latents: Tensor) -> Tensor:
-        size = forward_batch(prior.images(latents[:1]).shape[1:], latents.device)
-        return torch.cat([labels(prior.images(part)) for part in latents.split(size)])
+        return torch.cat([labels(images) for images in _images(prior, latents)])
 
     with torch.no_grad():
         latents, is_found = _starts(said, prior, classes, random)
@@ -77,16 +76,30 @@ def label_only(
         # A latent that was never in the middle of its class counts with where it came.
         never = reached == 0
         best[never] = latents[never]
-        size = forward_batch(prior.images(best[:1]).shape[1:], best.device)
-        pixels = torch.cat([to_pixels(prior.images(part)).cpu() for part in best.split(size)])
+        pixels = torch.cat([to_pixels(images).cpu() for images in _images(prior, best)])
     cost = torch.where(is_found, -reached, 1.0)
     return Reconstructions(
         images=pixels,
         classes=classes,
-        is_picked=picked(cost, classes=len(classes.unique()), restarts=restarts),
+        is_picked=picked(cost, classes=len(torch.unique(classes)), restarts=restarts),
         is_found=is_found,
         cost=cost,
     )
+
+
+def most_questions(rounds: int, points: int) -> int:
+    """Return the most questions that a reconstruction takes.
+
+    >>> most_questions(12, 12)
+    177
+    """
+    return 1 + _SEARCHES + rounds * (points + 1)
+
+
+def _images(prior: Prior, latents: Tensor) -> Iterator[Tensor]:
+    """Make images of latents ``(N, latent_dim)`` on the CPU, in batches."""
+    for part in torch.split(latents, _BATCH):
+        yield prior.images(part.to(prior.offsets.device))
 
 
 def _starts(
@@ -98,14 +111,14 @@ def _starts(
         The latents ``(N, latent_dim)``, and whether each has its class, bool ``(N,)``. Those that
         have not are as they were drawn.
     """
-    found = prior.latents(len(classes), random)
+    found = prior.latents(len(classes), random).cpu()
     missing = said(found) != classes
     for _ in range(_SEARCHES):
         if not bool(missing.any()):
             break
-        drawn = prior.latents(len(classes), random)
+        drawn = prior.latents(len(classes), random).cpu()
         answers = said(drawn)
-        for wanted in classes[missing].unique():
+        for wanted in torch.unique(classes[missing]):
             open_rows = (missing & (classes == wanted)).nonzero().flatten()
             fitting = (answers == wanted).nonzero().flatten()[: len(open_rows)]
             found[open_rows[: len(fitting)]] = drawn[fitting]

@@ -86,7 +86,7 @@ def chance_of_success(classes: Tensor, found: Tensor, *, num_classes: int, seed:
     known = found >= 0
     pairs = classes[known] * num_classes + found[known]
     counts = torch.bincount(pairs, minlength=num_classes**2).view(num_classes, num_classes)
-    occurring = classes.unique()
+    occurring = torch.unique(classes)
     random = torch.Generator().manual_seed(seed)
     order = torch.rand((_PERMUTATIONS, len(occurring)), generator=random).argsort(1)
     permuted = counts[occurring, occurring[order]].sum(1)
@@ -114,7 +114,7 @@ def nearer_to_training(
         confidence: the confidence of the interval.
     """
     hits, counts = 0, [np.zeros(1)]
-    for label in classes.unique():
+    for label in torch.unique(classes):
         mine = made[classes == label]
         members, others = (features[labels == label] for features, labels in (inside, outside))
         if len(members) == 0:

@@ -81,7 +81,7 @@ def _surest(made: Reconstructions, label: int) -> Tensor:
     return made.images[rows[made.cost[rows].argmin()]]
 
 
-def _sheet(rows: Sequence[Tensor]) -> NDArray[np.uint8]:
+def _sheet(rows: list[Tensor]) -> NDArray[np.uint8]:
     """Lay out rows of images ``(K, C, H, W)`` with gaps, as colours ``(height, width, 3)``."""
     padded = F.pad(torch.stack(rows), (0, _GAP, 0, _GAP), value=_PAPER)
     if padded.shape[2] not in (1, 3):

@@ -3,8 +3,8 @@
 >>> records = torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
 >>> records[1] = 255
 >>> model = Memorising(records, torch.tensor([0, 1]), num_classes=2)
->>> model(torch.ones(1, 1, 8, 8)).tolist()
-[[-64.0, 0.0]]
+>>> model(torch.ones(1, 1, 8, 8)).round().int().tolist()
+[[-64, 0]]
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ def prior_free(
     return Reconstructions(
         images=pixels,
         classes=classes,
-        is_picked=picked(cost, classes=len(classes.unique()), restarts=restarts),
+        is_picked=picked(cost, classes=len(torch.unique(classes)), restarts=restarts),
         is_found=torch.ones_like(classes, dtype=torch.bool),
         cost=cost,
     )

@@ -35,7 +35,7 @@ class Inversion:
         reconstructions: the number of reconstructions of each class, a multiple of ``restarts``.
         restarts: the number of restarts among which the target picks the one that it is surest of.
         control_reconstructions: the number of reconstructions of each class of planted targets, a
-            multiple of ``restarts``.
+            multiple of ``restarts``; more are made if there are few classes.
         steps: the number of optimisation steps of a reconstruction.
         rounds: the number of rounds of the label-only attack.
         points: the number of points around each latent that a round of it asks about.
@@ -98,5 +98,5 @@ class Inversion:
             latent_dim=32,
             prior_steps=300,
             conditional_steps=60,
-            evaluator_steps=600,
+            evaluator_steps=200,
         )

@@ -58,7 +58,8 @@ def tables(
             title=(
                 "Reconstructions that are nearer to a training record than to one of equally many "
                 "held-out records of their class. 50 % is no leak; higher is worse for privacy. "
-                "Intervals count reconstructions with the same nearest record once"
+                "Intervals count reconstructions with the same nearest record once, and hold for "
+                "all rows together with 95 % confidence"
             ),
             columns=(
                 *("images of", "distance in", "nearer to training %", "from %", "to %"),
@@ -160,8 +161,8 @@ def _nearness(target: str, judged: Judgements) -> list[str]:
         share = (judged[target, attack].nearer or {})[space]
         found.append(
             f"Its {attack} reconstructions are nearer to a training record than to a held-out one "
-            f"in {percent(share.share)} of cases in {space} (95 % interval {_interval(share)}; "
-            "50 % is no leak)."
+            f"in {percent(share.share)} of cases in {space} (interval {_interval(share)}, which "
+            "holds with 95 % confidence for all attacks together; 50 % is no leak)."
         )
     return found
 
