@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ SHAPE = (1, 8, 8)
 EXECUTION = Execution.of("cpu", "float32")
 
 
-def three_digits(split: str) -> LabelledImages:
+def three_digits(split: Literal["train", "test"]) -> LabelledImages:
     data = load_dataset("digits", split)
     kept = data.subset((data.labels < 3).nonzero().flatten())
     return LabelledImages(

@@ -14,7 +14,7 @@ from dpsd.errors import ConfigError
 SHAPE = (1, 8, 8)
 
 
-def network() -> nn.Module:
+def network() -> nn.Sequential:
     torch.manual_seed(0)
     return nn.Sequential(
         nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Dropout(0.5), nn.Flatten(), nn.Linear(72, 3)
@@ -32,7 +32,7 @@ def test_a_module_in_training_mode_is_attacked_in_eval_mode() -> None:
     # The caller's module stays as it was, and what is done to it later does not matter.
     assert all(part.training for part in module.modules())
     before = target.module(images)
-    nn.init.zeros_(module[4].weight)
+    nn.init.zeros_(next(module[4].parameters()))
     assert torch.equal(target.module(images), before)
 
 

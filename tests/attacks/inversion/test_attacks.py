@@ -159,8 +159,8 @@ def test_batchnorm_statistics_are_kept_near_to_what_was_stored(world: World) -> 
 
     def brightness(mean: float) -> float:
         layer = nn.BatchNorm2d(1, affine=False)
-        layer.running_mean.fill_(mean)
-        layer.running_var.fill_(0.01)
+        layer.running_mean = torch.tensor([mean])
+        layer.running_var = torch.tensor([0.01])
         module = nn.Sequential(layer, nn.Flatten(), nn.Linear(64, 3)).eval().requires_grad_(False)
         return float(by_pixels(world, module).images.float().mean())
 

@@ -61,7 +61,8 @@ def test_without_a_majority_there_is_no_class() -> None:
 
 
 def test_what_is_kept_is_found_by_all_that_it_depends_on(tmp_path: Path) -> None:
-    shelf, made = Shelf(tmp_path), []
+    shelf = Shelf(tmp_path)
+    made: list[int] = []
 
     def make() -> dict[str, torch.Tensor]:
         made.append(len(made))

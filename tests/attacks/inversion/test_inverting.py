@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 from tests.attacks.inversion.conftest import SHAPE, World
 from torch import Tensor
 
@@ -16,6 +15,7 @@ import dpsd
 from dpsd.attacks.inversion import Inversion, attack
 from dpsd.attacks.inversion.planted import memorising
 from dpsd.attacks.target import Target
+from dpsd.datasets import LabelledImages
 from dpsd.errors import ConfigError, UnknownNameError
 from dpsd.runs.directory import RunDirectory
 from dpsd.runs.findings import Findings, read_findings
@@ -27,29 +27,40 @@ SMALL = Inversion(
 )  # fmt: skip
 
 
+def black_box(world: World) -> dpsd.Teacher:
+    """A teacher that is a function."""
+
+    def answers(images: Tensor) -> Tensor:
+        scores: Tensor = world.trained(images)
+        return scores.detach()
+
+    return dpsd.load_teacher(answers, input_shape=SHAPE, num_classes=3)
+
+
+def number(cell: object) -> float:
+    assert isinstance(cell, float)
+    return cell
+
+
 @pytest.fixture(scope="module")
 def run(world: World, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
-    def answers(images: Tensor) -> Tensor:
-        with torch.no_grad():
-            return world.trained(images)
-
+    folder = tmp_path_factory.mktemp("runs")
     return dpsd.transcribe(
-        dpsd.load_teacher(answers, input_shape=SHAPE, num_classes=3),
+        black_box(world),
         student="cnn",
         mechanism=dpsd.RandomizedResponse(),
         budget=dpsd.Budget(epsilon=1.0, delta=1e-5, adjacency=dpsd.Adjacency.RESPONSE),
-        out=tmp_path_factory.mktemp("runs") / "run",
+        out=folder / "run",
+        budget_file=folder / "budget.jsonl",
         recipe=dpsd.Recipe(rounds=1, queries=64, student_steps=1, generator_steps=0),
         observer=None,
     ).directory
 
 
-def target_of(run: RunDirectory, world: World, **changes: object) -> Target:
-    teacher = dpsd.load_teacher(
-        lambda images: world.trained(images).detach(), input_shape=SHAPE, num_classes=3
+def target_of(run: RunDirectory, world: World, members: LabelledImages | None = None) -> Target:
+    return Target(
+        run=run, members=members or world.members, others=world.others, teacher=black_box(world)
     )
-    given = Target(run=run, members=world.members, others=world.others, teacher=teacher)
-    return replace(given, **changes)
 
 
 class Stopping:
@@ -96,15 +107,17 @@ def test_findings_are_valid_and_find_what_was_memorised(
     findings.save(run.path)
     assert read_findings(run.path) == [findings]
     # The teacher is a function, so only its labels are attacked.
-    nearer = {row[:2]: row for row in findings.tables[1].rows}
+    nearer = {(row[0], row[1]): row for row in findings.tables[1].rows}
     attacked = {name for name, _ in nearer}
     assert "teacher, label-only" in attacked
     assert "teacher, prior-free" not in attacked
-    assert nearer["a memorising model, prior-free", "pixels"][3] > 0.5
+    assert number(nearer["a memorising model, prior-free", "pixels"][3]) > 0.5
     assert "Its prior-free reconstructions are nearer to a training record" in findings.verdict
     assert "not leakage of a record" in findings.verdict
     # One round of 64 answers at ε = 1 taught the student nothing, and nothing is near to records.
-    assert all(nearer["student, prior-free", space][3] < 0.5 for space in ("pixels", "wavelets"))
+    assert all(
+        number(nearer["student, prior-free", space][3]) < 0.5 for space in ("pixels", "wavelets")
+    )
 
 
 def test_the_picture_says_that_it_may_show_records(found: tuple[Findings, Path]) -> None:
@@ -141,7 +154,7 @@ def test_no_picture_is_made_of_people(
     _, folder = found
     for path in folder.glob("*.safetensors"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
-    findings = attack(target_of(run, world, members=people), settings=SMALL, folder=tmp_path)
+    findings = attack(target_of(run, world, people), settings=SMALL, folder=tmp_path)
     assert findings.pictures == ()
     assert not list(tmp_path.glob("*.svg")) + list(tmp_path.glob("*.png"))
 

@@ -18,9 +18,13 @@ from torch import Tensor, nn
 from dpsd.devices.execution import Execution
 from dpsd.errors import ConfigError
 from dpsd.images.names import Shape
+from dpsd.synthesis.drawn import StructuredNoise
 from dpsd.teachers import Teacher
 from dpsd.teachers.fingerprint import fingerprint_module, fingerprint_tensors
 from dpsd.teachers.module import ModuleTeacher
+
+#: The number of images by whose labels functions are told apart.
+_PROBES = 1024
 
 Labels = Callable[[Tensor], Tensor]
 """A function from images ``(N, C, H, W)`` in [0, 1] to classes, int64 ``(N,)``, and nothing else.
@@ -67,14 +71,12 @@ def attacked(
     """
     where = execution or Execution.of("cpu", "float32")
     if isinstance(target, Teacher):
-        key, module = target.fingerprint, None
+        asked, module = _only_labels(target.predict_classes), None
         if isinstance(target, ModuleTeacher) and target.calling.scale != "uint8":
             module = target.with_gradients().eval()
-        if key.startswith("callable:"):
-            key += _answers_key(target.predict_classes, shape)
-        return Attacked(
-            name=name, labels=_only_labels(target.predict_classes), module=module, key=key
-        )
+        # A fingerprint covers neither how a teacher is called nor what a function does.
+        key = f"{target.fingerprint} {target.normalization} {_answers_key(asked, shape)}"
+        return Attacked(name=name, labels=asked, module=module, key=key)
     if not isinstance(target, nn.Module):
         asked = _only_labels(target)
         return Attacked(name=name, labels=asked, module=None, key=_answers_key(asked, shape))
@@ -99,6 +101,6 @@ def _only_labels(answers: Callable[[Tensor], Tensor]) -> Labels:
 
 
 def _answers_key(labels: Labels, shape: Shape) -> str:
-    """Hash what cannot be hashed itself by its labels for fixed images of noise."""
-    noise = torch.rand((256, *shape), generator=torch.Generator().manual_seed(0))
-    return fingerprint_tensors({"labels": labels(noise)})
+    """Hash what cannot be hashed itself by its labels for fixed images, which are public."""
+    images = StructuredNoise(shape).sample(_PROBES, generator=torch.Generator().manual_seed(0))
+    return fingerprint_tensors({"labels": labels(images)})

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from dpsd.attacks.inversion.attacked import attacked
+from dpsd.attacks.inversion.attacked import Attacked, attacked
 from dpsd.attacks.inversion.attacker import Attacker
 from dpsd.attacks.inversion.evaluators import records_key
 from dpsd.attacks.inversion.judging import SPACES, Judge, Judgement
@@ -43,18 +43,13 @@ def planted_controls(
     groups = math.ceil(_FEWEST / (settings.restarts * len(attacker.public.classes)))
     each = max(settings.control_reconstructions, settings.restarts * groups)
     floor = judge.judge(attacker.unguided(each), is_guided=False)
-    leaking = attacked(
-        "an over-fitted network", _overfitted(attacker, inside), shape=shape,
-        execution=attacker.execution,
-    )  # fmt: skip
-    empty = attacked(
-        "an untrained network", untrained(inside, seed=attacker.seed), shape=shape,
-        execution=attacker.execution,
-    )  # fmt: skip
-    knowing = attacked(
-        "a memorising model", memorising(inside, seed=attacker.seed), shape=shape,
-        execution=attacker.execution,
-    )  # fmt: skip
+
+    def planted(name: str, module: nn.Module) -> Attacked:
+        return attacked(name, module, shape=shape, execution=attacker.execution)
+
+    leaking = planted("an over-fitted network", _overfitted(attacker, inside))
+    empty = planted("an untrained network", untrained(inside, seed=attacker.seed))
+    knowing = planted("a memorising model", memorising(inside, seed=attacker.seed))
     found = []
     for name in attacks:
         leak = judge.judge(attacker.attack(leaking, name, each=each))
