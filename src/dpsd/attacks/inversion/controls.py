@@ -17,7 +17,7 @@ from dpsd.attacks.inversion.attacked import Attacked, attacked
 from dpsd.attacks.inversion.attacker import Attacker
 from dpsd.attacks.inversion.evaluators import records_key
 from dpsd.attacks.inversion.judging import SPACES, Judge, Judgement
-from dpsd.attacks.inversion.planted import memorising, overfitted, untrained
+from dpsd.attacks.inversion.planted import OVERFITTING_STEPS, memorising, overfitted, untrained
 from dpsd.datasets import LabelledImages
 from dpsd.runs.findings import Control
 
@@ -110,7 +110,12 @@ def _nearness(exact: Judgement) -> Control:
 def _overfitted(attacker: Attacker, inside: LabelledImages) -> nn.Module:
     """Return the over-fitted network, which is kept like everything that takes long."""
     module = untrained(inside, seed=attacker.seed)
-    facts = {"records": records_key(inside), "seed": attacker.seed}
+    facts = {
+        "records": records_key(inside),
+        "steps": OVERFITTING_STEPS,
+        "seed": attacker.seed,
+        "device": attacker.execution.device.type,
+    }
     module.load_state_dict(
         attacker.shelf.kept(
             "plant",

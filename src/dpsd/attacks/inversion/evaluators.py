@@ -81,7 +81,13 @@ def train_evaluators(
     records = records_key(members)
     trained = []
     for number, model in enumerate(MODELS):
-        facts = {"records": records, "model": model, "steps": steps, "seed": seed}
+        facts = {
+            "records": records,
+            "model": model,
+            "steps": steps,
+            "seed": seed,
+            "device": execution.device.type,
+        }
         weights = shelf.kept(
             "evaluator",
             facts,

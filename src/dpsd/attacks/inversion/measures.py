@@ -8,7 +8,8 @@ than to one that it was not, more often than in half of the cases.
 Many reconstructions share their nearest record, and then they are one piece of evidence. So the
 interval of that share rests on the effective number ``(Σ c)² / Σ c²``, where ``c`` counts how many
 reconstructions each record is the nearest of: with equal sets, each record is a training one with
-probability 1/2 under the null, whatever the reconstructions are.
+probability 1/2 under the null, whatever the reconstructions are. That null supposes that records
+were split at random: a published test set that differs from the training set may move the share.
 
 >>> share_of(5, 10)
 Share(share=0.5, low=0.18..., high=0.81..., count=10, effective=10.0)

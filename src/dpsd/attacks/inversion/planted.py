@@ -24,7 +24,8 @@ from dpsd.training.classifier import train_teacher
 _MEMORISED = 200
 #: The most records of a class that the over-fitted network is trained on.
 _OVERFITTED = 100
-_STEPS = 400
+#: The number of training steps of the over-fitted network: it sees a record a dozen times.
+OVERFITTING_STEPS = 200
 
 
 class Memorising(nn.Module):
@@ -66,7 +67,7 @@ def overfitted(members: LabelledImages, *, seed: int, execution: Execution) -> n
     return train_teacher(
         chosen,
         model="cnn",
-        epochs=epochs_of(_STEPS, len(chosen)),
+        epochs=epochs_of(OVERFITTING_STEPS, len(chosen)),
         seed=stream_seed(seed, 0, "inversion plant"),
         device=str(execution.device),
         precision="float32",

@@ -57,7 +57,8 @@ def tables(
         Table(
             title=(
                 "Reconstructions that are nearer to a training record than to one of equally many "
-                "held-out records of their class. 50 % is no leak; higher is worse for privacy. "
+                "held-out records of their class. 50 % is no leak if records were split at random; "
+                "higher is worse for privacy. "
                 "Intervals count reconstructions with the same nearest record once, and hold for "
                 "all rows together with 95 % confidence"
             ),
