@@ -138,6 +138,7 @@ class _WithGradients(nn.Module):
         self._normalization = normalization
 
     def forward(self, images: Tensor) -> Tensor:
+        device = images.device
         if self._normalization is not None:
             mean, deviation = (part.to(images.device) for part in self._normalization)
             images = (images - mean) / deviation
@@ -146,7 +147,7 @@ class _WithGradients(nn.Module):
         with self._teacher._autocast():
             scores = self._teacher._called(handed)
         assert isinstance(scores, Tensor)  # the probe found scores
-        logits = scores.float()
+        logits = scores.float().to(device)
         return logits.clamp_min(1e-12).log() if self._teacher.scores == "probabilities" else logits
 
 

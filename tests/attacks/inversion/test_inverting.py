@@ -145,7 +145,7 @@ def test_a_finished_attack_is_read_again_with_the_same_numbers(
     json.dumps(findings.settings, allow_nan=False)
 
 
-def test_no_picture_is_made_of_people(
+def test_no_picture_is_made_of_people_and_others_show_no_record_without_a_leak(
     found: tuple[Findings, Path], run: RunDirectory, world: World, tmp_path: Path
 ) -> None:
     people = replace(
@@ -153,7 +153,11 @@ def test_no_picture_is_made_of_people(
     )
     _, folder = found
     for path in folder.glob("*.safetensors"):
-        (tmp_path / path.name).write_bytes(path.read_bytes())
+        for copy in (tmp_path, tmp_path / "pictured"):
+            copy.mkdir(exist_ok=True)
+            (copy / path.name).write_bytes(path.read_bytes())
+    shown = attack(target_of(run, world), settings=SMALL, folder=tmp_path / "pictured")
+    assert not shown.pictures[0].shows_records
     findings = attack(target_of(run, world, people), settings=SMALL, folder=tmp_path)
     assert findings.pictures == ()
     assert not list(tmp_path.glob("*.svg")) + list(tmp_path.glob("*.png"))
@@ -166,6 +170,14 @@ def test_a_name_of_the_own_models_is_taken(
         attack(
             target_of(run, world), settings=SMALL, folder=found[1], also={"student": world.trained}
         )
+
+
+def test_held_out_records_that_are_all_training_records_are_refused(
+    run: RunDirectory, world: World, tmp_path: Path
+) -> None:
+    target = Target(run=run, members=world.members, others=replace(world.members, split="test"))
+    with pytest.raises(ConfigError, match="have 0 pairs of different records"):
+        attack(target, settings=SMALL, folder=tmp_path)
 
 
 @pytest.mark.parametrize(

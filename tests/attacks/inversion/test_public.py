@@ -45,8 +45,9 @@ def test_compared_records_are_balanced_and_without_common_ones(world: World) -> 
     mixed = type(others)(
         images=images, labels=labels, class_names=others.class_names, name="digits", split="test"
     )
-    inside, outside = comparable(world.members, mixed, seed=0)
+    inside, outside = comparable(world.members, mixed, torch.tensor([0, 2]), seed=0)
     assert torch.equal(inside.labels, outside.labels)
+    assert inside.labels.unique().tolist() == [0, 2]
     digests = image_digests(torch.cat([inside.images, outside.images]))
     assert len(digests.unique()) == len(digests)
     common = set(image_digests(world.members.images[shared]).tolist())

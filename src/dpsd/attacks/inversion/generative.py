@@ -114,7 +114,8 @@ def plg_mi(
             logits = execution.logits(module, images)
             own = logits.gather(1, wanted.unsqueeze(1)).squeeze(1)
             strange = ((features.last.float() - usual) / spread).square().mean(1)
-            return _FEATURE_WEIGHT * strange - own
+            # A teacher may be on a device of its own.
+            return _FEATURE_WEIGHT * strange.to(own.device) - own
 
         latents = _optimised(
             objective, _adam, prior.latents(len(classes), random), classes.to(execution.device),

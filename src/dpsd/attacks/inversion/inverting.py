@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from dpsd.attacks.inversion.attacked import Attacked, attacked
@@ -71,8 +70,9 @@ def attack(
         The findings.
 
     Raises:
-        ConfigError: a name is taken, or the public images are the private ones.
-        DataError: no evaluator is good enough, or there are no records to compare with.
+        ConfigError: a name is taken, the public images are the private ones, or there are too few
+            records to compare with.
+        DataError: no evaluator is good enough.
         RunError: a file cannot be read or written.
     """
     started = time.monotonic()
@@ -81,13 +81,8 @@ def attack(
     shelf = Shelf(folder)
     members, others = target.members, target.others
     names = target.run.class_names() or members.class_names
-    inside, outside = comparable(members, others, seed=seed)
-    if len(inside) == 0:
-        raise ConfigError(
-            f"data sets {members.name!r} ({members.split}) and {others.name!r} ({others.split}) "
-            "share no class with different images, so nothing can be compared"
-        )
     public = public_images(settings.public, others, most=settings.public_images, seed=seed)
+    inside, outside = comparable(members, others, public.classes, seed=seed)
     evaluators = train_evaluators(
         members,
         others,
@@ -107,12 +102,11 @@ def attack(
         seed=seed,
     )
     # Half of the held-out records are what distributions are compared with, and half the ceiling.
-    real = outside.subset(torch.isin(outside.labels, public.classes).nonzero().flatten())
     judge = Judge(
         evaluators,
         inside=inside,
         outside=outside,
-        reference=real.images[::2],
+        reference=outside.images[::2],
         public=public.pixels,
         execution=execution,
     )
@@ -127,7 +121,9 @@ def attack(
     confidence = 1 - _MISTAKE / max(1, len(made) * len(SPACES))
     judged = {which: judge.judge(images, confidence=confidence) for which, images in made.items()}
     floor = judge.judge(attacker.unguided(settings.reconstructions), is_guided=False)
-    ceiling = judge.judge(as_reconstructions(real.images[1::2], real.labels[1::2]), is_guided=False)
+    ceiling = judge.judge(
+        as_reconstructions(outside.images[1::2], outside.labels[1::2]), is_guided=False
+    )
     controls = planted_controls(attacker, judge, inside, attacks=settings.attacks)
     return Findings(
         kind="inversion",

@@ -25,6 +25,7 @@ from dpsd.attacks.inversion.measures import (
 from dpsd.attacks.inversion.reconstructions import Reconstructions
 from dpsd.datasets import LabelledImages
 from dpsd.devices.execution import Execution
+from dpsd.errors import ConfigError
 from dpsd.images.pixels import to_unit_range
 from dpsd.models import build_classifier
 from dpsd.streams import stream
@@ -35,6 +36,9 @@ SPACES = ("pixels", "wavelets")
 
 #: The most images of each kind whose distributions are compared.
 _MOST_COMPARED = 1000
+
+#: The fewest held-out records with which anything is compared.
+_FEWEST_RECORDS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,14 +160,18 @@ class Judge:
 
 
 def comparable(
-    members: LabelledImages, others: LabelledImages, *, seed: int
+    members: LabelledImages, others: LabelledImages, classes: Tensor, *, seed: int
 ) -> tuple[LabelledImages, LabelledImages]:
     """Return training and held-out records, equally many of each class and no image twice.
 
     Args:
         members: the training records.
         others: the held-out records.
+        classes: the classes that are attacked, int64 ``(K,)``.
         seed: the seed by which some are drawn.
+
+    Raises:
+        ConfigError: there are too few.
     """
     random = stream(seed, 0, "inversion records")
     digests = [image_digests(data.images).numpy() for data in (members, others)]
@@ -173,7 +181,7 @@ def comparable(
         own = torch.from_numpy(once[~np.isin(mine[once], rest)])
         rows.append(own[torch.randperm(len(own), generator=random)])
     kept: tuple[list[Tensor], list[Tensor]] = ([], [])
-    for label in range(members.num_classes):
+    for label in classes.tolist():
         of = [
             own[data.labels[own] == label]
             for own, data in zip(rows, (members, others), strict=True)
@@ -181,6 +189,12 @@ def comparable(
         size = min(map(len, of))
         for chosen, part in zip(kept, of, strict=True):
             chosen.append(part[:size])
+    if (count := sum(map(len, kept[1]))) < _FEWEST_RECORDS:
+        raise ConfigError(
+            f"data sets {members.name!r} ({members.split}) and {others.name!r} ({others.split}) "
+            f"have {count} pairs of different records of the classes that are attacked; at least "
+            f"{_FEWEST_RECORDS} are needed"
+        )
     return members.subset(torch.cat(kept[0])), others.subset(torch.cat(kept[1]))
 
 
