@@ -12,7 +12,7 @@ from torch import Tensor
 from dpsd.attacks.copies.comparing import Comparison
 from dpsd.attacks.copies.records import Records
 from dpsd.attacks.copies.spaces import SPACES
-from dpsd.datasets.published import shows_persons
+from dpsd.attacks.target import are_of_persons
 from dpsd.images.contact_sheet import contact_sheet, save_image
 from dpsd.runs.findings import Picture
 
@@ -40,7 +40,7 @@ def closest_pairs(
         The picture; ``None`` for data sets that show persons.
     """
     members = records.members
-    if members.persons is not None or shows_persons(members.name):
+    if are_of_persons(members):
         return None
     order = found.training.ratios.argsort()[:count]
     rows = [
