@@ -54,6 +54,14 @@ def test_parts_and_the_whole_say_the_same(
         assert list(parts[name].values()) == pytest.approx(list(whole[name].values()), abs=1e-5)
 
 
+@pytest.mark.parametrize(("epsilon", "clarity"), [(1e-6, 0.0), (1.0, 0.0654), (20.0, 1.0)])
+def test_clarity_is_how_much_a_release_says(epsilon: float, clarity: float) -> None:
+    mechanism = RandomizedResponse(epsilon=epsilon, candidates="all")
+    found = assess(round_of(40, mechanism=mechanism), mechanism).clarity
+    # True by e^ε / (e^ε + 4) and false by 1 / (e^ε + 4): the square of their difference.
+    assert found == pytest.approx(clarity, abs=1e-3)
+
+
 def first_round(*shares: list[float], epsilon: float, count: int) -> RoundReleases:
     """The releases of a first round in which the teacher says these shares of each source."""
     random = torch.Generator().manual_seed(1)

@@ -251,6 +251,22 @@ def test_shares_of_the_classes_make_the_student_fair_to_rare_ones() -> None:
     assert abs(fair[0] - fair[1]) < 0.2
 
 
+def test_rare_classes_are_made_up_for_only_as_far_as_answers_tell() -> None:
+    def smallest(*worths: float) -> float:
+        replay = Replay()
+        for worth in worths:
+            replay.append(released(RESPONSE), shares=[0.8, 0.15, 0.05], worth=worth)
+        (batch,) = replay.batches(torch.arange(2), batch_size=2)
+        torch.testing.assert_close(batch.shares.sum(-1), torch.ones(2))
+        return float(batch.shares[:, 2].max())
+
+    assert smallest(0.0) == pytest.approx(1 / 3, abs=0.001)
+    assert smallest(math.inf) == pytest.approx(0.05)
+    assert smallest(500.0) > smallest(5_000.0) > 0.05
+    # A later round tells something of an earlier one.
+    assert smallest(500.0, 4_500.0) == pytest.approx(smallest(5_000.0))
+
+
 def test_equal_shares_change_nothing() -> None:
     students = []
     releases = released(RESPONSE)

@@ -61,6 +61,7 @@ class RoundQuality:
             possible.
         source_shares: the estimated share of each class among the teacher's answers about each
             source, for sources of which the releases say enough to tell.
+        clarity: how much a release says of the answer, from 0, nothing, to 1, the class itself.
     """
 
     agreement: Agreement | None
@@ -69,6 +70,7 @@ class RoundQuality:
     surprise: dict[int, float]
     spread: dict[int, float]
     source_shares: dict[int, list[float]]
+    clarity: float = 1.0
 
 
 def assess(releases: RoundReleases, mechanism: Mechanism) -> RoundQuality:
@@ -79,7 +81,7 @@ def assess(releases: RoundReleases, mechanism: Mechanism) -> RoundQuality:
     count, classes = releases.prior.shape
     # Kept in half precision and filled in part by part, as there may be millions of rows.
     evidence = torch.empty_like(releases.prior)
-    scores, right = torch.empty((2, count))
+    scores, right, clear = torch.empty((3, count))
     for part in _slices(count, _MOST_NUMBERS // classes):
         prior, release = releases.prior[part].float(), releases.release[part]
         said = releases.predicted[part]
@@ -88,6 +90,8 @@ def assess(releases: RoundReleases, mechanism: Mechanism) -> RoundQuality:
         scores[part] = mechanism.agreement(release, prior, said)
         chance = posterior(prior, likelihood).gather(-1, said.long().unsqueeze(-1))
         right[part] = chance.squeeze(-1)
+        # The squared distance to a flat posterior, as a share of the largest possible one.
+        clear[part] = (likelihood.softmax(-1).square().sum(-1) - 1 / classes) / (1 - 1 / classes)
     surprise, spread, source_shares = {}, {}, {}
     for source in torch.unique(releases.source).tolist():
         of_source = releases.source == source
@@ -105,6 +109,7 @@ def assess(releases: RoundReleases, mechanism: Mechanism) -> RoundQuality:
         surprise=surprise,
         spread=spread,
         source_shares=source_shares,
+        clarity=float(clear.mean()),
     )
 
 

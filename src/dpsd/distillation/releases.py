@@ -20,6 +20,7 @@ address space but hardly any memory. Nor is a whole round in memory when it is w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,6 +42,9 @@ _BLOCK = 1 << 24
 
 #: The number that marks the rows of the probe among the sources of the first round's file.
 PROBE = 255
+
+#: The number of exact answers that tell the shares of the classes as well as if all were equal.
+_WELL_KNOWN = 2_000
 
 #: The type and the number of dimensions of a column of digests.
 _DIGESTS = (torch.int64, 1)
@@ -227,7 +231,8 @@ class Batch:
         queries: the queries, uint8 ``(N, C, H, W)``.
         prior: the priors, float16 ``(N, K)``.
         release: the mechanism's releases, ``(N, …)``.
-        shares: the share of each class among the answers of the round of each row, ``(N, K)``.
+        shares: the share of each class among the answers of the round of each row, ``(N, K)``,
+            which is nearer to equal shares while few answers are known.
     """
 
     queries: Tensor
@@ -242,21 +247,38 @@ class Replay:
     def __init__(self, rounds: Sequence[RoundReleases] = ()) -> None:
         self.rounds: list[RoundReleases] = []
         self._shares: list[Tensor] = []
+        self._worth = 0.0
         for releases in rounds:
             self.append(releases)
 
     def __len__(self) -> int:
         return sum(map(len, self.rounds))
 
-    def append(self, releases: RoundReleases, *, shares: Sequence[float] | None = None) -> None:
-        """Add a round, with the shares of the classes among its answers (equal if not given)."""
+    def append(
+        self,
+        releases: RoundReleases,
+        *,
+        shares: Sequence[float] | None = None,
+        worth: float = math.inf,
+    ) -> None:
+        """Add a round.
+
+        Args:
+            releases: the releases of the round.
+            shares: the shares of the classes among its answers; equal if not given.
+            worth: the number of exact answers that say as much as its releases.
+        """
         classes = releases.prior.shape[-1]
+        self._worth += worth
         self.rounds.append(releases)
         self._shares.append(torch.tensor([shares or [1 / classes] * classes]))
 
     def batches(self, rows: Tensor, *, batch_size: int) -> Iterator[Batch]:
         """Yield the given rows in batches, in their order."""
         ends = torch.tensor([len(part) for part in self.rounds]).cumsum(0)
+        # What is known of a rare class grows with the answers. Its logit is mostly noise before,
+        # and a full correction for its rarity would make it the one that is always predicted.
+        known = 1 / (1 + _WELL_KNOWN / max(self._worth, 1.0))
         for count, chosen in enumerate(torch.split(rows, batch_size), start=1):
             if count % _BATCHES_HELD == 0:
                 self._map_anew()
@@ -265,7 +287,11 @@ class Replay:
             for number, part in enumerate(self.rounds):
                 inside = chosen[which == number] - (ends[number] - len(part))
                 if len(inside):
-                    shares = self._shares[number].expand(len(inside), -1)
+                    shares = self._shares[number]
+                    shares = torch.lerp(
+                        torch.full_like(shares, 1 / shares.shape[-1]), shares, known
+                    )
+                    shares = shares.expand(len(inside), -1)
                     columns = (part.prior[inside], part.release[inside], shares)
                     parts.append((part.images(inside), *columns))
             yield Batch(*(torch.cat(column) for column in zip(*parts, strict=True)))

@@ -59,7 +59,8 @@ class Learning:
 
     def remember(self, releases: RoundReleases, quality: RoundQuality) -> None:
         """Add a round's releases to those that the student is trained on."""
-        self._replay.append(releases, shares=quality.label_shares if self._is_balanced else None)
+        shares = quality.label_shares if self._is_balanced else None
+        self._replay.append(releases, shares=shares, worth=quality.clarity * len(releases))
 
     @property
     def _is_balanced(self) -> bool:
