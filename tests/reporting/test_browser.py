@@ -81,7 +81,9 @@ def test_axe_finds_nothing(visit: Callable[..., Any], scheme: str) -> None:
     sync = pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe")
     page = visit(color_scheme=scheme)
     page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
-    found = sync.Axe().run(page).response["violations"]
+    # What depends on colours is checked again on dark paper.
+    rules = {"runOnly": ["color-contrast"]} if scheme == "dark" else {}
+    found = sync.Axe().run(page, options=rules).response["violations"]
     assert [(one["id"], one["impact"], one["nodes"][0]["html"][:200]) for one in found] == []
 
 

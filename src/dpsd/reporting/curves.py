@@ -159,8 +159,8 @@ def confusion_figure(
         for column, share in enumerate(of_row):
             # Pale enough for the number on it to be read.
             alpha = 0.45 * min(1.0, max(0.0, share))
-            tile = {"facecolor": SERIES[row != column], "alpha": alpha, "linewidth": 0}
-            axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, **tile))
+            corner, color = (column - 0.5, row - 0.5), SERIES[row != column]
+            axes.add_patch(Rectangle(corner, 1, 1, facecolor=color, alpha=alpha, linewidth=0))
             if abs(share) >= 0.005:
                 text = f"{100 * share:.0f}"
                 axes.text(column, row, text, ha="center", va="center", fontsize=7, color=INK)
@@ -264,20 +264,20 @@ def _progress_found(
     """What the curves show, from their first to their last points."""
     found = []
     for (name, on), points in agreements.items():
-        (first, before, early), (last, after, late) = points[0], points[-1]
-        ends = (
-            shown({"mean": mean, "standard_error": error / 2})
-            for mean, error in ((before, early), (after, late))
-        )
+        ends = [
+            f"{shown({'mean': mean, 'standard_error': error / 2})} in round {number}"
+            for number, mean, error in (points[0], points[-1])
+        ]
         found.append(
             f"{f'{name}: agreement' if are_many else 'Agreement'} on {on} went from "
-            f"{next(ends)} in round {first} to {next(ends)} in round {last}."
+            f"{' to '.join(ends)}."
         )
     for name, lines in losses.items():
-        first, last = lines[0], lines[-1]
+        ends = [
+            f"{line['student_loss']:.2f} in round {line['round']}" for line in (lines[0], lines[-1])
+        ]
         found.append(
             f"{f'{name}: the loss' if are_many else 'The loss'} of the student went from "
-            f"{first['student_loss']:.2f} in round {first['round']} to "
-            f"{last['student_loss']:.2f} in round {last['round']}."
+            f"{' to '.join(ends)}."
         )
     return found

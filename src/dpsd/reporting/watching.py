@@ -55,7 +55,7 @@ class Look:
     @property
     def left(self) -> float | None:
         """The seconds that the remaining rounds may take; ``None`` before the first is finished."""
-        recent = [line["seconds"] for line in self.metrics[-_RECENT:]]
+        recent = [float(line["seconds"]) for line in self.metrics[-_RECENT:]]
         if not recent or self.is_finished:
             return None
         return sum(recent) / len(recent) * (self.rounds - len(self.metrics))
