@@ -17,19 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dpsd.privacy.records.certificate import Certificate
+from dpsd.reporting.comparing import about_rounds, comparison, limits, settings
 from dpsd.reporting.curves import epsilon_figure, progress_figure
 from dpsd.reporting.figures import Figure
 from dpsd.reporting.html import part, template
 from dpsd.reporting.inlining import inlined_first
-from dpsd.reporting.sections import (
-    ROUND_HEADINGS,
-    Subject,
-    about_rounds,
-    comparison,
-    limits,
-    settings,
-    table_rows,
-)
+from dpsd.reporting.sections import ROUND_HEADINGS, Subject, table_rows
 from dpsd.runs.directory import RunDirectory
 from dpsd.storage.files import write_text
 
@@ -103,7 +96,8 @@ def write_report(run: RunDirectory, certificate: Certificate) -> None:
     Raises:
         RunError: the disk is full, or the directory cannot be written to.
     """
-    report = Report(subjects=[Subject(run=run, certificate=certificate)])
+    # What its owner calls the directory is nobody's business.
+    report = Report(subjects=[Subject(run=run, certificate=certificate, name="RUN")])
     write_text(run.path / REPORT_FILE, report.html())
 
 

@@ -8,11 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from dpsd.config.transcription import TranscriptionConfig
-from dpsd.privacy.accounting import format_epsilon
 from dpsd.privacy.records.certificate import Certificate
 from dpsd.privacy.records.statement import Statement
-from dpsd.privacy.targets import Adjacency
 from dpsd.reporting.agreement import ON_QUERIES, WITHOUT_PROBE, final_probe, left_out, shown
 from dpsd.reporting.curves import confusion_figure
 from dpsd.reporting.evaluations import chosen_on, where, with_interval
@@ -26,8 +23,8 @@ from dpsd.shell import command_line
 
 Rows = list[tuple[str, ...]]
 
-#: Settings that say where the owner keeps something, of which the last part of the name is shown.
-_PLACES = {"teacher", "teacher_weights", "public", "probe", "budget_file", "ca_bundle"}
+#: The lines of a certificate that a page states in its own way.
+_TIMED = {"Date", "Run"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +75,18 @@ class Subject:
     def statement(self) -> Statement:
         """The certificate in words."""
         return Statement(certificate=self.certificate)
+
+    @property
+    def basis(self) -> list[Point]:
+        """Which run this is, and what its promise rests on.
+
+        When the run ended, and the ledger's hash of its times, are for the certificate alone: the
+        page tells no other time than whole seconds of whole rounds.
+        """
+        stated = self.certificate
+        names = [("Run", f"`{stated.run}`, begun {stated.started}")]
+        names += [(what, text) for what, text in self.statement.subjects if what not in _TIMED]
+        return names + [(what, text) for what, text in self.statement.basis if what != "Ledger"]
 
     @cached_property
     def verdict(self) -> list[Point]:
@@ -279,72 +288,6 @@ ROUND_HEADINGS = (
 )
 
 
-def comparison(subjects: Sequence[Subject]) -> tuple[list[str], Rows]:
-    """Return the headings and the rows of a table of all runs."""
-    places = list(dict.fromkeys(where(one) for each in subjects for one in each.evaluations))
-    kinds = list(dict.fromkeys(one.kind for each in subjects for one in each.findings))
-    headings = [
-        *("run", "what was bought", *(f"ε under {kind.value}" for kind in Adjacency)),
-        *("rounds", "queries", "agreement on the last queries", "on the probe"),
-        *(f"student's accuracy, {place}" for place in places),
-        *(f"attack: {kind}" for kind in kinds),
-        "seconds",
-    ]
-    return headings, [_compared(one, places, kinds) for one in subjects]
-
-
-def _compared(one: Subject, places: Sequence[str], kinds: Sequence[str]) -> tuple[str, ...]:
-    measured = {where(found): found for found in one.evaluations}
-    valid = {found.kind: "valid" if found.is_valid else "attack invalid" for found in one.findings}
-    last = one.metrics[-1] if one.metrics else {}
-    probe = last.get("final_probe", last.get("probe", {}))
-    return (
-        *(one.name, one.statement.claim.replace("`", "")),
-        *(format_epsilon(one.certificate.spent.under(kind)) for kind in Adjacency),
-        *(str(len(one.metrics)), f"{sum(line['queries'] for line in one.metrics):,}"),
-        *(shown(last.get("agreement")), shown(probe.get("agreement"))),
-        *(
-            with_interval(measured[place]["student_accuracy"], measured[place]["images"])
-            if place in measured
-            else "-"
-            for place in places
-        ),
-        *(valid.get(kind, "-") for kind in kinds),
-        f"{one.seconds:,}",
-    )
-
-
-def about_rounds(subjects: Sequence[Subject]) -> list[str]:
-    """Return what the agreements of the rounds are about, in sentences, each of them once."""
-    return list(dict.fromkeys(text for subject in subjects for text in subject.about_rounds))
-
-
-def limits(subjects: Sequence[Subject]) -> dict[str, list[str]]:
-    """Return what certificates do not promise, with the names of the runs that this is about."""
-    found = dict[str, list[str]]()
-    for subject in subjects:
-        found.setdefault(subject.certificate.limits, []).append(subject.name)
-    return found
-
-
-def settings(subjects: Sequence[Subject]) -> tuple[Rows, Rows]:
-    """Return the settings of the runs: those unlike their defaults in some run, and the others.
-
-    Each row has the name of the setting and its value in every run.
-    """
-    chosen, others = Rows(), Rows()
-    configs = [subject.run.config().flat(mode="json") for subject in subjects]
-    for name, field in TranscriptionConfig.fields().items():
-        values = [config.get(name) for config in configs]
-        default = field.get_default()
-        default = (
-            list(default) if isinstance(default, tuple) else getattr(default, "value", default)
-        )
-        row = (name, *(_value(name, value) for value in values))
-        (others if all(value == default for value in values) else chosen).append(row)
-    return chosen, others
-
-
 def table_rows(table: Table) -> Rows:
     """Return the cells of a table of findings as text.
 
@@ -363,16 +306,6 @@ def _cell(cell: Cell, column: str) -> str:
     if isinstance(cell, float) and column.endswith("%"):
         return f"{cell:.1%}"
     return f"{cell:,.4g}" if isinstance(cell, float) else str(cell)
-
-
-def _value(name: str, value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
-    if name in _PLACES:
-        return str(value).replace("\\", "/").rstrip("/").rpartition("/")[-1]
-    return str(value)
 
 
 def _accuracies(name: str, images: int, found: Mapping[str, Any]) -> tuple[str, ...]:
