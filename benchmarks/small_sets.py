@@ -1,7 +1,12 @@
-"""Small versions of data sets, 14x14 and grey, on which recipes can be compared in minutes.
+"""Small versions of data sets, on which recipes can be compared in minutes.
 
 python benchmarks/small_sets.py small/
 dpsd bench transfer --data small/xrays.npz --validation-share 0.2
+
+Without names of data sets, MNIST, Fashion-MNIST and X-rays are made 14x14 and grey. With names,
+these are made, in their colours, with all their classes:
+
+python benchmarks/small_sets.py small/ cifar10-jpeg celeba-gender --side 16 --train 20000
 """
 
 from __future__ import annotations
@@ -18,42 +23,47 @@ from torch import Tensor
 from dpsd.datasets import LabelledImages, load_dataset
 from dpsd.datasets.labelled import Split
 
-SIDE = 14
-TRAIN, TEST = 6_000, 3_000
+XRAYS = "xrays"
 
 
 def scaled(images: Tensor, side: int) -> Tensor:
-    """Uint8 images ``(N, 1, H, W)`` as means over areas, uint8 ``(N, 1, side, side)``."""
-    smaller = F.interpolate(images / 255, size=(side, side), mode="area")
-    return (255 * smaller).round().to(torch.uint8)
+    """Uint8 images ``(N, C, H, W)`` as means over areas, uint8 ``(N, C, side, side)``."""
+    blocks = torch.split(images, 1 << 12)
+    smaller = [F.interpolate(one / 255, size=(side, side), mode="area") for one in blocks]
+    return (255 * torch.cat(smaller)).round().to(torch.uint8)
 
 
-def small(data: LabelledImages, most: int) -> tuple[Tensor, Tensor]:
-    """Images and labels, at most so many; X-rays are those of two classes, by way of 28 pixels."""
-    images, labels = data.images, data.labels
-    if data.name == "covid-xray":  # normal or pneumonia
-        images, labels = scaled(images[labels > 0], 28), labels[labels > 0] - 1
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(1))
-    chosen = order[:most] if data.split == "train" else torch.arange(min(most, len(images)))
-    return scaled(images[chosen], SIDE), labels[chosen]
+def normal_or_pneumonia(data: LabelledImages) -> tuple[Tensor, Tensor]:
+    """X-rays of two of the three classes, by way of 28 pixels, and their labels."""
+    return scaled(data.images[data.labels > 0], 28), data.labels[data.labels > 0] - 1
 
 
 def main() -> None:
     """Write one ``.npz`` file for each data set."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
-    out = parser.parse_args().out
-    out.mkdir(parents=True, exist_ok=True)
-    names = {"mnist": "mnist", "fashion-mnist": "fashion-mnist", "xrays": "covid-xray"}
-    for name, source in names.items():
+    parser.add_argument("data", nargs="*")
+    parser.add_argument("--side", type=int, default=14)
+    parser.add_argument("--train", type=int, default=6_000, help="training records at most")
+    parser.add_argument("--test", type=int, default=3_000, help="test records at most")
+    chosen = parser.parse_args()
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    for name in chosen.data or ("mnist", "fashion-mnist", XRAYS):
         arrays: dict[str, Any] = {}
-        splits: tuple[tuple[Split, int], ...] = (("train", TRAIN), ("test", TEST))
+        splits: tuple[tuple[Split, int], ...] = (("train", chosen.train), ("test", chosen.test))
         for split, most in splits:
-            images, labels = small(load_dataset(source, split), most)
-            arrays[f"{split}_images"] = images[:, 0].numpy()
-            arrays[f"{split}_labels"] = labels.view(-1, 1).numpy().astype(np.uint8)
-        np.savez(out / f"{name}.npz", **arrays)
-        print(f"{out / name}.npz: {len(arrays['train_images']):,} training images")
+            data = load_dataset("covid-xray" if name == XRAYS else name, split)
+            images, labels = data.images, data.labels
+            if name == XRAYS:
+                images, labels = normal_or_pneumonia(data)
+            # Some data sets are ordered by class.
+            rows = torch.randperm(len(images), generator=torch.Generator().manual_seed(1))[:most]
+            small = scaled(images[rows], chosen.side).permute(0, 2, 3, 1).squeeze(-1)
+            arrays[f"{split}_images"] = small.contiguous().numpy()
+            arrays[f"{split}_labels"] = labels[rows].view(-1, 1).numpy().astype(np.uint8)
+        path = chosen.out / f"{name.replace(':', '-')}.npz"
+        np.savez(path, **arrays)
+        print(f"{path}: {len(arrays['train_images']):,} training images")
 
 
 if __name__ == "__main__":

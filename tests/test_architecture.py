@@ -142,6 +142,12 @@ def test_predictions_around_the_mechanism_are_for_evaluation_only() -> None:
     ]
 
 
+def test_gradients_of_a_teacher_are_for_attacks_only() -> None:
+    users = {name for name, tree in MODULES.items() if "with_gradients" in names(tree)}
+    assert "dpsd.attacks.inversion.attacked" in users
+    assert not [name for name in users if not is_within(name, "dpsd.attacks")]
+
+
 #: The one module of a transcription that reads public images, and where it reads them.
 READING, GATE = "dpsd.transcription.public", "dpsd.datasets.public_images"
 

@@ -28,7 +28,23 @@ from dpsd.errors import UnknownNameError
 Invoke = Callable[..., Result]
 
 
-def test_the_command_measures_writes_and_goes_on(invoke: Invoke, tmp_path: Path) -> None:
+def measured(row: Row, settings: str, seed: int, *, made_by: str = "") -> Measured:
+    """What a row gives, without measuring it."""
+    return Measured(
+        row=row.key,
+        settings=settings,
+        seed=seed,
+        outcome=Outcome(seconds=1.0, accuracy=None),
+        peak_memory=1,
+        hardware="",
+        day="",
+        made_by=made_by,
+    )
+
+
+def test_the_command_measures_writes_and_goes_on_and_keeps_changed_rows_apart(
+    invoke: Invoke, tmp_path: Path
+) -> None:
     command = ("bench", "scale", "--only", "digits/1/queries/8", "--share", 0.001)
     done = invoke(*command, "--out", tmp_path)
     assert done.exit_code == 0, done.stderr
@@ -40,6 +56,18 @@ def test_the_command_measures_writes_and_goes_on(invoke: Invoke, tmp_path: Path)
     assert json.loads(line)["outcome"]["accuracy"] is None
     assert invoke(*command, "--out", tmp_path).exit_code == 0
     assert len((folder / "results.jsonl").read_text().splitlines()) == 1
+
+    changed = (*command, "--set", "num-classes=3", "--set", "queries=9", "--out", tmp_path)
+    name = "digits/1/queries/8 with num_classes=3, queries=9"
+    assert invoke(*changed, "--list").stdout.strip() == name
+    done = invoke(*changed)
+    assert done.exit_code == 0, done.stderr
+    assert "num_classes=3," in done.stdout
+    table = (folder / "scale.md").read_text()
+    assert "| queries 8, num_classes=3, queries=9 |" in table
+    assert "--set num_classes=3 --set queries=9`" in table
+    kept = (folder / "results.jsonl").read_text().splitlines()
+    assert [json.loads(line)["row"] for line in kept] == ["digits/1/queries/8", name]
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads /proc, so Linux only")
@@ -64,16 +92,7 @@ def test_an_interrupted_suite_leaves_a_table_of_what_is_there(
     def measured_until_ctrl_c(row: Row, settings: str, seed: int) -> Measured:
         if row.value != 8:
             raise KeyboardInterrupt
-        outcome = Outcome(seconds=1.0, accuracy=None)
-        return Measured(
-            row=row.key,
-            settings=settings,
-            seed=seed,
-            outcome=outcome,
-            peak_memory=1,
-            hardware="",
-            day="",
-        )
+        return measured(row, settings, seed)
 
     monkeypatch.setattr(running, "_run", measured_until_ctrl_c)
     stopped = invoke("bench", "scale", "--share", 0.001, "--out", tmp_path)
@@ -90,20 +109,11 @@ def test_rows_of_another_version_are_named_and_measured_again_when_told(
 ) -> None:
     versions = iter(["another", "this one"])
 
-    def measured(row: Row, settings: str, seed: int) -> Measured:
+    def measured_by_versions(row: Row, settings: str, seed: int) -> Measured:
         version = made_by(row) if next(versions) == "this one" else "another"
-        return Measured(
-            row=row.key,
-            settings=settings,
-            seed=seed,
-            outcome=Outcome(seconds=1.0, accuracy=None),
-            peak_memory=1,
-            hardware="",
-            day="",
-            made_by=version,
-        )
+        return measured(row, settings, seed, made_by=version)
 
-    monkeypatch.setattr(running, "_run", measured)
+    monkeypatch.setattr(running, "_run", measured_by_versions)
     command = ("bench", "scale", "--only", "digits/1/queries/8000", "--out", tmp_path)
     assert "warning" not in invoke(*command).stderr
     told = invoke(*command)
@@ -115,24 +125,6 @@ def test_rows_of_another_version_are_named_and_measured_again_when_told(
     assert "warning" not in invoke(*command, "--again").stderr
     assert "another version" not in table.read_text()
     assert invoke(*command, "--again").exit_code == 0  # and is not measured a third time
-
-
-def test_a_changed_row_is_measured_as_it_says_and_kept_beside_the_plain_one(
-    invoke: Invoke, tmp_path: Path
-) -> None:
-    command = ("bench", "scale", "--only", "digits/1/queries/8", "--share", 0.001)
-    assert invoke(*command, "--out", tmp_path).exit_code == 0
-    changed = (*command, "--set", "num-classes=3", "--set", "queries=9", "--out", tmp_path)
-    name = "digits/1/queries/8 with num_classes=3, queries=9"
-    assert invoke(*changed, "--list").stdout.strip() == name
-    done = invoke(*changed)
-    assert done.exit_code == 0, done.stderr
-    assert "num_classes=3," in done.stdout
-    table = (tmp_path / "scale" / "scale.md").read_text()
-    assert "| queries 8, num_classes=3, queries=9 |" in table
-    assert "--set num_classes=3 --set queries=9`" in table
-    kept = (tmp_path / "scale" / "results.jsonl").read_text().splitlines()
-    assert [json.loads(line)["row"] for line in kept] == ["digits/1/queries/8", name]
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads /proc, so Linux only")
@@ -208,12 +200,8 @@ def test_a_row_that_cannot_run_leaves_the_others(
     def measure(row: Row, settings: str, seed: int) -> Measured:
         if row.value == 32:
             raise UnknownNameError("model", "resnet9", ["resnet8"])
-        if not once:
-            once.append(measured(row, settings, seed))
-        return once[0]  # how long the others take is not the question here
+        return measured(row, settings, seed)
 
-    once: list[Measured] = []
-    measured = running._run
     monkeypatch.setattr(running, "_run", measure)
     command = ("bench", "scale", "--only", "queries", "--share", 0.001, "--out", tmp_path)
     done = invoke(*command)

@@ -89,8 +89,8 @@ def test_every_number_says_what_it_is_about(page: Page) -> None:
         assert expected in page.text
 
 
-def test_an_attack_that_missed_its_control_is_invalid_and_has_no_verdict(page: Page) -> None:
-    assert "Attack invalid: it missed what was planted (memorised)" in page.text
+def test_an_attack_that_failed_its_control_is_invalid_and_has_no_verdict(page: Page) -> None:
+    assert "Attack invalid: it failed its own controls (memorised)" in page.text
     assert "AUC 0.5" not in page.text
     assert "No near-copies among 100 samples" in page.text
     assert "12.5%" in page.text

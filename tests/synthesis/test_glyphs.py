@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from dpsd.errors import ConfigError, UnknownNameError
 from dpsd.synthesis.glyphs import Glyphs, _atlas
 
 
@@ -45,3 +46,42 @@ def test_glyphs_in_colour_stand_out_from_their_paper() -> None:
     images = Glyphs((3, 32, 32)).sample(300, generator=seeded())
     contrast = (images.amax((2, 3)) - images.amin((2, 3))).amax(1)
     assert float(contrast.min()) > 0.2
+
+
+@pytest.mark.parametrize(
+    "kinds", [("letters",), ("others", "digits"), ("digits", "letters", "others")]
+)
+def test_only_the_wanted_kinds_of_characters_are_drawn(
+    kinds: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    atlas = _atlas()
+    asked: list[torch.Tensor] = []
+    drawn = atlas.cells
+
+    def cells(rows: torch.Tensor) -> torch.Tensor:
+        asked.append(rows)
+        return drawn(rows)
+
+    monkeypatch.setattr(atlas, "cells", cells)
+    Glyphs((1, 8, 8), kinds=kinds).pixels(300, generator=seeded())
+    ends = torch.tensor(atlas.sizes).cumsum(0)
+    of = torch.bucketize(torch.cat(asked), ends, right=True)
+    counts = torch.bincount(of, minlength=3)
+    assert (counts > 0).nonzero().flatten().tolist() == sorted(
+        {"digits": 0, "letters": 1, "others": 2}[kind] for kind in kinds
+    )
+    # Each kind that is drawn is drawn equally often.
+    assert int(counts[counts > 0].min()) > 0.8 * int(counts.max())
+
+
+def test_all_kinds_of_characters_are_drawn_by_default() -> None:
+    every = Glyphs((1, 8, 8), kinds=("others", "letters", "digits"))
+    default = Glyphs((1, 8, 8)).pixels(50, generator=seeded())
+    assert torch.equal(every.pixels(50, generator=seeded()), default)
+
+
+def test_unknown_kinds_of_characters_and_none_are_refused() -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'letters'"):
+        Glyphs((1, 8, 8), kinds=("leters",))
+    with pytest.raises(ConfigError, match="at least one kind"):
+        Glyphs((1, 8, 8), kinds=())

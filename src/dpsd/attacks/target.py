@@ -13,6 +13,7 @@ from typing import Protocol
 from torch import nn
 
 from dpsd.datasets import LabelledImages
+from dpsd.datasets.published import shows_persons
 from dpsd.devices.execution import Execution
 from dpsd.errors import RunError
 from dpsd.results.evaluation import check_fits
@@ -71,3 +72,8 @@ class Target:
     def student(self) -> nn.Module:
         """Return the student in eval mode: one in training mode would leak its batch instead."""
         return self.execution.place(self.run.student()).eval()
+
+
+def are_of_persons(data: LabelledImages) -> bool:
+    """Return whether records show persons, or scans of them, of whom no picture is drawn."""
+    return data.persons is not None or shows_persons(data.name)

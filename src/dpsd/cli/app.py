@@ -8,7 +8,19 @@ from typing import Annotated, Any
 import click
 import typer
 
-from dpsd.cli import audit, bench, budget, data, demo, evaluating, report, results, train, watch
+from dpsd.cli import (
+    attack,
+    audit,
+    bench,
+    budget,
+    data,
+    demo,
+    evaluating,
+    report,
+    results,
+    train,
+    watch,
+)
 from dpsd.cli.errors import Command, CommandGroup, accept_earlier_names
 
 # Each paragraph is one line, which is wrapped to the width of the terminal when it is shown.
@@ -96,8 +108,8 @@ def _inspect() -> None:
 app.command("train-teacher", cls=Command)(train.train_teacher)
 for _command in (
     *(watch.watch, evaluating.evaluate, results.sample, results.export, results.certify),
-    *(report.report,),
-    *(budget.budget, audit.audit, bench.bench, data.models, demo.demo),
+    *(report.report, budget.budget, attack.attack, audit.audit, bench.bench, data.models),
+    demo.demo,
 ):
     _loads_teacher = _command is budget.budget
     app.command(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import click
 import typer
 
-from dpsd.cli.console import grid, say, say_json, show, shown_warnings, warn
+from dpsd.cli.console import grid, say, say_json, show, shown_warnings
 from dpsd.cli.declaring import (
     RULE_HELP,
     Channels,
@@ -18,27 +17,21 @@ from dpsd.cli.declaring import (
     Size,
     declared_by,
 )
+from dpsd.cli.measuring import DataName, DataRoot, TeacherPath, declared_by_run, teacher_of
 from dpsd.cli.results import Device, RunPath, opened
-from dpsd.datasets import Declared, check_dataset, is_folder
-from dpsd.errors import ConfigError, DpsdError
+from dpsd.datasets import check_dataset, is_folder
+from dpsd.errors import ConfigError
 from dpsd.runs.files import check_run
 
 if TYPE_CHECKING:
     from dpsd.results.evaluation import Evaluation
-    from dpsd.runs.directory import RunDirectory
-    from dpsd.teachers import Teacher
 
 
 def evaluate(
     run: RunPath,
-    data: Annotated[str, typer.Option(help="The data set, as `dpsd data list` names it.")],
-    data_root: Annotated[
-        Path | None, typer.Option(help="The folder of data sets.", show_default="DPSD_DATA")
-    ] = None,
-    teacher: Annotated[
-        str | None,
-        typer.Option(help="The teacher, if it has moved since the run.", metavar="PATH"),
-    ] = None,
+    data: DataName,
+    data_root: DataRoot = None,
+    teacher: TeacherPath = None,
     split: Annotated[
         str,
         typer.Option(
@@ -86,7 +79,7 @@ def evaluate(
 
     directory = opened(run)
     if is_folder(data):
-        declared = declared.over(_declared_by_run(directory, teacher))
+        declared = declared.over(declared_by_run(directory, teacher))
     share = 0.0
     if split == "validation" and not has_validation(data, root=data_root):
         share, group_by = held_out_by(
@@ -101,55 +94,12 @@ def evaluate(
             validation_share=share,
             group_by=group_by,
         )
-    loaded = _teacher_of(directory, teacher, device)
+    loaded = teacher_of(directory, teacher, device)
     measured = measure(directory, labelled, teacher=loaded, device=device)
     if as_json:
         say_json(measured.to_dict())
     else:
         _show_evaluation(measured)
-
-
-def _declared_by_run(directory: RunDirectory, teacher: str | None) -> Declared:
-    """The shape and classes that loose images must have for a run's student.
-
-    Their values are read as those that the teacher was trained on.
-    """
-    from dpsd.teachers import read_record
-
-    channels, height, width = directory.facts()["input_shape"]
-    names = directory.class_names() or ()
-    try:
-        record = read_record(teacher or directory.config().teacher.teacher)
-        # Runs of earlier versions did not record names.
-        names, value_range = names or record.class_names, record.value_range
-    except DpsdError:  # the teacher is not a directory with a record
-        names, value_range = (), None
-    return Declared(
-        size=(height, width),
-        channels=channels if channels in (1, 3) else None,
-        classes=names if len(names) > 1 else None,
-        value_range=value_range,
-    )
-
-
-def _teacher_of(directory: RunDirectory, given: str | None, device: str | None) -> Teacher | None:
-    """The run's teacher, or ``None``, with a warning, if it cannot be loaded."""
-    config = directory.config()
-    if given is not None:
-        config = config.changed(teacher=given)
-    try:
-        loaded = config.load_teacher(device=device)
-    except DpsdError as error:
-        if given is not None:
-            raise
-        warn(
-            f"the run's teacher cannot be loaded, so only the student is measured ({error}). "
-            "Say where the teacher is with --teacher"
-        )
-        return None
-    if loaded.fingerprint != directory.facts().get("teacher"):
-        warn("this is not the teacher that the run asked: its content differs")
-    return loaded
 
 
 def _show_evaluation(measured: Evaluation) -> None:

@@ -1,10 +1,24 @@
-"""The progress of a transcription on the command line, whose warnings are lines on stderr."""
+"""The progress of transcriptions and attacks on the command line; warnings are lines on stderr."""
 
 from __future__ import annotations
+
+from contextlib import ExitStack
+from types import TracebackType
+
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from dpsd.cli.console import STATUS, warn
 from dpsd.reporting import progress
 from dpsd.runs.observing import Observer
+from dpsd.teachers.silence import spared
 
 
 class QuietObserver(Observer):
@@ -27,3 +41,50 @@ class ProgressObserver(progress.ProgressObserver):
 
     def warn(self, message: str) -> None:
         warn(message)
+
+
+class AttackProgress:
+    """A bar with the time left for each part of an attack that is going on.
+
+    Bars are shown in terminals alone.
+    """
+
+    def __init__(self) -> None:
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=STATUS,
+            disable=not STATUS.is_terminal,
+            transient=True,
+        )
+        self._parts: dict[str, TaskID] = {}
+        self._end = ExitStack()
+
+    def __enter__(self) -> AttackProgress:
+        # Bars are drawn by a thread of their own, even while a teacher answers and its output is
+        # suppressed.
+        STATUS.file = self._end.enter_context(spared(STATUS.file))
+        self._end.callback(setattr, STATUS, "file", None)
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        with self._end:
+            self._bars.stop()
+
+    def step(self, what: str, done: int, total: int) -> None:
+        """Show that ``done`` of ``total`` steps of a part are done; its bar ends with the last."""
+        if what not in self._parts:
+            self._parts[what] = self._bars.add_task(what, total=total)
+        self._bars.update(self._parts[what], completed=done, total=total)
+        if done >= total:
+            self._bars.remove_task(self._parts.pop(what))

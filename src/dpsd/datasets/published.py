@@ -129,6 +129,19 @@ LOOSE = {
     "imagenet": Declared(size=(224, 224), channels=3),
 }
 
+#: Data sets, besides those of MedMNIST, whose images show persons or scans of them.
+_OF_PERSONS = frozenset(
+    (
+        "celeba-gender",
+        "celeba-hair",
+        "cifar100",
+        "cifar100-jpeg",
+        "covid-xray",
+        "covidx",
+        "imagenet",
+    )
+)
+
 #: The channels and numbers of classes of the MedMNIST sets with two-dimensional images and one
 #: label per image, as published with version 2; ``chestmnist`` has several labels.
 _MEDMNIST = {
@@ -170,6 +183,17 @@ def check_dataset(name: str) -> None:
     """
     if name not in ARRAYS and not is_folder(name) and npz_path(name, Path()) is None:
         raise UnknownNameError("data set", name, [*dataset_names(), "folder:PATH", "PATH.npz"])
+
+
+def shows_persons(name: str) -> bool:
+    """Return whether a published data set shows persons, or scans of them.
+
+    Of a user's own data nothing is known, so the answer is no.
+
+    >>> shows_persons("medmnist:bloodmnist"), shows_persons("celeba-hair"), shows_persons("mnist")
+    (True, True, False)
+    """
+    return name in _OF_PERSONS or name.startswith("medmnist:")
 
 
 def is_folder(name: str) -> bool:

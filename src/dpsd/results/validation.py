@@ -10,6 +10,7 @@ from dpsd.datasets.validation import check_share
 from dpsd.errors import ConfigError, Setting, TeacherError
 from dpsd.runs.directory import RunDirectory
 from dpsd.teachers import read_record
+from dpsd.teachers.record import TeacherRecord
 
 
 def held_out_by(
@@ -39,14 +40,8 @@ def held_out_by(
     place = teacher or run.config().teacher.teacher
     if share is not None:
         check_share(share)
-    unknown = None
-    try:
-        record = read_record(place)
-        if record.data != data:
-            unknown = f"the teacher's record is about {record.data!r}"
-    except TeacherError as error:
-        unknown = str(error)
-    if unknown is not None:
+    record, unknown = _record_about(data, place)
+    if record is None:
         if not share:
             raise ConfigError(
                 f"nothing states which training records of {data!r} the teacher was not trained on "
@@ -61,6 +56,56 @@ def held_out_by(
             "can serve for validation: train it again with ",
             *(Setting("validation_share"), " 0.1"),
         )
+    return _as_recorded(record, share, group_by)
+
+
+def trained_on_by(
+    run: RunDirectory,
+    data: str,
+    *,
+    teacher: str | None = None,
+    share: float | None = None,
+    group_by: str | None = None,
+) -> tuple[float, str | None]:
+    """Return the share of training records that the teacher was *not* trained on, and the rule.
+
+    Both are arguments of :func:`dpsd.datasets.load_dataset`, which then loads, as the training
+    split, exactly the records that the teacher was trained on. The arguments are those of
+    :func:`held_out_by`, with a share of 0 for a teacher that was trained on all records.
+
+    Raises:
+        ConfigError: the share or the rule is not the recorded one, or nothing states a share.
+    """
+    if share is not None:
+        check_share(share)
+    record, unknown = _record_about(data, teacher or run.config().teacher.teacher)
+    if record is None:
+        if share is None:
+            raise ConfigError(
+                f"nothing states which training records of {data!r} the teacher was trained on "
+                f"({unknown}): give the share of them that was held out, 0 if none was, with ",
+                *(Setting("validation_share"), ", or the place of the teacher's record with "),
+                Setting("teacher"),
+            )
+        return share, group_by
+    return _as_recorded(record, share, group_by)
+
+
+def _record_about(data: str, place: str) -> tuple[TeacherRecord | None, str]:
+    """Return a teacher's record of its training on some data, or why there is none."""
+    try:
+        record = read_record(place)
+    except TeacherError as error:
+        return None, str(error)
+    if record.data != data:
+        return None, f"the teacher's record is about {record.data!r}"
+    return record, ""
+
+
+def _as_recorded(
+    record: TeacherRecord, share: float | None, group_by: str | None
+) -> tuple[float, str | None]:
+    """Return what a record states; refuse what contradicts it."""
     if share not in (None, record.validation_share):
         raise ConfigError(
             Setting("validation_share"),

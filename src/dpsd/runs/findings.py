@@ -14,7 +14,7 @@ run directory for the owner of the data and are no part of what a run may publis
 ...     verdict="No near-copies were found.", controls=(control,), scores={"nearest": 1},
 ... )
 >>> findings.is_valid, findings.sentence()
-(False, 'Attack invalid: it missed what was planted (memorised). Nothing follows from it.')
+(False, 'Attack invalid: it failed its own controls (memorised). Nothing follows from it.')
 """
 
 from __future__ import annotations
@@ -141,7 +141,12 @@ class Findings:
         if self.is_valid:
             return self.verdict
         missed = ", ".join(control.name for control in self.controls if not control.found)
-        return f"Attack invalid: it missed what was planted ({missed}). Nothing follows from it."
+        return f"Attack invalid: it failed its own controls ({missed}). Nothing follows from it."
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything in JSON types, and that nothing is privatised."""
+        stated = {"version": VERSION, "privatised": False, "is_valid": self.is_valid}
+        return stated | asdict(self)
 
     def save(self, run: Path) -> Path:
         """Write the findings into a run directory, and return the path of the file.
@@ -151,8 +156,7 @@ class Findings:
         """
         (run / FOLDER).mkdir(exist_ok=True)
         path = run / FOLDER / f"{self.kind}.json"
-        stated = {"version": VERSION, "privatised": False, "is_valid": self.is_valid}
-        text = json.dumps(stated | asdict(self), indent=1, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(self.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
         write_text(path, f"{text}\n")
         return path
 

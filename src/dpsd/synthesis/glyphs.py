@@ -13,12 +13,17 @@ import torch.nn.functional as F
 from PIL import Image, ImageFont
 from torch import Tensor
 
+from dpsd.errors import ConfigError, UnknownNameError
+from dpsd.images.names import Shape
 from dpsd.images.pixels import to_unit_range
 from dpsd.synthesis.drawn import smooth_field
 from dpsd.synthesis.sources import Source
 
 #: The side of a cell of the atlas, and the longer side of the character in its middle, in pixels.
 _CELL, _LETTER = 40, 30
+
+#: The kinds of characters, in the order in which the atlas has them.
+KINDS = ("digits", "letters", "others")
 
 _DIGITS = range(ord("0"), ord("9") + 1)
 _LETTERS = [*range(ord("A"), ord("Z") + 1), *range(ord("a"), ord("z") + 1)]
@@ -43,10 +48,28 @@ class Glyphs(Source):
     on paper of another, half of which has a texture.
 
     Which characters there are depends on the fonts of the matplotlib that is installed.
+
+    Args:
+        shape: the shape of the images.
+        kinds: the kinds of characters that are drawn, each equally often, in any order: some of
+            ``"digits"``, ``"letters"`` and ``"others"``. Without digits, the images say nothing of
+            them but what letters do, some of which look alike.
+
+    Raises:
+        ConfigError: there are no kinds, or one is unknown.
     """
 
     name = "glyphs"
     most = 3
+
+    def __init__(self, shape: Shape, *, kinds: Sequence[str] = KINDS) -> None:
+        super().__init__(shape)
+        if not kinds:
+            raise ConfigError("glyphs need at least one kind of characters")
+        for kind in kinds:
+            if kind not in KINDS:
+                raise UnknownNameError("kind of characters", kind, KINDS)
+        self._kinds = torch.tensor(sorted({KINDS.index(kind) for kind in kinds}))
 
     def _chunk(self, count: int, generator: torch.Generator) -> Tensor:
         chance = torch.rand((count,), generator=generator)
@@ -100,7 +123,7 @@ class Glyphs(Source):
     def _cells(self, count: int, generator: torch.Generator) -> Tensor:
         """Draw ``count`` characters from the atlas, at a resolution that suits the images."""
         atlas = _atlas()
-        kind = torch.randint(0, 3, (count,), generator=generator)
+        kind = self._kinds[torch.randint(0, len(self._kinds), (count,), generator=generator)]
         of_kind = torch.tensor(atlas.sizes)
         within = (torch.rand((count,), generator=generator) * of_kind[kind]).long()
         cells = to_unit_range(atlas.cells((of_kind.cumsum(0) - of_kind)[kind] + within))

@@ -95,6 +95,11 @@ class ModuleTeacher(Teacher):
                 yield calling
 
     def _scores(self, images: Tensor) -> object:
+        with self._autocast():
+            return in_batches(self._called, self._prepared(images), shape=self.input_shape)
+
+    def _prepared(self, images: Tensor) -> Tensor:
+        """Return images as the module takes them, which is put into eval mode."""
         self._module.eval()  # other code that holds the module may have switched it to train mode
         images = images.to(self._device)
         if images.is_floating_point():
@@ -103,12 +108,47 @@ class ModuleTeacher(Teacher):
             images = images.contiguous(memory_format=self._memory)
         elif self._memory is torch.channels_last:
             images = images.contiguous()  # otherwise they are what a permuted view makes of them
+        return images
+
+    def _autocast(self) -> torch.autocast:
         is_cast = self._precision == "bfloat16" and self._dtype is torch.float32
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=is_cast):
-            return in_batches(self._called, images, shape=self.input_shape)
+        return torch.autocast(self._device.type, torch.bfloat16, enabled=is_cast)
 
     def _called(self, images: Tensor) -> object:
         return self.calling.scores(self._module(images))
+
+    def with_gradients(self) -> nn.Module:
+        """Return a module from images in [0, 1] to logits, for the owner's own attacks only.
+
+        Gradients flow through it to the images. Nothing here is sealed or privatised, so no
+        transcription may call this method.
+        """
+        return _WithGradients(self, self._module, self._normalization)
+
+
+class _WithGradients(nn.Module):
+    """A teacher as a module, whose logits have gradients with respect to the images."""
+
+    def __init__(
+        self, teacher: ModuleTeacher, module: nn.Module, normalization: tuple[Tensor, Tensor] | None
+    ) -> None:
+        super().__init__()
+        self.module = module
+        self._teacher = teacher
+        self._normalization = normalization
+
+    def forward(self, images: Tensor) -> Tensor:
+        device = images.device
+        if self._normalization is not None:
+            mean, deviation = (part.to(images.device) for part in self._normalization)
+            images = (images - mean) / deviation
+        handed = self._teacher._prepared(self._teacher.calling.images(images))
+        # All at once, and not in batches, so that whoever watches a layer sees all images.
+        with self._teacher._autocast():
+            scores = self._teacher._called(handed)
+        assert isinstance(scores, Tensor)  # the probe found scores
+        logits = scores.float().to(device)
+        return logits.clamp_min(1e-12).log() if self._teacher.scores == "probabilities" else logits
 
 
 def checked_device(device: str) -> torch.device:

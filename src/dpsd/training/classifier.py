@@ -54,7 +54,7 @@ class TrainingProgress:
 def train_teacher(
     data: LabelledImages,
     *,
-    model: str = "cnn",
+    model: str | nn.Module = "cnn",
     epochs: int | None = None,
     batch_size: int = 256,
     learning_rate: float = 4e-3,
@@ -69,7 +69,8 @@ def train_teacher(
 
     Args:
         data: the private training split.
-        model: the name of an architecture, as :func:`dpsd.models.build_classifier` takes it.
+        model: an architecture, as :func:`dpsd.models.build_classifier` takes it; a module is
+            trained in place.
         epochs: the number of passes over the data; by default, enough for about 3,000 steps,
             between 8 and 40.
         batch_size: the most images per step; fewer if the data would not fill sixteen batches.

@@ -11,7 +11,6 @@ from dpsd.benchmarks.kept import Measured
 from dpsd.benchmarks.methods import Outcome, PublishedTask, Task
 from dpsd.benchmarks.suites.transfer import SUITE, regret, transfer
 from dpsd.benchmarks.tables import Summary, cells, markdown
-from dpsd.benchmarks.transcribing import Transcribing
 
 
 def measured(key: str, accuracy: float, **details: object) -> Measured:
@@ -67,15 +66,6 @@ def test_the_table_shows_what_a_majority_class_would_hide(summaries: list[Summar
     first = dict(zip(names, cells(summaries[0], SUITE.columns, among=summaries), strict=True))
     assert first["balanced (%)"] == "25.00"
     assert first["teacher (%)"] == "-"
-
-
-def test_recipes_of_enough_sources_leave_each_out(summaries: list[Summary]) -> None:
-    steps = {
-        one.row.key.rpartition("-")[2]: one.row.method.recipe.get("leave_one_out_steps", 0)
-        for one in summaries
-        if isinstance(one.row.method, Transcribing)
-    }
-    assert {name for name, many in steps.items() if many} == {"default", "drawn", "textures", "all"}
 
 
 def test_the_text_below_the_table_ranks_rows_by_each_estimate(summaries: list[Summary]) -> None:

@@ -1,0 +1,126 @@
+"""Playing the attacks on a run by kind, and not playing again what is known already.
+
+Each kind is a package of :mod:`dpsd.attacks` of its name. It has ``attack``, and its settings, a
+dataclass that is called as the kind is, as in ``copies.Copies``, with ``quick()``. Findings are
+saved as soon as a kind is done, and a kind keeps what takes long while it runs, so an interruption
+loses little.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from importlib.metadata import version
+from types import ModuleType
+from typing import Any
+
+from dpsd.attacks.target import Progress, Silent, Target
+from dpsd.datasets import LabelledImages
+from dpsd.errors import RunError
+from dpsd.runs.findings import FOLDER, Findings, read_findings
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Attacking:
+    """Attacks on one target, with the same seed.
+
+    Args:
+        target: the run, with training and held-out records.
+        seed: the seed of every attack.
+        is_quick: whether the attacks are made small, to try them out.
+    """
+
+    target: Target
+    seed: int = 0
+    is_quick: bool = False
+
+    def earlier(self, kind: str) -> Findings | None:
+        """Return what an earlier attack found with the same student, data, settings and seed.
+
+        Findings that cannot be read, as another version of dpsd wrote them, count as none.
+        """
+        try:
+            found = read_findings(self.target.run.path)
+        except RunError:
+            return None
+        known = (one for one in found if one.kind == kind and self._is_answered_by(one))
+        return next(known, None)
+
+    def play(self, kind: str, *, progress: Progress | None = None) -> Findings:
+        """Attack, and save the findings in the run directory.
+
+        Args:
+            kind: one of :data:`dpsd.attacks.names.KINDS`.
+            progress: what is told of the progress; nothing by default.
+
+        Raises:
+            ConfigError: the records do not suffice for the attack.
+            RunError: the run lacks something, or its directory cannot be written to.
+        """
+        folder = self.target.run.path / FOLDER
+        folder.mkdir(exist_ok=True)
+        settings = self._settings(kind)
+        found: Findings = _module(kind).attack(
+            self.target,
+            settings=settings,
+            seed=self.seed,
+            folder=folder,
+            progress=Silent() if progress is None else progress,
+        )
+        found = replace(
+            found,
+            settings={**found.settings, **_in_json(asdict(settings))},
+            details={**found.details, "attacked": self._attacked},
+        )
+        found.save(self.target.run.path)
+        return found
+
+    def _is_answered_by(self, found: Findings) -> bool:
+        asked = _in_json(asdict(self._settings(found.kind)))
+        known = {name: found.settings.get(name) for name in asked}
+        return (
+            (found.student, found.seed) == (self._student, self.seed)
+            and known == asked
+            and found.details.get("attacked") == self._attacked
+        )
+
+    def _settings(self, kind: str) -> Any:
+        settings = getattr(_module(kind), kind.capitalize())
+        return settings.quick() if self.is_quick else settings()
+
+    @property
+    def _student(self) -> str:
+        return str(self.target.run.ledger.ending()["student"])
+
+    @cached_property
+    def _attacked(self) -> dict[str, Any]:
+        """What the findings depend on besides the student, the settings and the seed."""
+        teacher = self.target.teacher
+        return {
+            "dpsd": version("dpsd"),  # another one may score otherwise
+            "members": _digest(self.target.members),
+            "others": _digest(self.target.others),
+            "teacher": None if teacher is None else teacher.fingerprint,
+        }
+
+
+def _module(kind: str) -> ModuleType:
+    return importlib.import_module(f"dpsd.attacks.{kind}")
+
+
+def _in_json(stated: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings as they are read from a file, where tuples are lists."""
+    found: dict[str, Any] = json.loads(json.dumps(stated))
+    return found
+
+
+def _digest(data: LabelledImages) -> str:
+    """Return a hash of the images and labels of records."""
+    digest = hashlib.sha256(str(tuple(data.images.shape)).encode())
+    digest.update(data.images.contiguous().numpy().data)
+    digest.update(data.labels.contiguous().numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,63 @@
+"""The samples that are closest to training records, as a picture: they may be records themselves.
+
+No picture is made of data sets that show persons.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Tensor
+
+from dpsd.attacks.copies.comparing import Comparison
+from dpsd.attacks.copies.records import Records
+from dpsd.attacks.copies.spaces import SPACES
+from dpsd.attacks.target import are_of_persons
+from dpsd.images.contact_sheet import contact_sheet, save_image
+from dpsd.runs.findings import Picture
+
+
+def closest_pairs(
+    samples: Tensor,
+    found: Comparison,
+    records: Records,
+    *,
+    space: str,
+    count: int,
+    folder: Path,
+) -> Picture | None:
+    """Draw the samples with the smallest ratios above their nearest training and held-out records.
+
+    Args:
+        samples: the samples, uint8 ``(N, C, H, W)``.
+        found: what they are near to.
+        records: the records.
+        space: the name of the space.
+        count: the number of pairs.
+        folder: where the picture is written.
+
+    Returns:
+        The picture; ``None`` for data sets that show persons.
+    """
+    members = records.members
+    if are_of_persons(members):
+        return None
+    order = found.training.ratios.argsort()[:count]
+    rows = [
+        samples[order],
+        members.images[found.training.rows[order]],
+        records.reference.images[found.held_out.rows[order]],
+    ]
+    name = f"copies-{space}"
+    sheet = contact_sheet(rows, labels=("sample", "nearest training", "nearest held-out"))
+    save_image(sheet, folder / f"{name}.png")
+    smallest = float(found.training.ratios[order[0]])
+    return Picture(
+        name=name,
+        caption=f"The {len(order)} samples that are closest to a training record in "
+        f"{SPACES[space]}, relative to its neighbours, closest first, with that record below and "
+        "the nearest held-out record below that.",
+        finding=f"The closest sample is at {smallest:.2f} of its mean distance to its nearest "
+        f"training records; a near-copy would be below {found.near.threshold:.2f}.",
+        shows_records=True,
+    )

@@ -1,0 +1,226 @@
+"""What the attack found, in sentences, tables and the words of its picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from dpsd.attacks.membership.one_run import Bound
+from dpsd.attacks.membership.rates import AT, Rates
+from dpsd.attacks.membership.roc import NAME
+from dpsd.attacks.membership.scores import SCORES
+from dpsd.attacks.membership.shadows import STUDENTS, TEACHERS, Shadows
+from dpsd.runs.findings import Cell, Picture, Table
+
+#: The score that the verdict states.
+_HEADLINE = SCORES[0].name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audited:
+    """A bound on a record's ε from one run, beside the ε that its certificate states.
+
+    Args:
+        bound: what the guesses prove.
+        claimed: the certificate's ε under ``teacher``.
+        delta: the δ of both.
+    """
+
+    bound: Bound
+    claimed: float
+    delta: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """All that was measured.
+
+    Args:
+        rates: the rates by the kind of model and the name of the score.
+        own: what a threshold finds on the run's own student.
+        one_run: the audit with one run, for ensembles.
+        shadows: the shadows.
+        has_canaries: whether the records were mislabelled canaries.
+    """
+
+    rates: Mapping[str, Mapping[str, Rates]]
+    own: Rates
+    one_run: Audited | None
+    shadows: Shadows
+    has_canaries: bool
+
+    def verdict(self) -> str:
+        """Return what was found, on what, and what it cannot show."""
+        sentences = [
+            self._compared(),
+            self._largest(),
+            *(sentence for rate in AT for sentence in self._caught(rate)),
+            self._measured_on(),
+        ]
+        if self.one_run is not None:
+            sentences.append(audited(self.one_run))
+        sentences.append(
+            "An attack that finds little proves no privacy: a stronger one may find more."
+        )
+        return " ".join(sentences)
+
+    def tables(self) -> tuple[Table, ...]:
+        """Return the tables of all scores and of what their rates rest on."""
+        found = [
+            Table(
+                title="How well members are told from others; an AUC of 0.5 and as many true as "
+                "false positives are guessing, and more is worse for privacy (95 % intervals over "
+                "models and records)",
+                columns=(
+                    *("models", "score", "AUC", "AUC from", "AUC to"),
+                    *(
+                        f"found at {rate} false positives{end}, %"
+                        for rate in AT.values()
+                        for end in ("", " from", " to")
+                    ),
+                ),
+                rows=tuple(
+                    (kind, name, *_numbers(rates))
+                    for kind, of_kind in self._all().items()
+                    for name, rates in of_kind.items()
+                ),
+            ),
+            Table(
+                title="What the rates rest on",
+                columns=(
+                    *("models", "number of models", "records", "members", "non-members"),
+                    *(f"false positives, {rate}, count" for rate in AT.values()),
+                ),
+                rows=tuple(
+                    (
+                        *(kind, rates.models, rates.records, rates.members, rates.others),
+                        *rates.false_positives.values(),
+                    )
+                    for kind, of_kind in self._all().items()
+                    for rates in [next(iter(of_kind.values()))]
+                ),
+            ),
+        ]
+        if self.one_run is not None:
+            bound = self.one_run.bound
+            found.append(
+                Table(
+                    title="A record's ε (adjacency teacher, replace-one), bounded from one run; a "
+                    "bound above the certificate's ε would refute it",
+                    columns=("pairs", "guesses", "right", "ε at least", "certificate's ε", "δ"),
+                    rows=(
+                        (
+                            *(bound.pairs, bound.guesses, bound.right, bound.epsilon),
+                            *(self.one_run.claimed, self.one_run.delta),
+                        ),
+                    ),
+                )
+            )
+        return tuple(found)
+
+    def picture(self) -> Picture:
+        """Return the words of the picture of ROC curves."""
+        said = " and ".join(
+            f"{of_kind[_HEADLINE].auc.value:.3f} on {kind}" for kind, of_kind in self.rates.items()
+        )
+        return Picture(
+            name=NAME,
+            caption=f"ROC curves of membership attacks ({self._records()}), logarithmic axes; on "
+            "the diagonal, an attacker guesses.",
+            finding=f"{_HEADLINE} has an area under the curve of {said}, where 0.5 is guessing.",
+        )
+
+    def details(self) -> dict[str, Any]:
+        """Return the recipes and factors, in JSON types."""
+        shadows = self.shadows
+        return {
+            "teachers": shadows.teachers.stated(),
+            "students": shadows.students.stated(),
+            "share_of_records": shadows.teachers.share,
+            "share_of_queries": shadows.students.share,
+            "one_run": None if self.one_run is None else asdict(self.one_run),
+        }
+
+    def _all(self) -> dict[str, Mapping[str, Rates]]:
+        return {**self.rates, "this run's student, members and held-out": {"threshold": self.own}}
+
+    def _records(self) -> str:
+        count = f"{len(self.shadows.split.scored):,}"
+        return f"{count} mislabelled canaries" if self.has_canaries else f"{count} records"
+
+    def _compared(self) -> str:
+        teachers, students = (self.rates[kind][_HEADLINE].auc for kind in (TEACHERS, STUDENTS))
+        hidden = students.low <= 0.5
+        return (
+            f"On {self._records()}, {_HEADLINE} tells those that a teacher was trained on from "
+            f"others with an AUC of {teachers} by the teacher's confidence, and of {students} by "
+            "its student's"
+            + (", which cannot be told from guessing" if hidden else "")
+            + " (0.5 is guessing; 95 % intervals). The students were transcribed as this run's "
+            f"was, with {self.shadows.students.claim}."
+        )
+
+    def _largest(self) -> str:
+        """Say what the best of all scores finds, as the stated one may not be the strongest."""
+        of_kind = self.rates[STUDENTS]
+        name = max(of_kind, key=lambda one: of_kind[one].auc.value)
+        return (
+            f"Of all {len(of_kind)} scores, the largest AUC by the students is "
+            f"{of_kind[name].auc} ({name}; picked afterwards, so partly by luck)."
+        )
+
+    def _caught(self, rate: float) -> Iterator[str]:
+        """Yield how many members are found at a rate of false positives, or that it is not known.
+
+        All kinds of models have equally many non-members.
+        """
+        for kind, of_kind in self.rates.items():
+            rates, at = of_kind[_HEADLINE], AT[rate]
+            if not rates.shows(rate):
+                yield (
+                    f"{rates.others:,} non-members cannot show how many members are found at {at} "
+                    f"false positives: that would rest on {rates.rests_on(rate)}."
+                )
+                return
+            yield (
+                f"At {at} false positives it finds {rates.caught[rate].percent()} of the members "
+                f"by the {kind}, which rests on {rates.rests_on(rate)}."
+            )
+
+    def _measured_on(self) -> str:
+        shadows, split = self.shadows, self.shadows.split
+        always = (
+            f"; the other {len(split.pool) - len(split.scored):,} records are always in"
+            if self.has_canaries
+            else ""
+        )
+        return (
+            f"Measured on {shadows.count} shadow teachers and their students, each teacher trained "
+            f"on a random half of the {self._records()}{always}. They share "
+            f"{_share(shadows.teachers.share)} of the training records, and each is asked "
+            f"{_share(shadows.students.share)} of the run's queries."
+        )
+
+
+def audited(found: Audited) -> str:
+    """Return what the audit with one run proves, beside what the certificate states."""
+    bound = found.bound
+    said = (
+        f"In one more run, {bound.right:,} of {bound.guesses:,} guesses about {bound.pairs:,} "
+        f"pairs of canaries were right, which proves that a record's ε (adjacency teacher, "
+        f"replace-one, δ = {found.delta:g}) is at least {bound.epsilon:.2f} with confidence "
+        f"{100 * bound.confidence:g} %"
+    )
+    if bound.epsilon > found.claimed:
+        return f"{said}. THIS REFUTES the certificate's ε of {found.claimed:.2f}."
+    return f"{said}; the certificate states {found.claimed:.2f}."
+
+
+def _numbers(rates: Rates) -> list[Cell]:
+    intervals = [rates.auc, *rates.caught.values()]
+    return [number for one in intervals for number in (one.value, one.low, one.high)]
+
+
+def _share(share: float) -> str:
+    return "all" if share == 1 else f"{100 * share:.2g} %"

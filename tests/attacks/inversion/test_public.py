@@ -1,0 +1,54 @@
+"""The attacker's public images are never the private ones."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tests.attacks.inversion.conftest import World
+
+from dpsd.attacks.inversion.judging import comparable
+from dpsd.attacks.inversion.public import public_images
+from dpsd.errors import ConfigError
+from dpsd.synthesis.distinct import image_digests
+
+
+def test_the_private_data_set_is_refused(world: World) -> None:
+    with pytest.raises(ConfigError, match="the private data set itself"):
+        public_images("digits", world.others, most=64, seed=0)
+
+
+def test_other_classes_of_the_domain_are_named_the_milder_setting(world: World) -> None:
+    found = public_images("classes:0, 2", world.others, most=1000, seed=0)
+    assert found.classes.tolist() == [1]
+    assert "GMI's milder setting" in found.words
+    held_out = set(image_digests(world.others.images[world.others.labels != 1]).tolist())
+    assert set(image_digests(found.pixels).tolist()) == held_out
+
+
+@pytest.mark.parametrize("spec", ["classes:0,1,2", "classes:7", "classes:"])
+def test_all_classes_or_unknown_ones_leave_nothing_to_attack(world: World, spec: str) -> None:
+    with pytest.raises(ConfigError, match="some, and not all"):
+        public_images(spec, world.others, most=64, seed=0)
+
+
+def test_drawn_sources_and_seeds_give_the_same_images_again(world: World) -> None:
+    first = public_images("strokes", world.others, most=64, seed=1).pixels
+    assert torch.equal(public_images("strokes", world.others, most=64, seed=1).pixels, first)
+    assert not torch.equal(public_images("strokes", world.others, most=64, seed=2).pixels, first)
+
+
+def test_compared_records_are_balanced_and_without_common_ones(world: World) -> None:
+    shared = torch.arange(30)
+    others = world.others
+    images = torch.cat([others.images, world.members.images[shared], others.images[:9]])
+    labels = torch.cat([others.labels, world.members.labels[shared], others.labels[:9]])
+    mixed = type(others)(
+        images=images, labels=labels, class_names=others.class_names, name="digits", split="test"
+    )
+    inside, outside = comparable(world.members, mixed, torch.tensor([0, 2]), seed=0)
+    assert torch.equal(inside.labels, outside.labels)
+    assert inside.labels.unique().tolist() == [0, 2]
+    digests = image_digests(torch.cat([inside.images, outside.images]))
+    assert len(digests.unique()) == len(digests)
+    common = set(image_digests(world.members.images[shared]).tolist())
+    assert not common & set(digests.tolist())
