@@ -23,7 +23,8 @@ PACKAGE = ROOT / "src" / "dpsd"
 
 #: What makes up the package, beside its modules; forgotten in a wheel, each is missed only later.
 DATA = {"py.typed", "privacy/records/certificate.schema.json"} | {
-    f"reporting/{name}.j2" for name in ("certificate.html", "report.html", "model-card.md")
+    f"reporting/{name}.j2"
+    for name in ("certificate.html", "report.html", "report.css", "report.js", "model-card.md")
 }
 
 

@@ -259,7 +259,7 @@ def test_an_evaluation_is_published_where_it_is_given(run: RunDirectory, tmp_pat
     [
         ({"student": "sha256:00"}, "about another student"),
         ({"run": "other"}, "about another student"),
-        ({"student_accuracy": 1.5}, "accuracy of 1.5"),
+        ({"student_accuracy": 1.5}, "student_accuracy = 1.5"),
         ({"student_accuracy": True}, "does not state student_accuracy"),
         ({"images": None}, "does not state images"),
     ],

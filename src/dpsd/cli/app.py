@@ -8,7 +8,19 @@ from typing import Annotated, Any
 import click
 import typer
 
-from dpsd.cli import attack, audit, bench, budget, data, demo, evaluating, results, train
+from dpsd.cli import (
+    attack,
+    audit,
+    bench,
+    budget,
+    data,
+    demo,
+    evaluating,
+    report,
+    results,
+    train,
+    watch,
+)
 from dpsd.cli.errors import Command, CommandGroup, accept_earlier_names
 
 # Each paragraph is one line, which is wrapped to the width of the terminal when it is shown.
@@ -26,6 +38,7 @@ come with dpsd:
   dpsd sample runs/digits --count 1000 --out synthetic
   dpsd export runs/digits --to student.onnx
   dpsd certify runs/digits
+  dpsd report runs/digits
 
 If you have a teacher of your own (.onnx, .pt2, hf:FOLDER or package.module:factory), start with \
 `inspect`, then `transcribe`. An ε means nothing without its adjacency, so each ε is shown with \
@@ -94,8 +107,9 @@ def _inspect() -> None:
 
 app.command("train-teacher", cls=Command)(train.train_teacher)
 for _command in (
-    *(evaluating.evaluate, results.sample, results.export, results.certify),
-    *(budget.budget, attack.attack, audit.audit, bench.bench, data.models, demo.demo),
+    *(watch.watch, evaluating.evaluate, results.sample, results.export, results.certify),
+    *(report.report, budget.budget, attack.attack, audit.audit, bench.bench, data.models),
+    demo.demo,
 ):
     _loads_teacher = _command is budget.budget
     app.command(

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from dpsd.datasets import LabelledImages
     from dpsd.privacy.mechanisms import Mechanism
     from dpsd.privacy.targets import Budget
+    from dpsd.results.evaluation import Evaluation
     from dpsd.runs.directory import Run
     from dpsd.teachers import Teacher
 
@@ -87,6 +88,8 @@ def _play(out: Path, *, quick: bool) -> None:
     """Train, transcribe three times, measure, and say what was spent and learned."""
     import dpsd
     from dpsd.datasets import load_dataset
+    from dpsd.results.evaluation import evaluate
+    from dpsd.storage.files import write_text
     from dpsd.training.classifier import train_teacher
 
     private, rest = load_dataset("digits", "train"), load_dataset("digits", "test")
@@ -101,6 +104,7 @@ def _play(out: Path, *, quick: bool) -> None:
     many = _ensemble(private, out / "teachers")
     columns: dict[str, list[str]] = {}
     limits: list[str] = []
+    measured: list[tuple[Run, Evaluation]] = []
     for scene in _scenes(teacher, many, quick=quick):
         say()
         say(
@@ -111,7 +115,8 @@ def _play(out: Path, *, quick: bool) -> None:
         started = time.perf_counter()
         run = _transcribed(scene, out)
         seconds = time.perf_counter() - started
-        columns[scene.protects] = _column(scene, run, rest, seconds)
+        measured.append((run, evaluate(run.directory, rest, teacher=scene.asked)))
+        columns[scene.protects] = _column(scene, *measured[-1], seconds)
         limits.append(run.certificate.limits)
     say()
     say("Digits, from privatised answers to synthetic queries alone", style="bold")
@@ -119,7 +124,9 @@ def _play(out: Path, *, quick: bool) -> None:
     for text in dict.fromkeys(limits):
         say()
         say(text, style="dim")
-    say(f"\nPictures, reports and certificates are in {out}. For example:")
+    write_text(out / "report.html", _page(measured))
+    say(f"\nAll of this on one page, with pictures: {out / 'report.html'}")
+    say(f"Pictures, reports and certificates of each run are in {out}. For example:")
     say(f"  {command_line('dpsd', 'certify', out / 'records')}")
 
 
@@ -190,13 +197,28 @@ def _transcribed(scene: _Scene, out: Path) -> Run:
         )
 
 
-def _column(scene: _Scene, run: Run, rest: LabelledImages, seconds: float) -> list[str]:
+def _page(measured: list[tuple[Run, Evaluation]]) -> str:
+    """The report of all runs side by side."""
+    from dpsd.reporting.report import Report
+    from dpsd.reporting.sections import Subject
+
+    subjects = [
+        Subject(
+            run=run.directory,
+            certificate=run.certificate,
+            number=number,
+            evaluations=[found.to_dict()],
+        )
+        for number, (run, found) in enumerate(measured, start=1)
+    ]
+    return Report(subjects=subjects).html()
+
+
+def _column(scene: _Scene, run: Run, measured: Evaluation, seconds: float) -> list[str]:
     """The results of a run, in the order of :func:`_summary`'s rows."""
     import dpsd
     from dpsd.privacy.accounting import format_epsilon
-    from dpsd.results.evaluation import evaluate
 
-    measured = evaluate(run.directory, rest, teacher=scene.asked)
     return [
         f"{scene.asked.members}",
         f"{measured.teacher_accuracy:.1%}",

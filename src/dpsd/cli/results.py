@@ -71,9 +71,9 @@ def sample(
     from dpsd.results.synthetic import CONTACT_SHEET_FILE, DATA_FILE, synthesise, write_synthetic
 
     for name in (DATA_FILE, CONTACT_SHEET_FILE):
-        _refuse_inside_a_run(out / name)
+        refuse_inside_a_run(out / name)
         if not force:
-            _refuse_existing(out / name)
+            refuse_existing(out / name)
     data = synthesise(opened(run), count, seed=seed, device=device)
     for path in write_synthetic(data, out):
         say(f"wrote {path}")
@@ -118,9 +118,9 @@ def export(
     check_run(run)
     destination = Destination.of(to)
     for path in destination.files:
-        _refuse_inside_a_run(path)
+        refuse_inside_a_run(path)
         if not force:
-            _refuse_existing(path)
+            refuse_existing(path)
 
     from dpsd.results.export import export_student
 
@@ -204,13 +204,15 @@ def _compare_with_stored(directory: RunDirectory, certificate: Certificate) -> N
     )
 
 
-def _refuse_inside_a_run(path: Path) -> None:
+def refuse_inside_a_run(path: Path) -> None:
+    """Refuse to write into a run's directory."""
     if (path.parent / "ledger.jsonl").exists():
         raise ConfigError(
             f"{path.parent} is a run, whose files must not be replaced: give another place"
         )
 
 
-def _refuse_existing(path: Path) -> None:
+def refuse_existing(path: Path) -> None:
+    """Refuse to replace a file without ``--force``."""
     if path.exists():
         raise ConfigError(f"{path} already exists: give another place, or --force")

@@ -12,6 +12,7 @@ from functools import cached_property
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from dpsd.devices.execution import Execution, inference_batch
 from dpsd.distillation.quality import Agreement
@@ -106,6 +107,28 @@ class Probe:
             before: the classes that the other one predicted, ``(N,)``.
         """
         return Agreement.of(self._scores(after) - self._scores(before))
+
+    def confusion(self, predicted: Tensor) -> tuple[Tensor, Tensor]:
+        """Return how often a student says each class where the teacher says another.
+
+        Args:
+            predicted: the classes that the student predicts, int64 ``(N,)``.
+
+        Returns:
+            For each class of the teacher, a row, the share of its images for which the student says
+            each class, ``(K, K)``, and the standard errors. Both are NaN in the row of a class that
+            is too rare to tell. Estimates may lie outside [0, 1].
+        """
+        said = self._by_class
+        chosen = functional.one_hot(predicted, self._classes).double()
+        count, error = said.sum(-1, keepdim=True), said.std(-1, keepdim=True) * len(chosen) ** 0.5
+        shares = (said @ chosen) / count
+        # The sums of squared residuals of the ratios, as in the delta method of a recall.
+        squares = (said.square() @ chosen) * (1 - 2 * shares)
+        squares += said.square().sum(-1, keepdim=True) * shares.square()
+        is_clear = count > _CLEAR * error
+        errors = squares.clamp(min=0).sqrt() / count
+        return shares.where(is_clear, torch.nan), errors.where(is_clear, torch.nan)
 
     def _recall(self, predicted: Tensor, label: int) -> Agreement | None:
         """The ratio of two unbiased sums, with its standard error by the delta method."""

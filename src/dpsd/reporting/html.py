@@ -1,58 +1,16 @@
-"""``report.html``: a run on one page, in a single self-contained file.
-
-Everything on it comes from releases and public choices, so it may be published with the student.
-"""
+"""The templates of pages, and the page of a certificate."""
 
 from __future__ import annotations
 
-import base64
 import re
 from importlib.resources import files
-from typing import Any
 
-from jinja2 import Environment, StrictUndefined, Template
+from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
 from dpsd.privacy.records import statement
 from dpsd.privacy.records.certificate import Certificate
 from dpsd.privacy.records.statement import Statement
-from dpsd.reporting.agreement import WITHOUT_PROBE, final_probe, left_out, shown
-from dpsd.reporting.curves import progress_curves
-from dpsd.runs.directory import RunDirectory
-from dpsd.runs.pictures import sheet_path
-from dpsd.storage.files import write_text
-
-REPORT_FILE = "report.html"
-
-
-def write_report(run: RunDirectory, certificate: Certificate) -> None:
-    """Write ``report.html`` into the run directory.
-
-    Raises:
-        RunError: the disk is full, or the directory cannot be written to.
-    """
-    write_text(run.path / REPORT_FILE, report(run, certificate))
-
-
-def report(run: RunDirectory, certificate: Certificate) -> str:
-    """Return the HTML of the report."""
-    metrics = run.metrics()
-    return _template("report.html.j2").render(
-        config=run.config(),
-        facts=run.facts(),
-        certificate=certificate,
-        statement=Statement(certificate=certificate),
-        teacher=run.teacher_name,
-        rounds=[_round(line) for line in metrics],
-        probe=final_probe(run),
-        left_out=left_out(run),
-        has_probe=any("probe" in line for line in metrics),
-        without_probe=WITHOUT_PROBE,
-        queries=sum(line["queries"] for line in metrics),
-        seconds=sum(line["seconds"] for line in metrics),
-        curves=progress_curves(metrics) if metrics else "",
-        sheet=_inline_image(run),
-    )
 
 
 def certificate_page(certificate: Certificate, *, run: str = "", teacher: str = "") -> str:
@@ -63,7 +21,7 @@ def certificate_page(certificate: Certificate, *, run: str = "", teacher: str = 
         run: the name of the run's directory, which the page shows if it is given.
         teacher: the name of the teacher, which the page shows if it is given.
     """
-    return _template("certificate.html.j2").render(
+    return template("certificate.html.j2").render(
         statement=Statement(certificate=certificate, run=run, teacher=teacher),
         certificate=certificate,
         title=statement.TITLE,
@@ -91,29 +49,19 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun if number == 1 else plural}"
 
 
-def _template(name: str) -> Template:
-    source = files("dpsd.reporting").joinpath(name).read_text(encoding="utf-8")
+def part(name: str) -> str:
+    """Return the text of a file that belongs to a template."""
+    return files("dpsd.reporting").joinpath(name).read_text(encoding="utf-8")
+
+
+def template(name: str) -> Template:
+    """Return a template, which escapes whatever it is given."""
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=FunctionLoader(part),
     )
     environment.filters |= {"coded": coded, "counted": counted}
-    return environment.from_string(source)
-
-
-def _round(line: dict[str, Any]) -> dict[str, str]:
-    return {
-        "round": str(line["round"]),
-        "queries": f"{line['queries']:,}",
-        "loss": f"{line['student_loss']:.4f}",
-        "agreement": shown(line["agreement"]),
-        "probe": shown(line.get("probe", {}).get("agreement")),
-        "largest": f"{max(line['label_shares']):.0%}",
-        "sources": ", ".join(f"{name} {count:,}" for name, count in line["sources"].items()),
-        "seconds": f"{line['seconds']:,}",
-    }
-
-
-def _inline_image(run: RunDirectory) -> str:
-    """Return the contact sheet of the generator's images in base64; empty if there is none."""
-    path = sheet_path(run)
-    return base64.b64encode(path.read_bytes()).decode() if path.exists() else ""
+    return environment.get_template(name)

@@ -13,7 +13,7 @@ dpsd.errors.ConfigError: observer must be 'auto', 'progress', a dpsd.Observer or
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any, Literal
@@ -50,6 +50,40 @@ class _Rate(ProgressColumn):
         return Text("" if speed is None else f"{speed:,.0f} {task.fields['unit']}/s")
 
 
+class RoundLines:
+    """Prints a line per round, below headings and sentences that say what its numbers are about.
+
+    Args:
+        console: the console to write to.
+        rounds: the number of rounds of the run.
+    """
+
+    def __init__(self, console: Console, *, rounds: int) -> None:
+        self._console = console
+        self._rounds = rounds
+        self._has_headings = False
+
+    @staticmethod
+    def about(metrics: Mapping[str, Any]) -> tuple[str, str]:
+        """Return two sentences on what the agreements in a round's metrics are about."""
+        probe = metrics.get("probe")
+        return ON_QUERIES, WITHOUT_PROBE if probe is None else on_probe(probe["images"])
+
+    @staticmethod
+    def headings(metrics: Mapping[str, Any]) -> str:
+        """Return the headings of the line of :func:`round_line`."""
+        return _row(*_HEADINGS, has_probe="probe" in metrics)
+
+    def show(self, metrics: dict[str, Any]) -> None:
+        """Print the line of a round."""
+        if not self._has_headings:
+            for sentence in self.about(metrics):
+                self._console.print(sentence, style="dim", soft_wrap=True)
+            self._console.print(self.headings(metrics), style="bold", soft_wrap=True)
+            self._has_headings = True
+        self._console.print(round_line(metrics, rounds=self._rounds), soft_wrap=True)
+
+
 class ProgressObserver(Observer):
     """An observer with a bar for rounds, one for the phase in a round, and a line per round.
 
@@ -78,7 +112,7 @@ class ProgressObserver(Observer):
         )
         self._run = self._progress.add_task("rounds", total=rounds, completed=finished, unit="")
         self._phase: TaskID | None = None
-        self._has_headings = False
+        self._lines = RoundLines(self._console, rounds=rounds)
         self._end = ExitStack()
 
     def __enter__(self) -> ProgressObserver:
@@ -112,15 +146,7 @@ class ProgressObserver(Observer):
         self._console.print(message, soft_wrap=True)
 
     def round_finished(self, metrics: dict[str, Any]) -> None:
-        if not self._has_headings:
-            probe = metrics.get("probe")
-            about = WITHOUT_PROBE if probe is None else on_probe(probe["images"])
-            for sentence in (ON_QUERIES, about):
-                self._console.print(sentence, style="dim", soft_wrap=True)
-            headings = _row(*_HEADINGS, has_probe=probe is not None)
-            self._console.print(headings, style="bold", soft_wrap=True)
-            self._has_headings = True
-        self._console.print(round_line(metrics, rounds=self._rounds), soft_wrap=True)
+        self._lines.show(metrics)
         self._progress.update(self._run, completed=metrics["round"])
 
 

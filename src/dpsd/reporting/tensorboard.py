@@ -18,11 +18,16 @@ from types import TracebackType
 from typing import Any
 
 from dpsd.errors import ConfigError
+from dpsd.privacy.records.certificate import Certificate
+from dpsd.privacy.targets import Adjacency
 from dpsd.runs.observing import Observer
+
+#: What a run knows of its final student only when it is finished.
+_AT_THE_END = ("final_probe", "left_out")
 
 
 class TensorBoardObserver(Observer):
-    """An observer that writes each round's metrics, and forwards everything to another one.
+    """An observer that writes metrics and what was spent, and forwards everything to another one.
 
     Args:
         inner: the other observer.
@@ -68,13 +73,24 @@ class TensorBoardObserver(Observer):
         self._inner.warn(message)
 
     def round_finished(self, metrics: dict[str, Any]) -> None:
+        self._write(scalars(metrics), step=metrics["round"])
+        self._inner.round_finished(metrics)
+
+    def run_finished(self, metrics: list[dict[str, Any]], certificate: Certificate) -> None:
+        # What the last line has got since its round was finished, and what was spent.
+        last = metrics[-1]
+        found = scalars({name: last[name] for name in _AT_THE_END if name in last})
+        spent = {f"epsilon/{kind.value}": certificate.spent.under(kind) for kind in Adjacency}
+        self._write(found | spent, step=last["round"])
+        self._inner.run_finished(metrics, certificate)
+
+    def _write(self, values: Mapping[str, float], *, step: int) -> None:
         self._open()
         # In whole seconds, as in the run's other files; TensorBoard would use microseconds.
         now = float(int(time.time()))
-        for name, value in scalars(metrics).items():
-            self._writer.add_scalar(name, value, metrics["round"], walltime=now)
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step, walltime=now)
         self._writer.flush()
-        self._inner.round_finished(metrics)
 
     def _open(self) -> None:
         if self._writer is None:

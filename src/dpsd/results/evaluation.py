@@ -21,6 +21,9 @@ from dpsd.teachers import Teacher
 #: The share of its predictions from which on a student says nearly always the same class.
 _NEARLY_ALL = 0.95
 
+#: The most classes of which every pair is counted.
+_MOST_CONFUSED = 100
+
 
 @dataclass(frozen=True, kw_only=True)
 class ClassResult:
@@ -63,6 +66,8 @@ class Evaluation:
         classes: the results for each true class.
         run: the identity of the run.
         student: the hash of the student's file; empty if the run is not finished.
+        confusion: for each true class, the number of its images for which the student says each
+            class, ``(K, K)``; empty if there are very many classes.
     """
 
     data: str
@@ -77,6 +82,7 @@ class Evaluation:
     classes: tuple[ClassResult, ...]
     run: str = ""
     student: str = ""
+    confusion: tuple[tuple[int, ...], ...] = ()
 
     def dominant(self) -> ClassResult | None:
         """Return the class that the student says for nearly all images, though others occur."""
@@ -140,6 +146,7 @@ def evaluate(
         classes=classes,
         run=run.identity,
         student=str(run.ledger.entries()[-1]["student"]) if run.is_finished() else "",
+        confusion=_confusion(data, found),
     )
 
 
@@ -181,6 +188,14 @@ def check_fits(data: LabelledImages, run: RunDirectory) -> None:
                 f"{known!r}: give the data's classes in the run's order with ",
                 Setting("classes"),
             )
+
+
+def _confusion(data: LabelledImages, found: Tensor) -> tuple[tuple[int, ...], ...]:
+    count = data.num_classes
+    if count > _MOST_CONFUSED:
+        return ()
+    pairs = torch.bincount(data.labels * count + found, minlength=count**2)
+    return tuple(map(tuple, pairs.view(count, count).tolist()))
 
 
 def _result(

@@ -17,18 +17,13 @@ from torch import nn
 from dpsd.errors import ConfigError, RunError, Setting
 from dpsd.privacy.records.certificate import Certificate
 from dpsd.privacy.records.comparison import difference
+from dpsd.reporting.evaluations import is_about, read_evaluation
 from dpsd.reporting.model_card import model_card
 from dpsd.results import export
 from dpsd.runs.directory import RunDirectory
 from dpsd.shell import command_line
-from dpsd.storage.files import read_json, replacing, write_text
+from dpsd.storage.files import replacing, write_text
 from dpsd.teachers.snapshot import CONFIG_FILE, PREPROCESSOR_FILE, STUDENT_TYPE, WEIGHTS_FILE
-
-#: What an evaluation must state, with its type.
-_STATED: dict[str, type | tuple[type, ...]] = {
-    **{"data": str, "split": str, "images": int, "student_accuracy": (int, float)},
-    **{"run": str, "student": str},
-}
 
 
 def write_hub_folder(
@@ -83,26 +78,11 @@ def _certified(run: RunDirectory) -> tuple[Certificate, bytes]:
 
 def _evaluation(path: Path, certificate: Certificate) -> dict[str, Any]:
     """Read an evaluation of the student that the certificate names."""
-    try:
-        found = read_json(path)
-    except RunError as error:
-        raise ConfigError(
-            Setting("evaluation"), f": {error}; write it with dpsd evaluate RUN --data NAME --json"
-        ) from None
-    for name, kind in _STATED.items():
-        if not isinstance(found.get(name), kind) or isinstance(found[name], bool):
-            raise ConfigError(
-                *(Setting("evaluation"), f": {path} does not state {name}; write it with "),
-                "dpsd evaluate RUN --data NAME --json",
-            )
-    if (found["run"], found["student"]) != (certificate.run, certificate.student):
+    found = read_evaluation(path)
+    if not is_about(found, certificate):
         raise ConfigError(
             *(Setting("evaluation"), f": {path} is about another student than this run's; "),
             "evaluate this run",
-        )
-    if not 0 <= found["student_accuracy"] <= 1:
-        raise ConfigError(
-            Setting("evaluation"), f": {path} states an accuracy of {found['student_accuracy']}"
         )
     return found
 

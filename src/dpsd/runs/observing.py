@@ -13,7 +13,10 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dpsd.privacy.records.certificate import Certificate
 
 
 class Observer:
@@ -33,6 +36,9 @@ class Observer:
 
     def round_finished(self, metrics: dict[str, Any]) -> None:
         """Note that a round is finished."""
+
+    def run_finished(self, metrics: list[dict[str, Any]], certificate: Certificate) -> None:
+        """Note that the run is finished, with all that is known of it then."""
 
     def notice(self, message: str) -> None:
         """Note what the user may want to know beforehand, such as the time that a run will take."""

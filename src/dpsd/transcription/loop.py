@@ -383,5 +383,6 @@ class Transcription:
         if round_index < self.plan.recipe.rounds:
             facts["rounds"] = round_index
         certificate = self.directory.finish(student=student, generator=generator, **facts)
+        self.observer.run_finished(self.directory.metrics(), certificate)
         self.processes.barrier()
         return certificate

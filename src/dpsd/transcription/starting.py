@@ -28,8 +28,8 @@ from dpsd.devices.processes import Processes
 from dpsd.errors import ConfigError, DpsdError, RunError
 from dpsd.privacy.mechanisms import Mechanism
 from dpsd.privacy.targets import Budget
-from dpsd.reporting.html import write_report
 from dpsd.reporting.progress import watched
+from dpsd.reporting.report import write_report
 from dpsd.runs.directory import Run, RunDirectory
 from dpsd.runs.observing import Observer, Unheard
 from dpsd.teachers import Teacher

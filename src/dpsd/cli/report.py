@@ -1,0 +1,149 @@
+"""``dpsd report``: one run, or several side by side, on one page for people."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dpsd.cli.console import say, shown_warnings
+from dpsd.cli.results import Force, opened, refuse_existing, refuse_inside_a_run
+from dpsd.errors import ConfigError, RunError, Setting, unwritable
+from dpsd.runs.files import check_run
+from dpsd.shell import command_line
+
+if TYPE_CHECKING:
+    from dpsd.privacy.records.certificate import Certificate
+    from dpsd.reporting.sections import Subject
+    from dpsd.runs.directory import RunDirectory
+    from dpsd.runs.findings import Findings
+
+
+def report(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN…",
+            help="The run directory; several are shown side by side.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("report.html"),
+    public: Annotated[
+        bool,
+        typer.Option(
+            "--public",
+            help="Leave out what was measured on private data, so that the page may be published "
+            "with the students.",
+        ),
+    ] = False,
+    evaluation: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A file that `dpsd evaluate --json` wrote about one of the runs. No ε covers what "
+            "it says. The flag may be repeated.",
+            metavar="FILE",
+            show_default="none: the page shows no accuracy",
+        ),
+    ] = None,
+    figures: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also write the figures, as SVG and PNG, into this folder.",
+            metavar="FOLDER",
+        ),
+    ] = None,
+    force: Force = False,
+) -> None:
+    """Make one page that shows what runs spent and learned, in a single file.
+
+    Example: dpsd report runs/digits --out digits.html
+
+    The flags to know first are --evaluation and --public. The page opens from disk and fetches
+    nothing. It shows everything that is known of the runs: also the findings of `dpsd attack`, and
+    then it is for the owner of the data. With --public it shows releases and public choices alone.
+    """
+    for run in runs:
+        check_run(run)
+    if public and evaluation:
+        raise ConfigError(
+            Setting("evaluation"), " is measured on private data, which --public leaves out"
+        )
+    refuse_inside_a_run(out)
+    if not force:
+        refuse_existing(out)
+
+    from dpsd.reporting.report import Report
+    from dpsd.storage.files import write_text
+
+    with shown_warnings():
+        subjects = _subjects(runs, evaluation or [], is_public=public)
+    made = Report(subjects=subjects, commands=[_command(subjects, is_public=public)])
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(
+            error, f"{out.parent} cannot be created", mend="give another --out", kind=RunError
+        ) from None
+    write_text(out, made.html())
+    say(f"wrote {out}")
+    for path in made.save_figures(figures) if figures is not None else ():
+        say(f"wrote {path}")
+    if any(subject.is_private for subject in subjects):
+        say("The page contains measurements on private data: it is for the owner of the data.")
+
+
+def _subjects(runs: list[Path], evaluations: list[Path], *, is_public: bool) -> list[Subject]:
+    """The runs, each with the evaluations that are about its student."""
+    from dpsd.reporting.evaluations import is_about, read_evaluation
+    from dpsd.reporting.sections import Subject
+
+    directories = [opened(run) for run in runs]
+    names = [directory.name for directory in directories]
+    certificates = [directory.certify() for directory in directories]
+    measured = [(path, read_evaluation(path)) for path in evaluations]
+    for path, found in measured:
+        if not any(is_about(found, certificate) for certificate in certificates):
+            raise ConfigError(
+                *(Setting("evaluation"), f": {path} is about no student of these runs; "),
+                "evaluate them as they are now",
+            )
+    return [
+        Subject(
+            run=directory,
+            certificate=certificate,
+            name=directory.name if names.count(directory.name) == 1 else str(run),
+            number=number,
+            evaluations=[found for _, found in measured if is_about(found, certificate)],
+            findings=() if is_public else _findings(directory, certificate),
+        )
+        for number, (run, directory, certificate) in enumerate(
+            zip(runs, directories, certificates, strict=True), start=1
+        )
+    ]
+
+
+def _findings(directory: RunDirectory, certificate: Certificate) -> list[Findings]:
+    """The findings of attacks on this very student."""
+    from dpsd.runs.findings import read_findings
+
+    found = read_findings(directory.path)
+    for one in found:
+        if (one.run, one.student) != (certificate.run, certificate.student):
+            again = command_line(
+                "dpsd", "attack", directory.path, "--data", one.data, "--kind", one.kind
+            )
+            raise RunError(
+                f"{directory.path}: the findings of {one.kind} are about another student than this "
+                f"run's: attack it again with {again}"
+            )
+    return found
+
+
+def _command(subjects: list[Subject], *, is_public: bool) -> str:
+    """The command that makes the page, with the names of files that its page gives."""
+    files = [file for subject in subjects for file in subject.evaluation_files]
+    flags = [word for file in files for word in ("--evaluation", file)]
+    names = [subject.name for subject in subjects]
+    return command_line("dpsd", "report", *names, *flags, *["--public"] * is_public)

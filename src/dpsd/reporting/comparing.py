@@ -1,0 +1,92 @@
+"""What a report says of all its runs together: their comparison, limits and settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from dpsd.config.transcription import TranscriptionConfig
+from dpsd.privacy.accounting import format_epsilon
+from dpsd.privacy.targets import Adjacency
+from dpsd.reporting.agreement import shown
+from dpsd.reporting.evaluations import where, with_interval
+from dpsd.reporting.sections import Rows, Subject
+
+#: Settings that say where the owner keeps something, of which the last part of the name is shown.
+_PLACES = {"teacher", "teacher_weights", "public", "probe", "budget_file", "ca_bundle"}
+
+
+def comparison(subjects: Sequence[Subject]) -> tuple[list[str], Rows]:
+    """Return the headings and the rows of a table of all runs."""
+    places = list(dict.fromkeys(where(one) for each in subjects for one in each.evaluations))
+    kinds = list(dict.fromkeys(one.kind for each in subjects for one in each.findings))
+    headings = [
+        *("run", "what was bought", *(f"ε under {kind.value}" for kind in Adjacency)),
+        *("rounds", "queries", "agreement on the last queries", "on the probe"),
+        *(f"student's accuracy, {place}" for place in places),
+        *(f"attack: {kind}" for kind in kinds),
+        "seconds",
+    ]
+    return headings, [_compared(one, places, kinds) for one in subjects]
+
+
+def _compared(one: Subject, places: Sequence[str], kinds: Sequence[str]) -> tuple[str, ...]:
+    measured = {where(found): found for found in one.evaluations}
+    valid = {found.kind: "valid" if found.is_valid else "attack invalid" for found in one.findings}
+    last = one.metrics[-1] if one.metrics else {}
+    probe = last.get("final_probe", last.get("probe", {}))
+    return (
+        *(one.name, one.statement.claim.replace("`", "")),
+        *(format_epsilon(one.certificate.spent.under(kind)) for kind in Adjacency),
+        *(str(len(one.metrics)), f"{sum(line['queries'] for line in one.metrics):,}"),
+        *(shown(last.get("agreement")), shown(probe.get("agreement"))),
+        *(
+            with_interval(measured[place]["student_accuracy"], measured[place]["images"])
+            if place in measured
+            else "-"
+            for place in places
+        ),
+        *(valid.get(kind, "-") for kind in kinds),
+        f"{one.seconds:,}",
+    )
+
+
+def about_rounds(subjects: Sequence[Subject]) -> list[str]:
+    """Return what the agreements of the rounds are about, in sentences, each of them once."""
+    return list(dict.fromkeys(text for subject in subjects for text in subject.about_rounds))
+
+
+def limits(subjects: Sequence[Subject]) -> dict[str, list[str]]:
+    """Return what certificates do not promise, with the names of the runs that this is about."""
+    found = dict[str, list[str]]()
+    for subject in subjects:
+        found.setdefault(subject.certificate.limits, []).append(subject.name)
+    return found
+
+
+def settings(subjects: Sequence[Subject]) -> tuple[Rows, Rows]:
+    """Return the settings of the runs: those unlike their defaults in some run, and the others.
+
+    Each row has the name of the setting and its value in every run.
+    """
+    chosen, others = Rows(), Rows()
+    configs = [subject.run.config().flat(mode="json") for subject in subjects]
+    for name, field in TranscriptionConfig.fields().items():
+        values = [config.get(name) for config in configs]
+        default = field.get_default()
+        default = (
+            list(default) if isinstance(default, tuple) else getattr(default, "value", default)
+        )
+        row = (name, *(_value(name, value) for value in values))
+        (others if all(value == default for value in values) else chosen).append(row)
+    return chosen, others
+
+
+def _value(name: str, value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    if name in _PLACES:
+        return str(value).replace("\\", "/").rstrip("/").rpartition("/")[-1]
+    return str(value)

@@ -1,0 +1,115 @@
+"""``report.html``: one run, or several side by side, on one page in a self-contained file.
+
+The report that every run writes shows releases and public choices alone, so it may be published
+with the student. The owner of the data may add what they measured on private data: evaluations,
+and the findings of attacks. Such a page says at its top whom it is for.
+
+A page fetches nothing, opens from a disk, and stays below :data:`MOST_BYTES`, for which its
+pictures are scaled down.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dpsd.privacy.records.certificate import Certificate
+from dpsd.reporting.comparing import about_rounds, comparison, limits, settings
+from dpsd.reporting.curves import epsilon_figure, progress_figure
+from dpsd.reporting.figures import Figure
+from dpsd.reporting.html import part, template
+from dpsd.reporting.inlining import inlined_first
+from dpsd.reporting.sections import ROUND_HEADINGS, Subject, table_rows
+from dpsd.runs.directory import RunDirectory
+from dpsd.storage.files import write_text
+
+REPORT_FILE = "report.html"
+#: The most bytes of a page, and the part of them that is left to spare.
+MOST_BYTES, _SPARE = 3_000_000, 50_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """A report on one or several runs.
+
+    Args:
+        subjects: the runs with what was measured of them, in the order in which they are shown.
+        commands: the commands that are needed besides those of each run to make the page again.
+    """
+
+    subjects: Sequence[Subject]
+    commands: Sequence[str] = ()
+    figures: Mapping[str, Figure] = field(init=False)
+
+    def __post_init__(self) -> None:
+        named = {subject.name: subject for subject in self.subjects}
+        found = [
+            progress_figure({name: subject.metrics for name, subject in named.items()}),
+            epsilon_figure({name: subject.certificate for name, subject in named.items()}),
+            *(figure for subject in self.subjects for figure in subject.confusions()),
+        ]
+        object.__setattr__(self, "figures", {one.name: one for one in found if one is not None})
+
+    def html(self) -> str:
+        """Return the page."""
+        bare = self._page({})
+        left = (MOST_BYTES - _SPARE - len(bare.encode())) * 3 // 4  # base64 takes a third more
+        files = [paths for subject in self.subjects for paths in subject.pictures()]
+        return self._page(_shared(files, most=left)) if files else bare
+
+    def save_figures(self, folder: Path) -> list[Path]:
+        """Write the figures as SVG and PNG, and return the paths of the files.
+
+        Raises:
+            RunError: the folder cannot be created, or the disk is full.
+        """
+        return [path for figure in self.figures.values() for path in figure.save(folder)]
+
+    def _page(self, pictures: Mapping[Path, str]) -> str:
+        script = part("report.js.j2")
+        return template("report.html.j2").render(
+            runs=self.subjects,
+            are_many=len(self.subjects) > 1,
+            is_private=any(subject.is_private for subject in self.subjects),
+            figures=self.figures,
+            comparison=comparison(self.subjects),
+            settings=settings(self.subjects),
+            about_rounds=about_rounds(self.subjects),
+            limits=limits(self.subjects),
+            round_headings=ROUND_HEADINGS,
+            table_rows=table_rows,
+            commands=[line for subject in self.subjects for line in subject.commands]
+            + list(self.commands),
+            pictures=pictures,
+            style=part("report.css.j2"),
+            script=script,
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        )
+
+
+def write_report(run: RunDirectory, certificate: Certificate) -> None:
+    """Write the report of a run, which may be published, into its directory.
+
+    Raises:
+        RunError: the disk is full, or the directory cannot be written to.
+    """
+    # What its owner calls the directory is nobody's business.
+    report = Report(subjects=[Subject(run=run, certificate=certificate, name="RUN")])
+    write_text(run.path / REPORT_FILE, report.html())
+
+
+def _shared(files: Sequence[Sequence[Path]], *, most: int) -> dict[Path, str]:
+    """Return the addresses of pictures by their first files; together they fit.
+
+    What small pictures leave of their parts goes to larger ones.
+    """
+    found, left = dict[Path, str](), most
+    ordered = sorted(files, key=lambda paths: min(path.stat().st_size for path in paths))
+    for number, paths in enumerate(ordered):
+        share = left // (len(ordered) - number)
+        found[paths[0]] = inlined_first(list(paths), most=share)
+        left -= len(found[paths[0]]) * 3 // 4
+    return found

@@ -1,0 +1,122 @@
+"""``dpsd watch``: a run is followed through its files, whoever writes them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from rich.console import Console
+
+from dpsd.reporting import watching
+from dpsd.reporting.watching import Watch, follow
+from dpsd.runs.directory import RunDirectory
+
+Parts = tuple[Path, list[str], list[str]]
+
+
+@pytest.fixture
+def unfinished(run_copy: Path) -> Parts:
+    """A run before its first round ended, with the lines that are still to be written."""
+    metrics = (run_copy / "metrics.jsonl").read_text().splitlines(keepends=True)
+    ledger = (run_copy / "ledger.jsonl").read_text().splitlines(keepends=True)
+    (run_copy / "metrics.jsonl").unlink()
+    (run_copy / "ledger.jsonl").write_text("".join(ledger[:2]))
+    return run_copy, metrics, ledger[2:]
+
+
+class Writer:
+    """Writes on whenever the watching waits, as another process would."""
+
+    def __init__(self, path: Path, metrics: list[str], ledger: list[str]) -> None:
+        half = metrics[1][:40]
+        self._steps: list[Callable[[], object]] = [
+            lambda: (path / "metrics.jsonl").write_text(metrics[0]),
+            lambda: (path / "metrics.jsonl").write_text(metrics[0] + half),
+            lambda: (path / "metrics.jsonl").write_text("".join(metrics)),
+            lambda: self._append(path / "ledger.jsonl", ledger),
+        ]
+
+    def __call__(self, _seconds: float) -> None:
+        self._steps.pop(0)()
+
+    @staticmethod
+    def _append(path: Path, lines: list[str]) -> None:
+        with path.open("a") as file:
+            file.writelines(lines)
+
+
+def test_a_line_per_round_is_printed_where_there_is_no_terminal(unfinished: Parts) -> None:
+    stream = io.StringIO()
+    look = follow(
+        RunDirectory.open(unfinished[0]), Console(file=stream, width=120), wait=Writer(*unfinished)
+    )
+    assert look.is_finished
+    shown = stream.getvalue()
+    rounds = [line.split()[0] for line in shown.splitlines() if line.startswith("      ")]
+    assert rounds == ["1/2", "2/2"]
+    assert shown.count("before learning from them") == 1
+    assert "\x1b" not in shown
+
+
+def test_a_terminal_shows_what_was_spent_and_bars(unfinished: Parts) -> None:
+    stream = io.StringIO()
+    console = Console(file=stream, width=140, height=60, force_terminal=True, color_system=None)
+    follow(RunDirectory.open(unfinished[0]), console, wait=Writer(*unfinished))
+    shown = stream.getvalue()
+    for expected in (
+        *("0 of 2 rounds", "1 of 2 rounds", "2 of 2 rounds; finished", "left"),
+        *("adjacency response", "calibrated to ε = 4 under response"),
+        *("the teacher's answers, estimated from releases", "sources of the last round"),
+    ):
+        assert expected in shown
+
+
+def test_a_moment_tells_time_left_and_spending(unfinished: Parts) -> None:
+    path, metrics, _ = unfinished
+    watch = Watch(RunDirectory.open(path))
+    look = watch.look()
+    assert (look.left, look.is_finished, look.metrics) == (None, False, [])
+    assert look.certificate is not None
+    (path / "metrics.jsonl").write_text(metrics[0])
+    look = watch.look()
+    assert look.left == look.metrics[0]["seconds"]
+    assert 0 <= look.silent < 60
+
+
+def test_nothing_was_asked_before_the_first_reservation(run_copy: Path) -> None:
+    ledger = run_copy / "ledger.jsonl"
+    ledger.write_text(ledger.read_text().splitlines(keepends=True)[0])
+    assert Watch(RunDirectory.open(run_copy)).look().spent == "Nothing was asked yet."
+
+
+def test_a_finished_run_is_shown_at_once(invoke: Callable[..., Result], finished_run: Path) -> None:
+    result = invoke("watch", finished_run)
+    assert result.exit_code == 0, result.stderr
+    assert "2/2" in result.stdout
+    assert "The run is finished. It spent ε = 4 at δ = 1e-05, adjacency response." in result.stdout
+
+
+def test_an_interrupt_ends_the_watching_alone(
+    invoke: Callable[..., Result], unfinished: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    path, _, _ = unfinished
+    before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
+    monkeypatch.setattr(watching.Watch, "look", interrupted)
+    result = invoke("watch", path)
+    assert result.exit_code == 0
+    assert "the run goes on" in result.stdout
+    assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
+
+
+def test_a_folder_that_is_no_run_is_refused(
+    invoke: Callable[..., Result],
+    tmp_path: Path,
+    assert_error: Callable[[Result, int, str], None],
+) -> None:
+    assert_error(invoke("watch", tmp_path), 5, "is not a run directory")
