@@ -22,11 +22,10 @@ from dpsd.reporting.curves import epsilon_figure, progress_figure
 from dpsd.reporting.figures import Figure
 from dpsd.reporting.html import part, template
 from dpsd.reporting.inlining import inlined_first
-from dpsd.reporting.sections import ROUND_HEADINGS, Subject, table_rows
+from dpsd.reporting.sections import REPORT_FILE, ROUND_HEADINGS, Subject, table_rows
 from dpsd.runs.directory import RunDirectory
 from dpsd.storage.files import write_text
 
-REPORT_FILE = "report.html"
 #: The most bytes of a page, and the part of them that is left to spare.
 MOST_BYTES, _SPARE = 3_000_000, 50_000
 

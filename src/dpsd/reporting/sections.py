@@ -18,11 +18,13 @@ from dpsd.reporting.inlining import attack_pictures, round_pictures
 from dpsd.reporting.telling import Said, confusion, largest, said_of_generator
 from dpsd.reporting.verdict import Point, verdict
 from dpsd.runs.directory import RunDirectory
-from dpsd.runs.findings import Cell, Findings, Picture, Table
+from dpsd.runs.findings import FOLDER, Cell, Findings, Picture, Table
 from dpsd.shell import command_line
 
 Rows = list[tuple[str, ...]]
 
+#: The name of the page that every run writes.
+REPORT_FILE = "report.html"
 #: The lines of a certificate that a page states in its own way.
 _TIMED = {"Date", "Run"}
 
@@ -255,9 +257,9 @@ class Subject:
             if path.is_file():
                 part = path.relative_to(self.run.path).parts[0]
                 found[part] = found.get(part, 0) + path.stat().st_size
-        # The report itself is being written.
-        found.pop("report.html", None)
-        return [(part, f"{size / 1e6:,.2f}") for part, size in found.items()]
+        # The report is being written, and findings are no part of what a run may publish.
+        shown = found.keys() - {REPORT_FILE, FOLDER}
+        return [(part, f"{size / 1e6:,.2f}") for part, size in found.items() if part in shown]
 
     @property
     def evaluation_files(self) -> list[str]:
