@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from dpsd.datasets import Declared, LabelledImages
     from dpsd.runs.directory import RunDirectory
-    from dpsd.runs.findings import Cell, Findings, Table
+    from dpsd.runs.findings import Findings, Table
 
 
 def attack(
@@ -179,21 +179,8 @@ def _show(found: Findings, directory: RunDirectory) -> None:
 
 
 def _show_table(table: Table) -> None:
-    shown = grid(*table.columns, right=table.columns[1:])
-    for row in table.rows:
-        cells = zip(table.columns, row, strict=True)
-        shown.add_row(*(_cell(cell, is_share=name.endswith("%")) for name, cell in cells))
+    headings = table.headings()
+    shown = grid(*headings, right=headings[1:])
+    for row in table.texts():
+        shown.add_row(*row)
     show(shown)
-
-
-def _cell(cell: Cell, *, is_share: bool) -> str:
-    """A cell as text.
-
-    >>> _cell(0.5, is_share=True), _cell(0.03125, is_share=False), _cell(None, is_share=False)
-    ('50.0%', '0.0312', '-')
-    """
-    if cell is None:
-        return "-"
-    if isinstance(cell, float):
-        return f"{cell:.1%}" if is_share else f"{cell:.3g}"
-    return f"{cell:,}" if isinstance(cell, int) else cell

@@ -18,7 +18,7 @@ from dpsd.reporting.inlining import attack_pictures, round_pictures
 from dpsd.reporting.telling import Said, confusion, largest, said_of_generator
 from dpsd.reporting.verdict import Point, verdict
 from dpsd.runs.directory import RunDirectory
-from dpsd.runs.findings import FOLDER, Cell, Findings, Picture, Table
+from dpsd.runs.findings import FOLDER, Findings, Picture
 from dpsd.shell import command_line
 
 Rows = list[tuple[str, ...]]
@@ -288,26 +288,6 @@ ROUND_HEADINGS = (
     *("round", "queries", "loss", "agreement ± s.e.", "on the probe ± s.e."),
     *("largest class", "from", "seconds"),
 )
-
-
-def table_rows(table: Table) -> Rows:
-    """Return the cells of a table of findings as text.
-
-    >>> table_rows(Table(title="t", columns=("a", "found %"), rows=(("x", 0.125), ("y", None))))
-    [('x', '12.5%'), ('y', '-')]
-    """
-    return [
-        tuple(_cell(cell, name) for cell, name in zip(row, table.columns, strict=True))
-        for row in table.rows
-    ]
-
-
-def _cell(cell: Cell, column: str) -> str:
-    if cell is None:
-        return "-"
-    if isinstance(cell, float) and column.endswith("%"):
-        return f"{cell:.1%}"
-    return f"{cell:,.4g}" if isinstance(cell, float) else str(cell)
 
 
 def _accuracies(name: str, images: int, found: Mapping[str, Any]) -> tuple[str, ...]:

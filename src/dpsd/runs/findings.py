@@ -20,6 +20,7 @@ run directory for the owner of the data and are no part of what a run may publis
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -34,6 +35,9 @@ FOLDER, VERSION = "attacks", 1
 KINDS = ("inversion", "membership", "copies")
 
 Cell = str | int | float | None
+
+#: The names of columns with the ends of an interval.
+_END = re.compile(r"\b(from|to),?( %)?$")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +63,15 @@ class Table:
         title: what the table shows, and which direction is worse for privacy.
         columns: the names of the columns; the first names the rows.
         rows: the cells. A float in [0, 1] is a share, which is shown in percent if the name of its
-            column ends in ``%``.
+            column ends in ``%``. The ends of an interval follow what it is about, in columns whose
+            names end in ``from`` and ``to``, and are shown with it.
+
+    >>> numbers = Table(
+    ...     title="Rates", columns=("score", "found %", "from %", "to %"),
+    ...     rows=(("lira", 0.125, 0.1, 0.15), ("rmia", None, None, None)),
+    ... )
+    >>> numbers.headings(), numbers.texts()
+    (('score', 'found %'), (('lira', '12.5% (10.0% to 15.0%)'), ('rmia', '-')))
     """
 
     title: str
@@ -69,6 +81,34 @@ class Table:
     def __post_init__(self) -> None:
         if any(len(row) != len(self.columns) for row in self.rows):
             raise ValueError(f"table {self.title!r}: a row has not {len(self.columns)} cells")
+
+    def headings(self) -> tuple[str, ...]:
+        """Return the names of the columns that are shown."""
+        return tuple(self.columns[place] for place in self._places())
+
+    def texts(self) -> tuple[tuple[str, ...], ...]:
+        """Return the cells that are shown, as text."""
+        return tuple(tuple(self._text(row, place) for place in self._places()) for row in self.rows)
+
+    def _places(self) -> list[int]:
+        ends = [bool(_END.search(name)) for name in self.columns]
+        return [place for place, is_end in enumerate(ends) if not is_end]
+
+    def _text(self, row: tuple[Cell, ...], place: int) -> str:
+        value = _as_text(row[place], self.columns[place])
+        ends = place + 1, place + 2
+        if ends[1] >= len(row) or not _END.search(self.columns[ends[0]]) or row[ends[0]] is None:
+            return value
+        low, high = (_as_text(row[end], self.columns[end]) for end in ends)
+        return f"{value} ({low} to {high})"
+
+
+def _as_text(cell: Cell, column: str) -> str:
+    if cell is None:
+        return "-"
+    if isinstance(cell, float):
+        return f"{cell:.1%}" if column.endswith("%") else f"{cell:,.3g}"
+    return f"{cell:,}" if isinstance(cell, int) else cell
 
 
 @dataclass(frozen=True, kw_only=True)

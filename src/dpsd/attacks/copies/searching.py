@@ -187,7 +187,7 @@ def _tables(found: Mapping[str, BySpace]) -> tuple[Table, Table]:
         title="Near-copies of training records: more is worse. p is how often held-out records "
         "would give as many",
         columns=(
-            *("samples", "space", "number", "near-copies", "low %", "high %", "by chance"),
+            *("samples", "space", "number", "near-copies", "from %", "to %", "by chance"),
             *("threshold", "p"),
         ),
         rows=tuple(
@@ -201,7 +201,7 @@ def _tables(found: Mapping[str, BySpace]) -> tuple[Table, Table]:
     nearness = Table(
         title="Nearness to training records: a C of the three-sample test far below 0 is worse, "
         "and so is a share of nearer samples above 50%. Each p is how often chance does as much",
-        columns=("samples", "space", "C", "p of C", "nearer %", "low %", "high %", "p of nearer"),
+        columns=("samples", "space", "C", "p of C", "nearer %", "from %", "to %", "p of nearer"),
         rows=tuple(
             (name, space, three.statistic, three.p, near.share, near.low, near.high, near.p)
             for name, space, _, three, near in rows

@@ -27,7 +27,7 @@ from dpsd.training.classifier import TrainingProgress, predict_classes, train_te
 
 #: The version of this score.
 VERSION = 1
-_COLUMNS = ("model", "was trained on", "right %", "low %", "high %", "held-out records")
+_COLUMNS = ("model", "was trained on", "right %", "from %", "to %", "held-out records")
 
 
 @dataclass(frozen=True, kw_only=True)
