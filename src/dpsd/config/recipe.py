@@ -125,7 +125,7 @@ class Recipe(Settings):
     balance: bool = Field(
         True,
         description="Keep the student from favouring any class, however rare the class was among "
-        "the answers. For the marginal objective only, whose likelihood accounts for the shares of "
+        "the answers, as far as these tell. For the marginal objective only, whose likelihood accounts for the shares of "
         "the classes.",
     )
     objective: Literal["auto", "marginal", "dkd", "shares", "noisy", "noisy-dkd"] = Field(

@@ -44,7 +44,7 @@ _BLOCK = 1 << 24
 PROBE = 255
 
 #: The number of exact answers that tell the shares of the classes as well as if all were equal.
-_WELL_KNOWN = 2_000
+_WELL_KNOWN = 500
 
 #: The type and the number of dimensions of a column of digests.
 _DIGESTS = (torch.int64, 1)
