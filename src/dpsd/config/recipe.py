@@ -125,8 +125,8 @@ class Recipe(Settings):
     balance: bool = Field(
         True,
         description="Keep the student from favouring any class, however rare the class was among "
-        "the answers, as far as these tell. For the marginal objective only, whose likelihood accounts for the shares of "
-        "the classes.",
+        "the answers, as far as these tell. For the marginal objective only, whose likelihood "
+        "accounts for the shares of the classes.",
     )
     objective: Literal["auto", "marginal", "dkd", "shares", "noisy", "noisy-dkd"] = Field(
         "auto",
