@@ -32,6 +32,7 @@ def play(
     allowance: Budget | None,
     quiet: bool,
     tensorboard: bool,
+    mlflow: bool,
 ) -> None:
     """Execute a run and show its result.
 
@@ -43,10 +44,11 @@ def play(
             interrupted.
         quiet: whether to show warnings and errors only.
         tensorboard: whether to write metrics for TensorBoard as well.
+        mlflow: whether to write them to MLflow as well.
     """
     if is_follower(settings.recipe.devices):
         # Only process 0 reports.
-        quiet, tensorboard = True, False
+        quiet, tensorboard, mlflow = True, False, False
         STATUS.quiet = RESULTS.quiet = True
     if settings.privacy.reproducible_noise is not None:
         warn(NOT_PRIVATE)
@@ -57,6 +59,7 @@ def play(
         allowance=allowance,
         quiet=quiet,
         tensorboard=tensorboard,
+        mlflow=mlflow,
     )
     if not quiet:
         _show_summary(run)
@@ -70,6 +73,7 @@ def _played(
     allowance: Budget | None,
     quiet: bool,
     tensorboard: bool,
+    mlflow: bool,
 ) -> Run:
     """Execute a run to its end; if it is stopped, say how to continue it."""
     done = 0 if is_new else len(RunDirectory.open(path).metrics())
@@ -93,6 +97,10 @@ def _played(
                 from dpsd.reporting.tensorboard import TensorBoardObserver
 
                 observer = stack.enter_context(TensorBoardObserver(observer, path / "tensorboard"))
+            if mlflow:
+                from dpsd.reporting.mlflow import MLflowObserver
+
+                observer = stack.enter_context(MLflowObserver(observer, name=path.name))
             if is_new:
                 return starting.start(settings, loaded, out=path, observer=observer)
             return starting.resume(

@@ -86,6 +86,15 @@ def _transcribe(
             rich_help_panel=RUN_PANEL,
         ),
     ] = False,
+    mlflow: Annotated[
+        bool,
+        typer.Option(
+            "--mlflow",
+            help="Also write metrics to MLflow, where MLFLOW_TRACKING_URI says (needs the extra "
+            "'mlflow').",
+            rich_help_panel=RUN_PANEL,
+        ),
+    ] = False,
     quiet: Annotated[
         bool,
         typer.Option("--quiet", help="Show warnings and errors only.", rich_help_panel=RUN_PANEL),
@@ -152,6 +161,7 @@ def _transcribe(
         allowance=settings.privacy.limit() if "cap" in chosen else None,
         quiet=quiet,
         tensorboard=tensorboard,
+        mlflow=mlflow,
     )
 
 
