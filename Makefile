@@ -8,6 +8,9 @@ DOCS_STAMP := $(VENV)/.docs-stamp
 # One thread pool: pytest's workers share the cores, so each computes on one thread.
 TEST_THREADS := 1
 
+# One worker more than cores, as tests that wait for other processes would leave a core idle.
+TEST_WORKERS = $(shell $(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 1)')
+
 # Data sets that lie beside the checkout, unless DPSD_DATA says where they are.
 ifneq ($(wildcard ../shared/data),)
 export DPSD_DATA ?= $(abspath ../shared/data)
@@ -44,7 +47,7 @@ test: $(STAMP) ## lint, types, and every test and doctest
 	$(MAKE) --jobs=2 --no-print-directory lint suite
 
 suite: $(STAMP)
-	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest -q -n auto --dist worksteal
+	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest -q -n $(TEST_WORKERS) --dist worksteal
 
 $(DOCS_STAMP): $(STAMP)
 	$(BIN)/python -m pip install --no-compile --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,docs]'
