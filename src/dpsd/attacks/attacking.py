@@ -73,6 +73,7 @@ class Attacking:
         )
         found = replace(
             found,
+            seconds=round(found.seconds),
             settings={**found.settings, **_in_json(asdict(settings))},
             details={**found.details, "attacked": self._attacked},
         )
@@ -119,8 +120,9 @@ def _in_json(stated: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _digest(data: LabelledImages) -> str:
-    """Return a hash of the images and labels of records."""
+    """Return a hash of records: images, labels, persons and names."""
     digest = hashlib.sha256(str(tuple(data.images.shape)).encode())
     digest.update(data.images.contiguous().numpy().data)
     digest.update(data.labels.contiguous().numpy().data)
+    digest.update(json.dumps([data.persons, data.names]).encode())
     return digest.hexdigest()

@@ -15,7 +15,7 @@ from torch import nn
 from dpsd.datasets import LabelledImages
 from dpsd.datasets.published import shows_persons
 from dpsd.devices.execution import Execution
-from dpsd.errors import RunError
+from dpsd.errors import ConfigError, RunError, Setting
 from dpsd.results.evaluation import check_fits
 from dpsd.runs.directory import RunDirectory
 from dpsd.teachers import Teacher
@@ -47,7 +47,7 @@ class Target:
         device: the device of all models; by default as in the run.
 
     Raises:
-        ConfigError: the records do not fit the run.
+        ConfigError: the records do not fit the run, or it asked another teacher.
         RunError: the run is not finished.
     """
 
@@ -62,6 +62,12 @@ class Target:
             raise RunError(f"{self.run.path} is not finished: resume it before it is attacked")
         for data in (self.members, self.others):
             check_fits(data, self.run)
+        if self.teacher is not None and self.teacher.fingerprint != self.run.facts()["teacher"]:
+            raise ConfigError(
+                Setting("teacher"),
+                f" is {self.teacher.description}, which is not the teacher that the run asked: its "
+                "content differs, so findings would be about another model",
+            )
 
     @property
     def execution(self) -> Execution:

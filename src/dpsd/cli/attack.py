@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dpsd.attacks.names import KINDS, check_kinds
-from dpsd.cli.console import STATUS, grid, say, say_json, show, shown_warnings
+from dpsd.cli.console import STATUS, grid, say, say_json, show, shown_warnings, warn
 from dpsd.cli.declaring import RULE_HELP, Channels, Classes, Range, Size, declared_by
 from dpsd.cli.measuring import DataName, DataRoot, TeacherPath, declared_by_run, teacher_of
 from dpsd.cli.results import Device, RunPath, opened
 from dpsd.datasets import check_dataset, is_folder
-from dpsd.errors import DpsdError
+from dpsd.errors import ConfigError, DataError, DpsdError, RunError
 from dpsd.runs.files import check_run
 
 if TYPE_CHECKING:
@@ -117,11 +117,17 @@ def attack(
         is_quick=quick,
     )
     found: list[Findings] = []
+    refused: list[DpsdError] = []
     for one in kinds:
         known = None if again else attacking.earlier(one)
         if known is None:
-            with AttackProgress() as progress:
-                found.append(attacking.play(one, progress=progress))
+            try:
+                with AttackProgress() as progress:
+                    found.append(attacking.play(one, progress=progress))
+            except (ConfigError, DataError, RunError) as error:
+                refused.append(error)  # what the other kinds find is not lost
+                warn(f"{one} is left out: {error}")
+                continue
         else:
             STATUS.print(f"{one} was attacked before; --again repeats it", style="dim")
             found.append(known)
@@ -134,6 +140,8 @@ def attack(
             "Measured on the owner's own data: no number or picture here is privatised, and the "
             "run's certificate does not cover publishing them."
         )
+    if refused:
+        raise refused[0]
     if invalid := [one.kind for one in found if not one.is_valid]:
         raise DpsdError(
             f"{' and '.join(invalid)}: the attack is invalid, as it failed its own controls, so "

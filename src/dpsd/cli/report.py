@@ -73,6 +73,12 @@ def report(
     refuse_inside_a_run(out)
     if not force:
         refuse_existing(out)
+    if figures is not None:
+        refuse_inside_a_run(figures / "any")
+        if not force and figures.exists() and any(figures.iterdir()):
+            raise ConfigError(
+                Setting("figures"), f" is {figures}, which is not empty: give another, or --force"
+            )
 
     from dpsd.reporting.report import Report
     from dpsd.storage.files import write_text
@@ -113,7 +119,7 @@ def _subjects(runs: list[Path], evaluations: list[Path], *, is_public: bool) -> 
         Subject(
             run=directory,
             certificate=certificate,
-            name=directory.name if names.count(directory.name) == 1 else str(run),
+            name=_named(run, number, names, is_public=is_public),
             number=number,
             evaluations=[found for _, found in measured if is_about(found, certificate)],
             findings=() if is_public else _findings(directory, certificate),
@@ -122,6 +128,13 @@ def _subjects(runs: list[Path], evaluations: list[Path], *, is_public: bool) -> 
             zip(runs, directories, certificates, strict=True), start=1
         )
     ]
+
+
+def _named(run: Path, number: int, names: list[str], *, is_public: bool) -> str:
+    """What the page calls a run; what its owner calls the folder is not for the public."""
+    if is_public:
+        return "RUN" if len(names) == 1 else f"RUN-{number}"
+    return names[number - 1] if names.count(names[number - 1]) == 1 else str(run)
 
 
 def _findings(directory: RunDirectory, certificate: Certificate) -> list[Findings]:

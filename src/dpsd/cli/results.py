@@ -205,10 +205,11 @@ def _compare_with_stored(directory: RunDirectory, certificate: Certificate) -> N
 
 
 def refuse_inside_a_run(path: Path) -> None:
-    """Refuse to write into a run's directory."""
-    if (path.parent / "ledger.jsonl").exists():
+    """Refuse to write into a run's directory, or into a folder in it."""
+    run = next((one for one in path.absolute().parents if (one / "ledger.jsonl").exists()), None)
+    if run is not None:
         raise ConfigError(
-            f"{path.parent} is a run, whose files must not be replaced: give another place"
+            f"{run} is a run, whose files must not be replaced or added to: give another place"
         )
 
 

@@ -32,7 +32,10 @@ def comparison(subjects: Sequence[Subject]) -> tuple[list[str], Rows]:
 
 def _compared(one: Subject, places: Sequence[str], kinds: Sequence[str]) -> tuple[str, ...]:
     measured = {where(found): found for found in one.evaluations}
-    valid = {found.kind: "valid" if found.is_valid else "attack invalid" for found in one.findings}
+    valid = {
+        found.kind: "controls passed" if found.is_valid else "attack invalid"
+        for found in one.findings
+    }
     last = one.metrics[-1] if one.metrics else {}
     probe = last.get("final_probe", last.get("probe", {}))
     return (

@@ -18,7 +18,7 @@ from dpsd.privacy.accounting import format_epsilon
 from dpsd.privacy.records.certificate import Certificate
 from dpsd.privacy.targets import Adjacency
 from dpsd.reporting.agreement import shown
-from dpsd.reporting.figures import INK, LINES, MARKS, SERIES, Figure, canvas, styled_axes
+from dpsd.reporting.figures import INK, LINES, MARKS, SERIES, Figure, canvas, plain, styled_axes
 
 #: The fewest points that make a curve, and the most classes whose confusion is drawn.
 _FEWEST, MOST_CLASSES = 2, 25
@@ -164,7 +164,7 @@ def confusion_figure(
             if abs(share) >= 0.005:
                 text = f"{100 * share:.0f}"
                 axes.text(column, row, text, ha="center", va="center", fontsize=7, color=INK)
-    short = [f"{one[:11]}…" if len(one) > 12 else one for one in classes]
+    short = [plain(f"{one[:11]}…" if len(one) > 12 else one) for one in classes]
     axes.set_xticks(range(count), short, rotation=0 if max(map(len, short)) < 4 else 90)
     axes.set_yticks(range(count), short)
     axes.set_xlim(-0.5, count - 0.5)
@@ -223,7 +223,7 @@ def _draw_agreement(axes: Any, *, curves: Mapping[tuple[str, str], Points], are_
             rounds,
             means,
             yerr=errors,
-            label=f"{name}, on {on}" if are_many else f"on {on}",
+            label=plain(f"{name}, on {on}") if are_many else f"on {on}",
             capsize=2,
             **_series(number),
         )
@@ -237,7 +237,7 @@ def _draw_loss(axes: Any, *, losses: Mapping[str, Metrics], are_many: bool) -> N
         axes.plot(
             [line["round"] for line in lines],
             [line["student_loss"] for line in lines],
-            label=name,
+            label=plain(name),
             **_series(number),
         )
     if are_many:

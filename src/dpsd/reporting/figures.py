@@ -72,7 +72,7 @@ class Figure:
     @cached_property
     def svg(self) -> str:
         """The drawing for a page, whose style sheet decides the colours."""
-        with _styled():
+        with styled():
             text = io.StringIO()
             self.drawn.savefig(text, format="svg", metadata=_NO_METADATA, transparent=True)
         svg = text.getvalue()
@@ -97,7 +97,7 @@ class Figure:
                 error, f"{folder} cannot be created", mend="give another place", kind=RunError
             ) from None
         paths = [folder / f"{self.name}.{format}" for format in ("svg", "png")]
-        with _styled():
+        with styled():
             for path in paths:
                 with replacing(path) as temporary:
                     self.drawn.savefig(
@@ -114,15 +114,25 @@ def canvas(width: float, height: float) -> Any:
     return Drawing(figsize=(width, height), layout="constrained")
 
 
+def plain(name: str) -> str:
+    """Return a name, such as a class's, as text that is not taken for a formula.
+
+    >>> plain("A$ & B$")
+    'A\\\\$ & B\\\\$'
+    """
+    return name.replace("$", r"\$")
+
+
 def styled_axes(drawn: Any, rows: int, columns: int, index: int) -> Any:
     """Return new axes in dpsd's style: thin lines, and no frame at the top and the right."""
-    with _styled():
+    with styled():
         axes = drawn.add_subplot(rows, columns, index)
     axes.spines[["top", "right"]].set_visible(False)
     return axes
 
 
-def _styled() -> Any:
+def styled() -> Any:
+    """Return a context in which what is drawn has dpsd's style."""
     import matplotlib
 
     return matplotlib.rc_context(_STYLE)  # type: ignore[arg-type, unused-ignore]

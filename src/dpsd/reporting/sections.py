@@ -18,7 +18,7 @@ from dpsd.reporting.inlining import attack_pictures, round_pictures
 from dpsd.reporting.telling import Said, confusion, largest, said_of_generator
 from dpsd.reporting.verdict import Point, verdict
 from dpsd.runs.directory import RunDirectory
-from dpsd.runs.findings import FOLDER, Findings, Picture
+from dpsd.runs.findings import Findings, Picture
 from dpsd.shell import command_line
 
 Rows = list[tuple[str, ...]]
@@ -251,15 +251,13 @@ class Subject:
 
     @property
     def sizes(self) -> Rows:
-        """The megabytes on disk of each part of the run."""
+        """The megabytes on disk of each part that dpsd wrote and that a run may publish."""
         found = dict[str, int]()
         for path in sorted(self.run.path.rglob("*")):
             if path.is_file():
                 part = path.relative_to(self.run.path).parts[0]
                 found[part] = found.get(part, 0) + path.stat().st_size
-        # The report is being written, and findings are no part of what a run may publish.
-        shown = found.keys() - {REPORT_FILE, FOLDER}
-        return [(part, f"{size / 1e6:,.2f}") for part, size in found.items() if part in shown]
+        return [(part, f"{size / 1e6:,.2f}") for part, size in found.items() if part in _PARTS]
 
     @property
     def evaluation_files(self) -> list[str]:
@@ -282,6 +280,12 @@ class Subject:
             lines.append(command_line("dpsd", "attack", self.name, *kind))
         return lines
 
+
+#: The files and folders of a run whose sizes are shown. Owners may keep files of their own there.
+_PARTS = {
+    *("config.toml", "ledger.jsonl", "releases", "checkpoint.safetensors", "student.safetensors"),
+    *("student.json", "generator.safetensors", "metrics.jsonl", "certificate.json", "images"),
+}
 
 #: The headings of a table of rounds.
 ROUND_HEADINGS = (

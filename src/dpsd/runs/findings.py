@@ -138,7 +138,7 @@ class Findings:
         student: the hash of the student's file.
         data: the name of the private data set.
         seed: the seed of the attack.
-        seconds: the time that the attack took.
+        seconds: the time that the attack took, since it was last resumed.
         verdict: what was found, in plain sentences that state numbers and intervals.
         controls: the planted leaks, at least one.
         scores: the version of each score that was used, by name.

@@ -85,13 +85,14 @@ def test_what_can_only_be_asked_has_no_module() -> None:
         assert target.labels(images).dtype == torch.int64
 
 
-def test_functions_are_told_apart_by_their_answers() -> None:
+def test_functions_are_told_apart_by_their_names_and_answers() -> None:
     def darker(images: Tensor) -> Tensor:
         return (images.mean((1, 2, 3)) < 0.5).long()
 
     key = attacked("one", darker, shape=SHAPE).key
-    assert attacked("same", darker, shape=SHAPE).key == key
-    assert attacked("other", lambda images: 1 - darker(images), shape=SHAPE).key != key
+    assert attacked("one", darker, shape=SHAPE).key == key
+    assert attacked("other", darker, shape=SHAPE).key != key
+    assert attacked("one", lambda images: 1 - darker(images), shape=SHAPE).key != key
 
 
 def test_a_module_without_rows_of_logits_is_refused() -> None:

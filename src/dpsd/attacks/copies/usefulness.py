@@ -10,8 +10,10 @@ import json
 import math
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from dpsd.attacks.copies.settings import Copies
@@ -140,7 +142,9 @@ def _zeroed(module: nn.Module) -> None:
 
 
 def _key(target: Target, synthetic: SyntheticData, settings: Copies, seed: int) -> str:
-    digest = hashlib.sha256(json.dumps([VERSION, settings.epochs, seed]).encode())
+    digest = hashlib.sha256(
+        json.dumps([VERSION, settings.epochs, seed, version("dpsd"), torch.__version__]).encode()
+    )
     digest.update(target.execution.precision.encode())
     others = target.others
     for tensor in (synthetic.images, synthetic.labels, others.images, others.labels):

@@ -75,11 +75,14 @@ def attacked(
         if isinstance(target, ModuleTeacher) and target.calling.scale != "uint8":
             module = target.with_gradients().eval()
         # A fingerprint covers neither how a teacher is called nor what a function does.
-        key = f"{target.fingerprint} {target.normalization} {_answers_key(asked, shape)}"
+        stated = (target.fingerprint, target.normalization, target.scores, target.calling)
+        key = f"{stated} {_answers_key(asked, shape)}"
         return Attacked(name=name, labels=asked, module=module, key=key)
     if not isinstance(target, nn.Module):
         asked = _only_labels(target)
-        return Attacked(name=name, labels=asked, module=None, key=_answers_key(asked, shape))
+        # Two functions may well agree on a thousand images, so the name must tell them apart.
+        key = f"{name} {_answers_key(asked, shape)}"
+        return Attacked(name=name, labels=asked, module=None, key=key)
     module = where.place(copy.deepcopy(target)).eval().requires_grad_(False)
     with torch.no_grad():
         found = module(where.images(torch.zeros((2, *shape))))

@@ -16,7 +16,7 @@ from torch import nn
 from dpsd.attacks.inversion.attacked import Attacked, attacked
 from dpsd.attacks.inversion.attacker import Attacker
 from dpsd.attacks.inversion.evaluators import records_key
-from dpsd.attacks.inversion.judging import SPACES, Judge, Judgement
+from dpsd.attacks.inversion.judging import JUDGED, SPACES, Judge, Judgement
 from dpsd.attacks.inversion.planted import OVERFITTING_STEPS, memorising, overfitted, untrained
 from dpsd.datasets import LabelledImages
 from dpsd.runs.findings import Control
@@ -55,7 +55,7 @@ def planted_controls(
         leak = judge.judge(attacker.attack(leaking, name, each=each))
         found.append(_success(name, leak, floor))
         nothing = judge.judge(attacker.attack(empty, name, each=each), confidence=_SURE)
-        found.append(_nothing(name, nothing))
+        found.append(_nothing(name, nothing, classes=len(attacker.public.classes)))
     exact = judge.judge(attacker.attack(knowing, "prior-free", each=each))
     return (*found, _nearness(exact))
 
@@ -74,7 +74,7 @@ def _success(name: str, leak: Judgement, floor: Judgement) -> Control:
     )
 
 
-def _nothing(name: str, nothing: Judgement) -> Control:
+def _nothing(name: str, nothing: Judgement, *, classes: int) -> Control:
     assert nothing.nearer is not None  # reconstructions have it
     says_nothing = nothing.chance > 1 - _SURE and all(
         share.low <= 0.5 <= share.high for share in nothing.nearer.values()
@@ -89,19 +89,24 @@ def _nothing(name: str, nothing: Judgement) -> Control:
             f"{name} reconstructions, which classes given out at random reach with probability "
             f"{nothing.chance:.2g}; {shares} are nearer to a training record than to a held-out "
             f"one. The attack {'finds nothing' if says_nothing else 'finds what is not there'}."
+            + (
+                f" Of {classes} classes, even success in all of them could be chance, so this "
+                "control rests on nearness alone."
+            )
+            * (1 / math.factorial(classes) > 1 - _SURE)
         ),
     )
 
 
 def _nearness(exact: Judgement) -> Control:
     assert exact.nearer is not None  # reconstructions have it
-    share = exact.nearer["pixels"]
+    share = exact.nearer[JUDGED]
     return Control(
         name="memorising model, nearer-to-training",
         found=share.low > 0.5,
         sentence=(
             f"The gradient of a model leads to its training records. Of {share.count:,} prior-free "
-            f"reconstructions, {percent(share.share)} are nearer in pixels to a training record "
+            f"reconstructions, {percent(share.share)} are nearer in {JUDGED} to a training record "
             f"than to a held-out one, at least {percent(share.low)} with 95 % confidence."
         ),
     )

@@ -120,9 +120,13 @@ def attack(
     # All intervals of nearness hold together, as whoever reads them looks for the largest share.
     confidence = 1 - _MISTAKE / max(1, len(made) * len(SPACES))
     judged = {which: judge.judge(images, confidence=confidence) for which, images in made.items()}
-    floor = judge.judge(attacker.unguided(settings.reconstructions), is_guided=False)
+    floor = judge.judge(
+        attacker.unguided(settings.reconstructions), is_guided=False, confidence=confidence
+    )
     ceiling = judge.judge(
-        as_reconstructions(outside.images[1::2], outside.labels[1::2]), is_guided=False
+        as_reconstructions(outside.images[1::2], outside.labels[1::2]),
+        is_guided=False,
+        is_record=True,
     )
     controls = planted_controls(attacker, judge, inside, attacks=settings.attacks)
     return Findings(
@@ -143,7 +147,7 @@ def attack(
         controls=controls,
         scores=VERSIONS,
         tables=tables(judged, floor, ceiling, evaluators),
-        pictures=_pictures(made, members, names, attacker, bool(leaking(judged)), folder),
+        pictures=_pictures(made, members, names, attacker, bool(leaking(judged, floor)), folder),
         settings=asdict(settings) | {"attacks": list(settings.attacks)},
         details={
             "targets": {one.name: one.key for one in targets},
@@ -199,6 +203,6 @@ def _pictures(
                     else "None is nearer to training records than chance allows."
                 )
             ),
-            shows_records=is_leaking,
+            shows_records=is_leaking or attacker.public.are_private,
         ),
     )

@@ -6,13 +6,14 @@ both are left out, as they tell nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from dpsd.attacks.copies.spaces import scattering_features
 from dpsd.attacks.inversion.evaluators import Evaluator, majority, penultimate
 from dpsd.attacks.inversion.measures import (
     Share,
@@ -27,12 +28,13 @@ from dpsd.datasets import LabelledImages
 from dpsd.devices.execution import Execution
 from dpsd.errors import ConfigError
 from dpsd.images.pixels import to_unit_range
-from dpsd.models import build_classifier
 from dpsd.streams import stream
 from dpsd.synthesis.distinct import image_digests
 
 #: The spaces in which distances are measured. Neither knows of private data.
 SPACES = ("pixels", "wavelets")
+#: The space that verdicts rest on, as the attack's control shows that leaks are found in it.
+JUDGED = "pixels"
 
 #: The most images of each kind whose distributions are compared.
 _MOST_COMPARED = 1000
@@ -95,7 +97,8 @@ class Judge:
         self.evaluators = [one for one in evaluators if not one.refused]
         self._execution = execution
         self._num_classes = outside.num_classes
-        self._spaces = {"pixels": _pixels, "wavelets": _wavelets(public)}
+        wavelets = scattering_features(public[:_MOST_COMPARED], execution)
+        self._spaces = {"pixels": _pixels, "wavelets": wavelets}
         self._records = {
             space: tuple((features(data.images), data.labels) for data in (inside, outside))
             for space, features in self._spaces.items()
@@ -104,13 +107,19 @@ class Judge:
         self._real = self._features(reference)
 
     def judge(
-        self, made: Reconstructions, *, is_guided: bool = True, confidence: float = 0.95
+        self,
+        made: Reconstructions,
+        *,
+        is_guided: bool = True,
+        is_record: bool = False,
+        confidence: float = 0.95,
     ) -> Judgement:
         """Judge reconstructions, or images that are treated as such.
 
         Args:
             made: the images and their intended classes, at least two.
             is_guided: whether they came of a target, and not from the prior or the records.
+            is_record: whether they are records, of which nearness to records says nothing.
             confidence: the confidence of the intervals of nearness. It is higher than that of
                 others where somebody looks for the largest of many.
         """
@@ -138,7 +147,7 @@ class Judge:
             chance=chance_of_success(made.classes, found, num_classes=self._num_classes),
             nearer=(
                 {space: self.nearer(made, space, confidence=confidence) for space in SPACES}
-                if is_guided
+                if not is_record
                 else None
             ),
             frechet=frechet_distance(features, self._real),
@@ -200,20 +209,3 @@ def comparable(
 
 def _pixels(images: Tensor) -> Tensor:
     return to_unit_range(images).flatten(1)
-
-
-def _wavelets(public: Tensor) -> Callable[[Tensor], Tensor]:
-    """Return a function to wavelet features, in which nothing was learned from private data."""
-    channels, height, width = public.shape[1:]
-    module = build_classifier("scattering", input_shape=(channels, height, width), num_classes=2)
-
-    def features(images: Tensor) -> Tensor:
-        parts = []
-        with torch.inference_mode():
-            for part in torch.split(images, _MOST_COMPARED):
-                maps = module.features(to_unit_range(part))  # type: ignore[operator]
-                parts.append(module.compress(module.pool(maps)).flatten(1))  # type: ignore[operator]
-        return torch.cat(parts)
-
-    spread = features(public[:_MOST_COMPARED]).std(0).clamp_min(1e-3)
-    return lambda images: features(images) / spread

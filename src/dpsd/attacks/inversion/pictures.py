@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dpsd.attacks.inversion.reconstructions import Reconstructions
+from dpsd.reporting.figures import plain, styled
 from dpsd.storage.files import replacing
 
 #: The most classes that are shown.
@@ -43,23 +44,23 @@ def draw_grid(
     Raises:
         WriteError: the figure cannot be written.
     """
-    import matplotlib
     from matplotlib.figure import Figure
 
     shown = classes[:_MOST_CLASSES].tolist()
     rows = [torch.stack([_surest(one, label) for label in shown]) for one in made.values()]
     height, width = rows[0].shape[2:]
-    with matplotlib.rc_context({"svg.hashsalt": "dpsd", "svg.fonttype": "none", "font.size": 9}):
+    with styled():
         size = (1.6 + 0.55 * len(shown), 0.4 + 0.55 * len(rows))
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.add_subplot()
         axes.imshow(_sheet(rows), interpolation="nearest")
         axes.set_xticks(
             [(width + _GAP) * (place + 0.5) - 0.5 for place in range(len(shown))],
-            [class_names[label] for label in shown],
+            [plain(class_names[label]) for label in shown],
         )
         axes.set_yticks(
-            [(height + _GAP) * (place + 0.5) - 0.5 for place in range(len(rows))], list(made)
+            [(height + _GAP) * (place + 0.5) - 0.5 for place in range(len(rows))],
+            list(map(plain, made)),
         )
         axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
         axes.spines[:].set_visible(False)

@@ -50,7 +50,10 @@ class Memorising(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images ``(N, C, H, W)`` in [0, 1] to logits ``(N, num_classes)``."""
-        away = (images.flatten(1).unsqueeze(1) - self.records).square().sum(2)
+        # By inner products, as all differences at once would fill the memory.
+        flat = images.flatten(1)
+        lengths = flat.square().sum(1, keepdim=True) + self.records.square().sum(1)
+        away = (lengths - 2 * flat @ self.records.T).clamp_min(0)
         found = -away.amax(1, keepdim=True).expand(-1, self.num_classes)
         return found.scatter_reduce(1, self.labels.expand(len(images), -1), -away, "amax")
 

@@ -19,6 +19,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,8 @@ class Shelf:
             RunError: a file is damaged, or the folder cannot be written to.
         """
         stated = json.dumps(
-            {"version": _VERSION, "what": what, "torch": torch.__version__, **facts},
+            {"version": _VERSION, "what": what, "dpsd": version("dpsd"), **facts}
+            | {"torch": torch.__version__},
             sort_keys=True,
         )
         digest = hashlib.sha256(stated.encode()).hexdigest()[:24]

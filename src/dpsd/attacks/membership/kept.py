@@ -14,10 +14,11 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch as torch
+import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -80,4 +81,5 @@ class Kept:
 
     @property
     def _text(self) -> str:
-        return json.dumps(self.key, sort_keys=True)
+        made_by = {"dpsd": version("dpsd"), "torch": torch.__version__}
+        return json.dumps({**self.key, "made by": made_by}, sort_keys=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from dpsd.attacks.membership.rates import curve
 from dpsd.attacks.membership.scores import Flags, Numbers
+from dpsd.reporting.figures import plain, styled
 from dpsd.storage.files import replacing
 
 #: The name of the picture's files, without suffix.
@@ -32,11 +33,10 @@ def draw(scores: Mapping[str, Mapping[str, Numbers]], is_in: Flags, folder: Path
         WriteError: the folder cannot be written to.
     """
     # The object interface is used, as pyplot would pick a window system and keep the figure alive.
-    import matplotlib
     from matplotlib.figure import Figure
 
     least = 1 / is_in.size
-    with matplotlib.rc_context({"svg.hashsalt": "dpsd", "svg.fonttype": "none", "font.size": 9}):
+    with styled():
         figure = Figure(figsize=(4 * len(scores), 4), layout="constrained")
         for panel, (kind, of_kind) in enumerate(scores.items(), start=1):
             axes = figure.add_subplot(1, len(scores), panel)
@@ -55,7 +55,7 @@ def draw(scores: Mapping[str, Mapping[str, Numbers]], is_in: Flags, folder: Path
             axes.minorticks_off()
             axes.set_xlabel("false positives, share of non-members")
             axes.set_ylabel("true positives, share of members")
-            axes.set_title(kind, loc="left")
+            axes.set_title(plain(kind), loc="left")
             axes.grid(alpha=0.25)
             axes.legend(frameon=False, fontsize=7, loc="lower right")
         for suffix, more in (("svg", {"metadata": {"Date": None}}), ("png", {"dpi": 150})):

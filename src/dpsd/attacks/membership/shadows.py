@@ -152,6 +152,9 @@ class Shadows:
         return {
             "version": _VERSION,
             "records": fingerprint_tensors(records),
+            # Both decide which of many teachers a record reaches.
+            "persons": pool.persons,
+            "names": pool.names,
             "seed": self.seed,
             "teachers": self.teachers.stated(),
             "students": self.students.stated(),
