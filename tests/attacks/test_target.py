@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
+import dpsd
 from dpsd.attacks.target import Target
 from dpsd.datasets import LabelledImages, load_dataset
 from dpsd.errors import ConfigError, RunError
+from dpsd.models import build_classifier
 from dpsd.runs.directory import RunDirectory
 
 
@@ -47,3 +49,14 @@ def test_an_unfinished_run_is_refused(run: RunDirectory, tmp_path: Path) -> None
 
     with pytest.raises(RunError, match="not finished"):
         _target(RunDirectory.open(copy))
+
+
+def test_another_teacher_than_the_one_that_was_asked_is_refused(run: RunDirectory) -> None:
+    other = dpsd.load_teacher(
+        build_classifier("cnn", input_shape=(1, 8, 8), num_classes=10, seed=3),
+        input_shape=(1, 8, 8),
+        num_classes=10,
+        scores="logits",
+    )
+    with pytest.raises(ConfigError, match="not the teacher that the run asked"):
+        replace(_target(run), teacher=other)

@@ -82,6 +82,20 @@ def test_runs_of_the_same_name_are_told_apart(
         assert f"<h3>{path}</h3>" in page
 
 
+def test_a_public_page_names_neither_folders_nor_files_of_the_owner(
+    invoke: Invoke, finished_run: Path, run_copy: Path, tmp_path: Path
+) -> None:
+    other = run_copy.rename(tmp_path / "ward-7")
+    (other / "patients.csv").write_text("name\n")
+    out = tmp_path / "page.html"
+    result = invoke("report", finished_run, other, "--public", "--out", out)
+    assert result.exit_code == 0, result.stderr
+    page = out.read_text(encoding="utf-8")
+    assert "RUN-2" in page
+    for word in ("ward-7", "patients.csv", str(tmp_path), str(finished_run)):
+        assert word not in page
+
+
 def test_what_is_about_another_student_is_refused(
     invoke: Invoke, run_copy: Path, measured: Path, tmp_path: Path, assert_error: AssertError
 ) -> None:
@@ -98,8 +112,13 @@ def test_what_is_about_another_student_is_refused(
 def test_a_page_replaces_nothing_and_goes_into_no_run(
     invoke: Invoke, finished_run: Path, tmp_path: Path, assert_error: AssertError
 ) -> None:
-    inside = invoke("report", finished_run, "--out", finished_run / "report.html", "--force")
-    assert_error(inside, 2, "is a run, whose files must not be replaced")
+    for place in ("report.html", "attacks/page.html"):
+        inside = invoke("report", finished_run, "--out", finished_run / place, "--force")
+        assert_error(inside, 2, "is a run, whose files must not be replaced")
+    flags = ("--out", tmp_path / "new.html", "--figures", finished_run)
+    assert_error(invoke("report", finished_run, *flags), 2, "is a run, whose files must not be")
+    flags = ("--out", tmp_path / "new.html", "--figures", Path(__file__).parent)
+    assert_error(invoke("report", finished_run, *flags), 2, "which is not empty")
     (tmp_path / "page.html").write_text("mine")
     there = invoke("report", finished_run, "--out", tmp_path / "page.html")
     assert_error(there, 2, "already exists: give another place, or --force")
