@@ -12,6 +12,7 @@ import inspect
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -101,6 +102,12 @@ ARGUMENTS: dict[tuple[str, ...], Callable[[Place], tuple[object, ...]]] = {
     ("sample",): lambda at: (at.run, "--count", 20, "--out", at.folder / "synthetic"),
     ("export",): lambda at: (at.run, "--to", at.folder / "student.safetensors"),
     ("certify",): lambda at: (at.run,),
+    ("watch",): lambda at: (at.run,),
+    ("report",): lambda at: (at.run, "--out", at.folder / "page.html"),
+    ("attack",): lambda at: (
+        *(shutil.copytree(at.run, at.folder / "attacked"), "--data", "digits"),
+        *("--kind", "copies", "--quick"),
+    ),
     ("budget",): lambda at: (at.teacher, "--cap", "99,1e-5,round"),
     ("audit",): lambda at: ("--draws", 1000),
     ("bench",): lambda at: (
@@ -112,7 +119,7 @@ ARGUMENTS: dict[tuple[str, ...], Callable[[Place], tuple[object, ...]]] = {
     ("data", "list"): lambda at: (),
     ("data", "fetch"): lambda at: ("mnist", "--root", at.folder),
 }
-SLOW = {("transcribe",), ("train-teacher",), ("audit",), ("demo",)}
+SLOW = {("transcribe",), ("train-teacher",), ("audit",), ("attack",), ("demo",)}
 
 
 def measured(row: Row, settings: str, seed: int) -> Measured:

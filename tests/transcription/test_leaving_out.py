@@ -124,7 +124,7 @@ def test_each_source_is_left_out_once_and_nothing_else_changes(whole: Run, tmp_p
 def test_the_report_says_what_it_is_about(whole: Run) -> None:
     page = (whole.directory.path / "report.html").read_text(encoding="utf-8")
     for name in PLAIN:
-        assert f"<tr><td>{name}</td>" in page
+        assert f'<tr><th scope="row">{name}</th>' in page
     assert "but not about real ones" in page
 
 

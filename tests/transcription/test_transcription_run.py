@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import pickletools
 import shutil
 import warnings
@@ -599,14 +600,19 @@ def test_a_noise_level_besides_a_budget_is_refused(
 def test_the_student_is_told_how_common_each_class_was_unless_it_may_favour(
     teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, balance: bool
 ) -> None:
-    told = []
+    told, worths = [], list[float]()
     append = Replay.append
 
     def listen(
-        replay: Replay, releases: RoundReleases, *, shares: list[float] | None = None
+        replay: Replay,
+        releases: RoundReleases,
+        *,
+        shares: list[float] | None = None,
+        worth: float = math.inf,
     ) -> None:
         told.append(shares)
-        append(replay, releases, shares=shares)
+        worths.append(worth / len(releases))
+        append(replay, releases, shares=shares, worth=worth)
 
     monkeypatch.setattr(Replay, "append", listen)
     run = transcribe(teacher, tmp_path, balance=balance)
@@ -614,6 +620,7 @@ def test_the_student_is_told_how_common_each_class_was_unless_it_may_favour(
     rehearsed, *told = told
     assert rehearsed is None
     assert told == (found if balance else [None] * RECIPE.rounds)
+    assert all(0 < worth < 1 for worth in worths[1:])  # no release is worth an exact answer
 
 
 def test_balance_is_part_of_what_the_student_becomes(tmp_path: Path) -> None:
