@@ -25,12 +25,12 @@ from dpsd.attacks.copies.statistics import (
     near_copies,
     nearer,
     three_sample,
-    wilson,
 )
 from dpsd.attacks.target import Silent, Target
 from dpsd.datasets import LabelledImages, load_dataset
 from dpsd.devices.execution import Execution
 from dpsd.errors import ConfigError
+from dpsd.reporting.evaluations import wilson
 from dpsd.results.synthetic import SyntheticData
 from dpsd.runs.directory import RunDirectory
 from dpsd.runs.findings import Findings, read_findings

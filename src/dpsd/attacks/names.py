@@ -7,9 +7,9 @@
 from __future__ import annotations
 
 from dpsd.errors import ConfigError, Setting, UnknownNameError
+from dpsd.runs.files import ATTACKS
 
-#: The kinds, in the order in which they are played and shown.
-KINDS = ("inversion", "membership", "copies")
+KINDS = ATTACKS
 
 
 def check_kinds(text: str) -> tuple[str, ...]:

@@ -279,6 +279,10 @@ class Replay:
         # What is known of a rare class grows with the answers. Its logit is mostly noise before,
         # and a full correction for its rarity would make it the one that is always predicted.
         known = 1 / (1 + _WELL_KNOWN / max(self._worth, 1.0))
+        shares_of = [
+            torch.lerp(torch.full_like(found, 1 / found.shape[-1]), found, known)
+            for found in self._shares
+        ]
         for count, chosen in enumerate(torch.split(rows, batch_size), start=1):
             if count % _BATCHES_HELD == 0:
                 self._map_anew()
@@ -287,11 +291,7 @@ class Replay:
             for number, part in enumerate(self.rounds):
                 inside = chosen[which == number] - (ends[number] - len(part))
                 if len(inside):
-                    shares = self._shares[number]
-                    shares = torch.lerp(
-                        torch.full_like(shares, 1 / shares.shape[-1]), shares, known
-                    )
-                    shares = shares.expand(len(inside), -1)
+                    shares = shares_of[number].expand(len(inside), -1)
                     columns = (part.prior[inside], part.release[inside], shares)
                     parts.append((part.images(inside), *columns))
             yield Batch(*(torch.cat(column) for column in zip(*parts, strict=True)))

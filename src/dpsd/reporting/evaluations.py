@@ -82,6 +82,19 @@ def chosen_on(found: Mapping[str, Any]) -> str:
     )
 
 
+def wilson(share: float, count: float) -> tuple[float, float]:
+    """Return Wilson's interval of 95 % for a share of ``count`` cases, which need not be whole.
+
+    >>> "{:.3f} to {:.3f}".format(*wilson(0.5, 100))
+    '0.404 to 0.596'
+    """
+    # scipy.stats has it too, but takes a second to import, and wants whole numbers.
+    centre = (share + _QUANTILE**2 / (2 * count)) / (1 + _QUANTILE**2 / count)
+    spread = share * (1 - share) / count + _QUANTILE**2 / (4 * count**2)
+    reach = _QUANTILE * math.sqrt(max(0.0, spread)) / (1 + _QUANTILE**2 / count)
+    return max(0.0, centre - reach), min(1.0, centre + reach)
+
+
 def with_interval(share: float | None, images: int) -> str:
     """Return a share of images with its 95 % interval (Wilson); ``"-"`` if it is not known.
 
@@ -90,9 +103,5 @@ def with_interval(share: float | None, images: int) -> str:
     """
     if share is None or images < 1:
         return "-"
-    # Wilson's score interval; scipy.stats has it too, but takes a second to import.
-    spread = _QUANTILE**2 / images
-    middle = (share + spread / 2) / (1 + spread)
-    error = math.sqrt(spread * (share * (1 - share) + spread / 4)) / (1 + spread)
-    low, high = middle - error, middle + error
+    low, high = wilson(share, images)
     return f"{share:.1%} ({low:.1%} to {high:.1%})"

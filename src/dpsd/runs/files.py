@@ -15,6 +15,9 @@ from dpsd.errors import RunError
 
 CONFIG_FILE = "config.toml"
 
+#: The kinds of attack on a run, in the order in which they are made and shown.
+ATTACKS = ("inversion", "membership", "copies")
+
 
 def check_run(path: Path) -> None:
     """Refuse a folder that is not a run.

@@ -27,12 +27,12 @@ from pathlib import Path
 from typing import Any
 
 from dpsd.errors import RunError
+from dpsd.runs.files import ATTACKS
 from dpsd.storage.files import read_json, write_text
 
 #: The folder of findings in a run directory, and the version of their files.
 FOLDER, VERSION = "attacks", 1
-#: The kinds of attack, in the order in which they are shown.
-KINDS = ("inversion", "membership", "copies")
+KINDS = ATTACKS
 
 Cell = str | int | float | None
 

@@ -15,9 +15,10 @@ from dpsd.attacks.copies.plants import Plants
 from dpsd.attacks.copies.records import Records, reduced
 from dpsd.attacks.copies.settings import Copies
 from dpsd.attacks.copies.spaces import SPACES, Embedding, pixels, scattering_features
-from dpsd.attacks.copies.statistics import SCORES, wilson
+from dpsd.attacks.copies.statistics import SCORES
 from dpsd.attacks.copies.usefulness import VERSION, Accuracy, accuracies, accuracy_table
 from dpsd.attacks.target import Progress, Target
+from dpsd.reporting.evaluations import wilson
 from dpsd.results.synthetic import synthesise
 from dpsd.runs.findings import Findings, Table
 

@@ -2,10 +2,6 @@
 
 All are one-sided: a small p says that samples are nearer to training records than held-out records
 are, or than to held-out records. Samples that are far from everything are no copies.
-
->>> interval = wilson(0.5, 100)
->>> f"{interval[0]:.3f} to {interval[1]:.3f}"
-'0.404 to 0.596'
 """
 
 from __future__ import annotations
@@ -18,6 +14,8 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 from scipy.stats import nhypergeom, rankdata
 
+from dpsd.reporting.evaluations import wilson
+
 Numbers = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
@@ -27,8 +25,6 @@ SCORES = {"near-copies": 1, "three-sample test": 1, "nearer to training": 1}
 LEVEL = 5e-4
 #: The fewest samples, and the fewest held-out records, of a cell of the three-sample test.
 _FEWEST_IN_CELL = 5
-#: The standard normal quantile of intervals of 95 %.
-_Z = 1.959964
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,11 +183,3 @@ def nearer(
     low, high = wilson(share, records)
     z = (share - 0.5) * 2 * math.sqrt(records)
     return Nearer(share=share, low=low, high=high, records=records, p=float(ndtr(-z)))
-
-
-def wilson(share: float, count: float) -> tuple[float, float]:
-    """Return Wilson's interval of 95 % for a share of ``count`` cases, which need not be whole."""
-    centre = (share + _Z**2 / (2 * count)) / (1 + _Z**2 / count)
-    spread = share * (1 - share) / count + _Z**2 / (4 * count**2)
-    reach = _Z * math.sqrt(max(0.0, spread)) / (1 + _Z**2 / count)
-    return max(0.0, centre - reach), min(1.0, centre + reach)

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from dpsd.attacks.copies.settings import Copies
-from dpsd.attacks.copies.statistics import wilson
 from dpsd.attacks.target import Progress, Target
 from dpsd.datasets import LabelledImages
 from dpsd.devices.execution import Execution
 from dpsd.images.augmentation import Augmentation
+from dpsd.reporting.evaluations import wilson
 from dpsd.results.synthetic import SyntheticData
 from dpsd.runs.findings import Table
 from dpsd.storage.files import read_json, write_text

@@ -132,7 +132,7 @@ def attack(
     return Findings(
         kind="inversion",
         run=target.run.identity,
-        student=str(target.run.ledger.entries()[-1]["student"]),
+        student=str(target.run.ledger.ending()["student"]),
         data=members.name,
         seed=seed,
         seconds=time.monotonic() - started,
