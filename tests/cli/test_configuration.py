@@ -13,6 +13,7 @@ from click.testing import Result
 
 from dpsd.cli.options import PANELS
 from dpsd.cli.transcribe import command
+from dpsd.config.federation import FederationConfig
 from dpsd.config.transcription import TranscriptionConfig
 from dpsd.errors import ConfigError
 
@@ -76,7 +77,7 @@ def test_settings_for_another_number_of_teachers_are_refused(
 def test_panels_name_real_fields_once() -> None:
     names = [name for panel in PANELS.values() for name in panel]
     assert len(names) == len(set(names))
-    assert set(names) <= TranscriptionConfig.fields().keys()
+    assert set(names) <= TranscriptionConfig.fields().keys() | FederationConfig.fields().keys()
 
 
 def test_printed_configuration_reads_back_the_same(invoke: Invoke, tmp_path: Path) -> None:
@@ -195,7 +196,9 @@ def test_weights_go_by_either_name_and_help_shows_one(
         (("--epsilon", 1), 1, 1_200_000),
         (("--epsilon", 55), 5, 64_000),
         (("--epsilon", 100), 8, 40_000),
-        (("--epsilon", 1, "--adjacency", "response"), 8, 40_000),
+        (("--epsilon", 1, "--adjacency", "response"), 24, 30_000),
+        (("--epsilon", 3, "--adjacency", "response"), 8, 40_000),
+        (("--epsilon", 1, "--adjacency", "teacher"), 8, 40_000),
         (("--epsilon", 1, "--rounds", 3), 3, 40_000),
         (("--epsilon", 1, "--queries", 500), 8, 500),
     ],

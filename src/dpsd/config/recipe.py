@@ -43,7 +43,8 @@ class Recipe(Settings):
         le=10_000,
         description="Rounds of asking and learning, T. If neither this nor --queries is given and "
         "the rounds share ε (adjacency round), there is one round for every 10 of ε, with the same "
-        "number of queries in all; where ε is below 3, one round of 1,200,000 queries.",
+        "number of queries in all. Below an ε of 3, one round of 1,200,000 queries (round) or 24 "
+        "rounds of 30,000 (response).",
     )
     queries: int = Field(
         40_000,
@@ -181,7 +182,7 @@ class Recipe(Settings):
         ge=1,
         description="Queries synthesised for each query asked, from the second round on; those "
         "that the student is least sure of, or takes for classes that are rare among them, are "
-        "asked. If not given, 1 for images above 64x64 pixels.",
+        "asked. If not given, 1 for images above 64x64 pixels or an ε below 3 under response.",
     )
     augment: Augmentation = Field(
         "none",
@@ -296,12 +297,10 @@ class Recipe(Settings):
         """Return the recipe with settings that nobody chose fitted to the teacher and the budget.
 
         Each answer of an ensemble costs privacy, so few queries are asked and the student is
-        trained on each answer many times. Batches of large images take no more memory than those
-        of 64x64 pixels.
-
-        Under ``round``, each of T rounds has about a T-th of ε, and more queries cost none, so one
-        long round was best up to an ε of 10 (the largest that was tried). Where single answers
-        convey little, more queries are asked and the student passes over each less often.
+        trained on each many times. Batches of large images are smaller. Under ``round``, each of T
+        rounds has about a T-th of ε, and more queries cost none, so one long round was best up to
+        an ε of 10 (the largest tried). Under ``response``, rounds cost nothing either. Where single
+        answers convey little, more queries are asked.
 
         Args:
             members: the number of teachers that answer.
@@ -311,12 +310,12 @@ class Recipe(Settings):
 
         >>> Recipe().resolved(images=(3, 224, 224)).batch_size
         20
-        >>> recipe = Recipe().resolved(budget=Budget(epsilon=10.0, adjacency="round"))
-        >>> recipe.rounds, recipe.queries
-        (1, 320000)
-        >>> recipe = Recipe().resolved(budget=Budget(epsilon=1.0, adjacency="round"))
-        >>> recipe.rounds, recipe.queries, recipe.first_epochs
-        (1, 1200000, 2.5)
+        >>> for budget in ("10,1e-5,round", "1,1e-5,round", "1,1e-5,response"):
+        ...     recipe = Recipe().resolved(budget=Budget.parse(budget))
+        ...     print(recipe.rounds, recipe.queries)
+        1 320000
+        1 1200000
+        24 30000
         """
         recipe = self._completed(ENSEMBLE_DEFAULTS) if members > 1 else self
         if budget is not None:
@@ -334,10 +333,13 @@ class Recipe(Settings):
         return self.model_copy(update=open_ones)
 
     def _worth(self, budget: Budget) -> dict[str, Any]:
-        """Return rounds and queries for a budget that rounds share, where neither is chosen."""
+        """Return rounds and queries for a budget, where neither is chosen."""
         chosen = {"rounds", "queries", "first_queries"} & self.model_fields_set
-        if chosen or budget.adjacency is not Adjacency.ROUND:
+        if chosen or budget.adjacency is Adjacency.TEACHER:
             return {}
+        if budget.adjacency is Adjacency.RESPONSE:
+            many = {"rounds": 24, "queries": 30_000, "selection": 1.0}
+            return many if budget.epsilon < 3 else {}
         if budget.epsilon < 3:
             return {"rounds": 1, "queries": 1_200_000, "first_epochs": 2.5}
         rounds = min(self.rounds, max(1, math.floor(budget.epsilon / 10)))
