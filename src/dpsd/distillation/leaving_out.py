@@ -23,7 +23,7 @@ from dpsd.distillation.objectives import Objective
 from dpsd.distillation.quality import Agreement, label_shares
 from dpsd.distillation.releases import Replay
 from dpsd.distillation.student import StudentTraining, drawn, fit_student
-from dpsd.privacy.mechanisms import Mechanism
+from dpsd.privacy.mechanisms import Channel
 from dpsd.synthesis.names import plain_sources
 
 #: The fewest rows that a student is taught on, which BatchNorm needs, or compared on.
@@ -64,7 +64,7 @@ def leave_out(
     replay: Replay,
     *,
     names: Sequence[str],
-    mechanism: Mechanism,
+    mechanism: Channel,
     objective: Objective,
     training: StudentTraining,
     is_balanced: bool,
@@ -122,7 +122,7 @@ def _numbers(names: Sequence[str], wanted: set[str]) -> Tensor:
     return torch.tensor(numbers, dtype=torch.long)
 
 
-def _balanced(replay: Replay, is_taught: Tensor, mechanism: Mechanism) -> Replay:
+def _balanced(replay: Replay, is_taught: Tensor, mechanism: Channel) -> Replay:
     """The same rows, with the shares of the classes among those that a student is taught on."""
     balanced = Replay()
     counts = [len(part) for part in replay.rounds]
@@ -133,7 +133,7 @@ def _balanced(replay: Replay, is_taught: Tensor, mechanism: Mechanism) -> Replay
 
 
 def _agreement(
-    student: nn.Module, replay: Replay, rows: Tensor, mechanism: Mechanism, execution: Execution
+    student: nn.Module, replay: Replay, rows: Tensor, mechanism: Channel, execution: Execution
 ) -> Agreement | None:
     """The agreement of a student with the teacher on some rows; one that diverged guesses."""
     size = inference_batch(replay.rounds[0].queries.shape[1:])

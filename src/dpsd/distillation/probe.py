@@ -17,7 +17,7 @@ from torch.nn import functional
 from dpsd.devices.execution import Execution, inference_batch
 from dpsd.distillation.quality import Agreement
 from dpsd.distillation.releases import RoundReleases
-from dpsd.privacy.mechanisms import Mechanism
+from dpsd.privacy.mechanisms import Channel
 
 #: Nothing is estimated class by class if there are more classes than this.
 _MOST_CLASSES = 100
@@ -66,7 +66,7 @@ class Probe:
     0.25
     """
 
-    def __init__(self, releases: RoundReleases, mechanism: Mechanism) -> None:
+    def __init__(self, releases: RoundReleases, mechanism: Channel) -> None:
         self.releases = releases
         self._mechanism = mechanism
         self._prior = releases.prior.float()

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from dpsd.distillation.objectives import posterior
 from dpsd.distillation.releases import RoundReleases
-from dpsd.privacy.mechanisms import Mechanism
+from dpsd.privacy.mechanisms import Channel
 
 #: The most numbers of priors and likelihoods that are in memory at once.
 _MOST_NUMBERS = 1 << 20
@@ -73,7 +73,7 @@ class RoundQuality:
     clarity: float = 1.0
 
 
-def assess(releases: RoundReleases, mechanism: Mechanism) -> RoundQuality:
+def assess(releases: RoundReleases, mechanism: Channel) -> RoundQuality:
     """Assess a run from the releases of a round.
 
     The pixels of the queries are not used, and rows are processed in parts.
@@ -113,7 +113,7 @@ def assess(releases: RoundReleases, mechanism: Mechanism) -> RoundQuality:
     )
 
 
-def label_shares(releases: RoundReleases, rows: Tensor, mechanism: Mechanism) -> list[float]:
+def label_shares(releases: RoundReleases, rows: Tensor, mechanism: Channel) -> list[float]:
     """Return the estimated share of each class among the teacher's answers about some queries.
 
     Args:

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -61,7 +62,8 @@ class RoundReleases:
         predicted: the student's class for each query before it learned from the answers, ``(N,)``;
             in the first round, a guess.
         source: the source of each query, ``(N,)``, as an index into the run's sources.
-        release: the mechanism's releases, ``(N, …)``.
+        release: the mechanism's releases, ``(N, …)``; those of a panel are ``(N, M, K)``, with a
+            column for each client that had joined by then.
         asked: the digests of all images that the teachers were asked about, int64 ``(M,)``: those
             of the queries, and of others that the mechanism declined to answer after a test that
             was paid for. ``None`` in files of earlier versions, which did not store them.
@@ -294,10 +296,21 @@ class Replay:
                     shares = shares_of[number].expand(len(inside), -1)
                     columns = (part.prior[inside], part.release[inside], shares)
                     parts.append((part.images(inside), *columns))
-            yield Batch(*(torch.cat(column) for column in zip(*parts, strict=True)))
+            queries, prior, release, of_class = zip(*parts, strict=True)
+            yield Batch(
+                torch.cat(queries), torch.cat(prior), _aligned(release), torch.cat(of_class)
+            )
 
     def _map_anew(self) -> None:
         """Remap the files, to free pages that the system counts as this process's memory."""
         for number, part in enumerate(self.rounds):
             if part.path is not None:
                 self.rounds[number] = RoundReleases.load(part.path, index=part.index)
+
+
+def _aligned(releases: Sequence[Tensor]) -> Tensor:
+    """Join the releases of rounds; clients that joined a panel later did not answer before."""
+    if releases[0].ndim < 3:
+        return torch.cat([*releases])
+    members = max(part.shape[1] for part in releases)
+    return torch.cat([F.pad(part, (0, 0, 0, members - part.shape[1])) for part in releases])

@@ -17,7 +17,7 @@ from dpsd.devices.execution import Execution
 from dpsd.distillation.objectives import Evidence, Objective
 from dpsd.distillation.releases import Replay
 from dpsd.images.augmentation import Augmentation, augment_images
-from dpsd.privacy.mechanisms import Mechanism
+from dpsd.privacy.mechanisms import Channel
 
 #: The least share of a class that is believed, as a part of an equal one; below it is noise.
 _RAREST = 0.1
@@ -69,7 +69,7 @@ def fit_student(
     student: nn.Module,
     replay: Replay,
     *,
-    mechanism: Mechanism,
+    mechanism: Channel,
     objective: Objective,
     training: StudentTraining,
     execution: Execution,

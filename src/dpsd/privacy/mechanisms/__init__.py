@@ -25,7 +25,7 @@ of randomised response, the coordinates of a gradient, and the queries that need
 
 from __future__ import annotations
 
-from dpsd.privacy.mechanisms.base import Mechanism
+from dpsd.privacy.mechanisms.base import Channel, Mechanism
 from dpsd.privacy.mechanisms.gaussian import Gaussian, GaussianNoise
 from dpsd.privacy.mechanisms.response import RandomizedResponse
 from dpsd.privacy.mechanisms.sums import (
@@ -37,6 +37,7 @@ from dpsd.privacy.mechanisms.sums import (
 from dpsd.privacy.parameters import Scaling
 
 __all__ = [
+    "Channel",
     "ConfidentVotes",
     "Gaussian",
     "GaussianNoise",

@@ -1,11 +1,15 @@
-"""The interface of mechanisms: a channel, its likelihood and its cost."""
+"""The interface of mechanisms: a channel, its likelihood and its cost.
+
+:class:`Channel` is how releases are read, and :class:`Mechanism` also makes them and states their
+cost. Whoever learns from releases needs the channel alone.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import dp_accounting
 import torch
@@ -16,51 +20,16 @@ from dpsd.privacy.answers import RawAnswers
 from dpsd.privacy.randomness import NoiseSource
 
 
-class Mechanism(ABC):
-    """A private channel from a teacher's answers to releases.
+class Channel(ABC):
+    """What releases say of a teacher's answers.
 
-    The shapes are: answers ``(N, K)``, or ``(teachers, N, K)`` for several teachers, each
-    privatised on its own; priors ``(N, K)``; releases ``(N, …)`` or ``(teachers, N, …)``.
+    The shapes are: priors ``(N, K)``; releases ``(N, …)``, or ``(teachers, N, …)`` for several
+    teachers, each of which was privatised on its own.
     """
-
-    #: What the mechanism protects, in one word, for certificates and the command line.
-    protects: ClassVar[str]
-    #: The least and the most strength (see :meth:`with_strength`) that a budget may choose.
-    strengths: ClassVar[tuple[float, float]] = (1e-6, 1e5)
-    noise: NoiseSource
-
-    @abstractmethod
-    def privatize(self, answers: RawAnswers, prior: Tensor) -> Tensor:
-        """Release a private version of every answer in the batch."""
 
     @abstractmethod
     def log_likelihood(self, release: Tensor, prior: Tensor) -> Tensor:
         """``log P(release | the teacher says class c)``, ``(…, N, K)``, for every class ``c``."""
-
-    @abstractmethod
-    def event(self) -> dp_accounting.DpEvent:
-        """The cost of one answer; the relation is replace-one, so any change of it counts."""
-
-    def mean_event(self) -> dp_accounting.DpEvent:
-        """The average cost of an answer if two worlds differ in all answers of a batch."""
-        return self.event()
-
-    @abstractmethod
-    def with_strength(self, strength: float) -> Mechanism:
-        """Return a copy with another noise level; a larger ``strength`` is *weaker* privacy."""
-
-    @abstractmethod
-    def with_level(self, parameters: Mapping[str, object]) -> Mechanism:
-        """Return a copy with exactly the noise level that :meth:`parameters` stated."""
-
-    @property
-    @abstractmethod
-    def is_calibrated(self) -> bool:
-        """Whether the noise level has been set."""
-
-    @abstractmethod
-    def parameters(self) -> dict[str, object]:
-        """Everything that determines the channel, in JSON types, for certificates."""
 
     @property
     def estimates_agreement(self) -> bool:
@@ -91,6 +60,60 @@ class Mechanism(ABC):
         Methods that do not know the channel learn from this; it is here for comparison with them.
         """
 
+    def informed(self, release: Tensor, prior: Tensor) -> Self:
+        """Return a copy with an estimate of the teachers' disagreement from these releases.
+
+        ``prior`` is passed as it is stored, in half precision.
+        """
+        return self
+
+    def needs_answer(self, prior: Tensor) -> Tensor:
+        """Return which queries are worth asking, ``(N,)`` bool, from the public prior alone."""
+        return torch.ones(prior.shape[0], dtype=torch.bool, device=prior.device)
+
+
+class Mechanism(Channel):
+    """A private channel from a teacher's answers to releases.
+
+    Answers are ``(N, K)``, or ``(teachers, N, K)`` for several teachers, each privatised on its
+    own.
+    """
+
+    #: What the mechanism protects, in one word, for certificates and the command line.
+    protects: ClassVar[str]
+    #: The least and the most strength (see :meth:`with_strength`) that a budget may choose.
+    strengths: ClassVar[tuple[float, float]] = (1e-6, 1e5)
+    noise: NoiseSource
+
+    @abstractmethod
+    def privatize(self, answers: RawAnswers, prior: Tensor) -> Tensor:
+        """Release a private version of every answer in the batch."""
+
+    @abstractmethod
+    def event(self) -> dp_accounting.DpEvent:
+        """The cost of one answer; the relation is replace-one, so any change of it counts."""
+
+    def mean_event(self) -> dp_accounting.DpEvent:
+        """The average cost of an answer if two worlds differ in all answers of a batch."""
+        return self.event()
+
+    @abstractmethod
+    def with_strength(self, strength: float) -> Mechanism:
+        """Return a copy with another noise level; a larger ``strength`` is *weaker* privacy."""
+
+    @abstractmethod
+    def with_level(self, parameters: Mapping[str, object]) -> Mechanism:
+        """Return a copy with exactly the noise level that :meth:`parameters` stated."""
+
+    @property
+    @abstractmethod
+    def is_calibrated(self) -> bool:
+        """Whether the noise level has been set."""
+
+    @abstractmethod
+    def parameters(self) -> dict[str, object]:
+        """Everything that determines the channel, in JSON types, for certificates."""
+
     def for_members(self, members: int) -> Mechanism:
         """Return the mechanism for this number of teachers.
 
@@ -103,17 +126,6 @@ class Mechanism(ABC):
                 f"{members} members; use NoisyVotes or SummedGradients"
             )
         return self
-
-    def informed(self, release: Tensor, prior: Tensor) -> Mechanism:
-        """Return a copy with an estimate of the teachers' disagreement from these releases.
-
-        ``prior`` is passed as it is stored, in half precision.
-        """
-        return self
-
-    def needs_answer(self, prior: Tensor) -> Tensor:
-        """Return which queries are worth asking, ``(N,)`` bool, from the public prior alone."""
-        return torch.ones(prior.shape[0], dtype=torch.bool, device=prior.device)
 
     def with_noise(self, noise: NoiseSource) -> Mechanism:
         """Return a copy that draws from another source of noise."""

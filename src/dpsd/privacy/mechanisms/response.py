@@ -101,8 +101,8 @@ class RandomizedResponse(Mechanism):
         return F.one_hot(release, prior.shape[-1]).float()
 
     def log_likelihood(self, release: Tensor, prior: Tensor) -> Tensor:
-        order, count = self._candidates(prior)
-        inside = order.argsort(-1) < count.unsqueeze(-1)
+        inside = self.reportable(prior)
+        count = inside.sum(-1)
         possible = inside.expand(*release.shape, -1).gather(-1, release.unsqueeze(-1))
         truth, lie = self._chances(count)
         classes = torch.arange(prior.shape[-1], device=prior.device)
@@ -111,6 +111,16 @@ class RandomizedResponse(Mechanism):
         outside = (1.0 / count).unsqueeze(-1)
         probability = torch.where(inside, told, outside) * possible
         return probability.log().to(prior.dtype)
+
+    def reportable(self, prior: Tensor) -> Tensor:
+        """Return which classes are candidates under the prior, bool ``(N, K)``.
+
+        >>> prior = torch.tensor([[0.7, 0.2, 0.1]])
+        >>> RandomizedResponse(epsilon=1.0, candidates=2).reportable(prior).tolist()
+        [[True, True, False]]
+        """
+        order, count = self._candidates(prior)
+        return order.argsort(-1) < count.unsqueeze(-1)
 
     @property
     def estimates_agreement(self) -> bool:

@@ -6,7 +6,7 @@ import math
 import re
 from abc import abstractmethod
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import dp_accounting
 import torch
@@ -99,7 +99,7 @@ class NoisySum(GaussianNoise):
         moved = replace(known, agreement=known.agreement.to(prior.device))
         return moved.log_likelihood(self._projections(release, prior)).to(prior.dtype)
 
-    def informed(self, release: Tensor, prior: Tensor) -> NoisySum:
+    def informed(self, release: Tensor, prior: Tensor) -> Self:
         start = Disagreement.assumed(prior.shape[-1])
         rows = max(1, _MOST_RELEASED // prior.shape[-1])
         parts = list(zip(torch.split(release, rows), torch.split(prior, rows), strict=True))
