@@ -15,6 +15,7 @@ from typing import Any
 from dpsd.errors import RunError
 from dpsd.privacy.accounting import PrivacySpent, format_epsilon, spent_together
 from dpsd.privacy.records import units
+from dpsd.privacy.records.clients import CLIENT_TRUST, client_limits
 from dpsd.privacy.records.ledger import Ledger
 from dpsd.privacy.records.statement import Statement
 from dpsd.privacy.targets import Adjacency
@@ -125,6 +126,8 @@ class Certificate:
             if the run has none. A certificate without names does not mention them.
         stopped_early: whether the run's own releases ended it before its last round. A certificate
             of another run does not mention it.
+        federation: the identity of the federation that a client answered; ``None`` for a run, whose
+            certificate does not mention it. A client has no student.
     """
 
     target: dict[str, object]
@@ -149,6 +152,7 @@ class Certificate:
     relation: str = "replace-one"
     class_names: tuple[str, ...] | None = None
     stopped_early: bool = False
+    federation: str | None = None
 
     @property
     def unit(self) -> str:
@@ -213,7 +217,7 @@ class Certificate:
     @property
     def trust(self) -> str:
         """A sentence on who is trusted with what."""
-        return TRUST
+        return TRUST if self.federation is None else CLIENT_TRUST
 
     @property
     def headline(self) -> str:
@@ -234,7 +238,8 @@ class Certificate:
             limits = units.ensemble_limits(is_disjoint=self.is_disjoint, dealt_by=self.dealt_by)
         images = "" if self.distinct_images else f" {REPEATED_IMAGES}"
         early = f" {STOPPED_EARLY}" if self.stopped_early else ""
-        return f"{limits}{images}{early} {TIMING_LIMIT}"
+        stated = f"{limits}{images}{early} {TIMING_LIMIT}"
+        return stated if self.federation is None else client_limits(stated, members=self.members)
 
     def to_json(self) -> str:
         """Return the certificate as JSON."""
@@ -253,6 +258,8 @@ class Certificate:
             del stated["class_names"]
         if not self.stopped_early:
             del stated["stopped_early"]
+        if self.federation is None:
+            del stated["federation"]
         if self.warning:
             stated["warning"] = self.warning
         return json.dumps(stated, indent=2, default=str) + "\n"
@@ -321,6 +328,7 @@ def certify(ledger: Ledger, *, student: str) -> Certificate:
             distinct_images=run.get("distinct_images") is True,
             class_names=_class_names(run),
             stopped_early="rounds" in ledger.ending(),
+            federation=None if (known := run.get("federation")) is None else str(known),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"{ledger.line(1)}: does not say what run this is ({error!r})") from None

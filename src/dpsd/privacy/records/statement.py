@@ -90,15 +90,19 @@ class Statement:
 
     @property
     def subjects(self) -> list[tuple[str, str]]:
-        """When the run ended, and which run, teacher and student the page is about."""
+        """When the run ended, and which run, teacher and student, or federation, it is about."""
         stated = self.certificate
         state = "the run ended" if stated.student else "the run is not finished; latest entry"
+        result = ("Student", in_code(stated.student) if stated.student else "not finished")
+        if stated.federation is not None:
+            state = "latest entry"
+            result = ("Federation", in_code(stated.federation))
         teachers = "teacher" if stated.members == 1 else f"{stated.members:,} teachers"
         return [
             ("Date", f"{stated.latest[:10]} ({state} {stated.latest}, begun {stated.started})"),
             ("Run", _named(self.run, stated.run)),
             (teachers.capitalize(), _named(self.teacher, stated.teacher)),
-            ("Student", in_code(stated.student) if stated.student else "not finished"),
+            result,
             *([("Classes, in the owner's words", stated.classes)] if stated.classes else []),
         ]
 
@@ -107,6 +111,12 @@ class Statement:
         """What the promise rests on, by name."""
         stated, target = self.certificate, self.certificate.target
         parameters = ", ".join(f"{name} = {value}" for name, value in stated.mechanism.items())
+        public = ", ".join(stated.sources)
+        if stated.federation is None:
+            public += (
+                ", and a generator trained on the student alone; priors are the student's own "
+                "predictions"
+            )
         return [
             ("Unit of protection", f"{stated.unit}; relation: {stated.relation}"),
             (
@@ -116,11 +126,7 @@ class Statement:
             ),
             ("Mechanism", parameters),
             ("Randomness", stated.noise),
-            (
-                "Public data",
-                f"{', '.join(stated.sources)}, and a generator trained on the student alone; "
-                "priors are the student's own predictions",
-            ),
+            ("Public data", public),
             ("Trust", stated.trust),
             ("History", stated.history),
             ("Accountant", f"{stated.spent.accountant}; RDP as a cross-check"),
