@@ -1,0 +1,72 @@
+"""A federation's client: Flower's node as a child, and what answers beside it, in this process.
+
+The node fetches messages from the server and hands them to the executor. It holds the key that the
+server knows the client by, and no teacher.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import closing
+
+from flwr.supercore.exit import ExitCode
+
+from dpsd.errors import RunError
+from dpsd.federated.flower.apps import Answering, client_app
+from dpsd.federated.flower.executor import execute
+from dpsd.federated.flower.identities import make_shared_secret
+from dpsd.federated.flower.invitations import Invitation
+from dpsd.federated.flower.offline import offline_environment
+from dpsd.federated.flower.places import ClientPlace
+from dpsd.federated.flower.processes import Child, free_port, watched
+from dpsd.federated.flower.tasks import Source
+from dpsd.storage.files import write_text
+
+
+def join(
+    place: ClientPlace,
+    invitation: Invitation,
+    answering: Answering,
+    *,
+    port: int | None = None,
+    stop: threading.Event | None = None,
+) -> None:
+    """Take part in a federation until told to stop, or interrupted.
+
+    Args:
+        place: the client's folder, prepared.
+        invitation: where the server is, and how to know it.
+        answering: what answers for the client.
+        port: the port on the loopback interface between the node and this process; a free one by
+            default.
+        stop: ends the client, after the message that it is answering.
+
+    Raises:
+        RunError: the server does not know the client, or Flower's node has ended.
+    """
+    authority, secret = place.folder / "authority.crt", place.folder / "node.secret"
+    write_text(authority, invitation.authority)
+    make_shared_secret(secret)
+    port = port or free_port()
+    node = Child(
+        "Flower's node",
+        [
+            *("flower-supernode", "--superlink", invitation.address),
+            *("--root-certificates", str(authority)),
+            *("--auth-supernode-private-key", str(place.private_key)),
+            *("--isolation", "process", "--superexec-auth-secret-file", str(secret)),
+            *("--host", "127.0.0.1", "--port", str(port)),
+        ],
+        environment=offline_environment(place.folder / "flower"),
+        log=place.log,
+    )
+    try:
+        with watched(node), closing(Source(f"127.0.0.1:{port}", secret)) as source:
+            execute(client_app(lambda _: answering), source, stop or threading.Event())
+    except RunError:
+        if node.exit_code == ExitCode.SUPERNODE_CONNECTION_ERROR:
+            raise RunError(
+                f"{invitation.address} refused this client: send {place.public_key} to those who "
+                "run the server, so that they register it, and check this machine's clock"
+            ) from None
+        raise

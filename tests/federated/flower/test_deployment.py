@@ -1,0 +1,247 @@
+"""A real federation on the loopback interface: processes, TLS, and clients known by keys."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+import pytest
+
+from dpsd.errors import ConfigError, RunError
+from dpsd.federated.exchange import Exchange
+from dpsd.federated.flower import serving
+from dpsd.federated.flower.identities import read_public_key
+from dpsd.federated.flower.invitations import Invitation, invitation_text
+from dpsd.federated.flower.joining import join
+from dpsd.federated.flower.places import ClientPlace, ServerPlace
+from dpsd.federated.flower.processes import free_port
+from dpsd.federated.flower.registering import register, registered, unregister
+from dpsd.federated.flower.serving import run_app, superlink
+from dpsd.federated.requests import Code, Hello, Reply
+
+from . import clients
+from .clients import RAISES, SECRET, SLEEP, SLEEPS, FirstPixel, request
+
+pytestmark = pytest.mark.federated
+
+HELLO = Hello(federation="f00d", shape=(1, 4, 4), num_classes=10)
+#: How long a round may take on a machine that is busy, in seconds.
+PATIENCE = 60.0
+
+
+class Hospital:
+    """A client's folder, and its program while it runs."""
+
+    def __init__(self, folder: Path, server: ServerPlace) -> None:
+        self.place = ClientPlace(folder)
+        self.place.prepare()
+        self.key = self.place.key
+        self._server = server
+        self._program: subprocess.Popen[bytes] | None = None
+
+    def register(self) -> None:
+        register(self._server, read_public_key(self.place.public_key), self.place.folder.name)
+
+    def invitation(self) -> Invitation:
+        address = self._server.address.read_text("utf-8")
+        return Invitation(address, self._server.authority.read_text("utf-8"), "f00d")
+
+    def start(self) -> None:
+        file = self.place.folder / "invitation.toml"
+        file.write_text(invitation_text(self.invitation()), encoding="utf-8")
+        self._program = subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                "from tests.federated.flower.clients import main; import sys; main(*sys.argv[1:])",
+                str(self.place.folder),
+                str(file),
+            ],
+            cwd=Path(clients.__file__).parents[3],
+            stderr=subprocess.DEVNULL,
+        )
+
+    def end(self, how: signal.Signals = signal.SIGINT) -> None:
+        """End the program, and see that nothing of it is left."""
+        if self._program is not None and self._program.poll() is None:
+            left = psutil.Process(self._program.pid).children(recursive=True)
+            self._program.send_signal(how)
+            self._program.wait(30)
+            assert not psutil.wait_procs(left, timeout=15)[1]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerPlace]:
+    place = ServerPlace(tmp_path_factory.mktemp("server"))
+    place.prepare(["hub.example"])
+    with superlink(place):
+        yield place
+
+
+@pytest.fixture(scope="module")
+def hospital(server: ServerPlace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospital]:
+    made = Hospital(tmp_path_factory.mktemp("clients") / "hospital-1", server)
+    made.register()
+    made.start()
+    yield made
+    made.end()
+
+
+def connected(exchange: Exchange, *keys: str) -> None:
+    """Wait until clients are connected."""
+    deadline = time.time() + PATIENCE
+    while not set(keys) <= {member.key for member in exchange.members()}:
+        assert time.time() < deadline, "the clients did not connect"
+        time.sleep(0.2)
+
+
+def asked(
+    exchange: Exchange, pixel: int, *keys: str, number: int = 1, seconds: float = PATIENCE
+) -> dict[str, Reply]:
+    deadline = time.time() + seconds
+    made = {key: request(pixel, number=number, deadline=deadline) for key in keys}
+    return exchange.ask(made, deadline=deadline)
+
+
+def within(server: ServerPlace, run: Callable[[Exchange], None]) -> None:
+    """Run a server's app to its end, and see that it got there."""
+    reached = []
+
+    def complete(exchange: Exchange) -> None:
+        run(exchange)
+        reached.append(True)
+
+    run_app(server, complete)
+    assert reached
+
+
+def test_a_client_is_greeted_and_asked_over_tls(server: ServerPlace, hospital: Hospital) -> None:
+    def run(exchange: Exchange) -> None:
+        connected(exchange, hospital.key)
+        (member,) = exchange.members()
+        assert (member.key, member.name) == (hospital.key, "hospital-1")
+        greetings = exchange.greet(HELLO, [member], deadline=time.time() + PATIENCE)
+        assert greetings[hospital.key].mechanism == {"classes": 10}
+        reply = asked(exchange, 3, hospital.key)[hospital.key]
+        assert reply.code is Code.ANSWERED
+        assert reply.release is not None
+        assert reply.release.tolist() == [3, 7]
+        assert reply.spent == {"response": 1.0}
+
+    within(server, run)
+
+
+def test_a_client_that_raises_says_so_without_the_exceptions_text(
+    server: ServerPlace, hospital: Hospital
+) -> None:
+    def run(exchange: Exchange) -> None:
+        connected(exchange, hospital.key)
+        assert asked(exchange, RAISES, hospital.key) == {hospital.key: Reply(code=Code.FAILED)}
+        assert asked(exchange, 5, hospital.key)[hospital.key].code is Code.ANSWERED
+
+    within(server, run)
+    files = [file for file in server.folder.rglob("*") if file.is_file()]
+    assert {server.log, server.folder / "state.db"} <= set(files)
+    assert not [file for file in files if SECRET.encode() in file.read_bytes()]
+
+
+def test_a_late_reply_is_silence_and_the_next_one_is_in_time(
+    server: ServerPlace, hospital: Hospital
+) -> None:
+    def run(exchange: Exchange) -> None:
+        connected(exchange, hospital.key)
+        late = asked(exchange, SLEEPS, hospital.key, seconds=SLEEP)
+        assert late[hospital.key].code is Code.SILENT
+        reply = asked(exchange, 6, hospital.key, number=2)[hospital.key]
+        assert reply.code is Code.ANSWERED
+        assert reply.release is not None
+        assert reply.release.tolist() == [6, 7]
+
+    within(server, run)
+
+
+def test_a_bundle_that_holds_a_package_of_our_name_changes_nothing(
+    server: ServerPlace, hospital: Hospital
+) -> None:
+    shadow = b"import pathlib\npathlib.Path(%r).write_text('run')\nraise SystemExit\n" % str(
+        hospital.place.folder / "shadowed"
+    )
+    bundle = {**serving._BUNDLE, "dpsd/__init__.py": shadow, "dpsd/federated/__init__.py": shadow}
+    serving._start_run(server, bundle)
+
+    def run(exchange: Exchange) -> None:
+        connected(exchange, hospital.key)
+        assert asked(exchange, 4, hospital.key)[hospital.key].code is Code.ANSWERED
+
+    within(server, run)  # takes up the run that was started
+    assert not (hospital.place.folder / "shadowed").exists()
+    assert not list(hospital.place.folder.rglob("dpsd"))
+
+
+def test_a_client_that_is_killed_and_started_again_answers_the_same_round(
+    server: ServerPlace, hospital: Hospital
+) -> None:
+    def run(exchange: Exchange) -> None:
+        connected(exchange, hospital.key)
+        deadline = time.time() + SLEEP
+        assert exchange.ask(
+            {hospital.key: request(SLEEPS, deadline=deadline)}, deadline=deadline
+        ) == {hospital.key: Reply(code=Code.SILENT)}
+        hospital.end(signal.SIGKILL)
+        hospital.start()
+        connected(exchange, hospital.key)
+        assert asked(exchange, 9, hospital.key)[hospital.key].code is Code.ANSWERED
+
+    within(server, run)
+
+
+def test_a_client_whose_key_is_not_registered_is_refused_in_one_line(
+    server: ServerPlace, tmp_path: Path
+) -> None:
+    stranger = Hospital(tmp_path / "stranger", server)
+    with pytest.raises(RunError, match=f"refused this client: send {stranger.place.public_key}"):
+        join(stranger.place, stranger.invitation(), FirstPixel())
+    stranger.register()
+    assert {found.member.name for found in registered(server)} >= {"stranger"}
+    with pytest.raises(ConfigError, match="registered already"):
+        stranger.register()
+    unregister(server, stranger.key)
+    assert "stranger" not in {found.member.name for found in registered(server)}
+
+
+def test_a_server_that_is_killed_and_started_again_finds_its_clients(tmp_path: Path) -> None:
+    place, port = ServerPlace(tmp_path / "server"), free_port()
+    place.prepare()
+    hospital = Hospital(tmp_path / "hospital-1", place)
+
+    def killed(exchange: Exchange) -> None:
+        connected(exchange, hospital.key)
+        for child in psutil.Process().children():
+            if str(port) in child.cmdline():
+                os.kill(child.pid, signal.SIGKILL)
+        asked(exchange, 2, hospital.key)
+        raise AssertionError("nobody noticed that Flower's server is gone")
+
+    def again(exchange: Exchange) -> None:
+        connected(exchange, hospital.key)
+        assert asked(exchange, 3, hospital.key)[hospital.key].code is Code.ANSWERED
+
+    def run_until_killed() -> None:
+        with superlink(place, port=port):
+            hospital.register()
+            hospital.start()
+            run_app(place, killed)
+
+    try:
+        with pytest.raises(RunError, match="Flower's server has ended"):
+            run_until_killed()
+        with superlink(place, port=port):
+            within(place, again)
+    finally:
+        hospital.end()

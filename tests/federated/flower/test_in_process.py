@@ -1,0 +1,100 @@
+"""A federation in one process, whatever its clients do."""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+
+import pytest
+import torch
+
+from dpsd.errors import ConfigError
+from dpsd.federated.exchange import Exchange
+from dpsd.federated.flower.in_process import simulate
+from dpsd.federated.requests import Code, Greeting, Hello, Reply, Request
+
+from .clients import LEAVES, RAISES, SECRET, SLEEP, SLEEPS, FirstPixel, request
+
+HELLO = Hello(federation="f00d", shape=(1, 4, 4), num_classes=10)
+
+
+class OfOtherImages(FirstPixel):
+    """A client that replies to more images than it was asked about."""
+
+    def answer(self, request: Request) -> Reply:
+        marks = torch.ones(len(request) + 1, dtype=torch.long)
+        return Reply(code=Code.ANSWERED, release=marks, answered=marks.bool())
+
+
+def test_each_of_many_clients_answers_its_own_request() -> None:
+    clients = [FirstPixel() for _ in range(12)]
+    greetings: dict[str, Greeting] = {}
+    replies: dict[str, Reply] = {}
+
+    def run(exchange: Exchange) -> None:
+        members = exchange.members()
+        deadline = time.time() + 30
+        greetings.update(exchange.greet(HELLO, members, deadline=deadline))
+        asked = {member.key: request(int(member.key), deadline=deadline) for member in members}
+        replies.update(exchange.ask(asked, deadline=deadline))
+
+    simulate(run, clients.__getitem__, len(clients), threads=3)
+    assert set(greetings) == set(replies) == {str(number) for number in range(12)}
+    assert all(greeting.code is Code.ANSWERED for greeting in greetings.values())
+    for key, reply in replies.items():
+        assert reply.release is not None
+        assert reply.release.tolist() == [int(key) % 10, 7]
+    assert [client.asked for client in clients] == [1] * 12
+
+
+def test_a_client_that_raises_leaves_or_sleeps_harms_no_other(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    clients = [FirstPixel(), FirstPixel(), FirstPixel(), OfOtherImages(), FirstPixel()]
+    pixels = {"0": RAISES, "1": LEAVES, "2": SLEEPS, "3": 1, "4": 4}
+    rounds = []
+
+    def run(exchange: Exchange) -> None:
+        deadline = time.time() + SLEEP / 2
+        asked = {key: request(pixel, deadline=deadline) for key, pixel in pixels.items()}
+        rounds.append(exchange.ask(asked, deadline=deadline))
+        deadline = time.time() + 30
+        again = {key: request(8, deadline=deadline) for key in pixels if key != "3"}
+        rounds.append(exchange.ask(again, deadline=deadline))
+
+    simulate(run, clients.__getitem__, len(clients), threads=2)
+    first, second = rounds
+    assert {key: reply.code for key, reply in first.items()} == {
+        "0": Code.FAILED,
+        "1": Code.FAILED,
+        "2": Code.SILENT,
+        "3": Code.GARBAGE,
+        "4": Code.ANSWERED,
+    }
+    assert all(reply.code is Code.ANSWERED for reply in second.values())
+    assert SECRET not in repr(rounds) + "".join(capfd.readouterr())
+
+
+def test_a_client_that_is_unknown_is_silent() -> None:
+    replies = {}
+
+    def run(exchange: Exchange) -> None:
+        deadline = time.time() + 30
+        replies.update(exchange.ask({"9": request(1, deadline=deadline)}, deadline=deadline))
+
+    simulate(run, lambda _: FirstPixel(), 1)
+    assert replies == {"9": Reply(code=Code.SILENT)}
+
+
+def test_an_error_of_the_server_ends_the_simulation() -> None:
+    def run(exchange: Exchange) -> None:
+        raise RuntimeError("of the server")
+
+    with pytest.raises(RuntimeError, match="of the server"):
+        simulate(run, lambda _: FirstPixel(), 2)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ray") is not None, reason="Ray is installed")
+def test_without_ray_the_error_says_how_to_get_it() -> None:
+    with pytest.raises(ConfigError, match=r"pip install 'flwr\[simulation\]'"):
+        simulate(lambda _: None, lambda _: FirstPixel(), 1, ray=True)

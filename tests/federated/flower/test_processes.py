@@ -1,0 +1,27 @@
+"""A process of Flower's that ends by itself ends what relies on it, with one line."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from dpsd.errors import RunError
+from dpsd.federated.flower.processes import Child, watched
+
+
+def test_a_process_that_ends_by_itself_ends_the_work_that_relies_on_it(tmp_path: Path) -> None:
+    log = tmp_path / "child.log"
+    log.write_text("Exit Code: 305\n", encoding="utf-8")  # an earlier process said so
+    child = Child("Flower's node", ["no-such-command"], environment=os.environ, log=log)
+    start = time.monotonic()
+    with (
+        pytest.raises(RunError, match=r"^Flower's node has ended: read .*child\.log"),
+        watched(child),
+    ):
+        time.sleep(60)
+    assert time.monotonic() - start < 50
+    assert not child.is_running
+    assert "KeyError" in log.read_text("utf-8")
