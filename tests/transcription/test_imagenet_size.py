@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 import dpsd
 from dpsd.distillation.releases import RoundReleases
 from dpsd.models import build_classifier
@@ -11,6 +13,7 @@ from dpsd.models import build_classifier
 SHAPE, CLASSES = (3, 224, 224), 1000
 
 
+@pytest.mark.thorough
 def test_a_large_teacher_becomes_a_large_student(tmp_path: Path) -> None:
     module = build_classifier("resnet50", input_shape=SHAPE, num_classes=CLASSES, seed=1)
     teacher = dpsd.load_teacher(module, input_shape=SHAPE, scores="logits")

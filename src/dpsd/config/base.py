@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
@@ -50,6 +50,46 @@ class Settings(BaseModel):
     def flat(self, **how: Any) -> dict[str, Any]:
         """Every setting by its own name; ``how`` is as for pydantic's ``model_dump``."""
         return self.model_dump(**how)
+
+
+class Divided(Settings):
+    """Settings in parts; files and flags use the settings' own names, without that of the part."""
+
+    #: The parts by the names of their fields.
+    parts: ClassVar[Mapping[str, type[Settings]]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _into_parts(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Pass each setting to the part that it belongs to; a part may also be given whole."""
+        found: dict[str, Any] = {name: {} for name in cls.parts}
+        for name, value in values.items():
+            is_whole = name in cls.parts and isinstance(value, cls.parts[name])
+            has_it = (part for part, kind in cls.parts.items() if name in kind.model_fields)
+            if is_whole or (part := next(has_it, None)) is None:
+                found[name] = value
+            else:
+                found[part][name] = value
+        return found
+
+    @classmethod
+    def fields(cls) -> dict[str, FieldInfo]:
+        """Every setting under its own name, as files and flags use it."""
+        own = {name: field for name, field in cls.model_fields.items() if name not in cls.parts}
+        for part in cls.parts.values():
+            own |= part.model_fields
+        return own
+
+    def flat(self, **how: Any) -> dict[str, Any]:
+        whole = self.model_dump(**how)
+        parts: dict[str, Any] = {}
+        for name in self.parts:
+            parts |= whole.pop(name, {})
+        return parts | whole
+
+    def changed(self, **settings: Any) -> Self:
+        """Return a copy with other settings, validated like a new one."""
+        return type(self)(**self.flat(exclude_unset=True) | settings)
 
 
 def to_toml(settings: Settings, *, without: Collection[str] = ()) -> str:

@@ -16,13 +16,12 @@ then, so a setting that makes no sense is refused without waiting for torch.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import Field, model_validator
-from pydantic.fields import FieldInfo
+from pydantic import Field
 
-from dpsd.config.base import Settings
+from dpsd.config.base import Divided, Settings
 from dpsd.config.privacy import PrivacySettings
 from dpsd.config.recipe import Recipe
 from dpsd.config.teacher import TeacherSettings
@@ -32,15 +31,8 @@ from dpsd.synthesis.names import check_left_out, check_sources
 if TYPE_CHECKING:
     from dpsd.teachers import Teacher
 
-#: The parts of a configuration.
-_PARTS: dict[str, type[Settings]] = {
-    "teacher": TeacherSettings,
-    "privacy": PrivacySettings,
-    "recipe": Recipe,
-}
 
-
-class TranscriptionConfig(Settings):
+class TranscriptionConfig(Divided):
     """The configuration of a whole transcription.
 
     Args:
@@ -54,7 +46,11 @@ class TranscriptionConfig(Settings):
         ConfigError: a setting does not exist, is missing, or makes no sense.
     """
 
-    parts: ClassVar[Collection[str]] = _PARTS.keys()
+    parts: ClassVar[Mapping[str, type[Settings]]] = {
+        "teacher": TeacherSettings,
+        "privacy": PrivacySettings,
+        "recipe": Recipe,
+    }
 
     teacher: TeacherSettings
     privacy: PrivacySettings
@@ -69,39 +65,6 @@ class TranscriptionConfig(Settings):
     def __init__(self, **settings: Any) -> None:
         # Settings come by their own names, which type checkers would not find among the fields.
         super().__init__(**settings)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _into_parts(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """Pass each setting to the part that it belongs to; a part may also be given whole."""
-        found: dict[str, Any] = {name: {} for name in _PARTS}
-        for name, value in values.items():
-            is_whole = name in _PARTS and isinstance(value, _PARTS[name])
-            has_it = (part for part, kind in _PARTS.items() if name in kind.model_fields)
-            if is_whole or (part := next(has_it, None)) is None:
-                found[name] = value
-            else:
-                found[part][name] = value
-        return found
-
-    @classmethod
-    def fields(cls) -> dict[str, FieldInfo]:
-        """Every setting under its own name, as files and flags use it."""
-        own = {name: field for name, field in cls.model_fields.items() if name not in _PARTS}
-        for part in _PARTS.values():
-            own |= part.model_fields
-        return own
-
-    def flat(self, **how: Any) -> dict[str, Any]:
-        whole = self.model_dump(**how)
-        parts: dict[str, Any] = {}
-        for name in _PARTS:
-            parts |= whole.pop(name, {})
-        return parts | whole
-
-    def changed(self, **settings: Any) -> Self:
-        """Return a copy with other settings, validated like a new one."""
-        return type(self)(**self.flat(exclude_unset=True) | settings)
 
     def check_names(self) -> None:
         """Refuse unknown names of models and sources, in a run that is about to begin.

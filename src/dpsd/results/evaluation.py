@@ -119,8 +119,7 @@ def evaluate(
     """
     trained, names = run.student(student), run.class_names()
     check_fits(data, run)
-    config = run.config()
-    execution = Execution.of(device or config.recipe.device, config.recipe.precision)
+    execution = Execution.of(device or run.recipe.device, run.recipe.precision)
     module = execution.place(trained)
     found = execution.predict(module, data.images).argmax(-1).cpu()
     asked = None if teacher is None else teacher.predict_classes(data.images)

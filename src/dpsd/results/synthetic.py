@@ -75,8 +75,8 @@ def synthesise(
     Raises:
         RunError: no round is finished.
     """
-    config, facts = run.config(), run.facts()
-    execution = Execution.of(device or config.recipe.device, config.recipe.precision)
+    recipe, facts = run.recipe, run.facts()
+    execution = Execution.of(device or recipe.device, recipe.precision)
     labeller = execution.place(run.student(student))
     maker = execution.place(run.generator(generator))
     random = stream(seed, 0, "synthetic data")

@@ -84,7 +84,7 @@ def _check_against_ledger(run: RunFolder) -> None:
         elif entry["entry"] == "open":
             rounds = entry["rounds"]
         else:
-            asked_for = _rounds_asked(entry, rounds, until=run.config().recipe.until, where=where)
+            asked_for = _rounds_asked(entry, rounds, until=run.recipe.until, where=where)
             # Checked one by one, as a forged ledger may claim a trillion rounds.
             missing = next((i for i in range(1, asked_for + 1) if i not in committed), None)
             if missing is not None:

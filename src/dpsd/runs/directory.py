@@ -15,14 +15,18 @@ Nothing in it depends on a raw answer except through a release.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Self, cast
 
 from torch import nn
 
 from dpsd.privacy.records.certificate import Certificate
 from dpsd.runs.certifying import certify_run
+from dpsd.runs.files import JOURNAL_FILE
 from dpsd.runs.folder import RunFolder
+from dpsd.runs.journal import Client
 from dpsd.runs.models import load_generator, load_student
 from dpsd.runs.pictures import save_sheet
 from dpsd.storage.files import file_hash, save_tensors
@@ -34,6 +38,24 @@ class RunDirectory(RunFolder):
     Args:
         path: the run directory.
     """
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """Open an existing run, or the directory of a federation's server.
+
+        Raises:
+            RunError: there is no run, it contains links, or its settings were changed since it
+                began.
+        """
+        if cls is RunDirectory and (Path(path) / JOURNAL_FILE).exists():
+            from dpsd.runs.federation import FederationDirectory
+
+            return cast("Self", FederationDirectory.open(path))  # as it is a RunDirectory
+        return super().open(path)
+
+    def clients(self) -> Sequence[Client]:
+        """The clients of a federation in the order in which they appeared; none in other runs."""
+        return ()
 
     def certify(self) -> Certificate:
         """Compute the certificate from the run's records, after checking that they are complete.
@@ -59,7 +81,14 @@ class RunDirectory(RunFolder):
         return load_generator(self, module)
 
     def finish(self, *, student: nn.Module, generator: nn.Module, **facts: int) -> Certificate:
-        """Write the models and the certificate.
+        """Write the models and the certificate; arguments and errors are :meth:`conclude`'s."""
+        self.conclude(student=student, generator=generator, **facts)
+        certificate = self.certify()
+        certificate.save(self.path / "certificate.json")
+        return certificate
+
+    def conclude(self, *, student: nn.Module, generator: nn.Module, **facts: int) -> None:
+        """Write the final models, and record that the run is finished.
 
         Args:
             student: the final student.
@@ -77,9 +106,6 @@ class RunDirectory(RunFolder):
             generator=file_hash(self.path / "generator.safetensors"),
             **facts,
         )
-        certificate = self.certify()
-        certificate.save(self.path / "certificate.json")
-        return certificate
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,9 @@ from dpsd.errors import RunError
 
 CONFIG_FILE = "config.toml"
 
+#: The name of a federation's journal, by which its directory is known.
+JOURNAL_FILE = "journal.jsonl"
+
 #: The kinds of attack on a run, in the order in which they are made and shown.
 ATTACKS = ("inversion", "membership", "copies")
 

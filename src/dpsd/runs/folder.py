@@ -10,12 +10,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
-from dpsd.config.base import read_toml, to_toml
+from dpsd.config.base import Settings, read_toml, to_toml
+from dpsd.config.recipe import Recipe
 from dpsd.config.transcription import TranscriptionConfig
 from dpsd.distillation.releases import RoundReleases, save_releases
 from dpsd.errors import DiskFullError, RunError, TeacherError, reason, unwritable
@@ -29,7 +30,7 @@ from dpsd.synthesis.queries import Queries, Spool
 from dpsd.teachers.class_names import checked_class_names
 
 #: The settings that a run was started with, and the facts needed to read it back; both are final.
-_SETTINGS = (CONFIG_FILE, "student.json")
+SETTINGS = (CONFIG_FILE, "student.json")
 
 
 class RunFolder:
@@ -39,12 +40,15 @@ class RunFolder:
         path: the run directory.
     """
 
+    #: Whether this is the directory of a federation's server, which has no teacher.
+    is_federation: ClassVar[bool] = False
+
     def __init__(self, path: Path) -> None:
         self.path = path
         self.ledger = Ledger(path / "ledger.jsonl")
 
     @classmethod
-    def create(cls, path: Path, config: TranscriptionConfig, facts: Mapping[str, Any]) -> Self:
+    def create(cls, path: Path, config: Settings, facts: Mapping[str, Any]) -> Self:
         """Start a run in an empty or new directory.
 
         Args:
@@ -88,7 +92,7 @@ class RunFolder:
 
     def _remove_settings(self) -> None:
         """Remove the settings, as half a run can neither be continued nor started again."""
-        for name in _SETTINGS:
+        for name in SETTINGS:
             (self.path / name).unlink(missing_ok=True)
         (self.path / "releases").rmdir()
 
@@ -135,6 +139,16 @@ class RunFolder:
     def config(self) -> TranscriptionConfig:
         """The configuration the run was started with."""
         return TranscriptionConfig(**read_toml(self.path / CONFIG_FILE))
+
+    @property
+    def recipe(self) -> Recipe:
+        """How the run is carried out."""
+        return self.config().recipe
+
+    @property
+    def resuming(self) -> str:
+        """The command that continues the run."""
+        return command_line("dpsd", "transcribe", "--resume", self.path)
 
     def facts(self) -> dict[str, Any]:
         """The content of ``student.json``.
@@ -200,7 +214,7 @@ class RunFolder:
                 "distinct_images": facts.get("distinct_images", False),
                 # Left out if there are none, as in runs of earlier versions.
                 **({"class_names": names} if (names := facts.get("class_names")) else {}),
-                "settings": {name: file_hash(self.path / name) for name in _SETTINGS},
+                "settings": {name: file_hash(self.path / name) for name in SETTINGS},
                 "software": {name: version(name) for name in ("dpsd", "torch", "dp-accounting")},
                 "earlier": earlier,
             }
@@ -259,7 +273,8 @@ class RunFolder:
             # A crash came before the commit. The file is complete, as it was renamed into place.
             self.ledger.commit(round_index=round_index, sha256=file_hash(path))
         elif recorded != file_hash(path):
-            raise RunError(f"{path} is not what the run's ledger names; it was changed or damaged")
+            name = self.ledger.name
+            raise RunError(f"{path} is not what the run's {name} names; it was changed or damaged")
         return RoundReleases.load(path, index=round_index)
 
     def store_releases(
@@ -303,7 +318,7 @@ class RunFolder:
     def _check_settings(self) -> None:
         """Refuse settings that were changed since the run began, as they would change its ε."""
         recorded = self.ledger.opening()["settings"]
-        for name in _SETTINGS:
+        for name in SETTINGS:
             if file_hash(self.path / name) != recorded.get(name):
                 raise RunError(
                     f"{self.ledger.line(1)}: {self.path / name} was changed since the run began; "

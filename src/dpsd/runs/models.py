@@ -16,7 +16,6 @@ from dpsd.images.names import Shape
 from dpsd.models import build_classifier, build_generator
 from dpsd.runs.certifying import check_model
 from dpsd.runs.folder import RunFolder
-from dpsd.shell import command_line
 from dpsd.storage.files import load_tensors, open_tensors, save_tensors
 
 
@@ -113,8 +112,7 @@ def _filled(run: RunFolder, module: nn.Module, name: str) -> nn.Module:
     path = run.path / f"{name}.safetensors"
     if not path.exists() and not _checkpoint(run).exists():
         raise RunError(
-            f"{run.path} has no {name} yet: no round is finished. Continue it with "
-            + command_line("dpsd", "transcribe", "--resume", run.path)
+            f"{run.path} has no {name} yet: no round is finished. Continue it with {run.resuming}"
         )
     try:
         if path.exists():

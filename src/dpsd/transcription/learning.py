@@ -19,7 +19,7 @@ from dpsd.distillation.quality import RoundQuality
 from dpsd.distillation.releases import Replay, RoundReleases
 from dpsd.distillation.student import StudentTraining, fit_student
 from dpsd.errors import RunError, Setting
-from dpsd.privacy.mechanisms import Mechanism
+from dpsd.privacy.mechanisms import Channel
 from dpsd.runs.observing import Phases
 from dpsd.streams import stream, stream_seed
 from dpsd.synthesis.names import plain_sources
@@ -62,6 +62,10 @@ class Learning:
         shares = quality.label_shares if self._is_balanced else None
         self._replay.append(releases, shares=shares, worth=quality.clarity * len(releases))
 
+    def forget(self) -> None:
+        """Forget all releases, to remember them with what is known of them now."""
+        self._replay = Replay()
+
     @property
     def _is_balanced(self) -> bool:
         # The targets of the other objectives are not likelihoods. Their classes differ only by as
@@ -74,7 +78,7 @@ class Learning:
             self._untaught = copy.deepcopy(self.student).cpu()
 
     def teach_student(
-        self, round_index: int, *, mechanism: Mechanism, is_last: bool = False
+        self, round_index: int, *, mechanism: Channel, is_last: bool = False
     ) -> float:
         """Train the student on the new releases and again on earlier ones.
 
@@ -92,7 +96,7 @@ class Learning:
         return self._taught(self.student, round_index, mechanism, is_last=is_last)
 
     def polish(
-        self, round_index: int, *, mechanism: Mechanism, querying: Querying, spool: Spool
+        self, round_index: int, *, mechanism: Channel, querying: Querying, spool: Spool
     ) -> None:
         """Train the student on what several students agree on, on images no teacher is asked about.
 
@@ -127,7 +131,7 @@ class Learning:
                 advance=lambda: advance(1),
             )
 
-    def leave_out(self, round_index: int, *, mechanism: Mechanism, names: Sequence[str]) -> LeftOut:
+    def leave_out(self, round_index: int, *, mechanism: Channel, names: Sequence[str]) -> LeftOut:
         """Estimate how students agree with the teacher on sources that they were not taught on.
 
         Args:
@@ -195,7 +199,7 @@ class Learning:
         self,
         student: nn.Module,
         round_index: int,
-        mechanism: Mechanism,
+        mechanism: Channel,
         *,
         is_last: bool,
         attempt: int = 0,

@@ -36,13 +36,7 @@ from dpsd.devices.processes import Processes
 from dpsd.distillation.diffusion import Diffusion
 from dpsd.distillation.likeness import likeness
 from dpsd.distillation.probe import Probe
-from dpsd.distillation.quality import (
-    RoundQuality,
-    assess,
-    collapse_warning,
-    noise_warning,
-    unlike_warning,
-)
+from dpsd.distillation.quality import RoundQuality, assess
 from dpsd.distillation.releases import RoundReleases
 from dpsd.errors import RunError
 from dpsd.privacy.records.accounts import Accounts
@@ -61,6 +55,7 @@ from dpsd.transcription.learning import Learning
 from dpsd.transcription.plan import Plan
 from dpsd.transcription.querying import Querying
 from dpsd.transcription.rehearsal import rehearse
+from dpsd.transcription.telling import round_metrics, round_warnings
 
 
 class Transcription:
@@ -183,14 +178,17 @@ class Transcription:
         start = time.perf_counter()
         releases = self.released(round_index)
         quality = self.remember(releases)
-        self._warn(releases, quality)
         is_last = round_index == self.plan.recipe.rounds
+        names = self.querying.source_names
+        for warning in round_warnings(releases, quality, names=names, is_last=is_last):
+            self.observer.warn(warning)
         student_loss = self._taught(round_index, is_last=is_last)
         generator_loss = self.learning.teach_generator(round_index)
         self.querying.follow(quality, likeness=self._likeness(releases))
         if self.processes.leads:
             losses = {"student_loss": student_loss, "generator_loss": generator_loss}
-            metrics = self._metrics(releases, quality, losses) | self._probed(round_index)
+            metrics = round_metrics(releases, quality, losses, names=names)
+            metrics |= self._probed(round_index)
             # Only the whole round's time, in whole seconds: finer times could reveal a teacher, or
             # one member of an ensemble, whose computing time depends on the image.
             metrics["seconds"] = round(time.perf_counter() - start)
@@ -321,16 +319,6 @@ class Transcription:
             last = self.directory.metrics()[-1]
             self.directory.append_metrics(last | {"left_out": asdict(found)})
 
-    def _warn(self, releases: RoundReleases, quality: RoundQuality) -> None:
-        round_index = releases.index
-        warnings = [collapse_warning(quality, round_index=round_index)]
-        if round_index == 1 and releases.probe is None:
-            warnings.append(unlike_warning(quality, names=self.querying.source_names))
-        if round_index == self.plan.recipe.rounds:
-            warnings.append(noise_warning(quality, round_index=round_index))
-        for warning in filter(None, warnings):
-            self.observer.warn(warning)
-
     def _write(self, metrics: dict[str, Any]) -> None:
         """Write the results of a round: metrics, sample images and the checkpoint."""
         round_index = int(metrics["round"])
@@ -349,21 +337,6 @@ class Transcription:
             student=self.learning.student,
             generator=self.learning.generator,
         )
-
-    def _metrics(
-        self, releases: RoundReleases, quality: RoundQuality, losses: dict[str, float | None]
-    ) -> dict[str, Any]:
-        # In the first round, random guesses stood in for the untrained student.
-        found = quality.agreement if releases.index > 1 else None
-        return {
-            "round": releases.index,
-            "queries": len(releases),
-            **losses,
-            "agreement": asdict(found) if found else None,
-            "label_shares": quality.label_shares,
-            "predicted_shares": quality.predicted_shares,
-            "sources": releases.by_source(self.querying.source_names),
-        }
 
     def _concluded(self, round_index: int) -> Certificate:
         """Settle for a student, and write the models and the certificate."""

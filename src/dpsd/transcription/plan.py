@@ -32,6 +32,7 @@ from dpsd.config.transcription import TranscriptionConfig
 from dpsd.devices.execution import Execution
 from dpsd.devices.processes import Processes
 from dpsd.errors import ConfigError, Setting
+from dpsd.images.names import Shape
 from dpsd.models import build_classifier, build_generator
 from dpsd.privacy.calibration import calibrate
 from dpsd.privacy.mechanisms import (
@@ -46,7 +47,7 @@ from dpsd.privacy.targets import Adjacency, Budget, Exposure
 from dpsd.streams import stream_seed
 from dpsd.synthesis.names import check_left_out
 from dpsd.teachers import Teacher
-from dpsd.transcription.public import Images, PublicImages, gathered
+from dpsd.transcription.public import Images, PublicImages, check_probe, gathered
 
 #: The most records that δ may expose outright, on average, before dpsd warns that δ is too large.
 _MOST_EXPOSED = 0.1
@@ -118,7 +119,8 @@ class Plan:
         mechanism = mechanism.for_members(teacher.members)
         if recipe.leave_one_out_steps:
             _check_left_out(recipe, mechanism)
-        recipe, public = gathered(recipe, teacher, mechanism, given or {})
+        check_probe(recipe, mechanism)
+        recipe, public = gathered(recipe, given or {}, shape=teacher.input_shape, teacher=teacher)
         answers = [answers for _, answers in _rounds(recipe, public)]
         return cls(
             teacher=teacher,
@@ -142,7 +144,7 @@ class Plan:
     @property
     def student_name(self) -> str:
         """The name of the student, or of its module's class."""
-        return _name(self.student)
+        return model_name(self.student)
 
     @property
     def has_own_student(self) -> bool:
@@ -152,7 +154,7 @@ class Plan:
     @property
     def generator_name(self) -> str:
         """The name of the generator, or of its module's class."""
-        return _name(self.generator)
+        return model_name(self.generator)
 
     def config(self) -> TranscriptionConfig:
         """The configuration that describes this plan, as far as settings can describe objects."""
@@ -221,20 +223,14 @@ class Plan:
         Raises:
             ConfigError: there is no such model, or the student has nothing to train.
         """
-        student = build_classifier(
+        return new_models(
             self.student,
-            input_shape=self.teacher.input_shape,
-            num_classes=self.teacher.num_classes,
-            seed=stream_seed(self.recipe.seed, 0, "student"),
-        )
-        generator = build_generator(
             self.generator,
             input_shape=self.teacher.input_shape,
-            seed=stream_seed(self.recipe.seed, 0, "generator"),
+            num_classes=self.teacher.num_classes,
+            seed=self.recipe.seed,
+            execution=execution,
         )
-        if not any(parameter.requires_grad for parameter in student.parameters()):
-            raise ConfigError(f"student {self.student_name} has no trainable parameters")
-        return execution.place(student), execution.place(generator)
 
     def agree(self, processes: Processes) -> None:
         """Refuse processes that execute different runs, as their answers' costs would differ."""
@@ -274,6 +270,34 @@ class Plan:
                 )
 
 
+def new_models(
+    student: str | nn.Module,
+    generator: str | nn.Module,
+    *,
+    input_shape: Shape,
+    num_classes: int,
+    seed: int,
+    execution: Execution,
+) -> tuple[nn.Module, nn.Module]:
+    """Build a new student and a new generator, and place them on the device.
+
+    Raises:
+        ConfigError: there is no such model, or the student has nothing to train.
+    """
+    built = build_classifier(
+        student,
+        input_shape=input_shape,
+        num_classes=num_classes,
+        seed=stream_seed(seed, 0, "student"),
+    )
+    made = build_generator(
+        generator, input_shape=input_shape, seed=stream_seed(seed, 0, "generator")
+    )
+    if not any(parameter.requires_grad for parameter in built.parameters()):
+        raise ConfigError(f"student {model_name(student)} has no trainable parameters")
+    return execution.place(built), execution.place(made)
+
+
 def _check_left_out(recipe: Recipe, mechanism: Mechanism) -> None:
     check_left_out(recipe.sources)
     if not mechanism.estimates_agreement:
@@ -292,5 +316,6 @@ def _rounds(recipe: Recipe, public: PublicImages) -> list[tuple[int, int]]:
     ]
 
 
-def _name(model: str | nn.Module) -> str:
+def model_name(model: str | nn.Module) -> str:
+    """Return the name of a model, or of a module's class."""
     return model if isinstance(model, str) else f"module:{type(model).__qualname__}"

@@ -76,23 +76,11 @@ def stated(given: Mapping[str, Images | None]) -> dict[str, str]:
     }
 
 
-def gathered(
-    recipe: Recipe, teacher: Teacher, mechanism: Mechanism, given: Mapping[str, Images | None]
-) -> tuple[Recipe, PublicImages]:
-    """Read the public images that a recipe names, and set the probe apart.
-
-    Args:
-        recipe: the settings ``public``, ``probe`` and ``probe_images``.
-        teacher: the teacher, whose input shape the images are fitted to.
-        mechanism: the mechanism, which must be able to tell how often two classifiers agree.
-        given: the images that were given as tensors, by the names of the settings.
-
-    Returns:
-        The recipe with absolute paths, and the images.
+def check_probe(recipe: Recipe, mechanism: Mechanism) -> None:
+    """Refuse a probe that cannot tell how often two classifiers agree, and a stop without a probe.
 
     Raises:
-        ConfigError: the settings make no sense together or with the teacher.
-        DataError: images are missing, damaged or of a shape that cannot be fitted.
+        ConfigError: the settings make no sense together or with the mechanism.
     """
     recipe.check_until()
     if recipe.has_probe and not mechanism.estimates_agreement:
@@ -100,17 +88,37 @@ def gathered(
             *(f"with these settings, {type(mechanism).__name__} does not tell how often student "),
             *("and teacher agree: choose others, or give ", Setting("probe"), f" {NO_PROBE}"),
         )
+
+
+def gathered(
+    recipe: Recipe, given: Mapping[str, Images | None], *, shape: Shape, teacher: Teacher | None
+) -> tuple[Recipe, PublicImages]:
+    """Read the public images that a recipe names, and set the probe apart.
+
+    Args:
+        recipe: the settings ``public``, ``probe`` and ``probe_images``.
+        given: the images that were given as tensors, by the names of the settings.
+        shape: the shape of an image, which the images are fitted to.
+        teacher: the teacher, whose training data are refused; ``None`` if it is elsewhere.
+
+    Returns:
+        The recipe with absolute paths, and the images.
+
+    Raises:
+        ConfigError: the images make no sense together or with the teacher.
+        DataError: images are missing, damaged or of a shape that cannot be fitted.
+    """
     read, paths = dict[str, Tensor](), dict[str, str]()
     for name, spec in (("public", recipe.public), ("probe", recipe.probe)):
         if spec is None or (name == "probe" and spec == NO_PROBE):
             continue
         if spec == IN_MEMORY:
-            read[name] = _of_tensor(name, given.get(name), teacher.input_shape)
+            read[name] = _of_tensor(name, given.get(name), shape)
             continue
         paths[name] = spec if is_dataset(spec) else str(path_of(spec))
-        _refuse_private(name, paths[name], teacher)
-        shape, value_range = teacher.input_shape, recipe.value_range
-        read[name] = read_public(paths[name], shape, value_range=value_range)
+        if teacher is not None:
+            _refuse_private(name, paths[name], teacher)
+        read[name] = read_public(paths[name], shape, value_range=recipe.value_range)
     return recipe.model_copy(update=paths), _divided(recipe, **read)
 
 

@@ -22,7 +22,7 @@ from dpsd.distillation.quality import RoundQuality
 from dpsd.distillation.releases import PROBE, RoundReleases
 from dpsd.errors import RunError
 from dpsd.images.names import Shape
-from dpsd.privacy.mechanisms import Mechanism
+from dpsd.privacy.mechanisms import Channel
 from dpsd.runs.observing import Phases
 from dpsd.streams import stream
 from dpsd.synthesis.distinct import AskedImages, image_digests
@@ -115,7 +115,7 @@ class Querying:
         for source in self.sources.sources:
             source.guided_by(self.student, quality.label_shares)
 
-    def synthesise(self, round_index: int, spool: Spool, *, mechanism: Mechanism) -> Queries:
+    def synthesise(self, round_index: int, spool: Spool, *, mechanism: Channel) -> Queries:
         """Synthesise queries worth asking, of distinct images that were not asked before.
 
         All images that are made are stored in the spool. The probe comes after the queries of the
