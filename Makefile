@@ -20,9 +20,9 @@ endif
 SOURCES := src tests benchmarks examples docs/_site
 TEXTS := README.md CONTRIBUTING.md SECURITY.md
 
-SUITES := data-sensitive label-sensitive transfer sensitivity ablation speed scale
+SUITES := data-sensitive label-sensitive transfer sensitivity ablation speed scale federated
 
-.PHONY: help demo test suite lint docs bench crash fuzz clean
+.PHONY: help demo test suite lint docs bench thorough crash fuzz clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -55,7 +55,7 @@ $(DOCS_STAMP): $(STAMP)
 docs: $(DOCS_STAMP) ## build the documentation site into site/, strictly, and run every example on it
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest -q --doctest-glob='*.md' docs $(TEXTS)
-	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python tests/documentation/play.py docs/tutorial.md docs/teachers.md docs/how-to/*.md
+	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python tests/documentation/play.py docs/tutorial.md docs/teachers.md docs/federated.md docs/how-to/*.md
 
 bench: $(STAMP) ## the measured figures of benchmarks/RESULTS.md (hours; needs DPSD_DATA)
 	for suite in $(SUITES); do $(BIN)/dpsd bench $$suite --seeds 3 --teachers runs/teachers || exit 1; done
@@ -64,6 +64,9 @@ bench: $(STAMP) ## the measured figures of benchmarks/RESULTS.md (hours; needs D
 	$(BIN)/python benchmarks/noise.py
 	$(BIN)/python benchmarks/batches.py
 	$(BIN)/python benchmarks/convergence.py
+
+thorough: $(STAMP) ## the tests that `make test` leaves out: other settings of what quicker ones show
+	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest -q -n $(TEST_WORKERS) --dist worksteal -m thorough
 
 crash: $(STAMP) ## kill runs at 200 random moments, and fail every write call in turn
 	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python tests/durability/crashes.py --kills 200 --faults all

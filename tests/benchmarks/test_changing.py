@@ -130,3 +130,12 @@ def test_what_a_row_cannot_take_is_refused_in_a_line(
     with pytest.raises(ConfigError, match=words) as told:
         changed(row_named(suite, key), changes)
     assert "\n" not in str(told.value)
+
+
+def test_clients_of_a_federated_transcription_can_be_set_as_those_of_its_baselines() -> None:
+    changes = {"clients": "7", "alpha": "0.2", "teacher_epochs": "3"}
+    for key in ("5-0.3/1/dpsd-labels", "5-0.3/dense"):
+        method = changed(row_named("federated", key), changes).method
+        assert (method.clients, method.alpha, method.teacher_epochs) == (7, 0.2, 3)  # type: ignore[union-attr]
+    ours = changed(row_named("federated", "5-0.3/1/dpsd-labels"), {"rounds": "3"}).method
+    assert ours.recipe["rounds"] == 3  # type: ignore[union-attr]

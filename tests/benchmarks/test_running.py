@@ -83,6 +83,7 @@ def test_every_row_is_measured_once_in_a_process_of_its_own(
     assert sorted(path.name for path in notes.iterdir()) == made
 
 
+@pytest.mark.thorough
 def test_a_row_that_changed_is_measured_anew(rows: list[Row], notes: Path, tmp_path: Path) -> None:
     results = tmp_path / "results.jsonl"
     results.write_text(run_of(rows[0], 0.5).to_line())

@@ -94,11 +94,20 @@ def _of_method(method: Method) -> dict[str, Any]:
         names = {*Recipe.model_fields, *_of_mechanism(method), "student"} - {"seed"}
         fields = TranscriptionConfig.fields()
         types = {name: fields[name].annotation for name in names}
+        types |= {name: get_type_hints(type(method))[name] for name in _added(method)}
         return types if method.shards is None else types | {"shards": int}
     assert dataclasses.is_dataclass(method)
     hints = get_type_hints(type(method))
     names = {field.name for field in dataclasses.fields(method) if field.init} - {"name"}
     return {name: hints[name] for name in names}
+
+
+def _added(method: Transcribing) -> set[str]:
+    """The settings that a kind of transcription has besides those of all, such as its clients."""
+    every, common = (
+        {field.name for field in dataclasses.fields(kind)} for kind in (type(method), Transcribing)
+    )
+    return every - common
 
 
 def _of_mechanism(method: Transcribing) -> Collection[str]:
@@ -137,7 +146,7 @@ def _with(method: Method | Quoted, values: Mapping[str, Any], target: Budget | N
     if not isinstance(method, Transcribing):
         return replace(method, **values)  # type: ignore[type-var]  # methods are dataclasses
     mechanism = {name: values[name] for name in _of_mechanism(method) if name in values}
-    own = {name: values[name] for name in ("student", "shards") if name in values}
+    own = {name: values[name] for name in ("student", "shards", *_added(method)) if name in values}
     recipe = {name: value for name, value in values.items() if name not in {*mechanism, *own}}
     made = replace(
         method,

@@ -10,6 +10,7 @@ from itertools import cycle, groupby
 from pathlib import Path
 from typing import Any
 
+from dpsd.benchmarks.methods import Unit
 from dpsd.benchmarks.racing import Race
 from dpsd.benchmarks.tables import Summary
 
@@ -59,10 +60,10 @@ def _dots(summaries: Sequence[Summary]) -> Any:
 
 def _label(summary: Summary) -> str:
     row = summary.row
-    if row.target is None:
-        return f"{row.task.data} · {row.name} · not private"
-    about = row.method.unit.value
-    return f"{row.task.data} · {row.name} · ε = {row.target.epsilon:g}, {about}"
+    about = "not private" if row.method.unit is Unit.NOTHING else row.method.unit.value
+    if row.target is not None:
+        about = f"ε = {row.target.epsilon:g}, {about}"
+    return " · ".join(filter(None, (row.task.data, row.panel, row.name, about)))
 
 
 def _panels(summaries: Sequence[Summary]) -> Any:

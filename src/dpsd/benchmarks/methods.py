@@ -49,6 +49,7 @@ class Unit(StrEnum):
     RECORD = "a training record"
     #: Half of a replacement, roughly: the same noise costs about twice as much under that.
     RECORD_ADDED = "a training record, added or removed"
+    CLIENT = "a client: all of its records"
 
 
 @dataclass(frozen=True, kw_only=True)

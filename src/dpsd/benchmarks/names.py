@@ -12,6 +12,7 @@ SUITE_NAMES = (
     "ablation",
     "speed",
     "scale",
+    "federated",
 )
 
 

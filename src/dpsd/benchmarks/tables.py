@@ -136,19 +136,22 @@ ABOUT = Column(name="ε is about", cell=lambda one, _: one.row.method.unit.value
 ACCURACY = Column(name="accuracy (%)", cell=lambda one, _: percent(one.mean), is_number=True)
 SPREAD = Column(name="± (seeds)", cell=lambda one, _: _spread(one), in_terminal=False)
 SECONDS = Column(name="seconds", cell=lambda one, _: _seconds(one), is_number=True)
+GIVEN = Column(name="given", cell=lambda one, _: one.row.method.given, in_terminal=False)
+PUBLISHED = Column(name="published (%)", cell=lambda one, _: _published(one), is_number=True)
+PEAK = Column(name="peak MB", cell=lambda one, _: _peak(one), in_terminal=False)
 
 #: The columns of the field's tables.
 FIELD = (
     DATA,
     METHOD,
-    Column(name="given", cell=lambda one, _: one.row.method.given, in_terminal=False),
+    GIVEN,
     EPSILON,
     ABOUT,
     ACCURACY,
     SPREAD,
-    Column(name="published (%)", cell=lambda one, _: _published(one), is_number=True),
+    PUBLISHED,
     SECONDS,
-    Column(name="peak MB", cell=lambda one, _: _peak(one), in_terminal=False),
+    PEAK,
 )
 
 

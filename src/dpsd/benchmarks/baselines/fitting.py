@@ -22,13 +22,15 @@ _LARGEST_BATCH = 256
 _LEARNING_RATE = 5e-3
 
 
-def fit(data: LabelledImages, loss: Loss, *, model: str, epochs: int, seed: int) -> nn.Module:
-    """A fresh student fitted to images by one-cycle Adam, in eval mode.
+def fit(
+    data: LabelledImages, loss: Loss, *, model: str | nn.Module, epochs: int, seed: int
+) -> nn.Module:
+    """A student fitted to images by one-cycle Adam, in eval mode.
 
     Args:
         data: its images; its labels are not looked at.
         loss: takes logits, the moved images that have them, and those images' rows in the data.
-        model: the student's architecture.
+        model: the architecture of a fresh student, or a student that is trained further in place.
         epochs: passes over the images.
         seed: decides initial weights, order and moves.
     """

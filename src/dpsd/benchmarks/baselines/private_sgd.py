@@ -40,6 +40,55 @@ _GROUPS = 9
 
 
 @dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """Poisson sampling of records, and what it takes to meet an ε with it.
+
+    Args:
+        rate: the chance of each record to be in a batch, in (0, 1].
+        epochs: expected passes over the records, at least 1.
+    """
+
+    rate: float
+    epochs: int
+
+    @property
+    def steps_an_epoch(self) -> int:
+        """The number of steps in an expected pass."""
+        return max(1, round(1 / self.rate))
+
+    @property
+    def steps(self) -> int:
+        """The number of all steps."""
+        return self.steps_an_epoch * self.epochs
+
+    def noise_multiplier(self, target: Budget) -> float:
+        """Return the noise that meets a target after all steps, under add-or-remove, by Opacus."""
+        found = _opacus().accountants.utils.get_noise_multiplier(
+            target_epsilon=target.epsilon,
+            target_delta=target.delta,
+            sample_rate=self.rate,
+            steps=self.steps,
+            accountant="prv",
+            epsilon_tolerance=min(0.01, target.epsilon / 100),
+        )
+        return float(found)
+
+    def add_or_remove(self, noise_multiplier: float, *, steps: int, delta: float) -> float:
+        """Return ε of so many steps if a record is added or removed, by Opacus."""
+        accountant = _opacus().accountants.PRVAccountant()
+        accountant.history = [(noise_multiplier, self.rate, steps)]
+        return float(accountant.get_epsilon(delta))
+
+    def replace_one(self, noise_multiplier: float, *, steps: int, delta: float) -> float:
+        """Return ε of so many steps if a record is replaced, by ``dp_accounting``."""
+        step = dp_accounting.PoissonSampledDpEvent(
+            self.rate, dp_accounting.GaussianDpEvent(noise_multiplier)
+        )
+        accountant = PLDAccountant(dp_accounting.NeighboringRelation.REPLACE_ONE)
+        return float(accountant.compose(step, steps).get_epsilon(delta))
+
+
+@dataclass(frozen=True, kw_only=True)
 class PrivateSGD:
     """DP-SGD on the original training data, with Opacus and its PRV accountant.
 
@@ -109,41 +158,32 @@ class PrivateSGD:
             ConfigError: no target or one without δ, or Opacus is not installed.
         """
         target = required_target(self.name, target, needs_delta=True)
-        opacus = _opacus()
         data = task.train
-        rate = min(1.0, self.batch_size / len(data))
-        steps_an_epoch = max(1, round(1 / rate))
-        steps = steps_an_epoch * self.epochs
+        sampling = self.sampling(len(data))
+        rate, steps_an_epoch, steps = sampling.rate, sampling.steps_an_epoch, sampling.steps
         curve: list[tuple[float, float]] = []
         seconds, start = 0.0, time.perf_counter()
         with warnings.catch_warnings():
             # Opacus warns of the hooks that it sets itself, and of what its accountant tries first.
             warnings.simplefilter("ignore")
-            noise_multiplier = opacus.accountants.utils.get_noise_multiplier(
-                target_epsilon=target.epsilon,
-                target_delta=target.delta,
-                sample_rate=rate,
-                steps=steps,
-                accountant="prv",
-                epsilon_tolerance=min(0.01, target.epsilon / 100),
-            )
-            models = self._models(data, noise_multiplier=noise_multiplier, rate=rate, seed=seed)
+            noise_multiplier = sampling.noise_multiplier(target)
+            models = self.models(data, noise_multiplier=noise_multiplier, rate=rate, seed=seed)
             for model in itertools.islice(models, steps_an_epoch - 1, steps, steps_an_epoch):
                 seconds += time.perf_counter() - start
                 curve.append((round(seconds, 1), task.accuracy(model)))
                 if self.stop_at is not None and curve[-1][1] >= self.stop_at:
                     break
                 start = time.perf_counter()
-            accountant = opacus.accountants.PRVAccountant()
             made = len(curve) * steps_an_epoch
-            accountant.history = [(noise_multiplier, rate, made)]
-            epsilon = float(accountant.get_epsilon(target.delta))
+            epsilon = sampling.add_or_remove(noise_multiplier, steps=made, delta=target.delta)
         return Outcome(
             accuracy=curve[-1][1],
             seconds=seconds,
             epsilon={
                 "add-or-remove": epsilon,
-                "replace-one": _replace_one(noise_multiplier, rate, made, delta=target.delta),
+                "replace-one": sampling.replace_one(
+                    noise_multiplier, steps=made, delta=target.delta
+                ),
             },
             details={
                 "delta": target.delta,
@@ -154,13 +194,21 @@ class PrivateSGD:
             },
         )
 
-    def _models(
+    def sampling(self, records: int) -> Sampling:
+        """Return how so many records are sampled."""
+        rate = min(1.0, self.batch_size / records)
+        return Sampling(rate=rate, epochs=self.epochs)
+
+    def models(
         self, data: LabelledImages, *, noise_multiplier: float, rate: float, seed: int
     ) -> Iterator[nn.Module]:
-        """The averaged model after every step, without end; the same module each time."""
+        """The averaged model after every step, without end; the same module each time.
+
+        It is a sequence of what is fixed and what is trained.
+        """
         opacus = _opacus()
         device = Execution.of().device
-        body, head = self._network(data, seed=seed)
+        body, head = self.network_for(data, seed=seed)
         body, head = body.to(device), head.to(device)
         # Features that nobody trains are the same in every step.
         inputs = data.images if self.network == "tempered" else _features(body, data.images)
@@ -197,7 +245,7 @@ class PrivateSGD:
             averaged.update_parameters(head)
             yield model
 
-    def _network(self, data: LabelledImages, *, seed: int) -> tuple[nn.Module, nn.Module]:
+    def network_for(self, data: LabelledImages, *, seed: int) -> tuple[nn.Module, nn.Module]:
         """What is fixed and what is trained."""
         model = build_classifier(
             tempered_network if self.network == "tempered" else "scattering",
@@ -249,15 +297,6 @@ def _average_copies(private: nn.Module, records: int) -> None:
     parameter: Any  # to which Opacus adds an attribute
     for parameter in private.parameters():
         parameter.grad_sample = parameter.grad_sample.unflatten(0, (records, -1)).mean(1)
-
-
-def _replace_one(noise_multiplier: float, rate: float, steps: int, *, delta: float) -> float:
-    """ε of Poisson-sampled Gaussian sums of which one record is replaced."""
-    step = dp_accounting.PoissonSampledDpEvent(
-        rate, dp_accounting.GaussianDpEvent(noise_multiplier)
-    )
-    accountant = PLDAccountant(dp_accounting.NeighboringRelation.REPLACE_ONE)
-    return float(accountant.compose(step, steps).get_epsilon(delta))
 
 
 def _opacus() -> Any:

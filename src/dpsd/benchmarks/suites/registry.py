@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dpsd.benchmarks.suites import (
     ablation,
     data_sensitive,
+    federated,
     label_sensitive,
     scale,
     sensitivity,
@@ -30,4 +31,5 @@ SUITES: Mapping[str, Suite] = {
     "ablation": ablation.SUITE,
     "speed": speed.SUITE,
     "scale": scale.SUITE,
+    "federated": federated.SUITE,
 }

@@ -1,0 +1,206 @@
+"""Asking all clients about a round's images, some of which answer.
+
+A round goes on with those that answered by its deadline. While they are too few, the silent ones
+are asked again, with the same images and the same number, so that what they answered already costs
+them nothing. Nothing here sees more than releases.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dpsd.config.federation import FederationSettings
+from dpsd.distillation.panel import Panel
+from dpsd.distillation.releases import RoundReleases
+from dpsd.errors import RunError, Setting
+from dpsd.federated.exchange import Exchange
+from dpsd.federated.requests import Code, Reply, Request
+from dpsd.federated.server.reading import GarbageError, read_reply
+from dpsd.federated.server.roster import Roster
+from dpsd.privacy.mechanisms import RandomizedResponse
+from dpsd.privacy.mechanisms.base import is_flat
+from dpsd.runs.federation import FederationDirectory
+from dpsd.runs.observing import Observer
+from dpsd.synthesis.queries import Queries
+
+#: The codes after which a client may answer if it is asked again, at no cost for what it answered.
+_AGAIN = {Code.SILENT, Code.LATE}
+
+#: The seconds between two looks at who is connected, while too few are.
+_PAUSE = 1.0
+
+
+@dataclass(kw_only=True)
+class PanelAsking:
+    """Asks the clients of a federation.
+
+    Args:
+        directory: the directory of the server.
+        exchange: carries requests and replies.
+        roster: who takes part.
+        settings: how long to wait, and for how many.
+        observer: is notified of who did not answer.
+        wait: waits so many seconds.
+    """
+
+    directory: FederationDirectory
+    exchange: Exchange
+    roster: Roster
+    settings: FederationSettings
+    observer: Observer
+    wait: Callable[[float], None] = field(default=time.sleep)
+
+    def gather(self) -> None:
+        """Wait until as many clients are there as the first round waits for.
+
+        Raises:
+            RunError: after ``patience``, there are fewer than must answer a round.
+        """
+        wanted, least = self.settings.clients, self.settings.at_least
+        until = time.monotonic() + self.settings.patience
+        told = -1
+        while len(there := self.roster.present()) < wanted:
+            if time.monotonic() >= until:
+                if len(there) >= least:
+                    self.observer.warn(
+                        f"the first round was to wait for {wanted} clients, and begins with "
+                        f"{len(there)}: {self.roster.names(there)}"
+                    )
+                    return
+                raise self._too_few("the first round", there)
+            if len(there) != told:
+                told = len(there)
+                self.observer.notice(f"waiting for clients: {told} of {wanted} are there")
+            self.wait(_PAUSE)
+
+    def candidates(self, queries: Queries, panel: Panel) -> Tensor:
+        """Return the classes that each client may report about each query, bool ``(N, M, K)``.
+
+        Those of randomised response follow from the queries' priors and what the panel knows of
+        the client; all classes are candidates where the prior is flat, and for other mechanisms.
+        """
+        prior = queries.prior.float()
+        flat = is_flat(prior).unsqueeze(-1)
+        everything = torch.ones(prior.shape, dtype=torch.bool)
+        columns = []
+        for number, key in enumerate(self.roster.keys):
+            mechanism = self.roster.mechanism(key)
+            chosen = everything
+            if isinstance(mechanism, RandomizedResponse) and number < len(panel.confusions):
+                chosen = panel.candidates(prior, number, mechanism)
+                if mechanism.candidates == "per-query":
+                    chosen = chosen | flat
+            columns.append(chosen)
+        return (
+            torch.stack(columns, dim=1) if columns else torch.empty(len(prior), 0, prior.shape[1])
+        )
+
+    def ask(self, request: RoundReleases, *, is_again: bool) -> Tensor:
+        """Ask all clients that are there, and return what their releases say.
+
+        Args:
+            request: the queries, with the candidates of each client in place of releases.
+            is_again: whether the round was interrupted, so that clients may have answered it.
+
+        Returns:
+            The releases of the panel, float16 ``(N, M, K)``, with a column for each client that
+            ever appeared.
+
+        Raises:
+            RunError: after ``patience``, fewer clients than ``at_least`` answered.
+        """
+        images = request.images(torch.arange(len(request)))
+        found: dict[str, Tensor] = {}
+        replies: dict[str, Reply] = {}
+        until = time.monotonic() + self.settings.patience
+        while True:
+            deadline = time.time() + self.settings.deadline
+            asked: dict[str, Request] = {}
+            for key in self.roster.present():
+                if key in replies and replies[key].code not in _AGAIN:
+                    continue
+                # A client that may have answered already may have nothing left but its answers.
+                is_new = not is_again and key not in replies
+                if is_new and self.roster.answers_left(key) < len(images):
+                    replies[key] = Reply(code=Code.BUDGET)
+                else:
+                    asked[key] = self._request(request, images, key, deadline=deadline)
+            if asked:
+                for key, reply in self.exchange.ask(asked, deadline=deadline).items():
+                    replies[key] = self._read(key, reply, asked[key], found)
+            self.roster.doubt(replies.keys() - found.keys())
+            if len(found) >= self.settings.at_least:
+                break
+            if time.monotonic() >= until:
+                raise self._too_few(f"round {request.index}", found)
+            self.wait(_PAUSE)
+        self._note(request.index, replies, found)
+        nothing = torch.zeros((len(images), request.prior.shape[-1]), dtype=torch.float16)
+        return torch.stack([found.get(key, nothing) for key in self.roster.keys], dim=1)
+
+    def _request(
+        self, request: RoundReleases, images: Tensor, key: str, *, deadline: float
+    ) -> Request:
+        column, candidates = self.roster.keys.index(key), None
+        if column < request.release.shape[1]:  # later ones appeared after the round was made
+            candidates = request.release[:, column].bool()
+            candidates = None if candidates.all() else candidates
+        return Request(
+            federation=self.directory.identity,
+            number=request.index,
+            deadline=deadline,
+            images=images,
+            candidates=candidates,
+        )
+
+    def _read(self, key: str, reply: Reply, request: Request, found: dict[str, Tensor]) -> Reply:
+        """Keep what a reply says in ``found``; returns the reply, or one with another code."""
+        if reply.code is not Code.ANSWERED:
+            return reply
+        try:
+            said = read_reply(
+                reply,
+                request,
+                mechanism=self.roster.mechanism(key),
+                num_classes=self.roster.hello.num_classes,
+            )
+        except GarbageError:
+            return Reply(code=Code.GARBAGE)
+        found[key] = said
+        return reply
+
+    def _note(
+        self, round_index: int, replies: Mapping[str, Reply], found: Mapping[str, Tensor]
+    ) -> None:
+        """Record who answered and who did not, before what they released is stored."""
+        noted: dict[str, dict[str, Any]] = {}
+        for key in self.roster.keys:
+            reply = replies.get(key, Reply(code=Code.SILENT))
+            answers = int((found[key] != 0).any(-1).sum()) if key in found else 0
+            noted[key] = {
+                "code": str(reply.code),
+                "answers": answers,
+                "spent": dict(reply.spent) if key in found else {},
+                "ledger": reply.ledger if key in found else "",
+            }
+        self.directory.journal.note(round_index, noted)
+        missing = {key: said["code"] for key, said in noted.items() if key not in found}
+        if missing:
+            listed = ", ".join(
+                f"{self.roster.names([key])}: {code}" for key, code in missing.items()
+            )
+            self.observer.notice(f"round {round_index} goes on without {listed}")
+
+    def _too_few(self, what: str, answered: Mapping[str, Any] | list[str]) -> RunError:
+        return RunError(
+            f"{what} needs {self.settings.at_least} clients, and {len(answered)} answered within ",
+            *(Setting("patience"), f" of {self.settings.patience:g} seconds "),
+            f"({self.roster.names(answered) or 'none'}). When more are connected, continue with "
+            f"{self.directory.resuming}",
+        )

@@ -1,0 +1,109 @@
+"""The clients of a federation as its server knows them: who takes part, and by which channel.
+
+A client is greeted when it appears, and again whenever it failed to answer, as it may have been
+started anew since. Its first greeting gives it a column in all later releases.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from dpsd.errors import ConfigError
+from dpsd.federated.exchange import Exchange, Member
+from dpsd.federated.mechanisms import rebuilt
+from dpsd.federated.requests import Code, Greeting, Hello
+from dpsd.federated.server.reading import GarbageError, check_stated
+from dpsd.privacy.mechanisms import Mechanism
+from dpsd.runs.federation import FederationDirectory
+from dpsd.runs.observing import Observer
+
+
+@dataclass(kw_only=True)
+class Roster:
+    """Who takes part in a federation.
+
+    Args:
+        directory: the directory of the server, whose journal records who appeared.
+        exchange: carries greetings.
+        hello: what the federation is about.
+        observer: is notified of clients that do not take part.
+        deadline: the seconds that a client has to greet back.
+    """
+
+    directory: FederationDirectory
+    exchange: Exchange
+    hello: Hello
+    observer: Observer
+    deadline: float
+    _mechanisms: dict[str, Mechanism] = field(default_factory=dict)
+    _left: dict[str, int] = field(default_factory=dict)
+    _refused: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys of all clients that ever appeared, in the order of their columns."""
+        return [client.key for client in self.directory.clients()]
+
+    def names(self, keys: Iterable[str]) -> str:
+        """The names of clients, for people."""
+        known = {client.key: client.name for client in self.directory.clients()}
+        return ", ".join(known.get(key, key) for key in keys)
+
+    def mechanism(self, key: str) -> Mechanism:
+        """The mechanism of a client, as it stated it last."""
+        if key not in self._mechanisms:
+            (client,) = (one for one in self.directory.clients() if one.key == key)
+            classes = self.hello.num_classes
+            self._mechanisms[key] = rebuilt(client.mechanism, num_classes=classes)
+        return self._mechanisms[key]
+
+    def answers_left(self, key: str) -> int:
+        """The number of images that a client that was greeted still answers."""
+        return self._left[key]
+
+    def present(self) -> list[str]:
+        """Greet connected clients that were not greeted yet; returns the keys of those taking part.
+
+        The order is that of their columns.
+        """
+        connected = list(self.exchange.members())
+        unknown = [member for member in connected if member.key not in self._left]
+        if unknown:
+            deadline = time.time() + self.deadline
+            greetings = self.exchange.greet(self.hello, unknown, deadline=deadline)
+            # In the order of their keys, so that columns do not depend on who was quickest.
+            for member in sorted(unknown, key=lambda one: (len(one.key), one.key)):
+                self._meet(member, greetings.get(member.key, Greeting(code=Code.SILENT)))
+        there = {member.key for member in connected if member.key in self._left}
+        return [key for key in self.keys if key in there]
+
+    def doubt(self, keys: Iterable[str]) -> None:
+        """Greet these clients again before they are asked again."""
+        for key in keys:
+            self._left.pop(key, None)
+
+    def _meet(self, member: Member, greeting: Greeting) -> None:
+        problem = str(greeting.code)
+        if greeting.code is Code.ANSWERED:
+            try:
+                check_stated(greeting)
+                classes = self.hello.num_classes
+                self._mechanisms[member.key] = rebuilt(greeting.mechanism, num_classes=classes)
+            except (GarbageError, ConfigError):
+                problem = str(Code.GARBAGE)
+            else:
+                self.directory.journal.meet(
+                    member.key,
+                    name=member.name,
+                    mechanism=greeting.mechanism,
+                    spent=greeting.spent,
+                    ledger=greeting.ledger,
+                )
+                self._left[member.key] = greeting.answers_left
+                self._refused.pop(member.key, None)
+                return
+        if self._refused.get(member.key) != problem:  # said once, as it is greeted again and again
+            self._refused[member.key] = problem
+            self.observer.notice(f"client {member.name} does not take part now: {problem}")

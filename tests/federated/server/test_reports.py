@@ -1,0 +1,78 @@
+"""What is made from a federation's directory: pages, statuses, measurements."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.federated.server.hospitals import Hospital, in_round, run
+from typer.testing import CliRunner
+
+import dpsd
+from dpsd.cli import app
+from dpsd.reporting.watching import Watch
+from dpsd.runs.directory import RunDirectory
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A federation of two clients with a named student, of which one dropped out once."""
+    several = [Hospital("0"), Hospital("1")]
+    several[1].spoil = in_round(2, None)
+    path = tmp_path_factory.mktemp("federation") / "run"
+    return run(several, path, student="cnn").directory.path
+
+
+def said(*words: object) -> str:
+    """What a command prints; it must succeed."""
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    assert done.exit_code == 0, done.output
+    return " ".join(done.output.split())
+
+
+def test_the_page_lists_each_clients_epsilon_and_who_answered_when(finished: Path) -> None:
+    page = (finished / "report.html").read_text(encoding="utf-8")
+    assert "hospital-0" in page
+    assert "ε under response" in page
+    assert "silent" in page
+    assert "as each client stated it" in page
+
+
+def test_report_writes_the_page_with_evaluations(finished: Path, tmp_path: Path) -> None:
+    directory = RunDirectory.open(finished)
+    found = {
+        **{"data": "digits", "split": "test", "images": 100, "student_accuracy": 0.5},
+        **{"run": directory.identity, "student": directory.ledger.ending()["student"]},
+        **{"validation_share": 0.0, "teacher_accuracy": None, "agreement": None},
+    }
+    (tmp_path / "found.json").write_text(json.dumps(found))
+    out = tmp_path / "page.html"
+    said("report", finished, "--out", out, "--evaluation", tmp_path / "found.json")
+    assert "Not for publication" in out.read_text(encoding="utf-8")
+    other = CliRunner().invoke(app, ["report", str(finished), str(finished), "--out", "x.html"])
+    assert other.exit_code == 2
+
+
+def test_status_states_every_epsilon_with_its_adjacency(finished: Path) -> None:
+    text = said("federate", "status", finished)
+    assert "3 of 3 rounds; finished" in text
+    assert "ε = 4 under response, 12 under round" in text
+    assert "what the client stated of itself" in text
+
+
+def test_watching_shows_what_clients_stated(finished: Path) -> None:
+    look = Watch(RunDirectory.open(finished)).look()
+    assert look.is_finished
+    assert "hospital-1: ε = 4 under response" in look.spent
+
+
+def test_certify_says_who_has_certificates(finished: Path) -> None:
+    done = CliRunner().invoke(app, ["certify", str(finished)])
+    assert done.exit_code == 5
+
+
+def test_the_student_is_sampled_and_exported_like_any_other(finished: Path, tmp_path: Path) -> None:
+    said("sample", finished, "--count", 20, "--out", tmp_path / "synthetic")
+    said("export", finished, "--to", tmp_path / "student.safetensors")
+    assert dpsd.RunDirectory.open(finished).student()

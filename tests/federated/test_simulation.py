@@ -1,0 +1,68 @@
+"""A federation on one machine, with real clients that speak Flower's messages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from dpsd.cli import app
+from dpsd.federated.client.folder import ClientFolder
+from dpsd.models import build_classifier
+from dpsd.runs.federation import FederationDirectory
+from dpsd.teachers.directory import TeacherRecord, save_teacher
+
+SETTINGS = (
+    *("--epsilon", "2", "--adjacency", "response", "--rounds", "2", "--queries", "64"),
+    *("--sources", "noise,silhouettes", "--generator-steps", "2", "--batch-size", "32"),
+    *("--device", "cpu", "--precision", "float32"),
+)
+
+
+@pytest.fixture
+def teachers(tmp_path: Path) -> list[str]:
+    """Two teachers with weights of their own, which need not be any good."""
+    places = [tmp_path / f"teacher-{number}" for number in range(2)]
+    for number, place in enumerate(places):
+        module = build_classifier("cnn", input_shape=(1, 8, 8), num_classes=3, seed=number)
+        names = ("a", "b", "c")
+        record = TeacherRecord(
+            model="cnn", input_shape=(1, 8, 8), num_classes=3, class_names=names, data="none"
+        )
+        save_teacher(place, module, record)
+    return [str(place) for place in places]
+
+
+def test_a_simulation_leaves_a_student_and_a_certificate_for_each_client(
+    teachers: list[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    done = CliRunner().invoke(
+        app, ["federate", "simulate", *teachers, *SETTINGS, "--out", str(out)]
+    )
+    assert done.exit_code == 0, done.output
+    directory = FederationDirectory.open(out)
+    assert directory.is_finished()
+    assert directory.class_names() == ("a", "b", "c")
+    for number, client in enumerate(directory.clients(), start=1):
+        folder = ClientFolder.open(out / "clients" / f"client-{number}")
+        assert client.name == f"client-{number}"
+        assert (client.code, client.answers) == ("answered", 128)
+        assert client.ledger == folder.ledger.head
+        certificate = folder.certify()
+        assert certificate.events == {"response": 1, "round": 2, "teacher": 128}
+        assert client.spent["response"] == pytest.approx(2.0, rel=1e-3)
+
+
+def test_a_simulation_of_unlike_teachers_is_refused(teachers: list[str], tmp_path: Path) -> None:
+    module = build_classifier("cnn", input_shape=(1, 8, 8), num_classes=4, seed=0)
+    record = TeacherRecord(
+        model="cnn", input_shape=(1, 8, 8), num_classes=4, class_names=(), data="none"
+    )
+    save_teacher(tmp_path / "other", module, record)
+    arguments = [*teachers, str(tmp_path / "other"), *SETTINGS, "--out", str(tmp_path / "run")]
+    done = CliRunner().invoke(app, ["federate", "simulate", *arguments])
+    assert done.exit_code == 2
+    assert "must agree" in done.output
+    assert not (tmp_path / "run").exists()
