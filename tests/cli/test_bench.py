@@ -127,6 +127,7 @@ def test_rows_of_another_version_are_named_and_measured_again_when_told(
     assert invoke(*command, "--again").exit_code == 0  # and is not measured a third time
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads /proc, so Linux only")
 def test_an_interrupt_of_the_command_alone_ends_its_row(tmp_path: Path) -> None:
     command = ("bench", "scale", "--only", "digits/1/queries/512000", "--out", str(tmp_path))

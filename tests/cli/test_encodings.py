@@ -116,10 +116,22 @@ ARGUMENTS: dict[tuple[str, ...], Callable[[Place], tuple[object, ...]]] = {
     ),
     ("models",): lambda at: (),
     ("demo",): lambda at: ("--quick", "--out", at.folder / "demo"),
+    ("federate", "simulate"): lambda at: (
+        *(at.teacher, shutil.copytree(at.teacher, at.folder / "another"), "--epsilon", 4),
+        *("--cap", "99,1e-5,round", "--out", at.folder / "federation", *TINY),
+    ),
+    ("federate", "client"): lambda at: (at.teacher, "--out", at.folder / "client"),
     ("data", "list"): lambda at: (),
     ("data", "fetch"): lambda at: ("mnist", "--root", at.folder),
 }
-SLOW = {("transcribe",), ("train-teacher",), ("audit",), ("attack",), ("demo",)}
+SLOW = {
+    ("federate", "simulate"),
+    ("transcribe",),
+    ("train-teacher",),
+    ("audit",),
+    ("attack",),
+    ("demo",),
+}
 
 
 def measured(row: Row, settings: str, seed: int) -> Measured:
@@ -161,7 +173,9 @@ def place(
 
 
 def test_no_command_is_forgotten() -> None:
-    assert set(ARGUMENTS) == set(all_commands())
+    # A server waits for clients on a port, and these two are about one; they speak in tests of it.
+    about_servers = {("federate", name) for name in ("server", "invite", "status")}
+    assert set(ARGUMENTS) | about_servers == set(all_commands())
 
 
 @pytest.mark.parametrize("command", ARGUMENTS, ids=" ".join)

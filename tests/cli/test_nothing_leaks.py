@@ -145,7 +145,11 @@ def observed(
 @pytest.mark.usefixtures("frozen")
 @pytest.mark.parametrize(
     ("how", "protect"),
-    [*itertools.product(["", "fail", "interrupt"], ["labels", "data"]), ("exit", "labels")],
+    [
+        *itertools.product(["", "fail", "interrupt"], ["labels"]),
+        *(pytest.param(how, "data", marks=pytest.mark.thorough) for how in ("fail", "interrupt")),
+        *[("", "data"), ("exit", "labels")],
+    ],
 )
 def test_nothing_tells_what_the_teacher_said(
     invoke: Invoke,

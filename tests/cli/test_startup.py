@@ -35,6 +35,7 @@ SLOW = {
     "urllib3",
     "transformers",
     "huggingface_hub",
+    "flwr",
 }
 
 _RUN = """
@@ -74,6 +75,10 @@ def run(folder: Path, *arguments: str) -> tuple[subprocess.CompletedProcess[str]
         ("transcribe", "--help"),
         ("bench", "--help"),
         ("attack", "--help"),
+        ("federate", "--help"),
+        ("federate", "simulate", "--help"),
+        ("federate", "server", "--help"),
+        ("federate", "client", "--help"),
         ("models",),
         ("data", "list"),
         ("transcribe", "teacher", "--epsilon", "1", "--print-config"),
@@ -155,6 +160,22 @@ def test_lists_and_help_import_nothing_slow(arguments: tuple[str, ...], tmp_path
         (("bench", "speed", "--data", "mnits"), 2, "unknown data set 'mnits'"),
         (("bench", "speed", "--set", "queries"), 2, "write FIELD=VALUE"),
         (("audit", "--draws", "1"), 2, "--draws"),
+        (("federate", "simulate", *STARTING), 2, "say who the clients are"),
+        (("federate", "simulate", "nowhere", *STARTING), 4, "there is no nowhere"),
+        (("federate", "simulate", "--data", "mnits", *STARTING), 2, "unknown data set 'mnits'"),
+        (("federate", "simulate", "--resume", "empty"), 2, "is not of a federation"),
+        (("federate", "server", "--out", "run"), 2, "--input-shape is required"),
+        (
+            (
+                *("federate", "server", "--input-shape", "1,8,8", "--num-classes", "3"),
+                *("--address", "hub", "--out", "run"),
+            ),
+            2,
+            "--address is 'hub'",
+        ),
+        (("federate", "client", "teacher"), 2, "with --out"),
+        (("federate", "client", "t", "--out", "run", "--invitation", "i"), 2, "--epsilon is"),
+        (("federate", "status", "empty"), 5, "is not the directory of a federation"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )

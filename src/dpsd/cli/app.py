@@ -16,6 +16,7 @@ from dpsd.cli import (
     data,
     demo,
     evaluating,
+    federate,
     report,
     results,
     train,
@@ -116,6 +117,7 @@ for _command in (
         cls=Command,
         context_settings={"token_normalize_func": accept_earlier_names} if _loads_teacher else None,
     )(_command)
+app.add_typer(federate.app, name="federate")
 app.add_typer(data.app, name="data")
 # The commands are listed in the order in which a user needs them.
 app.registered_commands.insert(0, app.registered_commands.pop(2))

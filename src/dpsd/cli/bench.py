@@ -35,8 +35,8 @@ def bench(
         str,
         typer.Argument(
             metavar="SUITE",
-            help="data-sensitive, label-sensitive, transfer, sensitivity, ablation, speed or "
-            "scale.",
+            help="data-sensitive, label-sensitive, transfer, sensitivity, ablation, speed, "
+            "scale or federated.",
         ),
     ],
     data: Annotated[

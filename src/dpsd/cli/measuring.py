@@ -50,6 +50,8 @@ def declared_by_run(directory: RunDirectory, teacher: str | None) -> Declared:
 
 def teacher_of(directory: RunDirectory, given: str | None, device: str | None) -> Teacher | None:
     """The run's teacher, or ``None``, with a warning, if it cannot be loaded."""
+    if directory.is_federation and given is None:
+        return None  # its clients have the teachers
     config = directory.config()
     if given is not None:
         config = config.changed(teacher=given)

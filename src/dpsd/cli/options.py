@@ -66,6 +66,7 @@ PANELS = {
         "activation_weight",
     ),
     "Teacher": tuple(TeacherSettings.model_fields),
+    "Clients": ("clients", "at_least", "deadline", "patience"),
 }
 #: The panel for fields that no other panel names, and for flags that are not fields.
 RUN_PANEL = "Run"
@@ -91,14 +92,19 @@ class CommaList(click.ParamType):  # type: ignore[type-arg, unused-ignore]
 
 
 def built_command(
-    name: str, function: Callable[..., None], *, names: Collection[str] | None = None
+    name: str,
+    function: Callable[..., None],
+    *,
+    names: Collection[str] | None = None,
+    fields: Mapping[str, FieldInfo] | None = None,
 ) -> click.Command:
-    """Return a command whose ``**flags`` are fields of the configuration.
+    """Return a command whose ``**flags`` are fields of a configuration.
 
     Args:
         name: the name of the command.
         function: the function that it calls, whose docstring is its help.
         names: the fields to make flags of; all by default.
+        fields: the fields of the configuration, by default those of a transcription.
     """
     app = typer.Typer(
         add_completion=False,
@@ -109,24 +115,31 @@ def built_command(
         },
     )
     text = unwrapped(inspect.cleandoc(function.__doc__ or ""))
-    app.command(name, cls=Command, help=text)(with_config_flags(function, names=names))
+    app.command(name, cls=Command, help=text)(
+        with_config_flags(function, names=names, fields=fields)
+    )
     return typer.main.get_command(app)
 
 
 def with_config_flags(
-    function: Callable[..., None], *, names: Collection[str] | None = None
+    function: Callable[..., None],
+    *,
+    names: Collection[str] | None = None,
+    fields: Mapping[str, FieldInfo] | None = None,
 ) -> Callable[..., None]:
     """Replace ``**flags`` by a flag for every field except ``teacher``, which is an argument.
 
     Args:
         function: the command's function, whose other parameters stay.
         names: the fields to make flags of; all by default.
+        fields: the fields of the configuration, by default those of a transcription.
     """
+    fields = TranscriptionConfig.fields() if fields is None else fields
     signature = inspect.signature(function, eval_str=True)
     own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
     flags = [
         _flag(name, field)
-        for name, field in _by_panel(TranscriptionConfig.fields())
+        for name, field in _by_panel(fields)
         if name != "teacher" and (names is None or name in names)
     ]
 

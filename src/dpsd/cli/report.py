@@ -10,7 +10,7 @@ import typer
 from dpsd.cli.console import say, shown_warnings
 from dpsd.cli.results import Force, opened, refuse_existing, refuse_inside_a_run
 from dpsd.errors import ConfigError, RunError, Setting, unwritable
-from dpsd.runs.files import check_run
+from dpsd.runs.files import JOURNAL_FILE, check_run
 from dpsd.shell import command_line
 
 if TYPE_CHECKING:
@@ -83,21 +83,61 @@ def report(
     from dpsd.reporting.report import Report
     from dpsd.storage.files import write_text
 
+    federations = [run for run in runs if (run / JOURNAL_FILE).exists()]
+    if federations:
+        if len(runs) > 1 or figures is not None:
+            raise ConfigError(
+                f"{federations[0]} is of a federation, whose report stands alone and has no "
+                "figures of its own: give it as the only RUN, without --figures"
+            )
+        write_text(_folder_of(out), _federation_page(runs[0], evaluation or [], is_public=public))
+        say(f"wrote {out}")
+        return
     with shown_warnings():
         subjects = _subjects(runs, evaluation or [], is_public=public)
     made = Report(subjects=subjects, commands=[_command(subjects, is_public=public)])
+    write_text(_folder_of(out), made.html())
+    say(f"wrote {out}")
+    for path in made.save_figures(figures) if figures is not None else ():
+        say(f"wrote {path}")
+    if any(subject.is_private for subject in subjects):
+        say("The page contains measurements on private data: it is for the owner of the data.")
+
+
+def _folder_of(out: Path) -> Path:
+    """Create the folder of the page, and return the page's path.
+
+    Raises:
+        RunError: the folder cannot be created.
+    """
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise unwritable(
             error, f"{out.parent} cannot be created", mend="give another --out", kind=RunError
         ) from None
-    write_text(out, made.html())
-    say(f"wrote {out}")
-    for path in made.save_figures(figures) if figures is not None else ():
-        say(f"wrote {path}")
-    if any(subject.is_private for subject in subjects):
-        say("The page contains measurements on private data: it is for the owner of the data.")
+    return out
+
+
+def _federation_page(run: Path, evaluations: list[Path], *, is_public: bool) -> str:
+    """The report of a federation, with the evaluations that are about its student."""
+    from dpsd.reporting.evaluations import read_evaluation
+    from dpsd.reporting.federations import federation_page
+    from dpsd.runs.federation import FederationDirectory
+
+    directory = FederationDirectory.open(run)
+    student = str(directory.ledger.ending().get("student", ""))
+    measured = [(path, read_evaluation(path)) for path in evaluations]
+    for path, found in measured:
+        if (found["run"], found["student"]) != (directory.identity, student):
+            raise ConfigError(
+                Setting("evaluation"), f": {path} is about another student; evaluate this one"
+            )
+    return federation_page(
+        directory,
+        evaluations=[found for _, found in measured],
+        name="RUN" if is_public else directory.name,
+    )
 
 
 def _subjects(runs: list[Path], evaluations: list[Path], *, is_public: bool) -> list[Subject]:

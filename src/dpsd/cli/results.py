@@ -19,7 +19,7 @@ from dpsd.cli.console import (
 from dpsd.cli.privacy import show_certificate
 from dpsd.errors import ConfigError, DpsdError
 from dpsd.results.destinations import Destination
-from dpsd.runs.files import check_run
+from dpsd.runs.files import JOURNAL_FILE, check_run
 
 if TYPE_CHECKING:
     from dpsd.privacy.records.certificate import Certificate
@@ -43,7 +43,7 @@ def opened(run: Path) -> RunDirectory:
     from dpsd.runs.directory import RunDirectory
 
     directory = RunDirectory.open(run)
-    if directory.config().privacy.reproducible_noise is not None:
+    if not directory.is_federation and directory.config().privacy.reproducible_noise is not None:
         warn(NOT_PRIVATE)
     if not directory.is_finished():
         warn("the run is not finished: this is its student after the last finished round")
@@ -206,7 +206,9 @@ def _compare_with_stored(directory: RunDirectory, certificate: Certificate) -> N
 
 def refuse_inside_a_run(path: Path) -> None:
     """Refuse to write into a run's directory, or into a folder in it."""
-    run = next((one for one in path.absolute().parents if (one / "ledger.jsonl").exists()), None)
+    records = ("ledger.jsonl", JOURNAL_FILE)
+    folders = path.absolute().parents
+    run = next((one for one in folders if any((one / name).exists() for name in records)), None)
     if run is not None:
         raise ConfigError(
             f"{run} is a run, whose files must not be replaced or added to: give another place"

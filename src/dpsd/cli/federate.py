@@ -1,0 +1,164 @@
+"""``dpsd federate``: clients that share neither data nor models are transcribed together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+
+from dpsd.cli.console import grid, say, show
+from dpsd.cli.errors import Command
+from dpsd.errors import RunError
+from dpsd.runs.files import JOURNAL_FILE
+
+INTRODUCTION = """
+Transcribe the teachers of several clients together; none of them shows its data or its model.
+
+A client answers from its own teacher, its own budget and its own cap, and privatises every answer \
+before it leaves. The server sees releases alone.
+
+Example: dpsd federate simulate --data digits --clients 5 --dirichlet 0.3 --epsilon 1 --adjacency \
+response --out runs/five
+
+\b
+  dpsd federate server --out runs/hub --clients 2 --input-shape 1,28,28 --num-classes 10
+  dpsd federate client teacher --out hospital-1                    # makes its key
+  dpsd federate invite hospital-1.pub --name hospital-1 --server runs/hub
+  dpsd federate client teacher --out hospital-1 --invitation invitation.toml --epsilon 1
+"""
+
+app = typer.Typer(no_args_is_help=True, help=INTRODUCTION)
+
+#: The folder of a client's directory that has its ledger and answers, and the file that says so.
+CLIENT_FOLDER, CLIENT_FILE = "client", "client.toml"
+
+#: The folder of a directory that has the keys, and what Flower keeps.
+FLOWER_FOLDER = "flower"
+
+
+class _Built(Command):
+    """A stand-in for a command whose flags are built from a configuration on first use."""
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        from dpsd.cli.federating import command
+
+        return command(str(self.name)).make_context(info_name, args, parent=parent, **extra)
+
+
+@app.command("simulate", cls=_Built)
+def _simulate() -> None:
+    """Try a federation whose clients are all on this machine.
+
+    Example: dpsd federate simulate --help
+    """
+
+
+@app.command("server", cls=_Built)
+def _server() -> None:
+    """Run a federation's server, which teaches the student.
+
+    Example: dpsd federate server --help
+    """
+
+
+@app.command("client", cls=_Built)
+def _client() -> None:
+    """Take part in a federation with a teacher of one's own.
+
+    Example: dpsd federate client --help
+    """
+
+
+@app.command(cls=Command)
+def invite(
+    public_key: Annotated[
+        Path,
+        typer.Argument(
+            help="The public key that the client sent, as `dpsd federate client` wrote it.",
+            show_default=False,
+        ),
+    ],
+    name: Annotated[str, typer.Option(help="What to call the client.", show_default=False)],
+    server: Annotated[
+        Path,
+        typer.Option(
+            metavar="RUN", help="The directory of the server, which is running.", show_default=False
+        ),
+    ],
+) -> None:
+    """Let a client connect to a running server, by its public key.
+
+    Example: dpsd federate invite hospital-1.pub --name hospital-1 --server runs/hub
+
+    The flags to know first are --name and --server. The client also needs the server's
+    invitation.toml, which holds no secret. It compares the fingerprint in it by another way.
+    """
+    _check_server(server)
+
+    from dpsd.cli.hosting import register_client
+
+    key = register_client(server / FLOWER_FOLDER, public_key, name)
+    say(f"{name} may connect from now on; its key is {key}")
+    say(f"Send {server / 'invitation.toml'} to it, if it does not have it yet.")
+
+
+@app.command(cls=Command)
+def status(
+    place: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR", help="The directory of a server or of a client.", show_default=False
+        ),
+    ],
+) -> None:
+    """Say who takes part in a federation, and what each client spent.
+
+    Example: dpsd federate status runs/hub
+
+    The argument to know first is DIR. For a server, each ε is what the client stated of itself. For
+    a client, it is computed from the client's own ledger.
+    """
+    if (place / CLIENT_FOLDER / CLIENT_FILE).exists():
+        place = place / CLIENT_FOLDER
+    if (place / CLIENT_FILE).exists():
+        from dpsd.cli.privacy import show_certificate
+        from dpsd.federated.client.folder import ClientFolder
+
+        show_certificate(ClientFolder.open(place).certify(), run=str(place), teacher="")
+        return
+    _check_server(place)
+
+    from dpsd.reporting.federations import ABOUT_CLIENTS, last_said, stated_epsilon
+    from dpsd.runs.federation import FederationDirectory
+
+    directory = FederationDirectory.open(place)
+    metrics, rounds = directory.metrics(), directory.recipe.rounds
+    state = "finished" if directory.is_finished() else f"continue with {directory.resuming}"
+    say(f"{len(metrics)} of {rounds} rounds; {state}")
+    table = grid("client", "images answered", "last said")
+    clients = directory.clients()
+    for client in clients:
+        table.add_row(client.name, f"{client.answers:,}", last_said(client))
+    show(table)
+    for client in clients:
+        say(f"\n{client.name} (key {client.key}) stated:")
+        say(f"  {stated_epsilon(client)}")
+        say(f"  mechanism {client.mechanism.get('name')}; ledger head {client.ledger or 'none'}")
+    for sentence in ABOUT_CLIENTS:
+        say(f"\n{sentence.replace('`', '')}")
+
+
+def _check_server(place: Path) -> None:
+    if not (place / JOURNAL_FILE).exists():
+        raise RunError(
+            f"{place} is not the directory of a federation's server or client: it has no "
+            f"{JOURNAL_FILE}"
+        )

@@ -1,0 +1,315 @@
+"""The commands of ``dpsd federate`` whose flags are settings: simulate, server and client.
+
+Everything that can be checked without torch is checked before torch is imported, which
+:mod:`dpsd.cli.hosting` does.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+
+from dpsd.cli.errors import spell
+from dpsd.cli.federate import CLIENT_FOLDER, FLOWER_FOLDER
+from dpsd.cli.options import RUN_PANEL, built_command, flag_name, given
+from dpsd.config.base import read_toml
+from dpsd.config.federation import FederationConfig, SimulationSettings
+from dpsd.config.privacy import PrivacySettings
+from dpsd.config.recipe import Recipe
+from dpsd.config.teacher import TeacherSettings
+from dpsd.config.transcription import TranscriptionConfig
+from dpsd.datasets import check_dataset
+from dpsd.errors import ConfigError, Setting
+from dpsd.models.names import check_model
+from dpsd.runs.files import JOURNAL_FILE
+from dpsd.teachers.kinds import TEACHER_HELP, check_source
+
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        help="The directory to write to, which must be new or empty.", rich_help_panel=RUN_PANEL
+    ),
+]
+Resume = Annotated[
+    Path | None,
+    typer.Option(
+        help="Continue the federation in this directory, as it was started.",
+        metavar="RUN",
+        rich_help_panel=RUN_PANEL,
+    ),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option(help="A TOML file of settings; flags override it.", rich_help_panel=RUN_PANEL),
+]
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", help="Show warnings and errors only.", rich_help_panel=RUN_PANEL),
+]
+
+#: The settings of when a server waits, which may change when it is resumed.
+_WAITING = ("clients", "at_least", "deadline", "patience")
+
+#: The settings of privacy that clients have.
+_PRIVACY = {
+    name: field
+    for name, field in PrivacySettings.model_fields.items()
+    if name != "reproducible_noise" and not name.startswith("consensus")
+}
+
+#: The settings of images and classes, which a simulation takes from its teachers.
+_IMAGES = ("input_shape", "num_classes", "class_names")
+
+
+def command(name: str) -> click.Command:
+    """Return a command with all its flags."""
+    chosen = FederationConfig.chosen()
+    if name == "server":
+        return built_command(name, _server, fields=chosen)
+    if name == "simulate":
+        own = {name: field for name, field in chosen.items() if name not in (*_IMAGES, "clients")}
+        return built_command(name, _simulate, fields=_PRIVACY | own)
+    asked = {
+        name: Recipe.model_fields[name] for name in ("rounds", "queries", "device", "precision")
+    }
+    return built_command(name, _client, fields=_PRIVACY | TeacherSettings.model_fields | asked)
+
+
+def _simulate(
+    ctx: typer.Context,
+    teachers: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[TEACHER]…", help=f"The teacher of each client. {TEACHER_HELP}"),
+    ] = None,
+    out: Out = None,
+    resume: Resume = None,
+    config: Config = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Instead of TEACHER…, the data set that is divided among the clients, whose "
+            "teachers are trained on their parts.",
+            rich_help_panel="Clients",
+        ),
+    ] = None,
+    clients: Annotated[
+        int, typer.Option(min=2, help="With --data: clients.", rich_help_panel="Clients")
+    ] = 5,
+    dirichlet: Annotated[
+        float,
+        typer.Option(
+            help="With --data: how alike the clients' parts are. 0.1: a few classes a client; 0.5: "
+            "uneven; 100: alike.",
+            rich_help_panel="Clients",
+        ),
+    ] = 0.5,
+    model: Annotated[
+        str,
+        typer.Option(help="With --data: the model of the teachers.", rich_help_panel="Clients"),
+    ] = "cnn",
+    keep: Annotated[
+        Path,
+        typer.Option(
+            help="With --data: the folder in which trained teachers are kept.",
+            rich_help_panel="Clients",
+        ),
+    ] = Path("teachers"),
+    ray: Annotated[
+        bool,
+        typer.Option(
+            "--ray",
+            help="Let clients answer in processes of Ray's, which needs flwr[simulation].",
+            rich_help_panel="Clients",
+        ),
+    ] = False,
+    quiet: Quiet = False,
+    **flags: Any,
+) -> None:
+    """Try a federation whose clients are all on this machine, without a network.
+
+    Each client is what it would be elsewhere: it has its own ledger, certificate and budget, and
+    speaks Flower's messages. What the clients are is in RUN/clients.
+
+    Example: dpsd federate simulate --data digits --clients 5 --dirichlet 0.3 --epsilon 1
+    --adjacency response --out runs/five
+
+    The flags to know first are --epsilon and --adjacency (what each client demands), --dirichlet
+    and --out. An interrupted simulation is continued with --resume.
+    """
+    chosen = given(ctx, flags)
+    if resume is not None:
+        changed = _resumed(resume, chosen, out=out, config=config)
+
+        from dpsd.cli.hosting import play_simulation_again
+
+        play_simulation_again(resume, changed, ray=ray, quiet=quiet)
+        return
+    values = ({} if config is None else read_toml(config)) | chosen
+    if bool(teachers) == (data is not None):
+        raise ConfigError(
+            "say who the clients are: either TEACHER…, one for each client, or --data, which is "
+            "divided among --clients"
+        )
+    if data is not None:
+        check_dataset(data)
+        check_model(model)
+    for teacher in teachers or ():
+        check_source(teacher)
+    privacy = {name: value for name, value in values.items() if name in _PRIVACY}
+    others = {name: value for name, value in values.items() if name not in _PRIVACY}
+    count = clients if data is not None else len(teachers or ())
+    stated = SimulationSettings(teachers=teachers or ["to be trained"], **privacy)
+    stated.privacy.require_effect()
+    # The shape and the classes are the teachers', who are not loaded yet.
+    settings = FederationConfig(
+        **{"input_shape": (1, 1, 1), "num_classes": 2, "clients": count, **others}
+    )
+    settings.check_names()
+    if out is None:
+        raise ConfigError("say where to write with --out, or --resume a federation")
+
+    from dpsd.cli.hosting import play_simulation, train_clients
+
+    if data is not None:
+        places = train_clients(
+            data, keep, model=model, clients=clients, alpha=dirichlet, seed=settings.recipe.seed
+        )
+        stated = stated.changed(teachers=places)
+    play_simulation(stated, settings, out, ray=ray, quiet=quiet)
+
+
+def _server(
+    ctx: typer.Context,
+    out: Out = None,
+    resume: Resume = None,
+    config: Config = None,
+    address: Annotated[
+        str,
+        typer.Option(
+            help="The host and port under which clients reach the server, in the end by a reverse "
+            "proxy. The default is for trying it on one machine, without one.",
+            rich_help_panel="Network",
+        ),
+    ] = "127.0.0.1:9393",
+    port: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=65535,
+            help="The port of Flower's server on the loopback interface.",
+            rich_help_panel="Network",
+        ),
+    ] = 9393,
+    quiet: Quiet = False,
+    **flags: Any,
+) -> None:
+    """Run a federation's server: it makes queries, asks all clients, and teaches the student.
+
+    Only clients whose public keys were registered can connect; see `dpsd federate invite`. On first
+    start, the server makes its certificate, RUN/invitation.toml for clients, and configurations of
+    reverse proxies (RUN/nginx.conf, RUN/Caddyfile) that let clients reach what they need and
+    nothing else. RUN/flower holds its private keys: keep it to yourself.
+
+    Example: dpsd federate server --out runs/hub --clients 2 --input-shape 1,28,28 --num-classes 10
+
+    The flags to know first are --input-shape, --num-classes, --clients (how many to wait for) and
+    --address. An interrupted server is continued with --resume.
+    """
+    chosen = given(ctx, flags)
+    if resume is not None:
+        changed = _resumed(resume, chosen, out=out, config=config)
+
+        from dpsd.cli.hosting import host_again
+
+        host_again(resume, changed, port=port, quiet=quiet)
+        return
+    values = ({} if config is None else read_toml(config)) | chosen
+    settings = FederationConfig(**values)
+    settings.check_names()
+    host, _, outside = address.rpartition(":")
+    if not host or not outside.isdigit():
+        raise ConfigError(f"--address is {address!r}; give HOST:PORT, as in hub.example:443")
+    if out is None:
+        raise ConfigError("say where to write with --out, or --resume a federation")
+
+    from dpsd.cli.hosting import host_federation
+
+    host_federation(settings, out, host=host, outside=int(outside), port=port, quiet=quiet)
+
+
+def _client(
+    ctx: typer.Context,
+    teacher: Annotated[str, typer.Argument(help=TEACHER_HELP)],
+    out: Out = None,
+    invitation: Annotated[
+        Path | None,
+        typer.Option(
+            help="The invitation.toml that the server's people sent. Without it, the client only "
+            "makes its key.",
+            metavar="FILE",
+            rich_help_panel="Network",
+        ),
+    ] = None,
+    quiet: Quiet = False,
+    **flags: Any,
+) -> None:
+    """Take part in a federation with a teacher of one's own, until Ctrl-C.
+
+    The client answers from its own ledger, within --epsilon under --adjacency for the whole
+    federation, and never twice about an image. The server decides what is asked, and nothing else.
+    --rounds and --queries are the most that is answered; by default, what the invitation states.
+
+    Example: dpsd federate client teacher --out hospital-1 --invitation invitation.toml --epsilon 1
+    --adjacency response
+
+    The flags to know first are --epsilon, --adjacency and --invitation. Started once without
+    --invitation, it makes its key, which the server's people register. After Ctrl-C or a crash, the
+    same command goes on.
+    """
+    chosen = given(ctx, flags)
+    if out is None:
+        raise ConfigError("say where to keep the ledger and the key with --out")
+    if invitation is None:
+        from dpsd.cli.hosting import make_key
+
+        make_key(out / FLOWER_FOLDER)
+        return
+    if "epsilon" not in chosen:
+        raise ConfigError(Setting("epsilon"), " is required: it is the most that may be spent")
+    spell(ctx, {"teacher": "TEACHER"})
+    settings = TranscriptionConfig(teacher=teacher, **chosen)
+    settings.privacy.require_effect()
+    settings.teacher.check_normalization()
+    settings.teacher.check_source(budget_file=settings.privacy.budget_file)
+    if not invitation.is_file():
+        raise ConfigError(f"--invitation: there is no {invitation}")
+
+    from dpsd.cli.hosting import take_part
+
+    take_part(
+        settings,
+        invitation,
+        records=out / CLIENT_FOLDER,
+        keys=out / FLOWER_FOLDER,
+        asked={name: chosen[name] for name in ("rounds", "queries") if name in chosen},
+        quiet=quiet,
+    )
+
+
+def _resumed(
+    path: Path, chosen: dict[str, Any], *, out: Path | None, config: Path | None
+) -> dict[str, Any]:
+    """The settings that change when a federation is resumed."""
+    if out is not None or config is not None:
+        raise ConfigError("--resume takes all settings from the run: leave out --out and --config")
+    if fixed := sorted(chosen.keys() - set(_WAITING)):
+        raise ConfigError(
+            f"--resume continues a federation as it was started: "
+            f"{', '.join(map(flag_name, fixed))} cannot change"
+        )
+    if not (path / JOURNAL_FILE).exists():
+        raise ConfigError(f"--resume: {path} is not of a federation: it has no {JOURNAL_FILE}")
+    return chosen

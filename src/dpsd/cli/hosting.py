@@ -1,0 +1,327 @@
+"""Executing the commands of ``dpsd federate``, and reporting their progress."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from dpsd.cli.console import STATUS, grid, hint, say, show, shown_warnings
+from dpsd.cli.errors import INTERRUPTED
+from dpsd.cli.privacy import show_privacy
+from dpsd.cli.progress import ProgressObserver, QuietObserver
+from dpsd.config.federation import FederationConfig, SimulationSettings
+from dpsd.config.transcription import TranscriptionConfig
+from dpsd.errors import ConfigError, WriteError
+from dpsd.federated.client.plan import AnswerPlan
+from dpsd.federated.client.respondent import Respondent
+from dpsd.federated.exchange import Exchange
+from dpsd.federated.flower.identities import read_public_key
+from dpsd.federated.flower.invitations import Fact, Invitation, invitation_text, read_invitation
+from dpsd.federated.flower.joining import join
+from dpsd.federated.flower.places import ClientPlace, ServerPlace
+from dpsd.federated.flower.proxies import PROXIES, proxy_configuration
+from dpsd.federated.flower.registering import register
+from dpsd.federated.flower.serving import serve
+from dpsd.federated.parts import ClientTeachers
+from dpsd.federated.server.federation import FederatedRun
+from dpsd.federated.server.plan import FederationPlan
+from dpsd.federated.server.starting import begin, begin_again, execute
+from dpsd.federated.simulation import answer_plan, new_simulation, resumed_simulation
+from dpsd.reporting.federations import stated_epsilon
+from dpsd.runs.federation import FederationDirectory
+from dpsd.runs.observing import Observer
+from dpsd.shell import command_line
+from dpsd.storage.files import write_text
+from dpsd.teachers import Teacher
+from dpsd.transcription.admission import account_of
+
+#: The file that clients need, and the names of the proxies' configurations.
+INVITATION_FILE = "invitation.toml"
+_PROXY_FILES = {"nginx": "nginx.conf", "caddy": "Caddyfile"}
+
+
+class _Operator(Observer):
+    """An observer of a client, which shows its operator what is answered and what is refused."""
+
+    def notice(self, message: str) -> None:
+        STATUS.print(message, soft_wrap=True)
+
+
+def train_clients(
+    data: str, keep: Path, *, model: str, clients: int, alpha: float, seed: int
+) -> list[str]:
+    """Train the teachers of a simulation on their parts; returns where they are."""
+    teachers = ClientTeachers(
+        data=data, folder=keep, model=model, clients=clients, alpha=alpha, seed=seed
+    )
+    with shown_warnings():
+        places = teachers.train(lambda text: STATUS.print(text, style="dim", soft_wrap=True))
+    return [str(place) for place in places]
+
+
+def play_simulation(
+    simulation: SimulationSettings,
+    settings: FederationConfig,
+    out: Path,
+    *,
+    ray: bool,
+    quiet: bool,
+) -> None:
+    """Execute a federation on this machine, and show what came of it.
+
+    Args:
+        simulation: the teachers, and the privacy that each client demands.
+        settings: the configuration of the server, whose images and classes are the teachers'.
+        out: the directory, which must be new or empty.
+        ray: whether clients answer in processes of Ray's.
+        quiet: whether to show warnings and errors only.
+    """
+
+    def configured(teacher: Teacher) -> FederationConfig:
+        names = {"class_names": teacher.class_names} if teacher.class_names else {}
+        shape, classes = teacher.input_shape, teacher.num_classes
+        return settings.changed(input_shape=shape, num_classes=classes, **names)
+
+    with shown_warnings():
+        made = new_simulation(simulation, out, configured=configured, observer=QuietObserver())
+    _play(made.plan, made.directory, lambda observer: made.run(observer=observer, ray=ray), quiet)
+
+
+def play_simulation_again(
+    path: Path, changed: Mapping[str, Any], *, ray: bool, quiet: bool
+) -> None:
+    """Continue a federation on this machine."""
+    with shown_warnings():
+        made = resumed_simulation(path, observer=QuietObserver(), **changed)
+    _play(made.plan, made.directory, lambda observer: made.run(observer=observer, ray=ray), quiet)
+
+
+def host_federation(
+    settings: FederationConfig, out: Path, *, host: str, outside: int, port: int, quiet: bool
+) -> None:
+    """Run a federation's server, and show what came of it.
+
+    Args:
+        settings: the configuration.
+        out: the directory, which must be new or empty.
+        host: the name under which clients reach the server.
+        outside: the port that clients reach.
+        port: the port of Flower's server on the loopback interface.
+        quiet: whether to show warnings and errors only.
+    """
+    plan, directory = begin(settings, out)
+    place = _place(directory)
+    place.prepare([host])
+    facts: dict[str, Fact] = {
+        "input_shape": list(plan.shape),
+        "num_classes": plan.num_classes,
+        "rounds": answer_plan(plan.recipe).rounds,
+        "queries": answer_plan(plan.recipe).queries,
+    }
+    invitation = Invitation(
+        f"{host}:{outside}", place.authority.read_text(encoding="ascii"), directory.identity, facts
+    )
+    write_text(out / INVITATION_FILE, invitation_text(invitation))
+    for proxy in PROXIES:
+        text = proxy_configuration(
+            proxy,
+            host=host,
+            outside=outside,
+            inside=port,
+            authority=place.authority,
+            certificate=place.certificate,
+            key=place.key,
+        )
+        write_text(out / _PROXY_FILES[proxy], text)
+    if not quiet:
+        invite = command_line("dpsd", "federate", "invite", "KEY.pub", "--name", "NAME")
+        STATUS.print(
+            f"send {out / INVITATION_FILE} to the clients, and let each in by its public key: "
+            f"{invite} {command_line('--server', out)}\n"
+            f"fingerprint to compare with the clients by another way: {invitation.fingerprint}",
+            soft_wrap=True,
+        )
+    _host(plan, directory, place, port=port, quiet=quiet)
+
+
+def host_again(path: Path, changed: Mapping[str, Any], *, port: int, quiet: bool) -> None:
+    """Continue a federation's server."""
+    plan, directory = begin_again(path, **changed)
+    place = _place(directory)
+    place.prepare()
+    _host(plan, directory, place, port=port, quiet=quiet)
+
+
+def register_client(folder: Path, public_key: Path, name: str) -> str:
+    """Let a client connect to a running server; returns the client's key."""
+    return register(ServerPlace(folder), read_public_key(public_key), name)
+
+
+def make_key(folder: Path) -> None:
+    """Make a client's key if there is none, and say what to do with it."""
+    place = ClientPlace(folder)
+    place.prepare()
+    say(f"The key is {place.key}")
+    say(
+        f"Send {place.public_key} to the server's people. When they have registered it, run the "
+        "same command again with --invitation and --epsilon."
+    )
+
+
+def take_part(
+    settings: TranscriptionConfig,
+    invitation: Path,
+    *,
+    records: Path,
+    keys: Path,
+    asked: Mapping[str, int],
+    quiet: bool,
+) -> None:
+    """Answer for a client until Ctrl-C.
+
+    Args:
+        settings: the teacher, and the privacy that the client demands.
+        invitation: the file that the server's people sent.
+        records: the folder of the client's ledger and answers.
+        keys: the folder of its key.
+        asked: the most ``rounds`` and ``queries`` to answer, if the owner chose them.
+        quiet: whether to show warnings and errors only.
+    """
+    found = read_invitation(invitation.read_text(encoding="utf-8"))
+    observer: Observer = QuietObserver() if quiet else _Operator()
+    privacy = settings.privacy
+    with shown_warnings():
+        teacher = settings.load_teacher()
+        privacy.require_effect(members=teacher.members)
+        account = account_of(
+            teacher,
+            privacy.budget_file,
+            target=privacy.budget(),
+            count_earlier=privacy.count_earlier,
+            observer=observer,
+        )
+        respondent = Respondent(
+            teacher,
+            mechanism=privacy.mechanism(members=teacher.members),
+            target=privacy.budget(),
+            plan=AnswerPlan(**{name: asked.get(name, _fact(found, name)) for name in _ASKED}),
+            directory=records,
+            account=account,
+            cap=privacy.limit(),
+            observer=observer,
+        )
+    place = ClientPlace(keys)
+    place.prepare()
+    if not quiet:
+        plan = respondent.plan
+        STATUS.print(
+            f"this client is {place.key}; it answers at most {plan.answers:,} images for "
+            f"{found.address}, whose fingerprint is {found.fingerprint}",
+            soft_wrap=True,
+        )
+    try:
+        with shown_warnings(observer.warn):
+            join(place, found, respondent)
+    except KeyboardInterrupt:
+        STATUS.print("interrupted; every answer is kept, and the same command goes on")
+        raise typer.Exit(INTERRUPTED) from None
+    finally:
+        if respondent.folder.reservations() and not quiet:
+            show_privacy(respondent.certificate())
+
+
+#: What a client answers at most.
+_ASKED = ("rounds", "queries")
+
+
+def _fact(invitation: Invitation, name: str) -> int:
+    """What an invitation states of the number of rounds or of queries."""
+    stated = invitation.facts.get(name)
+    if type(stated) is not int or stated < 1:
+        raise ConfigError(f"the invitation does not state {name}: say how many with --{name}")
+    return stated
+
+
+def _place(directory: FederationDirectory) -> ServerPlace:
+    return ServerPlace(directory.path / "flower")
+
+
+def _host(
+    plan: FederationPlan,
+    directory: FederationDirectory,
+    place: ServerPlace,
+    *,
+    port: int,
+    quiet: bool,
+) -> None:
+    def run(observer: Observer) -> FederatedRun:
+        runs: list[FederatedRun] = []
+
+        def beside(exchange: Exchange) -> None:
+            runs.append(execute(plan, directory, exchange=exchange, observer=observer))
+
+        serve(place, beside, port=port)
+        return runs[0]
+
+    _play(plan, directory, run, quiet)
+
+
+def _play(
+    plan: FederationPlan,
+    directory: FederationDirectory,
+    run: Callable[[Observer], FederatedRun],
+    quiet: bool,
+) -> None:
+    """Execute a federation to its end; if it is stopped, say how to continue it."""
+    try:
+        with _observing(plan, directory, quiet=quiet) as observer:
+            run(observer)
+    except KeyboardInterrupt:
+        STATUS.print(
+            f"interrupted; all releases are kept. Continue with: {directory.resuming}",
+            soft_wrap=True,
+        )
+        raise typer.Exit(INTERRUPTED) from None
+    except (WriteError, OSError, MemoryError):
+        hint(f"what was released so far is kept; continue with: {directory.resuming}")
+        raise
+    if not quiet:
+        _show_summary(directory)
+
+
+@contextmanager
+def _observing(
+    plan: FederationPlan, directory: FederationDirectory, *, quiet: bool
+) -> Iterator[Observer]:
+    with ExitStack() as stack:
+        observer: Observer = QuietObserver()
+        if not quiet:
+            rounds, finished = plan.recipe.rounds, len(directory.metrics())
+            observer = stack.enter_context(ProgressObserver(rounds=rounds, finished=finished))
+        stack.enter_context(shown_warnings(observer.warn))
+        yield observer
+
+
+def _show_summary(directory: FederationDirectory) -> None:
+    path = directory.path
+    say()
+    table = grid("client", "images answered", "spent, as the client stated it")
+    for client in directory.clients():
+        table.add_row(client.name, f"{client.answers:,}", stated_epsilon(client))
+    show(table)
+    say(f"\nWritten to {path}:")
+    say("  student.safetensors, student.json   the student")
+    say("  generator.safetensors               the generator of synthetic images")
+    say("  clients.json, report.html           what each client stated, and who answered when")
+    say("\nNext:")
+    for words in (
+        ("evaluate", path, "--data", "NAME"),
+        ("sample", path, "--count", 10_000, "--out", "synthetic"),
+        ("export", path, "--to", "student.onnx"),
+        ("federate", "status", path),
+    ):
+        say(f"  {command_line('dpsd', *words)}")
