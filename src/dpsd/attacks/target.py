@@ -72,7 +72,7 @@ class Target:
     @property
     def execution(self) -> Execution:
         """Where and in which precision models run."""
-        recipe = self.run.config().recipe
+        recipe = self.run.recipe
         return Execution.of(self.device or recipe.device, recipe.precision)
 
     def student(self) -> nn.Module:

@@ -24,6 +24,12 @@ WITHOUT_PROBE = (
     "public images tells: --probe or --public (probe= or public=)"
 )
 
+#: What is said of the agreement of a federation.
+OF_A_PANEL = (
+    "agreement is not known in a federation, as what clients confuse is estimated and not given",
+    "No number here says how the student does on real images, which may be far worse",
+)
+
 
 def on_probe(images: int) -> str:
     """Say what the agreement on a probe of so many images is about."""

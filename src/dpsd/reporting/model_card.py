@@ -89,7 +89,7 @@ def model_card(
         rounds=len(metrics),
         sources=[_plain(source.partition(":")[0]) for source in certificate.sources],
         measured=[_measured(found) for found in measured],
-        recipe=run.config().recipe,
+        recipe=run.recipe,
         probe=final_probe(run),
     )
     return f"{str(card).rstrip()}\n"

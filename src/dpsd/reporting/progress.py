@@ -33,7 +33,7 @@ from rich.progress import (
 from rich.text import Text
 
 from dpsd.errors import ConfigError, Setting
-from dpsd.reporting.agreement import ON_QUERIES, WITHOUT_PROBE, on_probe, shown
+from dpsd.reporting.agreement import OF_A_PANEL, ON_QUERIES, WITHOUT_PROBE, on_probe, shown
 from dpsd.reporting.terminals import SteadyConsole
 from dpsd.runs.observing import Observer
 from dpsd.teachers.silence import spared
@@ -66,6 +66,8 @@ class RoundLines:
     @staticmethod
     def about(metrics: Mapping[str, Any]) -> tuple[str, str]:
         """Return two sentences on what the agreements in a round's metrics are about."""
+        if "clients" in metrics:
+            return OF_A_PANEL
         probe = metrics.get("probe")
         return ON_QUERIES, WITHOUT_PROBE if probe is None else on_probe(probe["images"])
 

@@ -101,7 +101,7 @@ def _final_on_probe(run: RunDirectory, mechanism: Mechanism) -> tuple[Probe, Ten
     releases = _round(run, 1).probe
     if releases is None or not run.is_finished():
         return None
-    execution = Execution.of("cpu", run.config().recipe.precision)
+    execution = Execution.of("cpu", run.recipe.precision)
     try:
         student = execution.place(run.student()).eval()
     except RunError:

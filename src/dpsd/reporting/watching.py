@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +25,10 @@ from dpsd.errors import RunError, reason
 from dpsd.privacy.accounting import format_epsilon
 from dpsd.privacy.records.certificate import Certificate, certify
 from dpsd.privacy.records.statement import Statement
+from dpsd.reporting.federations import stated_epsilon
 from dpsd.reporting.progress import RoundLines, round_line
 from dpsd.runs.directory import RunDirectory
+from dpsd.runs.journal import Client
 
 #: The most rounds, classes and sources that are shown at once, and the length of a bar.
 _MOST_ROUNDS, _MOST_BARS, _LENGTH = 5, 10, 30
@@ -44,6 +46,7 @@ class Look:
         certificate: what was spent so far; ``None`` if nothing was asked yet.
         is_finished: whether the run is finished.
         silent: the seconds since the run last wrote into its ledger or metrics.
+        clients: the clients of a federation; empty for other runs.
     """
 
     rounds: int
@@ -51,6 +54,7 @@ class Look:
     certificate: Certificate | None
     is_finished: bool
     silent: float
+    clients: Sequence[Client] = ()
 
     @property
     def left(self) -> float | None:
@@ -63,6 +67,9 @@ class Look:
     @property
     def spent(self) -> str:
         """What was spent so far, and of what, with the adjacency."""
+        if self.clients:
+            stated = (f"{client.name}: {stated_epsilon(client)}" for client in self.clients)
+            return "\n".join(["Spent so far, as each client stated it:", *stated])
         if self.certificate is None:
             return "Nothing was asked yet."
         target = self.certificate.target
@@ -82,7 +89,7 @@ class Watch:
 
     def __init__(self, run: RunDirectory) -> None:
         self._run = run
-        self._rounds = run.config().recipe.rounds
+        self._rounds = run.recipe.rounds
         self._names = run.class_names()
         self._certificate: Certificate | None = None
         self._reserved = 0
@@ -105,6 +112,7 @@ class Watch:
             metrics=_complete_lines(metrics),
             certificate=self._certificate,
             silent=max(0.0, time.time() - max(written, default=time.time())),
+            clients=self._run.clients(),
         )
 
     def view(self, look: Look) -> RenderableType:
