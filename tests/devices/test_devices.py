@@ -218,6 +218,7 @@ def test_two_processes_share_a_run_and_one_that_is_killed_stops_it(
     assert_same_files(place / "together", place / "stopped")
 
 
+@pytest.mark.thorough
 def test_two_processes_share_a_probe_and_stop_together(place: Path) -> None:
     """Process 0 decides by the probe; all go on, stop and settle for the same student."""
     random = torch.Generator().manual_seed(0)
@@ -287,6 +288,7 @@ def test_torchrun_takes_any_teacher_and_keeps_students_equal(place: Path) -> Non
     assert Counter(shown["0"] + shown["1"]) == Counter(queries("run"))
 
 
+@pytest.mark.thorough
 def test_processes_that_are_not_alike_stop_before_anything_is_paid(place: Path) -> None:
     seeded = SCRIPT.replace("recipe=dpsd.Recipe(", "recipe=dpsd.Recipe(seed=rank, ")
     process = torchrun(place, seeded)

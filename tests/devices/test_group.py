@@ -145,9 +145,12 @@ def test_gradients_are_those_of_the_whole_batch_whatever_weights_a_process_uses(
 @pytest.mark.parametrize(
     ("how", "kind", "message"),
     [
-        ("kill", "RunError", "one of the 2 processes ended without a word"),
+        pytest.param(
+            *("kill", "RunError", "one of the 2 processes ended without a word"),
+            marks=pytest.mark.thorough,
+        ),
         ("raise", "RunError", "process 1 stopped with RuntimeError (its message is withheld"),
-        ("own", "RuntimeError", "0.731 is an answer"),
+        pytest.param(*("own", "RuntimeError", "0.731 is an answer"), marks=pytest.mark.thorough),
     ],
 )
 def test_a_process_that_fails_as_gradients_are_averaged_ends_all(
