@@ -117,14 +117,6 @@ def _simulate(
             rich_help_panel="Clients",
         ),
     ] = Path("teachers"),
-    ray: Annotated[
-        bool,
-        typer.Option(
-            "--ray",
-            help="Let clients answer in processes of Ray's, which needs flwr[simulation].",
-            rich_help_panel="Clients",
-        ),
-    ] = False,
     quiet: Quiet = False,
     **flags: Any,
 ) -> None:
@@ -145,7 +137,7 @@ def _simulate(
 
         from dpsd.cli.hosting import play_simulation_again
 
-        play_simulation_again(resume, changed, ray=ray, quiet=quiet)
+        play_simulation_again(resume, changed, quiet=quiet)
         return
     values = ({} if config is None else read_toml(config)) | chosen
     if bool(teachers) == (data is not None):
@@ -178,7 +170,7 @@ def _simulate(
             data, keep, model=model, clients=clients, alpha=dirichlet, seed=settings.recipe.seed
         )
         stated = stated.changed(teachers=places)
-    play_simulation(stated, settings, out, ray=ray, quiet=quiet)
+    play_simulation(stated, settings, out, quiet=quiet)
 
 
 def _server(

@@ -68,7 +68,6 @@ def play_simulation(
     settings: FederationConfig,
     out: Path,
     *,
-    ray: bool,
     quiet: bool,
 ) -> None:
     """Execute a federation on this machine, and show what came of it.
@@ -77,7 +76,6 @@ def play_simulation(
         simulation: the teachers, and the privacy that each client demands.
         settings: the configuration of the server, whose images and classes are the teachers'.
         out: the directory, which must be new or empty.
-        ray: whether clients answer in processes of Ray's.
         quiet: whether to show warnings and errors only.
     """
 
@@ -88,16 +86,14 @@ def play_simulation(
 
     with shown_warnings():
         made = new_simulation(simulation, out, configured=configured, observer=QuietObserver())
-    _play(made.plan, made.directory, lambda observer: made.run(observer=observer, ray=ray), quiet)
+    _play(made.plan, made.directory, lambda observer: made.run(observer=observer), quiet)
 
 
-def play_simulation_again(
-    path: Path, changed: Mapping[str, Any], *, ray: bool, quiet: bool
-) -> None:
+def play_simulation_again(path: Path, changed: Mapping[str, Any], *, quiet: bool) -> None:
     """Continue a federation on this machine."""
     with shown_warnings():
         made = resumed_simulation(path, observer=QuietObserver(), **changed)
-    _play(made.plan, made.directory, lambda observer: made.run(observer=observer, ray=ray), quiet)
+    _play(made.plan, made.directory, lambda observer: made.run(observer=observer), quiet)
 
 
 def host_federation(

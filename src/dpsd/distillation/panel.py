@@ -73,9 +73,11 @@ class Panel(Channel):
     Args:
         confusions: for each client and class c, the chances that the client's teacher says each
             class where the panel says c, ``(M, K, K)``; rows sum to 1.
+        weights: how much each client's releases count, in [0, 1], ``(M,)``; fully if not given.
     """
 
     confusions: Tensor
+    weights: Tensor | None = None
 
     @classmethod
     def assumed(cls, members: int, classes: int) -> Panel:
@@ -154,7 +156,10 @@ class Panel(Channel):
         members = len(self.confusions)
         if release.shape[1] > members:
             raise ValueError(f"these are releases of {release.shape[1]} clients, not {members}")
-        told = release.transpose(0, 1).to(prior.dtype).exp()
+        said = release.transpose(0, 1).to(prior.dtype)
+        if self.weights is not None:
+            said = said * self.weights[: len(said), None, None].to(prior.device, prior.dtype)
+        told = said.exp()
         confusions = self.confusions[: len(told)].to(prior.device, prior.dtype)
         return told, told @ confusions.mT
 

@@ -52,15 +52,12 @@ class Simulation:
     directory: FederationDirectory
     respondents: Sequence[Respondent]
 
-    def run(
-        self, *, observer: Observer | None = None, threads: int = 1, ray: bool = False
-    ) -> FederatedRun:
+    def run(self, *, observer: Observer | None = None, threads: int = 1) -> FederatedRun:
         """Execute all remaining rounds.
 
         Args:
             observer: is notified of progress and warnings.
-            threads: the number of clients that answer at the same time, without Ray.
-            ray: whether clients answer in processes of Ray's.
+            threads: the number of clients that answer at the same time.
 
         Raises:
             RunError: too few clients answered a round; what was stored is kept.
@@ -71,7 +68,7 @@ class Simulation:
             runs.append(execute(self.plan, self.directory, exchange=exchange, observer=observer))
 
         clients = self.respondents
-        simulate(serve, clients.__getitem__, len(clients), threads=threads, ray=ray)
+        simulate(serve, clients.__getitem__, len(clients), threads=threads)
         return runs[0]
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import time
 
 import pytest
 import torch
 
-from dpsd.errors import ConfigError
 from dpsd.federated.exchange import Exchange
 from dpsd.federated.flower.in_process import simulate
 from dpsd.federated.requests import Code, Greeting, Hello, Reply, Request
@@ -92,9 +90,3 @@ def test_an_error_of_the_server_ends_the_simulation() -> None:
 
     with pytest.raises(RuntimeError, match="of the server"):
         simulate(run, lambda _: FirstPixel(), 2)
-
-
-@pytest.mark.skipif(importlib.util.find_spec("ray") is not None, reason="Ray is installed")
-def test_without_ray_the_error_says_how_to_get_it() -> None:
-    with pytest.raises(ConfigError, match=r"pip install 'flwr\[simulation\]'"):
-        simulate(lambda _: None, lambda _: FirstPixel(), 1, ray=True)

@@ -183,6 +183,15 @@ def test_a_class_that_was_no_candidate_is_garbage(tmp_path: Path) -> None:
     assert codes(run(several, tmp_path / "run", rounds=1), "1") == ["garbage"]
 
 
+def test_a_reply_without_a_release_does_not_count_as_one_that_answered(tmp_path: Path) -> None:
+    several = hospitals(1)
+    several[0].spoil = spoilt(
+        lambda release, answered: {"release": release * 0, "answered": answered & False}
+    )
+    with pytest.raises(RunError, match="needs 1 clients, and 0 answered"):
+        run(several, tmp_path / "run", rounds=1, clients=1)
+
+
 def test_noise_that_is_no_number_is_garbage(tmp_path: Path) -> None:
     noisy = Gaussian(noise_multiplier=0.7, noise=ReproducibleNoise(seed=9))
     several = [*hospitals(1), Hospital("1", mechanism=noisy)]

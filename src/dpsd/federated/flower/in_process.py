@@ -7,7 +7,6 @@ threads of this process, and goes on whatever a client does.
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -40,7 +39,6 @@ from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.federation import NoOpFederationManager
 from flwr.superlink.grid.inmemory_grid import InMemoryGrid
 
-from dpsd.errors import ConfigError
 from dpsd.federated.exchange import Exchange, Member
 from dpsd.federated.flower.apps import Answering, client_app
 from dpsd.federated.flower.exchange import FlowerExchange
@@ -90,43 +88,31 @@ def simulate(
     count: int,
     *,
     threads: int = 1,
-    ray: bool = False,
 ) -> None:
     """Run a federation in this process.
 
     Args:
         run: what the server does with the clients. Each client's key is its number as text.
         client: returns what answers for a client, given its number from 0. It is called for every
-            message; with Ray, in other processes.
+            message.
         count: the number of clients, from 1.
-        threads: the number of clients that answer at the same time, without Ray.
-        ray: whether clients answer in processes of Ray's.
-
-    Raises:
-        ConfigError: Ray is asked for and not installed.
+        threads: the number of clients that answer at the same time.
     """
     app = client_app(lambda context: client(int(context.node_config[PARTITION_ID_KEY])))
-    with simulated(app, count, threads=threads, ray=ray) as grid:
+    with simulated(app, count, threads=threads) as grid:
         run(FlowerExchange(grid, identify=_numbered))
 
 
 @contextmanager
-def simulated(
-    app: ClientApp, count: int, *, threads: int = 1, ray: bool = False
-) -> Iterator[InMemoryGrid]:
+def simulated(app: ClientApp, count: int, *, threads: int = 1) -> Iterator[InMemoryGrid]:
     """Simulate clients of an app while the context lasts; gives the grid that reaches them.
 
     Args:
         app: the clients' app. Its context's ``node_config["partition-id"]`` is the client's number
             from 0, which is also its public key, as text.
         count: the number of clients, from 1.
-        threads: the number of clients that answer at the same time, without Ray.
-        ray: whether clients answer in processes of Ray's.
-
-    Raises:
-        ConfigError: Ray is asked for and not installed.
+        threads: the number of clients that answer at the same time.
     """
-    backend: Callable[[], Backend] = _ray_backend() if ray else lambda: ThreadsBackend(threads)
     logging.getLogger("flwr").setLevel(logging.ERROR)
     described, states = _new_run()
     nodes = _register_clients(states, count)
@@ -135,7 +121,7 @@ def simulated(
         target=run_api,
         kwargs={
             "app_fn": lambda: app,
-            "backend_fn": backend,
+            "backend_fn": lambda: ThreadsBackend(threads),
             "nodes_mapping": nodes,
             "state_factory": states,
             "node_info_stores": _register_node_info_stores(nodes, described),
@@ -188,18 +174,3 @@ def _register_clients(states: LinkStateFactory, count: int) -> dict[int, int]:
         state.acknowledge_node_heartbeat(node_id=node, heartbeat_interval=HEARTBEAT_INTERVAL_INF)
         nodes[node] = number
     return nodes
-
-
-def _ray_backend() -> Callable[[], Backend]:
-    if importlib.util.find_spec("ray") is None:
-        raise ConfigError(
-            "Ray is not installed: run pip install 'flwr[simulation]', or simulate without Ray"
-        )
-    from flwr.server.superlink.fleet.vce.backend.raybackend import RayBackend
-
-    config: dict[str, Any] = {
-        "init_args": {"logging_level": logging.ERROR, "log_to_driver": False},
-        "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
-        "actor": {"tensorflow": 0},
-    }
-    return lambda: RayBackend(config)

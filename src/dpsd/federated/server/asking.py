@@ -30,7 +30,7 @@ from dpsd.runs.observing import Observer
 from dpsd.synthesis.queries import Queries
 
 #: The codes after which a client may answer if it is asked again, at no cost for what it answered.
-_AGAIN = {Code.SILENT, Code.LATE}
+_AGAIN = {Code.SILENT, Code.LATE, Code.FAILED}
 
 #: The seconds between two looks at who is connected, while too few are.
 _PAUSE = 1.0
@@ -172,7 +172,9 @@ class PanelAsking:
             )
         except GarbageError:
             return Reply(code=Code.GARBAGE)
-        found[key] = said
+        # A reply without a single release is no answer that a round could go on with.
+        if said.any():
+            found[key] = said
         return reply
 
     def _note(

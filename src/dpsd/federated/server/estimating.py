@@ -7,8 +7,10 @@ read, and so tells which client takes which class for which. Everything here is 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from dpsd.distillation.panel import Panel
 from dpsd.distillation.releases import RoundReleases
@@ -41,7 +43,24 @@ def estimated(
         count = max(1, len(releases) * _MOST_ROWS // max(total, _MOST_ROWS))
         rows = torch.randperm(len(releases), generator=random)[:count].sort().values
         parts.append((releases.release[rows], releases.prior[rows].float()))
+    if len(rounds) == 1:
+        panel = replace(panel, weights=_moderate(rounds[0].release))
     return panel.fitted(lambda: iter(parts))
+
+
+def _moderate(release: Tensor) -> Tensor:
+    """Return weights with which no client's releases count for more than the median client's.
+
+    Before there is a student, nothing tells who lies. A client weighs as much as its stated noise
+    lets it, so one that states next to none would define the classes, the student would learn
+    them, and confirm them ever after.
+    """
+    sharpness = release.float().amax(-1) - release.float().amin(-1)
+    answered = (sharpness > 0).sum(0)
+    mean = sharpness.sum(0) / answered.clamp_min(1)
+    if not answered.any():
+        return torch.ones_like(mean)
+    return (mean[answered > 0].median() / mean.clamp_min(1e-6)).clamp_max(1.0)
 
 
 def clarity_of_clients(panel: Panel, releases: RoundReleases) -> list[float]:
