@@ -300,6 +300,50 @@ def test_a_cap_that_is_lowered_meanwhile_stops_answers(
     assert records(tmp_path) == before
 
 
+@pytest.mark.parametrize(
+    ("cap", "code"),
+    [
+        (None, Code.BUDGET),
+        ("9,1e-5,round", Code.ANSWERED),
+        ("9,1e-6,round", Code.BUDGET),
+        ("99,1e-5,teacher", Code.BUDGET),
+    ],
+)
+def test_only_a_cap_at_the_targets_adjacency_and_delta_makes_up_for_losses(
+    tmp_path: Path, shown: Shown, cap: str | None, code: Code
+) -> None:
+    client = respondent(
+        tmp_path,
+        teacher_of(shown),
+        target=dpsd.Budget(epsilon=3.0, adjacency="round"),
+        plan=AnswerPlan(rounds=2, queries=5),
+        cap=dpsd.Budget.of_cap(cap),
+    )
+    shown.fails = True
+    assert client.answer(request(1)).code is Code.FAILED
+    shown.fails = False
+    assert client.answer(request(2)).code is Code.ANSWERED
+    before = records(tmp_path)
+    assert client.answer(request(3)).code is code  # the plan has two rounds, and lost one
+    assert (records(tmp_path) == before) is (code is Code.BUDGET)
+
+
+def test_a_lower_cap_is_enforced_beside_the_target(tmp_path: Path) -> None:
+    with pytest.raises(BudgetError, match="and may spend 1"):
+        respondent(tmp_path, cap=dpsd.Budget(epsilon=1.0, adjacency="response"))
+    assert not (tmp_path / "client").exists()
+
+
+def test_the_cost_of_the_whole_plan_is_known_beforehand(tmp_path: Path) -> None:
+    client = respondent(tmp_path)
+    planned = client.planned()
+    for start in range(0, 40, 10):
+        reply = client.answer(request(*range(start, start + 10)))
+    assert reply.spent == {
+        kind.value: pytest.approx(planned.under(kind)) for kind in dpsd.Adjacency
+    } | {"delta": planned.delta}
+
+
 def test_what_a_teacher_that_fails_was_asked_stays_charged(
     tmp_path: Path, teacher: dpsd.Teacher, shown: Shown
 ) -> None:

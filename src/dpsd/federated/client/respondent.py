@@ -45,7 +45,7 @@ from dpsd.federated.client.folder import ClientFolder, new_settings
 from dpsd.federated.client.plan import Allowance, AnswerPlan
 from dpsd.federated.mechanisms import rebuilt
 from dpsd.federated.requests import Code, Greeting, Hello, Reply, Request
-from dpsd.privacy.accounting import format_epsilon, spent_together
+from dpsd.privacy.accounting import PrivacySpent, format_epsilon, spent_together
 from dpsd.privacy.calibration import calibrate
 from dpsd.privacy.mechanisms import Mechanism, RandomizedResponse
 from dpsd.privacy.records.accounts import Accounts
@@ -84,7 +84,8 @@ class Respondent:
         directory: the client's directory: a new or empty one, or that of this client.
         account: the accounts that the teacher is charged to; ``None`` if nothing identifies it.
         cap: the most that the teacher may spend in all, in this federation and elsewhere; by
-            default, the target. A higher cap lets a client go on whose answers were lost.
+            default, the target. A higher cap at the target's δ and adjacency lets a client go on
+            whose answers were lost; beside any other cap, the target holds too.
         federation: the identity of the federation to take part in; if not given, the first to greet
             the client decides.
         execution: the device that images are moved to; by default, the CPU.
@@ -138,7 +139,7 @@ class Respondent:
             self.mechanism = self.folder.restored(mechanism)
         rebuilt(self.mechanism.parameters(), num_classes=teacher.num_classes)
         self._allowance = Allowance(
-            mechanism=self.mechanism, target=target, limit=cap or target, account=account
+            mechanism=self.mechanism, target=target, cap=cap, account=account
         )
         settings = new_settings(teacher, mechanism=self.mechanism, target=target, plan=plan)
         self._rehearse()
@@ -172,6 +173,10 @@ class Respondent:
             The releases, or a code alone. A refusal costs nothing and changes no record.
         """
         return self._safely(lambda: self._answered(request), lambda code: Reply(code=code))
+
+    def planned(self) -> PrivacySpent:
+        """What the whole plan costs, under all adjacencies at the target's δ."""
+        return self._allowance.spent_on(self.plan.all_rounds)
 
     def certificate(self) -> Certificate:
         """Compute the certificate of what was answered so far, from the client's own ledger.
