@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from importlib.resources import files
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import jsonschema
@@ -16,7 +18,7 @@ from dpsd.errors import BudgetError, ConfigError, RunError, TeacherError
 from dpsd.federated.client.folder import ClientFolder
 from dpsd.federated.client.plan import AnswerPlan
 from dpsd.federated.mechanisms import rebuilt
-from dpsd.federated.requests import Code, Hello
+from dpsd.federated.requests import Code, Hello, Reply
 from dpsd.privacy.records.ledger import Ledger
 from dpsd.runs.budgets import budget_of
 from dpsd.storage.locks import exclusively
@@ -24,6 +26,7 @@ from dpsd.storage.locks import exclusively
 from .asking import (
     CLASSES,
     HELLO,
+    NOW,
     PLAN,
     SHAPE,
     Listens,
@@ -344,6 +347,24 @@ def test_the_cost_of_the_whole_plan_is_known_beforehand(tmp_path: Path) -> None:
     } | {"delta": planned.delta}
 
 
+def test_after_three_losses_nothing_new_is_answered_until_a_restart(
+    tmp_path: Path, teacher: dpsd.Teacher, shown: Shown
+) -> None:
+    client = respondent(tmp_path, teacher)
+    assert client.answer(request(0)).code is Code.ANSWERED
+    shown.fails = True
+    for number in (1, 2, 3):
+        assert client.answer(request(number)).code is Code.FAILED
+    shown.fails = False
+    before = records(tmp_path)
+    assert client.answer(request(4)) == Reply(code=Code.FAILED)
+    assert isinstance(client.observer, Listens)
+    assert "start the client again" in client.observer.told[-1]
+    assert records(tmp_path) == before
+    assert client.answer(request(0, 1)).code is Code.ANSWERED  # what is known already
+    assert respondent(tmp_path, teacher).answer(request(4)).code is Code.ANSWERED
+
+
 def test_what_a_teacher_that_fails_was_asked_stays_charged(
     tmp_path: Path, teacher: dpsd.Teacher, shown: Shown
 ) -> None:
@@ -367,9 +388,20 @@ def test_only_one_process_answers_at_a_time(tmp_path: Path) -> None:
     client = respondent(tmp_path)
     before = records(tmp_path)
     with exclusively(client.folder.ledger.path):
-        assert client.answer(request(1)).code is Code.FAILED
+        assert client.answer(request(1, deadline=NOW + 0.2)).code is Code.FAILED
     assert records(tmp_path) == before
     assert client.answer(request(1)).code is Code.ANSWERED
+
+
+@pytest.mark.parametrize("file", ["client/ledger.jsonl", "budget.jsonl"])
+def test_a_client_waits_for_records_that_are_held_for_a_moment(tmp_path: Path, file: str) -> None:
+    client = respondent(tmp_path)
+    with ExitStack() as held:
+        held.enter_context(exclusively(tmp_path / file))
+        end = Timer(0.3, held.pop_all().close)
+        end.start()
+        assert client.answer(request(1)).code is Code.ANSWERED
+        end.join()
 
 
 @pytest.mark.parametrize(
