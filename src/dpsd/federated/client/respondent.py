@@ -296,10 +296,9 @@ class Respondent:
         It is the client's own: a server could use its numbers twice.
         """
         if self.folder.lost() - self._lost_before >= _MOST_LOST:
-            raise RefusedError(
-                Code.FAILED,
+            raise RunError(
                 f"the answers to {_MOST_LOST} requests were lost, and each time the server learned "
-                "that the teacher failed; find out why, and start the client again",
+                "that the teacher failed; find out why, and start the client again"
             )
         if answers > (left := self._left_of_plan()):
             raise RefusedError(
