@@ -291,7 +291,8 @@ def _client(
 
     found = read_invitation(invitation.read_text(encoding="utf-8"))
     if "epsilon" not in chosen:
-        say_json({"address": found.address, "federation": found.federation, **found.facts})
+        facts = dict(found.facts)
+        say_json({"address": found.address, "federation": found.federation, "facts": facts})
         say(f"The fingerprint of the invitation is {found.fingerprint}")
         say(
             "Compare it with those who run the server by another way, such as the telephone. Only "
