@@ -174,7 +174,7 @@ def test_lists_and_help_import_nothing_slow(arguments: tuple[str, ...], tmp_path
             "--address is 'hub'",
         ),
         (("federate", "client", "teacher"), 2, "with --out"),
-        (("federate", "client", "t", "--out", "run", "--invitation", "i"), 2, "--epsilon is"),
+        (("federate", "client", "t", "--out", "run", "--invitation", "i"), 2, "there is no i"),
         (("federate", "status", "empty"), 5, "is not the directory of a federation"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",

@@ -7,6 +7,7 @@ import platform
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,6 +44,17 @@ def another_process(file: Path) -> Iterator[subprocess.Popen[str]]:
 
 def beside(file: Path) -> list[Path]:
     return [path for path in file.parent.iterdir() if path != file]
+
+
+def test_who_is_patient_gets_a_file_that_is_held_for_a_moment(tmp_path: Path) -> None:
+    file = tmp_path / "ledger.jsonl"
+    with another_process(file) as holder:
+        with pytest.raises(RunError, match="in use by"), exclusively(file, patience=0.2):
+            pass
+        end = threading.Timer(0.3, holder.kill)
+        end.start()
+        with exclusively(file, patience=60):
+            end.join()
 
 
 def test_another_process_is_refused_until_the_first_dies(tmp_path: Path) -> None:

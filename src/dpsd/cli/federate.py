@@ -26,6 +26,7 @@ response --out runs/five
   dpsd federate server --out runs/hub --clients 2 --input-shape 1,28,28 --num-classes 10
   dpsd federate client teacher --out hospital-1                    # makes its key
   dpsd federate invite hospital-1.pub --name hospital-1 --server runs/hub
+  dpsd federate client teacher --out hospital-1 --invitation invitation.toml    # shows what it says
   dpsd federate client teacher --out hospital-1 --invitation invitation.toml --epsilon 1
 """
 
@@ -99,7 +100,8 @@ def invite(
     Example: dpsd federate invite hospital-1.pub --name hospital-1 --server runs/hub
 
     The flags to know first are --name and --server. The client also needs the server's
-    invitation.toml, which holds no secret. It compares the fingerprint in it by another way.
+    invitation.toml, which holds no secret. Its owner compares the fingerprint, which the server
+    showed when it started, by another way.
     """
     _check_server(server)
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import click
 import typer
 
+from dpsd.cli.console import say, say_json
 from dpsd.cli.errors import spell
 from dpsd.cli.federate import CLIENT_FOLDER, FLOWER_FOLDER
 from dpsd.cli.options import RUN_PANEL, built_command, flag_name, given
@@ -22,7 +23,7 @@ from dpsd.config.recipe import Recipe
 from dpsd.config.teacher import TeacherSettings
 from dpsd.config.transcription import TranscriptionConfig
 from dpsd.datasets import check_dataset
-from dpsd.errors import ConfigError, Setting
+from dpsd.errors import ConfigError
 from dpsd.models.names import check_model
 from dpsd.runs.files import JOURNAL_FILE
 from dpsd.teachers.kinds import TEACHER_HELP, check_source
@@ -240,7 +241,7 @@ def _client(
         Path | None,
         typer.Option(
             help="The invitation.toml that the server's people sent. Without it, the client only "
-            "makes its key.",
+            "makes its key. Without --epsilon, what it states is shown with its fingerprint.",
             metavar="FILE",
             rich_help_panel="Network",
         ),
@@ -252,7 +253,13 @@ def _client(
 
     The client answers from its own ledger, within --epsilon under --adjacency for the whole
     federation, and never twice about an image. The server decides what is asked, and nothing else.
-    --rounds and --queries are the most that is answered; by default, what the invitation states.
+    --rounds and --queries are the most that is answered; by default, what the invitation states, up
+    to a million images in all.
+
+    Whoever alters an invitation can put themselves in the server's place. Without --epsilon, the
+    client shows what the invitation states, with its fingerprint, and joins nothing: compare the
+    fingerprint by another way, such as the telephone, before you give --epsilon. It is shown with
+    --quiet too.
 
     Example: dpsd federate client teacher --out hospital-1 --invitation invitation.toml --epsilon 1
     --adjacency response
@@ -269,21 +276,32 @@ def _client(
 
         make_key(out / FLOWER_FOLDER)
         return
+    if not invitation.is_file():
+        raise ConfigError(f"--invitation: there is no {invitation}")
+
+    from dpsd.federated.flower.invitations import read_invitation
+
+    found = read_invitation(invitation.read_text(encoding="utf-8"))
     if "epsilon" not in chosen:
-        raise ConfigError(Setting("epsilon"), " is required: it is the most that may be spent")
+        facts = dict(found.facts)
+        say_json({"address": found.address, "federation": found.federation, "facts": facts})
+        say(f"The fingerprint of the invitation is {found.fingerprint}")
+        say(
+            "Compare it with those who run the server by another way, such as the telephone. Only "
+            "if it is the same, run the command again with --epsilon, the most that may be spent."
+        )
+        return
     spell(ctx, {"teacher": "TEACHER"})
     settings = TranscriptionConfig(teacher=teacher, **chosen)
     settings.privacy.require_effect()
     settings.teacher.check_normalization()
     settings.teacher.check_source(budget_file=settings.privacy.budget_file)
-    if not invitation.is_file():
-        raise ConfigError(f"--invitation: there is no {invitation}")
 
     from dpsd.cli.hosting import take_part
 
     take_part(
         settings,
-        invitation,
+        found,
         records=out / CLIENT_FOLDER,
         keys=out / FLOWER_FOLDER,
         asked={name: chosen[name] for name in ("rounds", "queries") if name in chosen},

@@ -20,7 +20,7 @@ from dpsd.federated.client.plan import AnswerPlan
 from dpsd.federated.client.respondent import Respondent
 from dpsd.federated.exchange import Exchange
 from dpsd.federated.flower.identities import read_public_key
-from dpsd.federated.flower.invitations import Fact, Invitation, invitation_text, read_invitation
+from dpsd.federated.flower.invitations import Fact, Invitation, invitation_text
 from dpsd.federated.flower.joining import join
 from dpsd.federated.flower.places import ClientPlace, ServerPlace
 from dpsd.federated.flower.proxies import PROXIES, proxy_configuration
@@ -31,6 +31,8 @@ from dpsd.federated.server.federation import FederatedRun
 from dpsd.federated.server.plan import FederationPlan
 from dpsd.federated.server.starting import begin, begin_again, execute
 from dpsd.federated.simulation import answer_plan, new_simulation, resumed_simulation
+from dpsd.privacy.accounting import format_epsilon
+from dpsd.privacy.targets import Adjacency
 from dpsd.reporting.federations import stated_epsilon
 from dpsd.runs.federation import FederationDirectory
 from dpsd.runs.observing import Observer
@@ -170,7 +172,7 @@ def make_key(folder: Path) -> None:
 
 def take_part(
     settings: TranscriptionConfig,
-    invitation: Path,
+    invitation: Invitation,
     *,
     records: Path,
     keys: Path,
@@ -181,13 +183,13 @@ def take_part(
 
     Args:
         settings: the teacher, and the privacy that the client demands.
-        invitation: the file that the server's people sent.
+        invitation: what the server's people sent.
         records: the folder of the client's ledger and answers.
         keys: the folder of its key.
         asked: the most ``rounds`` and ``queries`` to answer, if the owner chose them.
-        quiet: whether to show warnings and errors only.
+        quiet: whether to show warnings, errors and the invitation's fingerprint only.
     """
-    found = read_invitation(invitation.read_text(encoding="utf-8"))
+    plan = agreed_plan(invitation, asked)
     observer: Observer = QuietObserver() if quiet else _Operator()
     privacy = settings.privacy
     with shown_warnings():
@@ -204,24 +206,27 @@ def take_part(
             teacher,
             mechanism=privacy.mechanism(members=teacher.members),
             target=privacy.budget(),
-            plan=AnswerPlan(**{name: asked.get(name, _fact(found, name)) for name in _ASKED}),
+            plan=plan,
             directory=records,
             account=account,
             cap=privacy.limit(),
+            federation=invitation.federation,
             observer=observer,
         )
     place = ClientPlace(keys)
     place.prepare()
+    STATUS.print(f"the fingerprint of the invitation is {invitation.fingerprint}", soft_wrap=True)
     if not quiet:
-        plan = respondent.plan
+        spent = respondent.planned()
+        costs = (f"{format_epsilon(spent.under(kind))} under {kind.value!r}" for kind in Adjacency)
         STATUS.print(
             f"this client is {place.key}; it answers at most {plan.answers:,} images for "
-            f"{found.address}, whose fingerprint is {found.fingerprint}",
+            f"{invitation.address!r}, for which ε is {', '.join(costs)}, at δ = {spent.delta:g}",
             soft_wrap=True,
         )
     try:
         with shown_warnings(observer.warn):
-            join(place, found, respondent)
+            join(place, invitation, respondent)
     except KeyboardInterrupt:
         STATUS.print("interrupted; every answer is kept, and the same command goes on")
         raise typer.Exit(INTERRUPTED) from None
@@ -232,6 +237,30 @@ def take_part(
 
 #: What a client answers at most.
 _ASKED = ("rounds", "queries")
+#: The most images that an invitation alone makes a client answer.
+_MOST_IMAGES = 1_000_000
+
+
+def agreed_plan(invitation: Invitation, asked: Mapping[str, int]) -> AnswerPlan:
+    """Return the most that a client answers: what its owner chose, or else what it is invited to.
+
+    Args:
+        invitation: the invitation, whose facts may state ``rounds`` and ``queries``.
+        asked: the most ``rounds`` and ``queries`` to answer, if the owner chose them.
+
+    Raises:
+        ConfigError: the invitation does not state what the owner did not choose, or states more
+            than a million images in all.
+    """
+    stated = {name: _fact(invitation, name) for name in _ASKED if name not in asked}
+    plan = AnswerPlan(**asked, **stated)
+    if stated and plan.answers > _MOST_IMAGES:
+        raise ConfigError(
+            f"the invitation asks for more than {_MOST_IMAGES:,} images in all: from so many that "
+            "look alike, a server could average the noise away. Say with --rounds and --queries "
+            "how many you allow"
+        )
+    return plan
 
 
 def _fact(invitation: Invitation, name: str) -> int:

@@ -31,7 +31,8 @@ class Code(StrEnum):
     #: The request's images or candidates have a wrong shape, type, range or number, or the request
     #: is of another federation. Nothing was charged.
     MALFORMED = "malformed"
-    #: The client's teacher or its disk failed. What was reserved stays charged.
+    #: The client's teacher or its disk failed, or another process held its records for too long, or
+    #: the client has stopped after such losses. What was reserved stays charged.
     FAILED = "failed"
     #: No reply came by the deadline. The server notes this; a client never says it.
     SILENT = "silent"

@@ -40,7 +40,8 @@ ABOUT_CLIENTS = (
 ABOUT_CODES = (
     "silent: no reply came in time. late: the request arrived after its deadline. budget: the "
     "client's plan or cap leaves no room. malformed: the client found the request wrong. failed: "
-    "its teacher or disk failed. garbage: what it said was no reply."
+    "its teacher or disk failed, or it has stopped after such failures. garbage: what it said was "
+    "no reply."
 )
 ABOUT_CLARITY = (
     "0: the client's answers do not depend on the class, as those of a client that says anything. "

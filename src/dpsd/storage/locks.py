@@ -23,6 +23,7 @@ import json
 import os
 import platform
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -43,6 +44,9 @@ _FAR = 1 << 40
 
 #: The number of attempts to lock a file, which its holder may remove between opening and locking.
 _ATTEMPTS = 100
+
+#: How long to wait before trying again to lock a file that another process holds, in seconds.
+_PAUSE = 0.05
 
 
 class Hold:
@@ -78,12 +82,14 @@ class Hold:
 
 
 @contextmanager
-def exclusively(path: Path, *, name: Path | None = None) -> Iterator[Hold]:
+def exclusively(path: Path, *, name: Path | None = None, patience: float = 0.0) -> Iterator[Hold]:
     """Lock a file for this process, and remove it at the end if it is still empty.
 
     Args:
         path: the path of the file, which is created empty if it does not exist.
         name: the name in messages, if the file stands for something larger.
+        patience: how long to wait for another process that has locked the file, in seconds; by
+            default, not at all.
 
     Raises:
         RunError: another process has locked the file, or it cannot be written to.
@@ -92,7 +98,7 @@ def exclusively(path: Path, *, name: Path | None = None) -> Iterator[Hold]:
     name = name or path
     holder_file = path.with_name(f".{path.name}{HOLDER_FILE}")
     try:
-        hold, descriptor = _held(path)
+        hold, descriptor = _held_within(path, patience)
     except _TakenError:
         raise RunError(
             f"{name} is in use by {_holder(holder_file)}; wait until it ends, or stop it"
@@ -120,6 +126,17 @@ def exclusively(path: Path, *, name: Path | None = None) -> Iterator[Hold]:
 
 class _TakenError(Exception):
     """An error that another process holds the lock."""
+
+
+def _held_within(path: Path, patience: float) -> tuple[Hold, int]:
+    end = time.monotonic() + patience
+    while True:
+        try:
+            return _held(path)
+        except _TakenError:
+            if time.monotonic() >= end:
+                raise
+        time.sleep(_PAUSE)
 
 
 def _held(path: Path) -> tuple[Hold, int]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from importlib.resources import files
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import jsonschema
@@ -16,7 +18,7 @@ from dpsd.errors import BudgetError, ConfigError, RunError, TeacherError
 from dpsd.federated.client.folder import ClientFolder
 from dpsd.federated.client.plan import AnswerPlan
 from dpsd.federated.mechanisms import rebuilt
-from dpsd.federated.requests import Code, Hello
+from dpsd.federated.requests import Code, Hello, Reply
 from dpsd.privacy.records.ledger import Ledger
 from dpsd.runs.budgets import budget_of
 from dpsd.storage.locks import exclusively
@@ -24,6 +26,7 @@ from dpsd.storage.locks import exclusively
 from .asking import (
     CLASSES,
     HELLO,
+    NOW,
     PLAN,
     SHAPE,
     Listens,
@@ -300,6 +303,68 @@ def test_a_cap_that_is_lowered_meanwhile_stops_answers(
     assert records(tmp_path) == before
 
 
+@pytest.mark.parametrize(
+    ("cap", "code"),
+    [
+        (None, Code.BUDGET),
+        ("9,1e-5,round", Code.ANSWERED),
+        ("9,1e-6,round", Code.BUDGET),
+        ("99,1e-5,teacher", Code.BUDGET),
+    ],
+)
+def test_only_a_cap_at_the_targets_adjacency_and_delta_makes_up_for_losses(
+    tmp_path: Path, shown: Shown, cap: str | None, code: Code
+) -> None:
+    client = respondent(
+        tmp_path,
+        teacher_of(shown),
+        target=dpsd.Budget(epsilon=3.0, adjacency="round"),
+        plan=AnswerPlan(rounds=2, queries=5),
+        cap=dpsd.Budget.of_cap(cap),
+    )
+    shown.fails = True
+    assert client.answer(request(1)).code is Code.FAILED
+    shown.fails = False
+    assert client.answer(request(2)).code is Code.ANSWERED
+    before = records(tmp_path)
+    assert client.answer(request(3)).code is code  # the plan has two rounds, and lost one
+    assert (records(tmp_path) == before) is (code is Code.BUDGET)
+
+
+def test_a_lower_cap_is_enforced_beside_the_target(tmp_path: Path) -> None:
+    with pytest.raises(BudgetError, match="and may spend 1"):
+        respondent(tmp_path, cap=dpsd.Budget(epsilon=1.0, adjacency="response"))
+    assert not (tmp_path / "client").exists()
+
+
+def test_the_cost_of_the_whole_plan_is_known_beforehand(tmp_path: Path) -> None:
+    client = respondent(tmp_path)
+    planned = client.planned()
+    for start in range(0, 40, 10):
+        reply = client.answer(request(*range(start, start + 10)))
+    assert reply.spent == {
+        kind.value: pytest.approx(planned.under(kind)) for kind in dpsd.Adjacency
+    } | {"delta": planned.delta}
+
+
+def test_after_three_losses_nothing_new_is_answered_until_a_restart(
+    tmp_path: Path, teacher: dpsd.Teacher, shown: Shown
+) -> None:
+    client = respondent(tmp_path, teacher)
+    assert client.answer(request(0)).code is Code.ANSWERED
+    shown.fails = True
+    for number in (1, 2, 3):
+        assert client.answer(request(number)).code is Code.FAILED
+    shown.fails = False
+    before = records(tmp_path)
+    assert client.answer(request(4)) == Reply(code=Code.FAILED)
+    assert isinstance(client.observer, Listens)
+    assert client.observer.told[-1].startswith("failed: the answers to 3 requests were lost")
+    assert records(tmp_path) == before
+    assert client.answer(request(0, 1)).code is Code.ANSWERED  # what is known already
+    assert respondent(tmp_path, teacher).answer(request(4)).code is Code.ANSWERED
+
+
 def test_what_a_teacher_that_fails_was_asked_stays_charged(
     tmp_path: Path, teacher: dpsd.Teacher, shown: Shown
 ) -> None:
@@ -323,9 +388,20 @@ def test_only_one_process_answers_at_a_time(tmp_path: Path) -> None:
     client = respondent(tmp_path)
     before = records(tmp_path)
     with exclusively(client.folder.ledger.path):
-        assert client.answer(request(1)).code is Code.FAILED
+        assert client.answer(request(1, deadline=NOW + 0.2)).code is Code.FAILED
     assert records(tmp_path) == before
     assert client.answer(request(1)).code is Code.ANSWERED
+
+
+@pytest.mark.parametrize("file", ["client/ledger.jsonl", "budget.jsonl"])
+def test_a_client_waits_for_records_that_are_held_for_a_moment(tmp_path: Path, file: str) -> None:
+    client = respondent(tmp_path)
+    with ExitStack() as held:
+        held.enter_context(exclusively(tmp_path / file))
+        end = Timer(0.3, held.pop_all().close)
+        end.start()
+        assert client.answer(request(1)).code is Code.ANSWERED
+        end.join()
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import datetime
 import socket
 import ssl
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -112,12 +113,59 @@ def test_an_invitation_is_read_as_it_was_written(server: ServerPlace) -> None:
         "f00d",
         {"classes": 10, "shape": [1, 28, 28], "note": "digits"},
     )
-    assert read_invitation(invitation_text(invitation)) == invitation
+    read = read_invitation(invitation_text(invitation))
+    assert read == invitation
+    assert read.fingerprint == invitation.fingerprint
     assert len(invitation.fingerprint) == 95
 
 
+@pytest.mark.parametrize("fact", ["2026-01-01", "{}", '["a"]', f"0x{'f' * 5000}"])
+def test_what_is_no_fact_is_refused(server: ServerPlace, fact: str) -> None:
+    authority = server.authority.read_text("utf-8")
+    text = invitation_text(Invitation("hub.example:443", authority, "f00d", {"classes": 10}))
+    with pytest.raises(ConfigError, match="must have an address, an authority"):
+        read_invitation(text.replace("classes = 10", f"classes = {fact}"))
+
+
+def test_the_fingerprint_covers_all_that_an_invitation_says(
+    server: ServerPlace, tmp_path: Path
+) -> None:
+    other = ServerPlace(tmp_path / "other")
+    other.prepare()
+    first, second = (place.authority.read_text("utf-8") for place in (server, other))
+    invitation = Invitation("hub.example:443", first, "f00d", {"rounds": 4})
+    altered = [
+        replace(invitation, address="hub.example:444"),
+        replace(invitation, authority=second),
+        replace(invitation, federation="beef"),
+        replace(invitation, facts={"rounds": 5}),
+        replace(invitation, facts={"rounds": "4"}),
+    ]
+    assert len({one.fingerprint for one in [invitation, *altered]}) == 6
+
+
+def test_an_invitation_brings_exactly_one_authority(server: ServerPlace, tmp_path: Path) -> None:
+    other = ServerPlace(tmp_path / "other")
+    other.prepare()
+    first, second = (place.authority.read_text("utf-8") for place in (server, other))
+    for authority, number in ((first + second, 2), (first + first, 2), ("none", 0), ("", 0)):
+        with pytest.raises(ConfigError, match=f"holds {number} certificates and must hold one"):
+            Invitation("hub.example:443", authority, "f00d")
+    trusted = second.replace("BEGIN CERT", "BEGIN TRUSTED CERT").replace(
+        "END CERT", "END TRUSTED CERT"
+    )
+    hidden = Invitation("hub.example:443", f"a note\n{first}\n{trusted}", "f00d")
+    assert hidden == Invitation("hub.example:443", first, "f00d")
+    assert hidden.authority.count("BEGIN") == 1
+
+
 @pytest.mark.parametrize(
-    "text", ["", "address = 1", "= [", "x" * 100_000, 'address = "a"\nauthority = "b"\nmore = 1']
+    "text",
+    [
+        *("", "address = 1", "= [", "x" * 100_000, 'address = "a"\nauthority = "b"\nmore = 1'),
+        f"address = {'9' * 10_000}",
+        f"address = {'[' * 10_000}",
+    ],
 )
 def test_what_is_no_invitation_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="ask for another"):

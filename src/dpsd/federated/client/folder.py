@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
@@ -158,16 +159,26 @@ class ClientFolder:
         )
 
     @contextmanager
-    def held(self, account: Accounts | None) -> Iterator[Sequence[Hold]]:
+    def held(self, account: Accounts | None, *, patience: float = 0.0) -> Iterator[Sequence[Hold]]:
         """Lock the client, and the accounts that it is charged to, for this process.
+
+        Args:
+            account: the accounts.
+            patience: how long to wait in all for other processes that have locked one of them, in
+                seconds; by default, not at all.
 
         Raises:
             RunError: another process has locked one of them.
         """
+        # In order, so that no two clients wait for each other's accounts.
+        accounts = {path: path for path in sorted(account.paths if account else [])}
+        names = {self.ledger.path: self.path.resolve()} | accounts
+        end = time.monotonic() + patience
         with ExitStack() as stack:
-            locks = [exclusively(self.ledger.path, name=self.path.resolve())]
-            locks += map(exclusively, account.paths if account else [])
-            yield [stack.enter_context(lock) for lock in locks]
+            yield [
+                stack.enter_context(exclusively(path, name=name, patience=end - time.monotonic()))
+                for path, name in names.items()
+            ]
 
     def reservations(self) -> list[dict[str, Any]]:
         """What the teacher was asked, as the ledger records it."""
@@ -177,6 +188,10 @@ class ClientFolder:
         """The numbers of the rounds whose releases are recorded as stored."""
         entries = self.ledger.entries() if self.ledger.is_begun() else []
         return {entry["round"] for entry in entries if entry["entry"] == "commit"}
+
+    def lost(self) -> int:
+        """The number of rounds that were reserved and whose releases are not recorded as stored."""
+        return len(self.reservations()) - len(self.committed())
 
     def recover(self, account: Accounts | None) -> None:
         """Complete the records after a crash; only who holds the client may call this.

@@ -10,7 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dpsd.errors import BudgetError, ConfigError, Setting
-from dpsd.privacy.accounting import Spending, format_epsilon, spent_under
+from dpsd.privacy.accounting import (
+    PrivacySpent,
+    Spending,
+    format_epsilon,
+    spent_together,
+    spent_under,
+)
 from dpsd.privacy.mechanisms import Mechanism
 from dpsd.privacy.records.accounts import Accounts
 from dpsd.privacy.targets import Budget, Exposure
@@ -74,19 +80,33 @@ class Allowance:
     Args:
         mechanism: the calibrated mechanism.
         target: the privacy target of the whole plan.
-        limit: the most that the teacher may spend in all, in this federation and elsewhere.
+        cap: the most that the teacher may spend in all, in this federation and elsewhere; by
+            default, the target.
         account: the accounts that the teacher is charged to; ``None`` if nothing identifies it.
     """
 
     mechanism: Mechanism
     target: Budget
-    limit: Budget
+    cap: Budget | None
     account: Accounts | None
+
+    @property
+    def limits(self) -> list[Budget]:
+        """What the client may spend at most in this federation: the target, and the cap.
+
+        A cap at the target's δ and adjacency that is higher takes the target's place: it is for
+        those whose answers were lost. Any other cap leaves the target as it is.
+        """
+        target, cap = self.target, self.cap
+        if cap is None:
+            return [target]
+        is_alike = (cap.adjacency, cap.delta) == (target.adjacency, target.delta)
+        return [cap] if is_alike and cap.epsilon > target.epsilon else [target, cap]
 
     def require(
         self, run: str, *, asked: Sequence[tuple[int, int]], planned: Sequence[tuple[int, int]]
     ) -> None:
-        """Refuse what would exceed the limit, or a cap of an account.
+        """Refuse what would exceed a limit, or a cap of an account.
 
         Args:
             run: the client's identity in its account.
@@ -96,23 +116,35 @@ class Allowance:
         Raises:
             BudgetError: it would exceed one of them.
         """
-        mechanism, limit = self.mechanism, self.limit
-        whole = Spending(
-            event=mechanism.event(),
-            mean_event=mechanism.mean_event(),
-            exposure=Exposure.of_asked([*asked, *planned]),
-        )
-        needed = spent_under([whole], limit.adjacency, delta=limit.delta)
-        if limit.is_exceeded_by(needed):
-            raise BudgetError(
-                f"the client would have spent ε = {format_epsilon(needed)} under "
-                f"{limit.adjacency.value!r} at δ = {limit.delta:g}, and may spend {limit.epsilon:g}"
-            )
+        whole = self._spending([*asked, *planned])
+        for limit in self.limits:
+            needed = spent_under([whole], limit.adjacency, delta=limit.delta)
+            if limit.is_exceeded_by(needed):
+                raise BudgetError(
+                    f"the client would have spent ε = {format_epsilon(needed)} under "
+                    f"{limit.adjacency.value!r} at δ = {limit.delta:g}, and may spend "
+                    f"{limit.epsilon:g}"
+                )
         if self.account is not None:
             self.account.admit(
                 run=run,
-                mechanism=mechanism,
+                mechanism=self.mechanism,
                 planned=planned,
                 delta=self.target.delta,
-                cap=limit,
+                cap=self.cap or self.target,
             )
+
+    def spent_on(self, rounds: Sequence[tuple[int, int]]) -> PrivacySpent:
+        """Return what rounds cost, under all adjacencies at the target's δ.
+
+        Args:
+            rounds: the number of each round, with the number of its images.
+        """
+        return spent_together([self._spending(rounds)], delta=self.target.delta)
+
+    def _spending(self, rounds: Sequence[tuple[int, int]]) -> Spending:
+        return Spending(
+            event=self.mechanism.event(),
+            mean_event=self.mechanism.mean_event(),
+            exposure=Exposure.of_asked(rounds),
+        )

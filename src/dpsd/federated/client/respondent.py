@@ -45,7 +45,7 @@ from dpsd.federated.client.folder import ClientFolder, new_settings
 from dpsd.federated.client.plan import Allowance, AnswerPlan
 from dpsd.federated.mechanisms import rebuilt
 from dpsd.federated.requests import Code, Greeting, Hello, Reply, Request
-from dpsd.privacy.accounting import format_epsilon, spent_together
+from dpsd.privacy.accounting import PrivacySpent, format_epsilon, spent_together
 from dpsd.privacy.calibration import calibrate
 from dpsd.privacy.mechanisms import Mechanism, RandomizedResponse
 from dpsd.privacy.records.accounts import Accounts
@@ -60,6 +60,10 @@ from dpsd.teachers.describing import described
 _BYTES_AN_IMAGE = 500
 #: The most images of noise that a teacher is asked about before it is asked anything.
 _REHEARSED = 64
+#: The requests whose answers may be lost until the operator must look, and start the client again.
+_MOST_LOST = 3
+#: How long to wait for other processes that hold the client's records, in seconds.
+_PATIENCE = 10.0
 
 ReplyT = TypeVar("ReplyT", Greeting, Reply)
 
@@ -71,7 +75,9 @@ class Respondent:
     It takes part in one federation: the one that is named, or else the first that greets it. An
     image that it was asked about before gets the release that it got then, at no cost. If the
     answers of a request are lost in a crash, they stay charged, and these images are never asked
-    about again: one image is one event, whatever the server sends and whatever fails.
+    about again: one image is one event, whatever the server sends and whatever fails. That a
+    teacher failed tells the server something of it without noise, so after three such requests the
+    client answers nothing new until it is started again.
 
     Args:
         teacher: the client's teacher, or ensemble of teachers.
@@ -84,7 +90,8 @@ class Respondent:
         directory: the client's directory: a new or empty one, or that of this client.
         account: the accounts that the teacher is charged to; ``None`` if nothing identifies it.
         cap: the most that the teacher may spend in all, in this federation and elsewhere; by
-            default, the target. A higher cap lets a client go on whose answers were lost.
+            default, the target. A higher cap at the target's δ and adjacency lets a client go on
+            whose answers were lost; beside any other cap, the target holds too.
         federation: the identity of the federation to take part in; if not given, the first to greet
             the client decides.
         execution: the device that images are moved to; by default, the CPU.
@@ -138,7 +145,7 @@ class Respondent:
             self.mechanism = self.folder.restored(mechanism)
         rebuilt(self.mechanism.parameters(), num_classes=teacher.num_classes)
         self._allowance = Allowance(
-            mechanism=self.mechanism, target=target, limit=cap or target, account=account
+            mechanism=self.mechanism, target=target, cap=cap, account=account
         )
         settings = new_settings(teacher, mechanism=self.mechanism, target=target, plan=plan)
         self._rehearse()
@@ -149,6 +156,7 @@ class Respondent:
             self.folder.require_same(settings)
         with self.folder.held(account):
             self.folder.recover(account)
+            self._lost_before = self.folder.lost()
         self._federation = self.folder.federation
         self._wanted = federation
         if federation is not None and self._federation not in (None, federation):
@@ -172,6 +180,10 @@ class Respondent:
             The releases, or a code alone. A refusal costs nothing and changes no record.
         """
         return self._safely(lambda: self._answered(request), lambda code: Reply(code=code))
+
+    def planned(self) -> PrivacySpent:
+        """What the whole plan costs, under all adjacencies at the target's δ."""
+        return self._allowance.spent_on(self.plan.all_rounds)
 
     def certificate(self) -> Certificate:
         """Compute the certificate of what was answered so far, from the client's own ledger.
@@ -198,7 +210,7 @@ class Respondent:
     def _greeted(self, hello: Hello) -> Greeting:
         check_hello(hello, self.teacher)
         self._require_federation(hello.federation, self._wanted or hello.federation)
-        with self.folder.held(self._account):
+        with self.folder.held(self._account, patience=_PATIENCE):
             if self._federation is None:
                 account, delta = self._account, self._allowance.target.delta
                 earlier = None if account is None else account.history(delta=delta)
@@ -216,7 +228,7 @@ class Respondent:
 
     def _answered(self, request: Request) -> Reply:
         self._require_federation(request.federation, self._federation)
-        self._require_time(request)
+        left = self._require_time(request)
         check_request(
             request,
             shape=self.teacher.input_shape,
@@ -229,7 +241,7 @@ class Respondent:
         # Without candidates, all classes are: it is the same question.
         every = torch.ones((len(request), self.teacher.num_classes), dtype=torch.bool)
         candidates = packed(every if request.candidates is None else request.candidates)
-        with self.folder.held(self._account) as holds:
+        with self.folder.held(self._account, patience=min(_PATIENCE, left)) as holds:
             self.folder.recover(self._account)
             known = self.folder.answers.known(digests)
             new = [place for place, digest in enumerate(digests) if digest not in known]
@@ -258,9 +270,12 @@ class Respondent:
         for batch in (noise, noise[:1]):
             self.teacher.rehearse(batch)
 
-    def _require_time(self, request: Request) -> None:
-        if is_over(request.deadline, self.clock()):
+    def _require_time(self, request: Request) -> float:
+        """Refuse a request that is late; returns the seconds that are left of its time."""
+        now = self.clock()
+        if is_over(request.deadline, now):
             raise RefusedError(Code.LATE, f"the deadline of round {request.number} has passed")
+        return request.deadline - now
 
     def _answers_left(self) -> int:
         """The number of images that plan, target and caps let the client answer."""
@@ -280,6 +295,11 @@ class Respondent:
 
         It is the client's own: a server could use its numbers twice.
         """
+        if self.folder.lost() - self._lost_before >= _MOST_LOST:
+            raise RunError(
+                f"the answers to {_MOST_LOST} requests were lost, and each time the server learned "
+                "that the teacher failed; find out why, and start the client again"
+            )
         if answers > (left := self._left_of_plan()):
             raise RefusedError(
                 Code.BUDGET, f"{answers:,} new images are asked, and the plan leaves {left:,}"

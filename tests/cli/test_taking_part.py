@@ -1,0 +1,97 @@
+"""A client knows what it is invited to before it joins, and joins nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+
+from dpsd.cli import hosting
+from dpsd.cli.hosting import agreed_plan
+from dpsd.errors import ConfigError
+from dpsd.federated.client.plan import AnswerPlan
+from dpsd.federated.client.respondent import Respondent
+from dpsd.federated.flower.invitations import Invitation, invitation_text
+from dpsd.federated.flower.places import ServerPlace
+from dpsd.federated.requests import Code, Hello
+
+Invoke = Callable[..., Result]
+
+FACTS: dict[str, Any] = {"input_shape": [1, 8, 8], "num_classes": 4, "rounds": 2, "queries": 300}
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> str:
+    place = ServerPlace(tmp_path_factory.mktemp("server"))
+    place.prepare(["hub.example"])
+    return place.authority.read_text("utf-8")
+
+
+def invited(authority: str, **facts: Any) -> Invitation:
+    return Invitation("hub.example:443", authority, "f00d", FACTS | facts)
+
+
+@pytest.fixture
+def client(odd_teachers: Path, authority: str, invoke: Invoke) -> Callable[..., Result]:
+    """Run the command of a client that has an invitation."""
+    (odd_teachers / "invitation.toml").write_text(invitation_text(invited(authority)))
+    return lambda *more: invoke(
+        *("federate", "client", "odd_teachers:factory", "--input-shape", "1,8,8", "--out", "own"),
+        *("--invitation", "invitation.toml", *more),
+    )
+
+
+def test_an_invitation_is_shown_before_epsilon_is_given(
+    client: Callable[..., Result], authority: str
+) -> None:
+    result = client()
+    assert result.exit_code == 0
+    for words in (invited(authority).fingerprint, '"rounds": 2', '"f00d"', "by another way"):
+        assert words in result.stdout
+    assert not Path("own").exists()
+
+
+@pytest.mark.parametrize("more", [(), ("--quiet",)])
+def test_a_client_shows_its_costs_and_joins_the_federation_of_its_invitation(
+    client: Callable[..., Result],
+    authority: str,
+    more: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    joined: list[Respondent] = []
+    monkeypatch.setattr(hosting, "join", lambda place, invitation, made: joined.append(made))
+    result = client("--epsilon", 2, "--adjacency", "response", *more)
+    assert result.exit_code == 0, result.stderr
+    assert invited(authority).fingerprint in result.stderr
+    said = "at most 600 images for 'hub.example:443', for which ε is 2 under 'response', "
+    assert (said in result.stderr) is not bool(more)
+    for adjacency in ("round", "teacher"):
+        assert (f" under '{adjacency}'" in result.stderr) is not bool(more)
+    (respondent,) = joined
+    for federation, code in (("beef", Code.MALFORMED), ("f00d", Code.ANSWERED)):
+        hello = Hello(federation=federation, shape=(1, 8, 8), num_classes=4)
+        assert respondent.greet(hello).code is code
+
+
+def test_an_owner_chooses_more_than_an_invitation_may(authority: str) -> None:
+    most = invited(authority, rounds=1000, queries=1000)
+    assert agreed_plan(most, {}) == AnswerPlan(rounds=1000, queries=1000)
+    assert agreed_plan(most, {"rounds": 3}) == AnswerPlan(rounds=3, queries=1000)
+    more = invited(authority, rounds=1001, queries=1000)
+    for asked in ({}, {"rounds": 1001}, {"queries": 1000}):
+        with pytest.raises(ConfigError, match="Say with --rounds and --queries how many"):
+            agreed_plan(more, asked)
+    assert agreed_plan(more, {"queries": 3}) == AnswerPlan(rounds=1001, queries=3)
+    chosen = {"rounds": 5000, "queries": 5000}
+    assert agreed_plan(more, chosen) == AnswerPlan(**chosen)
+
+
+@pytest.mark.parametrize("stated", [None, 0, True, "9"])
+def test_an_invitation_need_not_state_what_the_owner_chose(authority: str, stated: Any) -> None:
+    invitation = Invitation("hub.example:443", authority, "f00d", {"rounds": stated, "queries": 7})
+    assert agreed_plan(invitation, {"rounds": 3}) == AnswerPlan(rounds=3, queries=7)
+    with pytest.raises(ConfigError, match="does not state rounds: say how many with --rounds"):
+        agreed_plan(invitation, {})
