@@ -95,3 +95,17 @@ def test_an_invitation_need_not_state_what_the_owner_chose(authority: str, state
     assert agreed_plan(invitation, {"rounds": 3}) == AnswerPlan(rounds=3, queries=7)
     with pytest.raises(ConfigError, match="does not state rounds: say how many with --rounds"):
         agreed_plan(invitation, {})
+
+
+def test_an_invitation_to_other_images_is_refused_before_connecting(
+    odd_teachers: Path, authority: str, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hosting, "join", lambda *_: pytest.fail("it connected"))
+    other = invited(authority, input_shape=[1, 28, 28])
+    (odd_teachers / "invitation.toml").write_text(invitation_text(other))
+    result = invoke(
+        *("federate", "client", "odd_teachers:factory", "--input-shape", "1,8,8", "--out", "own"),
+        *("--invitation", "invitation.toml", "--epsilon", 1),
+    )
+    assert result.exit_code == 2
+    assert "whose input shape is [1, 28, 28], and the teacher's is [1, 8, 8]" in result.stderr

@@ -134,7 +134,11 @@ def status(
         from dpsd.cli.privacy import show_certificate
         from dpsd.federated.client.folder import ClientFolder
 
-        show_certificate(ClientFolder.open(place).certify(), run=str(place), teacher="")
+        folder = ClientFolder.open(place)
+        if not folder.ledger.path.exists():
+            say("This client has answered nothing yet, so it has no certificate.")
+            return
+        show_certificate(folder.certify(), run=str(place), teacher="")
         return
     _check_server(place)
 
@@ -143,7 +147,9 @@ def status(
 
     directory = FederationDirectory.open(place)
     metrics, rounds = directory.metrics(), directory.recipe.rounds
-    state = "finished" if directory.is_finished() else f"continue with {directory.resuming}"
+    state = "finished"
+    if not directory.is_finished():
+        state = f"unless its server is running, continue with {directory.resuming}"
     say(f"{len(metrics)} of {rounds} rounds; {state}")
     table = grid("client", "images answered", "last said")
     clients = directory.clients()

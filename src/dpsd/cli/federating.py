@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import click
 import typer
+from pydantic.fields import FieldInfo
 
 from dpsd.cli.console import say, say_json
 from dpsd.cli.errors import spell
@@ -54,6 +55,15 @@ Quiet = Annotated[
 #: The settings of when a server waits, which may change when it is resumed.
 _WAITING = ("clients", "at_least", "deadline", "patience")
 
+#: The most that a client answers, which the invitation states if its owner does not.
+_ASKED: dict[str, FieldInfo] = {
+    name: FieldInfo(annotation=int | None, default=None, description=text)
+    for name, text in {
+        "rounds": "The most rounds to answer; as the invitation says if not given.",
+        "queries": "The most images to answer in a round; as the invitation says if not given.",
+    }.items()
+}
+
 #: The settings of privacy that clients have.
 _PRIVACY = {
     name: field
@@ -73,10 +83,8 @@ def command(name: str) -> click.Command:
     if name == "simulate":
         own = {name: field for name, field in chosen.items() if name not in (*_IMAGES, "clients")}
         return built_command(name, _simulate, fields=_PRIVACY | own)
-    asked = {
-        name: Recipe.model_fields[name] for name in ("rounds", "queries", "device", "precision")
-    }
-    return built_command(name, _client, fields=_PRIVACY | TeacherSettings.model_fields | asked)
+    own = {name: Recipe.model_fields[name] for name in ("device", "precision")} | _ASKED
+    return built_command(name, _client, fields=_PRIVACY | TeacherSettings.model_fields | own)
 
 
 def _simulate(
@@ -180,22 +188,25 @@ def _server(
     resume: Resume = None,
     config: Config = None,
     address: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="The host and port under which clients reach the server, in the end by a reverse "
-            "proxy. The default is for trying it on one machine, without one.",
+            "proxy.",
+            metavar="HOST:PORT",
+            show_default="127.0.0.1 and --port, to try it on one machine without a proxy",
             rich_help_panel="Network",
         ),
-    ] = "127.0.0.1:9393",
+    ] = None,
     port: Annotated[
-        int,
+        int | None,
         typer.Option(
             min=1,
             max=65535,
             help="The port of Flower's server on the loopback interface.",
+            show_default="9393; with --resume, as before",
             rich_help_panel="Network",
         ),
-    ] = 9393,
+    ] = None,
     quiet: Quiet = False,
     **flags: Any,
 ) -> None:
@@ -222,7 +233,7 @@ def _server(
     values = ({} if config is None else read_toml(config)) | chosen
     settings = FederationConfig(**values)
     settings.check_names()
-    host, _, outside = address.rpartition(":")
+    host, _, outside = (address or "127.0.0.1:0").rpartition(":")
     if not host or not outside.isdigit():
         raise ConfigError(f"--address is {address!r}; give HOST:PORT, as in hub.example:443")
     if out is None:
@@ -230,13 +241,21 @@ def _server(
 
     from dpsd.cli.hosting import host_federation
 
-    host_federation(settings, out, host=host, outside=int(outside), port=port, quiet=quiet)
+    reached = None if address is None else (host, int(outside))
+    host_federation(settings, out, address=reached, port=port, quiet=quiet)
 
 
 def _client(
     ctx: typer.Context,
     teacher: Annotated[str, typer.Argument(help=TEACHER_HELP)],
-    out: Out = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The directory of the client: its key, its ledger and its answers. Each has a key "
+            "of its own, and takes part in one federation.",
+            rich_help_panel=RUN_PANEL,
+        ),
+    ] = None,
     invitation: Annotated[
         Path | None,
         typer.Option(

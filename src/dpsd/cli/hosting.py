@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from dpsd.cli.console import STATUS, grid, hint, say, show, shown_warnings
+from dpsd.cli.console import STATUS, grid, hint, say, show, shown_warnings, warn
 from dpsd.cli.errors import INTERRUPTED
 from dpsd.cli.privacy import show_privacy
 from dpsd.cli.progress import ProgressObserver, QuietObserver
@@ -20,9 +20,10 @@ from dpsd.federated.client.plan import AnswerPlan
 from dpsd.federated.client.respondent import Respondent
 from dpsd.federated.exchange import Exchange
 from dpsd.federated.flower.identities import read_public_key
-from dpsd.federated.flower.invitations import Fact, Invitation, invitation_text
+from dpsd.federated.flower.invitations import Fact, Invitation, invitation_text, read_invitation
 from dpsd.federated.flower.joining import join
 from dpsd.federated.flower.places import ClientPlace, ServerPlace
+from dpsd.federated.flower.processes import require_free
 from dpsd.federated.flower.proxies import PROXIES, proxy_configuration
 from dpsd.federated.flower.registering import register
 from dpsd.federated.flower.serving import serve
@@ -40,6 +41,9 @@ from dpsd.shell import command_line
 from dpsd.storage.files import write_text
 from dpsd.teachers import Teacher
 from dpsd.transcription.admission import account_of
+
+#: The port of a server for which none is chosen.
+_PORT = 9393
 
 #: The file that clients need, and the names of the proxies' configurations.
 INVITATION_FILE = "invitation.toml"
@@ -99,18 +103,26 @@ def play_simulation_again(path: Path, changed: Mapping[str, Any], *, quiet: bool
 
 
 def host_federation(
-    settings: FederationConfig, out: Path, *, host: str, outside: int, port: int, quiet: bool
+    settings: FederationConfig,
+    out: Path,
+    *,
+    address: tuple[str, int] | None,
+    port: int | None,
+    quiet: bool,
 ) -> None:
     """Run a federation's server, and show what came of it.
 
     Args:
         settings: the configuration.
         out: the directory, which must be new or empty.
-        host: the name under which clients reach the server.
-        outside: the port that clients reach.
-        port: the port of Flower's server on the loopback interface.
+        address: the host and port that clients reach; by default Flower's server itself, as far as
+            they are on this machine.
+        port: the port of Flower's server on the loopback interface; 9393 by default.
         quiet: whether to show warnings and errors only.
     """
+    port = port or _PORT
+    host, outside = address or ("127.0.0.1", port)
+    require_free(port)
     plan, directory = begin(settings, out)
     place = _place(directory)
     place.prepare([host])
@@ -135,23 +147,35 @@ def host_federation(
             key=place.key,
         )
         write_text(out / _PROXY_FILES[proxy], text)
-    if not quiet:
-        invite = command_line("dpsd", "federate", "invite", "KEY.pub", "--name", "NAME")
-        STATUS.print(
-            f"send {out / INVITATION_FILE} to the clients, and let each in by its public key: "
-            f"{invite} {command_line('--server', out)}\n"
-            f"fingerprint to compare with the clients by another way: {invitation.fingerprint}",
-            soft_wrap=True,
-        )
     _host(plan, directory, place, port=port, quiet=quiet)
 
 
-def host_again(path: Path, changed: Mapping[str, Any], *, port: int, quiet: bool) -> None:
-    """Continue a federation's server."""
+def host_again(path: Path, changed: Mapping[str, Any], *, port: int | None, quiet: bool) -> None:
+    """Continue a federation's server, by default on the port that it listened on before."""
     plan, directory = begin_again(path, **changed)
     place = _place(directory)
+    before = place.last_port
+    port = port or before or _PORT
+    require_free(port)
+    if before not in (None, port):
+        warn(
+            f"the server listened on port {before} and listens on {port} now: the reverse proxy, "
+            "and clients without one, must be told"
+        )
     place.prepare()
     _host(plan, directory, place, port=port, quiet=quiet)
+
+
+def _show_invitation(out: Path) -> None:
+    """Say what to send to clients, and how to let them in."""
+    invitation = read_invitation((out / INVITATION_FILE).read_text(encoding="utf-8"))
+    invite = command_line("dpsd", "federate", "invite", "KEY.pub", "--name", "NAME")
+    STATUS.print(
+        f"send {out / INVITATION_FILE} to the clients, and let each in by its public key: "
+        f"{invite} {command_line('--server', out)}\n"
+        f"fingerprint to compare with the clients by another way: {invitation.fingerprint}",
+        soft_wrap=True,
+    )
 
 
 def register_client(folder: Path, public_key: Path, name: str) -> str:
@@ -194,6 +218,7 @@ def take_part(
     privacy = settings.privacy
     with shown_warnings():
         teacher = settings.load_teacher()
+        _check_invited(invitation, teacher)
         privacy.require_effect(members=teacher.members)
         account = account_of(
             teacher,
@@ -221,7 +246,9 @@ def take_part(
         costs = (f"{format_epsilon(spent.under(kind))} under {kind.value!r}" for kind in Adjacency)
         STATUS.print(
             f"this client is {place.key}; it answers at most {plan.answers:,} images for "
-            f"{invitation.address!r}, for which ε is {', '.join(costs)}, at δ = {spent.delta:g}",
+            f"{invitation.address!r}, for which ε is {', '.join(costs)}, at δ = {spent.delta:g}\n"
+            "connecting; this goes on until the server is there, and after it has stopped, until "
+            "Ctrl-C",
             soft_wrap=True,
         )
     try:
@@ -233,6 +260,21 @@ def take_part(
     finally:
         if respondent.folder.reservations() and not quiet:
             show_privacy(respondent.certificate())
+
+
+def _check_invited(invitation: Invitation, teacher: Teacher) -> None:
+    """Refuse an invitation to a federation about other images or classes than the teacher's.
+
+    Raises:
+        ConfigError: the invitation states another shape or another number of classes.
+    """
+    own = {"input_shape": list(teacher.input_shape), "num_classes": teacher.num_classes}
+    for name, value in own.items():
+        if (stated := invitation.facts.get(name, value)) != value:
+            raise ConfigError(
+                f"the invitation is to a federation whose {name.replace('_', ' ')} is {stated}, "
+                f"and the teacher's is {value}: give a teacher that fits, or another invitation"
+            )
 
 
 #: What a client answers at most.
@@ -283,6 +325,9 @@ def _host(
     port: int,
     quiet: bool,
 ) -> None:
+    if not quiet:
+        _show_invitation(directory.path)
+
     def run(observer: Observer) -> FederatedRun:
         runs: list[FederatedRun] = []
 

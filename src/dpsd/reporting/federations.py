@@ -31,7 +31,7 @@ ABOUT_CLIENTS = (
     "Each ε is what the client stated of itself, about its own teacher and its own answers, "
     "against everybody who sees its releases, the server included. The server cannot check it; the "
     "client's own certificate does, and names the ledger head that is shown here.",
-    "Under `response` and `round`, ε is about the answer about one image. Whoever makes the "
+    "Under `response` and `round`, ε is about one image's answer. Whoever makes the "
     "queries may ask about many images that look alike, and average the noise away: only `teacher` "
     "counts all answers together.",
 )

@@ -205,12 +205,20 @@ def test_a_client_whose_key_is_not_registered_is_refused_in_one_line(
     server: ServerPlace, tmp_path: Path
 ) -> None:
     stranger = Hospital(tmp_path / "stranger", server)
-    with pytest.raises(RunError, match=f"refused this client: send {stranger.place.public_key}"):
+    with pytest.raises(
+        RunError, match=f"does not know the client: send {stranger.place.public_key}"
+    ):
         join(stranger.place, stranger.invitation(), FirstPixel())
     stranger.register()
     assert {found.member.name for found in registered(server)} >= {"stranger"}
-    with pytest.raises(ConfigError, match="registered already"):
-        stranger.register()
+    stranger.register()  # once more changes nothing
+    public = read_public_key(stranger.place.public_key)
+    with pytest.raises(ConfigError, match="registered already, as stranger"):
+        register(server, public, "another")
+    other = ClientPlace(tmp_path / "other")
+    other.prepare()
+    with pytest.raises(ConfigError, match="another client is called stranger"):
+        register(server, read_public_key(other.public_key), "stranger")
     unregister(server, stranger.key)
     assert "stranger" not in {found.member.name for found in registered(server)}
 

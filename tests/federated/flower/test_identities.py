@@ -200,3 +200,10 @@ def test_a_proxy_passes_on_what_clients_need_and_nothing_else(
     assert "/v1/runtime" not in text
     assert "404" in text
     assert str(server.authority) in text
+
+
+def test_a_private_key_in_place_of_the_public_one_is_called_that(tmp_path: Path) -> None:
+    place = ClientPlace(tmp_path / "client")
+    place.prepare()
+    with pytest.raises(ConfigError, match=r"private key, which never leaves .* client\.key\.pub"):
+        read_public_key(place.private_key)

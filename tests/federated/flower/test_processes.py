@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from pathlib import Path
 
 import pytest
 
 from dpsd.errors import RunError
-from dpsd.federated.flower.processes import Child, watched
+from dpsd.federated.flower.processes import Child, free_port, require_free, watched
 
 
 def test_a_process_that_ends_by_itself_ends_the_work_that_relies_on_it(tmp_path: Path) -> None:
@@ -25,3 +26,13 @@ def test_a_process_that_ends_by_itself_ends_the_work_that_relies_on_it(tmp_path:
     assert time.monotonic() - start < 50
     assert not child.is_running
     assert "KeyError" in log.read_text("utf-8")
+
+
+def test_a_port_that_is_taken_is_named_before_anything_starts() -> None:
+    port = free_port()
+    require_free(port)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", port))
+        taken.listen()
+        with pytest.raises(RunError, match=f"port {port} cannot be listened on .* with --port"):
+            require_free(port)

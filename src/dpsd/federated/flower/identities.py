@@ -155,6 +155,11 @@ def _parsed(path: Path, parse: Callable[[bytes], object]) -> object:
     except OSError as error:
         raise RunError(f"cannot read {path}: {reason(error)}; give another path") from None
     except (ValueError, UnsupportedAlgorithm):
+        if b"PRIVATE KEY" in path.read_bytes():
+            raise ConfigError(
+                f"{path} is a private key, which never leaves the client: give the public one, as "
+                f"in {path.name}.pub"
+            ) from None
         raise ConfigError(f"{path} holds no key: give the file that dpsd made") from None
 
 

@@ -66,7 +66,9 @@ def join(
     except RunError:
         if node.exit_code == ExitCode.SUPERNODE_CONNECTION_ERROR:
             raise RunError(
-                f"{invitation.address} refused this client: send {place.public_key} to those who "
-                "run the server, so that they register it, and check this machine's clock"
+                f"{invitation.address} and this client refused each other. Either the server does "
+                f"not know the client: send {place.public_key} to those who run it. Or the "
+                "invitation is not that server's: compare the fingerprints. Or this machine's "
+                "clock is wrong"
             ) from None
         raise

@@ -56,6 +56,13 @@ class ServerPlace:
         return self.folder / "address"
 
     @property
+    def last_port(self) -> int | None:
+        """The port where Flower's server was last started; ``None`` before it ever was."""
+        if not self.address.exists():
+            return None
+        return int(self.address.read_text(encoding="ascii").rpartition(":")[2])
+
+    @property
     def log(self) -> Path:
         """What Flower's server prints."""
         return self.folder / "superlink.log"

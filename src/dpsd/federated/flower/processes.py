@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from dpsd.errors import RunError
+from dpsd.errors import RunError, reason
 
 #: How long a process may take to end before it is killed, and how often it is looked after, in
 #: seconds.
@@ -111,6 +111,23 @@ def watched(child: Child) -> Iterator[None]:
         raise
     finally:
         child.end()
+
+
+def require_free(port: int) -> None:
+    """Make sure that a port of the loopback interface can be listened on.
+
+    Raises:
+        RunError: another program listens there.
+    """
+    with socket.socket() as found:
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            found.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise RunError(
+                f"port {port} cannot be listened on ({reason(error)}). If this federation's server "
+                "runs already, leave it; else give another port with --port"
+            ) from None
 
 
 def free_port() -> int:

@@ -42,11 +42,17 @@ def register(place: ServerPlace, public_key: bytes, name: str) -> str:
 
     Raises:
         RunError: the server is not running.
-        ConfigError: the key is registered already.
+        ConfigError: the key is registered already under another name, or the name is taken.
     """
     with control_of(place) as control:
-        if any(bytes(node.public_key) == public_key for node in _nodes(control)):
-            raise ConfigError(f"the key of {name} is registered already: remove that client first")
+        for node in _nodes(control):
+            is_same = bytes(node.public_key) == public_key
+            if is_same and node.name == name:
+                return key_of(public_key)
+            if is_same:
+                raise ConfigError(f"this key is registered already, as {node.name}")
+            if node.name == name:
+                raise ConfigError(f"another client is called {name}: give this one another name")
         control.RegisterNode(RegisterNodeRequest(public_key=public_key, name=name))
     return key_of(public_key)
 
