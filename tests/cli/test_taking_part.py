@@ -10,6 +10,7 @@ import pytest
 from click.testing import Result
 
 from dpsd.cli import hosting
+from dpsd.cli.console import STATUS, say
 from dpsd.cli.hosting import agreed_plan
 from dpsd.errors import ConfigError
 from dpsd.federated.client.plan import AnswerPlan
@@ -109,3 +110,12 @@ def test_an_invitation_to_other_images_is_refused_before_connecting(
     )
     assert result.exit_code == 2
     assert "whose input shape is [1, 28, 28], and the teacher's is [1, 8, 8]" in result.stderr
+
+
+def test_a_fingerprint_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    fingerprint = "90:8b:ab:42:id:cool:00"  # a console may take names between colons for pictures
+    say(fingerprint)
+    STATUS.print(fingerprint)
+    shown = capsys.readouterr()
+    assert fingerprint in shown.out
+    assert fingerprint in shown.err

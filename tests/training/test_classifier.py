@@ -63,7 +63,7 @@ def shifted_slowly(image: Tensor, down: int, right: int) -> Tensor:
 
 @pytest.mark.parametrize("augment", ["shift", "shift-flip"])
 def test_augmentation_is_a_shift(augment: str) -> None:
-    images = torch.randint(1, 255, (40, 3, 7, 6), dtype=torch.uint8)
+    images = torch.randint(1, 255, (40, 3, 16, 18), dtype=torch.uint8)
     moved = augment_images(images, augment, generator=torch.Generator().manual_seed(0))  # type: ignore[arg-type]
     assert moved.shape == images.shape
     assert moved.dtype == torch.uint8

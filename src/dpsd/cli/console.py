@@ -31,8 +31,8 @@ class _Status(_Spelling, SteadyConsole):
     """A console for progress, which is shown while a teacher answers."""
 
 
-RESULTS = _Spelling(markup=False, highlight=False)
-STATUS = _Status(stderr=True, markup=False, highlight=False)
+RESULTS = _Spelling(markup=False, emoji=False, highlight=False)
+STATUS = _Status(stderr=True, markup=False, emoji=False, highlight=False)
 
 
 def say(text: str = "", style: str | None = None) -> None:

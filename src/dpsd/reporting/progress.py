@@ -184,7 +184,7 @@ def watched(
 
 
 def _console() -> Console:
-    return SteadyConsole(stderr=True, markup=False, highlight=False)
+    return SteadyConsole(stderr=True, markup=False, emoji=False, highlight=False)
 
 
 def _can_show_bars(console: Console) -> bool:

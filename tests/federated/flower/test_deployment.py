@@ -28,11 +28,11 @@ from dpsd.federated.requests import Code, Hello, Reply
 from . import clients
 from .clients import RAISES, SECRET, SLEEP, SLEEPS, FirstPixel, request
 
-pytestmark = pytest.mark.federated
+pytestmark = [pytest.mark.federated, pytest.mark.timeout(900)]
 
 HELLO = Hello(federation="f00d", shape=(1, 4, 4), num_classes=10)
 #: How long a round may take on a machine that is busy, in seconds.
-PATIENCE = 60.0
+PATIENCE = 120.0
 
 
 class Hospital:
@@ -72,8 +72,8 @@ class Hospital:
         if self._program is not None and self._program.poll() is None:
             left = psutil.Process(self._program.pid).children(recursive=True)
             self._program.send_signal(how)
-            self._program.wait(30)
-            assert not psutil.wait_procs(left, timeout=15)[1]
+            self._program.wait(PATIENCE)
+            assert not psutil.wait_procs(left, timeout=PATIENCE)[1]
 
 
 @pytest.fixture(scope="module")

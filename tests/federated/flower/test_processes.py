@@ -22,8 +22,8 @@ def test_a_process_that_ends_by_itself_ends_the_work_that_relies_on_it(tmp_path:
         pytest.raises(RunError, match=r"^Flower's node has ended: read .*child\.log"),
         watched(child),
     ):
-        time.sleep(60)
-    assert time.monotonic() - start < 50
+        time.sleep(240)
+    assert time.monotonic() - start < 230
     assert not child.is_running
     assert "KeyError" in log.read_text("utf-8")
 
