@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib.metadata import version
-from typing import Annotated, Any
+from typing import Annotated
 
 import click
 import typer
@@ -22,7 +22,7 @@ from dpsd.cli import (
     train,
     watch,
 )
-from dpsd.cli.errors import Command, CommandGroup, accept_earlier_names
+from dpsd.cli.errors import BuiltCommand, Command, CommandGroup, accept_earlier_names
 
 # Each paragraph is one line, which is wrapped to the width of the terminal when it is shown.
 INTRODUCTION = """
@@ -58,21 +58,13 @@ app = typer.Typer(
 )
 
 
-class _Built(Command):
-    """A stand-in for a command whose flags are built from the configuration on first use."""
-
-    def make_context(
-        self,
-        info_name: str | None,
-        args: list[str],
-        parent: click.Context | None = None,
-        **extra: Any,
-    ) -> click.Context:
+class _Built(BuiltCommand):
+    def built(self) -> click.Command:
         if self.name == "inspect":
             from dpsd.cli.inspecting import command
         else:
             from dpsd.cli.transcribe import command
-        return command().make_context(info_name, args, parent=parent, **extra)
+        return command()
 
 
 def _show_version(wanted: bool) -> None:

@@ -52,6 +52,23 @@ class Command(SpelledHelp, TyperCommand):
         return super().invoke(ctx)
 
 
+class BuiltCommand(Command):
+    """A stand-in for a command whose flags are built from a configuration on first use."""
+
+    def built(self) -> click.Command:
+        """Return the command with all its flags; what is slow to import is imported here."""
+        raise NotImplementedError
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        return self.built().make_context(info_name, args, parent=parent, **extra)
+
+
 def spell(ctx: click.Context, names: Mapping[str, str]) -> None:
     """Let the command's errors spell these settings as given, instead of as flags."""
     ctx.meta[_SPELLINGS] |= names

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import click
 import typer
 
 from dpsd.cli.console import grid, say, show
-from dpsd.cli.errors import Command
+from dpsd.cli.errors import BuiltCommand, Command
 from dpsd.errors import RunError
 from dpsd.runs.files import JOURNAL_FILE
 
@@ -39,19 +39,11 @@ CLIENT_FOLDER, CLIENT_FILE = "client", "client.toml"
 FLOWER_FOLDER = "flower"
 
 
-class _Built(Command):
-    """A stand-in for a command whose flags are built from a configuration on first use."""
-
-    def make_context(
-        self,
-        info_name: str | None,
-        args: list[str],
-        parent: click.Context | None = None,
-        **extra: Any,
-    ) -> click.Context:
+class _Built(BuiltCommand):
+    def built(self) -> click.Command:
         from dpsd.cli.federating import command
 
-        return command(str(self.name)).make_context(info_name, args, parent=parent, **extra)
+        return command(str(self.name))
 
 
 @app.command("simulate", cls=_Built)

@@ -233,15 +233,12 @@ def _server(
     values = ({} if config is None else read_toml(config)) | chosen
     settings = FederationConfig(**values)
     settings.check_names()
-    host, _, outside = (address or "127.0.0.1:0").rpartition(":")
-    if not host or not outside.isdigit():
-        raise ConfigError(f"--address is {address!r}; give HOST:PORT, as in hub.example:443")
+    reached = None if address is None else _parsed_address(address)
     if out is None:
         raise ConfigError("say where to write with --out, or --resume a federation")
 
     from dpsd.cli.hosting import host_federation
 
-    reached = None if address is None else (host, int(outside))
     host_federation(settings, out, address=reached, port=port, quiet=quiet)
 
 
@@ -326,6 +323,13 @@ def _client(
         asked={name: chosen[name] for name in ("rounds", "queries") if name in chosen},
         quiet=quiet,
     )
+
+
+def _parsed_address(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise ConfigError(f"--address is {address!r}; give HOST:PORT, as in hub.example:443")
+    return host, int(port)
 
 
 def _resumed(

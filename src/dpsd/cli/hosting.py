@@ -13,6 +13,7 @@ from dpsd.cli.console import STATUS, grid, hint, say, show, shown_warnings, warn
 from dpsd.cli.errors import INTERRUPTED
 from dpsd.cli.privacy import show_privacy
 from dpsd.cli.progress import ProgressObserver, QuietObserver
+from dpsd.cli.results import show_written
 from dpsd.config.federation import FederationConfig, SimulationSettings
 from dpsd.config.transcription import TranscriptionConfig
 from dpsd.errors import ConfigError, WriteError
@@ -383,15 +384,5 @@ def _show_summary(directory: FederationDirectory) -> None:
     for client in directory.clients():
         table.add_row(client.name, f"{client.answers:,}", stated_epsilon(client))
     show(table)
-    say(f"\nWritten to {path}:")
-    say("  student.safetensors, student.json   the student")
-    say("  generator.safetensors               the generator of synthetic images")
-    say("  clients.json, report.html           what each client stated, and who answered when")
-    say("\nNext:")
-    for words in (
-        ("evaluate", path, "--data", "NAME"),
-        ("sample", path, "--count", 10_000, "--out", "synthetic"),
-        ("export", path, "--to", "student.onnx"),
-        ("federate", "status", path),
-    ):
-        say(f"  {command_line('dpsd', *words)}")
+    pages = "clients.json, report.html           what each client stated, and who answered when"
+    show_written(path, pages, "federate", "status", path)

@@ -11,6 +11,7 @@ from dpsd.cli.console import RESULTS, STATUS, grid, hint, say, show, shown_warni
 from dpsd.cli.errors import INTERRUPTED
 from dpsd.cli.privacy import show_privacy
 from dpsd.cli.progress import ProgressObserver, QuietObserver
+from dpsd.cli.results import show_written
 from dpsd.config.transcription import TranscriptionConfig
 from dpsd.errors import AnswerError, WriteError
 from dpsd.privacy.records.certificate import NOT_PRIVATE
@@ -155,18 +156,8 @@ def _show_summary(run: Run) -> None:
     show_privacy(run.certificate)
     _show_probe(run)
     _show_left_out(run)
-    say(f"\nWritten to {path}:")
-    say("  student.safetensors, student.json   the student")
-    say("  generator.safetensors               the generator of synthetic images")
-    say("  certificate.json, report.html       the privacy spent, and a report of the run")
-    say("\nNext:")
-    for command in (
-        ("evaluate", path, "--data", "NAME"),
-        ("sample", path, "--count", 10_000, "--out", "synthetic"),
-        ("export", path, "--to", "student.onnx"),
-        ("certify", path),
-    ):
-        say(f"  {command_line('dpsd', *command)}")
+    pages = "certificate.json, report.html       the privacy spent, and a report of the run"
+    show_written(path, pages, "certify", path)
 
 
 def _show_probe(run: Run) -> None:

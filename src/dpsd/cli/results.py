@@ -20,6 +20,7 @@ from dpsd.cli.privacy import show_certificate
 from dpsd.errors import ConfigError, DpsdError
 from dpsd.results.destinations import Destination
 from dpsd.runs.files import JOURNAL_FILE, check_run
+from dpsd.shell import command_line
 
 if TYPE_CHECKING:
     from dpsd.privacy.records.certificate import Certificate
@@ -48,6 +49,28 @@ def opened(run: Path) -> RunDirectory:
     if not directory.is_finished():
         warn("the run is not finished: this is its student after the last finished round")
     return directory
+
+
+def show_written(path: Path, pages: str, *last: object) -> None:
+    """Show which files a run wrote, and the commands that go on from there.
+
+    Args:
+        path: the directory of the run.
+        pages: a line about the files that are for people.
+        last: the words of the last command.
+    """
+    say(f"\nWritten to {path}:")
+    say("  student.safetensors, student.json   the student")
+    say("  generator.safetensors               the generator of synthetic images")
+    say(f"  {pages}")
+    say("\nNext:")
+    for words in (
+        ("evaluate", path, "--data", "NAME"),
+        ("sample", path, "--count", 10_000, "--out", "synthetic"),
+        ("export", path, "--to", "student.onnx"),
+        last,
+    ):
+        say(f"  {command_line('dpsd', *words)}")
 
 
 def sample(

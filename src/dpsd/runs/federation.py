@@ -33,7 +33,7 @@ from dpsd.errors import RunError
 from dpsd.privacy.records.certificate import Certificate
 from dpsd.runs.directory import RunDirectory
 from dpsd.runs.files import CONFIG_FILE, JOURNAL_FILE
-from dpsd.runs.folder import SETTINGS
+from dpsd.runs.folder import SETTINGS, save_queries
 from dpsd.runs.journal import Client, Journal
 from dpsd.shell import command_line
 from dpsd.storage.files import Column, file_hash, write_text
@@ -126,16 +126,7 @@ class FederationDirectory(RunDirectory):
         """
         path = self._request_path(round_index)
         path.parent.mkdir(exist_ok=True)
-        save_releases(
-            path,
-            index=round_index,
-            queries=Column(torch.uint8, (len(queries), *queries.spool.shape), queries.blocks()),
-            prior=queries.prior,
-            predicted=queries.predicted,
-            source=queries.source,
-            release=candidates,
-            asked=queries.digest,
-        )
+        save_queries(path, round_index, queries, candidates, asked=queries.digest)
         return RoundReleases.load(path, index=round_index)
 
     def stored_request(self, round_index: int) -> RoundReleases | None:

@@ -292,17 +292,7 @@ class RunFolder:
             WriteError: the disk is full, or the directory cannot be written to.
         """
         path = self.releases_path(round_index)
-        shape = (len(queries), *queries.spool.shape)
-        save_releases(
-            path,
-            index=round_index,
-            queries=Column(torch.uint8, shape, queries.blocks()),
-            prior=queries.prior,
-            predicted=queries.predicted,
-            source=queries.source,
-            release=release,
-            asked=asked,
-        )
+        save_queries(path, round_index, queries, release, asked=asked)
         self.ledger.commit(round_index=round_index, sha256=file_hash(path))
         return RoundReleases.load(path, index=round_index)
 
@@ -354,3 +344,19 @@ def _without_parts(metrics: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(seconds, dict):
         return metrics
     return {**metrics, "seconds": round(sum(seconds.values()))}
+
+
+def save_queries(
+    path: Path, round_index: int, queries: Queries, release: Tensor, *, asked: Tensor
+) -> None:
+    """Write a round's file from queries that are spooled; see :func:`.save_releases`."""
+    save_releases(
+        path,
+        index=round_index,
+        queries=Column(torch.uint8, (len(queries), *queries.spool.shape), queries.blocks()),
+        prior=queries.prior,
+        predicted=queries.predicted,
+        source=queries.source,
+        release=release,
+        asked=asked,
+    )
