@@ -72,6 +72,7 @@ def test_the_command_measures_writes_and_goes_on_and_keeps_changed_rows_apart(
     assert [json.loads(line)["row"] for line in kept] == ["digits/1/queries/8", name]
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads /proc, so Linux only")
 def test_a_row_ends_with_the_command_even_if_that_is_killed(tmp_path: Path) -> None:
     command = ("bench", "scale", "--only", "digits/1/queries/128000", "--out", str(tmp_path))

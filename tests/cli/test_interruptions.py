@@ -38,6 +38,7 @@ def attempts(run: Path) -> int:
     return len(RunDirectory.open(run).ledger.reservations())
 
 
+@pytest.mark.thorough
 def test_resumed_run_gives_the_same_student(
     invoke: Invoke, odd_run: Arguments, odd_teachers: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

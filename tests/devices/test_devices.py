@@ -241,6 +241,7 @@ def test_two_processes_share_a_probe_and_stop_together(place: Path) -> None:
         )
 
 
+@pytest.mark.thorough
 def test_a_teacher_that_fails_in_one_process_stops_all_and_is_heard_in_none(
     place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

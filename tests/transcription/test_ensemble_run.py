@@ -189,6 +189,7 @@ def test_consensus_is_tested_before_answers_are_paid_for(
         )
 
 
+@pytest.mark.thorough
 def test_a_committee_from_a_folder_can_be_resumed_from_its_configuration(tmp_path: Path) -> None:
     for seed in range(3):
         module = build_classifier("cnn", input_shape=(1, 8, 8), num_classes=3, seed=seed)

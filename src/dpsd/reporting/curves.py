@@ -54,7 +54,7 @@ def progress_figure(runs: Mapping[str, Metrics]) -> Figure | None:
         return None
     from matplotlib.ticker import MaxNLocator
 
-    figure = canvas(4.2 * len(drawn), 3)
+    figure = canvas(4.2 * len(drawn), 3, left=0.6)
     for number, draw in enumerate(drawn, start=1):
         axes = styled_axes(figure, 1, len(drawn), number)
         draw(axes)
@@ -75,7 +75,7 @@ def epsilon_figure(runs: Mapping[str, Certificate]) -> Figure:
     Args:
         runs: the certificate of each run by its name.
     """
-    figure = canvas(8.4, 1.2 + 0.28 * (3 + len(runs)))
+    figure = canvas(8.4, 1.2 + 0.28 * (3 + len(runs)), left=0.75)
     axes = styled_axes(figure, 1, 1, 1)
     adjacencies = list(Adjacency)
     epsilons = {

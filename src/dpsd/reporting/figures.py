@@ -46,6 +46,9 @@ _STYLE = {
 }
 #: The resolution of PNG files.
 _DPI = 300
+#: Inches around drawings whose labels are known: for half a number at the right, for an axis with
+#: its name below, and for a title above.
+_MARGIN, _BELOW, _ABOVE = 0.3, 0.5, 0.3
 _NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 
 
@@ -106,12 +109,28 @@ class Figure:
         return paths
 
 
-def canvas(width: float, height: float) -> Any:
-    """Return an empty figure of matplotlib, whose sides are in inches."""
+def canvas(width: float, height: float, *, left: float | None = None) -> Any:
+    """Return an empty figure of matplotlib, whose sides are in inches.
+
+    Args:
+        width: the width.
+        height: the height.
+        left: what is left for the numbers beside each drawing, if that is known. Else there is as
+            much room as labels need, for which everything is drawn twice.
+    """
     # The object interface is used, as pyplot would pick a window system and keep the figure alive.
     from matplotlib.figure import Figure as Drawing
 
-    return Drawing(figsize=(width, height), layout="constrained")
+    if left is None:
+        return Drawing(figsize=(width, height), layout="constrained")
+    drawn = Drawing(figsize=(width, height))
+    drawn.subplots_adjust(
+        left=left / width,
+        right=1 - _MARGIN / width,
+        bottom=_BELOW / height,
+        top=1 - _ABOVE / height,
+    )
+    return drawn
 
 
 def plain(name: str) -> str:
