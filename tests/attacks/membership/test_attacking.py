@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 import dpsd
 from dpsd.attacks.membership import Membership, attack
 from dpsd.attacks.membership.attacking import _one_run
+from dpsd.attacks.membership.controls import told_bound_control
 from dpsd.attacks.membership.kept import Kept
 from dpsd.attacks.membership.one_run import Bound
 from dpsd.attacks.membership.recipes import StudentRecipe, TeacherRecipe, Together
@@ -377,14 +379,26 @@ def test_an_ensembles_record_is_bounded_from_one_run(
     assert 0 <= found.bound.epsilon <= found.claimed
     assert found.claimed == pytest.approx(10.0, rel=1e-3)
     assert found == _one_run(target, shadows, TINY)
+    # A student that was told which records are in refutes a small claim, as it must.
+    assert found.told.right == found.told.guesses == 20
+    assert told_bound_control(found.told).found
     # As many teachers as two thirds of the records allow.
     assert shadows.teachers.stated()["members"] == 20
 
 
-@pytest.mark.parametrize(("epsilon", "said"), [(2.0, "certificate states 3.00"), (4.0, "REFUTES")])
-def test_a_bound_is_told_beside_the_certificates_epsilon(epsilon: float, said: str) -> None:
+@pytest.mark.parametrize(
+    ("epsilon", "claimed", "said"),
+    [
+        (2.0, 3.0, "certificate states 3. Of a student that was told"),
+        (2.0, math.inf, "certificate states ∞. Of a student that was told"),
+        (4.0, 3.0, "REFUTES the certificate's ε of 3."),
+    ],
+)
+def test_a_bound_is_told_beside_the_certificates_epsilon(
+    epsilon: float, claimed: float, said: str
+) -> None:
     bound = Bound(epsilon=epsilon, guesses=100, right=90, pairs=100, confidence=0.95)
-    sentence = audited(Audited(bound=bound, claimed=3.0, delta=1e-5))
+    sentence = audited(Audited(bound=bound, told=bound, claimed=claimed, delta=1e-5))
     assert said in sentence
     assert "90 of 100 guesses" in sentence
     assert "adjacency teacher, replace-one, δ = 1e-05" in sentence

@@ -122,7 +122,7 @@ class Shadows:
             execution=self.execution,
         )
         known = self.split.records.subset(self.split.is_in[shadow].nonzero().flatten())
-        told = Told(made.student, known, by=_PLANTED)
+        told = told_of(made.student, known)
         self._keep(shadow, STUDENTS, {TEACHERS: made.teacher, STUDENTS: made.student, TOLD: told})
 
     def _keep(self, shadow: int, name: str, modules: Mapping[str, nn.Module]) -> None:
@@ -250,6 +250,11 @@ class Told(nn.Module):
 
     def _projected(self, images: Tensor) -> Tensor:
         return images.flatten(1).double().cpu() @ self._direction
+
+
+def told_of(student: nn.Module, known: LabelledImages) -> Told:
+    """Plant a leak: return a student that was told these records."""
+    return Told(student, known, by=_PLANTED)
 
 
 def confidence_of(module: nn.Module, data: LabelledImages, execution: Execution) -> Tensor:
