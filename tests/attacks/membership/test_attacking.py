@@ -220,6 +220,42 @@ def test_confidences_of_other_settings_are_not_used(findings: Findings, target: 
         replace(shadows, seed=1).collected()
 
 
+@dataclass(frozen=True)
+class Stating:
+    """A method that says what determines its models."""
+
+    settings: int
+
+    def __call__(self, records: LabelledImages, seed: int) -> nn.Module:
+        return Memory(records)
+
+    def stated(self) -> dict[str, int]:
+        return {"settings": self.settings}
+
+
+def test_a_method_is_kept_under_what_it_states_and_every_model_with_its_accuracy(
+    findings: Findings, target: Target, tmp_path: Path
+) -> None:
+    place = tmp_path / "membership"
+    shutil.copytree(target.run.path / "attacks" / "membership", place)
+    shadows = replace(shadows_of(target), folder=place, also={"m": Stating(1)})
+    keys = {shadows._kept(0, "m").path, replace(shadows, also={"m": Stating(2)})._kept(0, "m").path}
+    assert len(keys) == 2
+    # Without held-out records, what an earlier attack kept is found.
+    assert shadows._kept(0, "students").exists()
+    measured = replace(shadows, held_out=target.others)
+    assert not measured._kept(0, "students").exists()
+    models = {name: Memory(target.others) for name in ("teachers", "students", "told students")}
+    for shadow in range(TINY.shadows):
+        measured._keep(shadow, "students", models)
+        measured._keep(shadow, "m", {"m": Memory(target.members)})
+    accuracies = measured.accuracies()
+    assert list(accuracies) == ["teachers", "students", "m"]
+    assert accuracies["students"].tolist() == [1.0] * TINY.shadows
+    assert accuracies["m"].max() < 0.5
+    assert set(measured.collected()) == {*accuracies, "told students"}
+
+
 def test_a_file_under_another_name_is_refused(tmp_path: Path) -> None:
     kept, other = Kept(tmp_path, "shadow", {"seed": 0}), Kept(tmp_path, "shadow", {"seed": 1})
     kept.save({"students": torch.zeros(2)})
