@@ -23,7 +23,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -52,6 +52,7 @@ from dpsd.cli.progress import AttackProgress
 from dpsd.config.recipe import Recipe
 from dpsd.datasets import LabelledImages, load_dataset
 from dpsd.devices.execution import Execution
+from dpsd.errors import DpsdError
 from dpsd.privacy.targets import Adjacency, Budget
 from dpsd.runs.directory import RunDirectory
 from dpsd.runs.findings import Cell, Control, Table
@@ -171,11 +172,15 @@ def ways(
     sizes: Sizes, data: LabelledImages, folder: Path, epsilons: Sequence[float]
 ) -> Iterator[Student | PrivateTraining]:
     """All ways of protecting; those of a single teacher come first, and share it."""
-    shape = {"input_shape": data.input_shape, "num_classes": data.num_classes}
-    epochs = sizes.epochs if sizes.is_quick else None
-    single = LastTeacher(record=TeacherRecord(model=sizes.model, epochs=epochs, **shape), share=1)
+    record = TeacherRecord(
+        model=sizes.model,
+        input_shape=data.input_shape,
+        num_classes=data.num_classes,
+        epochs=sizes.epochs if sizes.is_quick else None,
+    )
+    single = LastTeacher(record=record, share=1)
     many = LastTeacher(
-        record=TeacherRecord(model=CLOSED_FORM, members=sizes.shards, **shape), share=1
+        record=replace(record, model=CLOSED_FORM, members=sizes.shards, epochs=None), share=1
     )
     steps = {"student_steps": 6, "generator_steps": 0} if sizes.is_quick else {}
     rounds = {"rounds": 2, "queries": max(1, sizes.queries // 2), **steps}
@@ -311,12 +316,10 @@ def inverted(
         models: dict[str, nn.Module] = {}
         for done, way in enumerate(protected):
             progress.step("models", done, len(protected))
-            is_student = isinstance(way, Student)
-            models[way.name] = (
-                finished_run(way, members, sizes).student()
-                if is_student
-                else way(members, sizes.seed)
-            )
+            if isinstance(way, Student):
+                models[way.name] = finished_run(way, members, sizes).student()
+            else:
+                models[way.name] = way(members, sizes.seed)
         progress.step("models", len(protected), len(protected))
         models["student, distilled"] = Distillation().student(
             members, module, model=sizes.model, seed=sizes.seed
@@ -457,6 +460,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="try the script out in a minute")
     parser.add_argument("--out", type=Path, default=Path("attacked"), help="what is finished")
     asked = parser.parse_args(arguments)
+    if asked.pairs < 3:
+        parser.error("--pairs must be at least 3, so that every record is in and out of some")
     torch.set_num_threads(asked.threads)
     small = {"records": 240, "canaries": 80, "pairs": 3, "queries": 200, "epochs": 2}
     chosen = {
@@ -474,8 +479,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     name = re.sub(r"[^\w.-]+", "-", asked.data)  # data may be a path
     out = asked.out / f"{asked.attack}-{name}"
     out.mkdir(parents=True, exist_ok=True)
-    with AttackProgress() as progress:
-        tables, controls = KINDS[asked.attack](sizes, out, asked.epsilons, progress)
+    try:
+        with AttackProgress() as progress:
+            tables, controls = KINDS[asked.attack](sizes, out, asked.epsilons, progress)
+    except DpsdError as error:
+        sys.exit(f"error: {error}")
     if missed := [control.sentence for control in controls if not control.found]:
         sys.exit("\n".join(["The attack is invalid, as it failed its own controls:", *missed]))
     for table in tables:
