@@ -77,6 +77,7 @@ def test_models_that_do_not_fit_the_run_are_refused(
         ({"num_classes": 10**12}, "has number of classes 1000000000000, and the run's is 10"),
         ({"input_shape": "1x8"}, "does not describe a student"),
         ({"input_shape": [1, 8]}, "does not describe a student"),
+        ({"class_names": [["a"]]}, "does not describe a student"),
         (None, "does not describe a student"),
     ],
 )

@@ -90,8 +90,11 @@ def _of_export(path: Path) -> _Stated:
             stated = json.loads((file.metadata() or {})["dpsd"])
         name, shape, classes = (stated[one] for one in ("student", "input_shape", "num_classes"))
         sizes = [*shape, classes]
+        names = stated.get("class_names", [])
         if len(sizes) != 4 or not all(type(size) is int for size in sizes):
             raise ValueError("a size is not a number")
+        if not isinstance(names, list) or not all(isinstance(one, str) for one in names):
+            raise ValueError("a name is not a text")
     except OSError as error:
         raise TeacherError(f"it cannot be read: {reason(error)}") from None
     except (SafetensorError, KeyError, TypeError, ValueError, RecursionError):
@@ -110,8 +113,7 @@ def _of_export(path: Path) -> _Stated:
         fill_module(module, read_weights(path), where=str(path))
         return module.eval()
 
-    names = stated.get("class_names")
-    return _Stated(tuple(shape), classes, names if isinstance(names, list) else None, opened)
+    return _Stated(tuple(shape), classes, names, opened)
 
 
 def _of_teacher(path: str, execution: Execution) -> _Stated:
@@ -133,11 +135,8 @@ def _require_fit(path: str, stated: _Stated, run: RunDirectory) -> None:
     ):
         if here != there:
             raise ConfigError(
-                *(
-                    Setting("also"),
-                    f": {path} has {what} {here}, and the run's is {there}: give a ",
-                ),
-                "model of the same shape and classes",
+                *(Setting("also"), f": {path} has {what} {here}, and the run's is {there}: "),
+                "give a model of the same shape and classes",
             )
     own = stated.class_names
     if names and own and set(own) == set(names) and tuple(own) != tuple(names):
