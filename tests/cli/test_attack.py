@@ -102,6 +102,31 @@ def test_members_are_the_records_that_the_teacher_was_trained_on(
     assert given == [(1_085, 712), (1_085 - len(held), 712)]
 
 
+def test_further_models_are_opened_under_their_names(
+    invoke: Invoke,
+    run_copy: Path,
+    teacher: Path,
+    assert_error: AssertError,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given = []
+
+    def look(attacking: Attacking, kind: str) -> None:
+        given.append(list(attacking.also))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Attacking, "earlier", look)
+    command = ("attack", run_copy, "--data", "digits", "--quick")
+    also = ("--also", f"trained={teacher}", "--also", run_copy)
+    assert invoke(*command, "--kind", "inversion,copies", *also).exit_code == 130
+    assert given == [["trained", run_copy.name]]
+    assert_error(
+        invoke(*command, "--kind", "copies", *also),
+        2,
+        "--also is for inversion, which attacks models one by one: add it to --kind",
+    )
+
+
 def test_a_terminal_shows_a_bar_with_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Console(file=io.StringIO(), force_terminal=True, width=80)
     monkeypatch.setattr(progress, "STATUS", terminal)

@@ -138,6 +138,8 @@ def test_lists_and_help_import_nothing_slow(arguments: tuple[str, ...], tmp_path
         (("attack", "run-like", "--data", "mnist", "--kind", "copy"), 2, "did you mean 'copies'"),
         (("attack", "run-like", "--data", "mnist", "--kind", ","), 2, "--kind is empty; give some"),
         (("attack", "run-like", "--data", "x.npz", "--size", "x"), 2, "--size is 'x'"),
+        (("attack", "run-like", "--data", "mnist", "--also", "nowhere"), 4, "--also: there is no"),
+        (("attack", "run-like", "--data", "mnist", "--also", "student=x"), 2, "--also NAME=PATH"),
         (("sample", "empty"), 5, "empty is not a run directory"),
         (("export", "empty", "--to", "student.onnx"), 5, "empty is not a run directory"),
         (("export", "run-like", "--to", "student.pkl"), 2, "--to: 'student.pkl' does not name"),

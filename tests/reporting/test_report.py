@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 import dpsd
+from dpsd.errors import ConfigError
 from dpsd.reporting.html import part
 from dpsd.reporting.inlining import attack_pictures, inlined
 from dpsd.reporting.report import MOST_BYTES, Report
@@ -220,6 +221,28 @@ def test_a_page_stays_small_whatever_its_pictures(
     made = report(private=False).html()
     assert len(made.encode()) < MOST_BYTES
     assert made.count("data:image/jpeg") == 12
+
+
+def test_many_runs_show_fewer_pictures_each_and_then_do_not_fit(
+    report: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def shown(most: int) -> tuple[int, int]:
+        monkeypatch.setattr("dpsd.reporting.report.MOST_BYTES", most)
+        page = made.html()
+        assert len(page.encode()) <= most
+        return page.count("data-round="), page.count("data:image/")
+
+    made = report(runs=3, private=False)
+    text = len(re.sub(r"data:image/[^\"]*", "", made.html()).encode()) + 50_000
+    assert shown(MOST_BYTES) == (9, 9)
+    assert shown(text + 60_000) == (3, 3)
+    assert "Shown are 1 of 3 rounds; the images of all are in" in made.html()
+    with pytest.raises(ConfigError, match=r"runs are 3, .* give at most the first 2 of them"):
+        shown(text - 20_000)
+    with pytest.raises(ConfigError, match="give at most the first 1 of them"):
+        shown(50_000)
+    # Every finished run has its page, however long.
+    assert Page(report(private=False).html()).all("figure")
 
 
 def test_damaged_pictures_are_left_out(tmp_path: Path) -> None:

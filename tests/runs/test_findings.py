@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,15 +53,43 @@ def test_findings_without_a_control_are_refused() -> None:
         replace(FINDINGS, controls=())
 
 
-@pytest.mark.parametrize("damage", [{"version": 2}, {"controls": None}, {"tables": [{"rows": []}]}])
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ({"version": 2}, "another version of dpsd"),
+        ({"controls": None}, "controls: "),
+        ({"controls": []}, "no control"),
+        ({"controls": [{"name": "told", "found": 1, "sentence": ""}]}, "controls.0.found: "),
+        ({"tables": [{"rows": []}]}, "tables.0.title: field required"),
+        ({"tables": [{"title": "", "columns": ["a"], "rows": [[True]]}]}, "tables.0.rows.0.0: "),
+        ({"tables": [{"title": "", "columns": ["a"], "rows": [[1, 2]]}]}, "has not 1 cells"),
+        ({"seconds": "1.5"}, "seconds: "),
+        ({"scores": {"lira": 1.5}}, "scores.lira: "),
+        ({"is_valid": False}, "is_valid: "),
+        ({"privatised": True}, "privatised: "),
+        ({"comment": ""}, "comment: there is no such field"),
+    ],
+)
 def test_files_of_another_version_and_damaged_files_are_refused(
-    tmp_path: Path, damage: dict[str, object]
+    tmp_path: Path, damage: dict[str, object], said: str
 ) -> None:
     path = FINDINGS.save(tmp_path)
     path.write_text(json.dumps(json.loads(path.read_text()) | damage))
 
-    with pytest.raises(RunError, match="attack the run again"):
+    with pytest.raises(RunError, match=f"{path} .*{said}.*attack the run again"):
         read_findings(tmp_path)
+
+
+def test_an_infinite_epsilon_survives_and_is_shown(tmp_path: Path) -> None:
+    row = ("audit", math.inf)
+    stated = replace(
+        FINDINGS,
+        tables=(Table(title="Bounds", columns=("of", "ε"), rows=(row,)),),
+        details={"claimed": math.inf},
+    )
+    assert "Infinity" not in stated.save(tmp_path).read_text()
+    assert read_findings(tmp_path) == [stated]
+    assert stated.tables[0].texts() == (("audit", "∞"),)
 
 
 def test_a_table_with_a_short_row_is_refused() -> None:

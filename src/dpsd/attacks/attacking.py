@@ -12,16 +12,21 @@ import hashlib
 import importlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
 from types import ModuleType
 from typing import Any
 
+from torch import nn
+
+from dpsd.attacks.inversion.attacked import attacked
+from dpsd.attacks.names import INVERSION
 from dpsd.attacks.target import Progress, Silent, Target
 from dpsd.datasets import LabelledImages
 from dpsd.errors import RunError
 from dpsd.runs.findings import FOLDER, Findings, read_findings
+from dpsd.teachers import Teacher
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,11 +37,13 @@ class Attacking:
         target: the run, with training and held-out records.
         seed: the seed of every attack.
         is_quick: whether the attacks are made small, to try them out.
+        also: further models by name, which are inverted beside the run's own.
     """
 
     target: Target
     seed: int = 0
     is_quick: bool = False
+    also: Mapping[str, nn.Module | Teacher] = field(default_factory=dict)
 
     def earlier(self, kind: str) -> Findings | None:
         """Return what an earlier attack found with the same student, data, settings and seed.
@@ -70,12 +77,13 @@ class Attacking:
             seed=self.seed,
             folder=folder,
             progress=Silent() if progress is None else progress,
+            **({"also": self.also} if kind == INVERSION else {}),
         )
         found = replace(
             found,
             seconds=round(found.seconds),
             settings={**found.settings, **_in_json(asdict(settings))},
-            details={**found.details, "attacked": self._attacked},
+            details={**found.details, "attacked": self._attacked_by(kind)},
         )
         found.save(self.target.run.path)
         return found
@@ -86,7 +94,7 @@ class Attacking:
         return (
             (found.student, found.seed) == (self._student, self.seed)
             and known == asked
-            and found.details.get("attacked") == self._attacked
+            and found.details.get("attacked") == self._attacked_by(found.kind)
         )
 
     def _settings(self, kind: str) -> Any:
@@ -97,9 +105,22 @@ class Attacking:
     def _student(self) -> str:
         return str(self.target.run.ledger.ending()["student"])
 
+    def _attacked_by(self, kind: str) -> dict[str, Any]:
+        """What a kind's findings depend on besides the student, the settings and the seed."""
+        further = {"also": self._keys} if self.also and kind == INVERSION else {}
+        return self._attacked | further
+
+    @cached_property
+    def _keys(self) -> dict[str, str]:
+        """A hash of each further model."""
+        shape, execution = self.target.members.input_shape, self.target.execution
+        return {
+            name: attacked(name, model, shape=shape, execution=execution).key
+            for name, model in self.also.items()
+        }
+
     @cached_property
     def _attacked(self) -> dict[str, Any]:
-        """What the findings depend on besides the student, the settings and the seed."""
         teacher = self.target.teacher
         return {
             "dpsd": version("dpsd"),  # another one may score otherwise

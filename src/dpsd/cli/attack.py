@@ -6,16 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dpsd.attacks.names import KINDS, check_kinds
+from dpsd.attacks.names import INVERSION, KINDS, check_kinds, check_model, named_paths
 from dpsd.cli.console import STATUS, grid, say, say_json, show, shown_warnings, warn
 from dpsd.cli.declaring import RULE_HELP, Channels, Classes, Range, Size, declared_by
 from dpsd.cli.measuring import DataName, DataRoot, TeacherPath, declared_by_run, teacher_of
 from dpsd.cli.results import Device, RunPath, opened
 from dpsd.datasets import check_dataset, is_folder
-from dpsd.errors import ConfigError, DataError, DpsdError, RunError
+from dpsd.errors import ConfigError, DataError, DpsdError, RunError, Setting, TeacherError
 from dpsd.runs.files import check_run
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from dpsd.datasets import Declared, LabelledImages
@@ -57,6 +58,17 @@ def attack(
             show_default="as in the teacher's record",
         ),
     ] = None,
+    also: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[NAME=]PATH",
+            help="A further model to invert, to compare it with the run's own: another run, whose "
+            "student is meant, an exported student, or a teacher of any kind; for images of the "
+            "same shape, with the same classes. It is called by its file or folder without a "
+            "NAME. The flag may be repeated.",
+            show_default="none: the run's teacher and student",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The seed of everything that is drawn.")] = 0,
     quick: Annotated[
         bool, typer.Option("--quick", help="Attack with little effort, to try the command out.")
@@ -92,8 +104,10 @@ def attack(
     check_dataset(data)
     kinds = check_kinds(kind)
     declared = declared_by(size, channels, classes, value_range)
+    paths = _checked(also or (), kinds)
 
     from dpsd.attacks.attacking import Attacking
+    from dpsd.attacks.inversion.further import further_model
     from dpsd.attacks.target import Target
     from dpsd.cli.progress import AttackProgress
     from dpsd.results.validation import trained_on_by
@@ -105,16 +119,21 @@ def attack(
         directory, data, teacher=teacher, share=validation_share, group_by=group_by
     )
     members, others = _loaded(data, data_root, declared, share, group_by)
+    target = Target(
+        run=directory,
+        members=members,
+        others=others,
+        teacher=teacher_of(directory, teacher, device),
+        device=device,
+    )
     attacking = Attacking(
-        target=Target(
-            run=directory,
-            members=members,
-            others=others,
-            teacher=teacher_of(directory, teacher, device),
-            device=device,
-        ),
+        target=target,
         seed=seed,
         is_quick=quick,
+        also={
+            name: further_model(path, run=directory, execution=target.execution)
+            for name, path in paths.items()
+        },
     )
     found: list[Findings] = []
     refused: list[DpsdError] = []
@@ -147,6 +166,27 @@ def attack(
             f"{' and '.join(invalid)}: the attack is invalid, as it failed its own controls, so "
             "its findings say nothing. Give it more records or, without --quick, more effort"
         )
+
+
+def _checked(also: Sequence[str], kinds: Sequence[str]) -> dict[str, str]:
+    """The paths of further models by name, which are models by their names.
+
+    Raises:
+        ConfigError: names collide, or nothing is attempted that could attack further models.
+        TeacherError: there is no model.
+    """
+    paths = named_paths(also)
+    if paths and INVERSION not in kinds:
+        raise ConfigError(
+            *(Setting("also"), f" is for {INVERSION}, which attacks models one by one: add it to "),
+            *(Setting("kind"), ", or leave out ", Setting("also")),
+        )
+    for path in paths.values():
+        try:
+            check_model(path)
+        except TeacherError as error:
+            raise TeacherError(Setting("also"), ": ", *error.parts) from None
+    return paths
 
 
 def _loaded(

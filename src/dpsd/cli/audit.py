@@ -10,6 +10,7 @@ import typer
 
 from dpsd.cli.console import STATUS, grid, say, say_json, show
 from dpsd.errors import DpsdError
+from dpsd.storage.stated import as_json
 
 if TYPE_CHECKING:
     from dpsd.attacks.audit import Audit
@@ -79,8 +80,7 @@ def audit(
 
 def _stated(one: Audit) -> dict[str, object]:
     """An audit in JSON types, which have no infinity."""
-    bound = one.lower_bound if math.isfinite(one.lower_bound) else "infinity"
-    return {**asdict(one), "lower_bound": bound, "holds": one.holds}
+    return {**as_json(asdict(one)), "holds": one.holds}
 
 
 def _show(found: list[Audit]) -> None:

@@ -96,7 +96,8 @@ def report(
     with shown_warnings():
         subjects = _subjects(runs, evaluation or [], is_public=public)
     made = Report(subjects=subjects, commands=[_command(subjects, is_public=public)])
-    write_text(_folder_of(out), made.html())
+    page = made.html()  # fails if there are too many runs, before anything is written
+    write_text(_folder_of(out), page)
     say(f"wrote {out}")
     for path in made.save_figures(figures) if figures is not None else ():
         say(f"wrote {path}")

@@ -8,45 +8,89 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, Self
 
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from dpsd.datasets.labelled import Split
 from dpsd.errors import ConfigError, RunError, Setting
 from dpsd.privacy.records.certificate import Certificate
 from dpsd.storage.files import read_json
-
-#: What an evaluation must state, with its type.
-_STATED: dict[str, type | tuple[type, ...]] = {
-    **{"data": str, "split": str, "images": int, "student_accuracy": (int, float)},
-    **{"run": str, "student": str},
-}
+from dpsd.storage.stated import validated
 
 #: The quantile of the normal distribution that a 95 % interval reaches to.
 _QUANTILE = 1.959964
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class _Whole(BaseModel):
+    """What a file states: all of it, in these types, and nothing else."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class _OfClass(_Whole):
+    """The results for one class, as :class:`dpsd.results.evaluation.ClassResult` states them."""
+
+    name: str
+    images: Count
+    student_accuracy: Share | None
+    teacher_accuracy: Share | None
+    agreement: Share | None
+    predicted: Count
+
+
+class _Evaluation(_Whole):
+    """What :meth:`dpsd.results.evaluation.Evaluation.to_dict` returns."""
+
+    data: str
+    split: Split
+    validation_share: Share
+    images: Annotated[int, Field(ge=1)]
+    student_accuracy: Share
+    teacher_accuracy: Share | None
+    student_balanced_accuracy: Share
+    teacher_balanced_accuracy: Share | None
+    agreement: Share | None
+    classes: list[_OfClass]
+    run: str
+    student: str
+    confusion: list[list[Count]]
+    privatised: Literal[False]
+
+    @model_validator(mode="after")
+    def _require_sums(self) -> Self:
+        """Compare the numbers of images, which are counted in several places."""
+        images = [one.images for one in self.classes]
+        if sum(images) != self.images:
+            raise ValueError(f"classes have {sum(images)} images, and images is {self.images}")
+        if self.confusion and images != [sum(row) for row in self.confusion]:
+            raise ValueError("rows of confusion are not as large as their classes")
+        if any(len(row) != len(images) for row in self.confusion):
+            raise ValueError(f"rows of confusion have not {len(images)} numbers")
+        return self
 
 
 def read_evaluation(path: Path) -> dict[str, Any]:
     """Read an evaluation.
 
     Raises:
-        ConfigError: the file cannot be read, or is not an evaluation.
+        ConfigError: the file cannot be read, or is not an evaluation that was left as it is.
     """
     try:
         found = read_json(path)
+        validated(_Evaluation, found)
     except RunError as error:
-        raise ConfigError(
-            Setting("evaluation"), f": {error}; write it with dpsd evaluate RUN --data NAME --json"
-        ) from None
-    for name, kind in _STATED.items():
-        if not isinstance(found.get(name), kind) or isinstance(found[name], bool):
-            raise ConfigError(
-                *(Setting("evaluation"), f": {path} does not state {name}; write it with "),
-                "dpsd evaluate RUN --data NAME --json",
-            )
-    for name in ("student_accuracy", "teacher_accuracy", "agreement"):
-        share = found.get(name)
-        if share is not None and not (isinstance(share, int | float) and 0 <= share <= 1):
-            raise ConfigError(Setting("evaluation"), f": {path} states {name} = {share}")
-    return found
+        problem = str(error)
+    except ValueError as error:
+        problem = f"{path} is no evaluation, or damaged ({error})"
+    else:
+        return found
+    raise ConfigError(
+        Setting("evaluation"), f": {problem}; write it with dpsd evaluate RUN --data NAME --json"
+    )
 
 
 def is_about(found: Mapping[str, Any], certificate: Certificate) -> bool:

@@ -17,16 +17,17 @@ from PIL import Image, UnidentifiedImageError
 from dpsd.runs import findings, pictures
 from dpsd.runs.folder import RunFolder
 
-#: The most rounds whose images are shown.
-_MOST_ROUNDS = 30
 #: The fewest pixels on the longer side to which a picture is scaled down.
 _LEAST_SIDE = 64
 
 
-def round_pictures(run: RunFolder) -> dict[int, Path]:
-    """Return the files of the generator's images by round, of a selection if there are many."""
+def round_pictures(run: RunFolder, *, most: int) -> dict[int, Path]:
+    """Return the files of the generator's images by round, of at most so many rounds.
+
+    A long run is represented by some of its rounds, the last among them.
+    """
     files = sorted(pictures.sheet_path(run).parent.glob("round-*.png"))
-    step = 1 + len(files) // _MOST_ROUNDS
+    step = 1 + len(files) // most
     return {int(file.stem.removeprefix("round-")): file for file in files[::-step][::-1]}
 
 

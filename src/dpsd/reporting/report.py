@@ -4,18 +4,20 @@ The report that every run writes shows releases and public choices alone, so it 
 with the student. The owner of the data may add what they measured on private data: evaluations,
 and the findings of attacks. Such a page says at its top whom it is for.
 
-A page fetches nothing, opens from a disk, and stays below :data:`MOST_BYTES`, for which its
-pictures are scaled down.
+A page fetches nothing, opens from a disk, and stays below :data:`MOST_BYTES`. For that, pictures
+are scaled down, fewer rounds of each run show theirs, and in the end there may be too many runs.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dpsd.errors import ConfigError, Setting
 from dpsd.privacy.records.certificate import Certificate
 from dpsd.reporting.comparing import about_rounds, comparison, limits, settings
 from dpsd.reporting.curves import epsilon_figure, progress_figure
@@ -28,6 +30,10 @@ from dpsd.storage.files import write_text
 
 #: The most bytes of a page, and the part of them that is left to spare.
 MOST_BYTES, _SPARE = 3_000_000, 50_000
+#: The most rounds of a run whose images are shown, fewer if pictures would become too small.
+_MOST_ROUNDS = (30, 10, 3, 1)
+#: The fewest bytes of a picture, on average, that are not too small.
+_LEAST_PICTURE = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,11 +59,37 @@ class Report:
         object.__setattr__(self, "figures", {one.name: one for one in found if one is not None})
 
     def html(self) -> str:
-        """Return the page."""
-        bare = self._page({})
-        left = (MOST_BYTES - _SPARE - len(bare.encode())) * 3 // 4  # base64 takes a third more
-        files = [paths for subject in self.subjects for paths in subject.pictures()]
-        return self._page(_shared(files, most=left)) if files else bare
+        """Return the page.
+
+        Raises:
+            ConfigError: several runs do not fit, even with one picture each. The page of a single
+                run always does, or is as long as its text.
+        """
+        for most in _MOST_ROUNDS:
+            left = self._left(most)
+            files = [paths for subject in self.subjects for paths in subject.pictures(most)]
+            if left >= _LEAST_PICTURE * len(files):
+                break
+        if left < 0 and len(self.subjects) > 1:
+            raise ConfigError(
+                Setting("runs"),
+                f" are {len(self.subjects)}, which do not fit on a page of {MOST_BYTES:,} bytes: "
+                f"give at most the first {self._fitting()} of them",
+            )
+        return self._page(_shared(files, most=left), most)
+
+    def _left(self, most: int) -> int:
+        """The bytes that are left for the files of pictures, which may be below 0."""
+        bare = len(self._page({}, most).encode())
+        return (MOST_BYTES - _SPARE - bare) * 3 // 4  # base64 takes a third more
+
+    def _fitting(self) -> int:
+        """The number of runs, from the first, that fit, if all do not."""
+
+        def is_too_long(count: int) -> bool:
+            return Report(subjects=self.subjects[:count])._left(_MOST_ROUNDS[-1]) < 0
+
+        return max(1, bisect_left(range(1, len(self.subjects)), True, key=is_too_long))
 
     def save_figures(self, folder: Path) -> list[Path]:
         """Write the figures as SVG and PNG, and return the paths of the files.
@@ -67,7 +99,7 @@ class Report:
         """
         return [path for figure in self.figures.values() for path in figure.save(folder)]
 
-    def _page(self, pictures: Mapping[Path, str]) -> str:
+    def _page(self, pictures: Mapping[Path, str], most_rounds: int) -> str:
         script = part("report.js.j2")
         return template("report.html.j2").render(
             runs=self.subjects,
@@ -82,6 +114,7 @@ class Report:
             commands=[line for subject in self.subjects for line in subject.commands]
             + list(self.commands),
             pictures=pictures,
+            most_rounds=most_rounds,
             style=part("report.css.j2"),
             script=script,
             script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),

@@ -197,9 +197,12 @@ class Subject:
     def _said(self) -> dict[int, Said]:
         return said_of_generator(self.run)
 
-    @cached_property
-    def gallery(self) -> list[dict[str, Any]]:
-        """The generator's images: ``round``, ``path``, the alternative text and what is said."""
+    def gallery(self, most: int) -> list[dict[str, Any]]:
+        """The generator's images: ``round``, ``path``, the alternative text and what is said.
+
+        Args:
+            most: the most rounds whose images are shown, at least 1.
+        """
         return [
             {
                 "round": number,
@@ -208,7 +211,7 @@ class Subject:
                 "every round.",
                 "said": self._sentence(number + 1),
             }
-            for number, path in round_pictures(self.run).items()
+            for number, path in round_pictures(self.run, most=most).items()
         ]
 
     def _sentence(self, asked_in: int) -> str:
@@ -224,14 +227,14 @@ class Subject:
             return f"{text}. The releases are too noisy to tell what the teacher says."
         return f"{text}; the teacher, by releases: {largest(said.teacher, self.classes)}."
 
-    def pictures(self) -> list[list[Path]]:
-        """The files of all pictures; each has those of one picture."""
+    def pictures(self, most: int) -> list[list[Path]]:
+        """The files of all pictures, with those of at most so many rounds, by picture."""
         of_attacks = (
             attack_pictures(self.run.path, picture.name)
             for found in self.findings
             for picture in found.pictures
         )
-        return [*([one["path"]] for one in self.gallery), *filter(None, of_attacks)]
+        return [*([one["path"]] for one in self.gallery(most)), *filter(None, of_attacks)]
 
     def file_of(self, picture: Picture) -> Path | None:
         """The file by which the page knows an attack's picture; ``None`` if it is lost."""

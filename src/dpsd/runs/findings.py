@@ -20,15 +20,19 @@ run directory for the owner of the data and are no part of what a run may publis
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from pydantic import ConfigDict, with_config
 
 from dpsd.errors import RunError
 from dpsd.runs.files import ATTACKS
 from dpsd.storage.files import read_json, write_text
+from dpsd.storage.stated import as_json, from_json, validated
 
 #: The folder of findings in a run directory, and the version of their files.
 FOLDER, VERSION = "attacks", 1
@@ -36,10 +40,14 @@ KINDS = ATTACKS
 
 Cell = str | int | float | None
 
+#: A file that states anything else is refused.
+_WHOLE = ConfigDict(extra="forbid")
+
 #: The names of columns with the ends of an interval.
 _END = re.compile(r"\b(from|to),?( %)?$")
 
 
+@with_config(_WHOLE)
 @dataclass(frozen=True, kw_only=True)
 class Control:
     """A leak that was planted, which an attack must find.
@@ -55,6 +63,7 @@ class Control:
     sentence: str
 
 
+@with_config(_WHOLE)
 @dataclass(frozen=True, kw_only=True)
 class Table:
     """A table of numbers.
@@ -107,10 +116,13 @@ def _as_text(cell: Cell, column: str) -> str:
     if cell is None:
         return "-"
     if isinstance(cell, float):
+        if math.isinf(cell):
+            return "∞" if cell > 0 else "-∞"
         return f"{cell:.1%}" if column.endswith("%") else f"{cell:,.3g}"
     return f"{cell:,}" if isinstance(cell, int) else cell
 
 
+@with_config(_WHOLE)
 @dataclass(frozen=True, kw_only=True)
 class Picture:
     """A figure beside the findings, as SVG, PNG or both.
@@ -128,6 +140,7 @@ class Picture:
     shows_records: bool = False
 
 
+@with_config(_WHOLE)
 @dataclass(frozen=True, kw_only=True)
 class Findings:
     """What an attack found.
@@ -186,7 +199,7 @@ class Findings:
     def to_dict(self) -> dict[str, Any]:
         """Return everything in JSON types, and that nothing is privatised."""
         stated = {"version": VERSION, "privatised": False, "is_valid": self.is_valid}
-        return stated | asdict(self)
+        return stated | dict(as_json(asdict(self)))
 
     def save(self, run: Path) -> Path:
         """Write the findings into a run directory, and return the path of the file.
@@ -212,21 +225,22 @@ def read_findings(run: Path) -> list[Findings]:
 
 
 def _restored(path: Path) -> Findings:
-    stated = read_json(path)
-    if stated.pop("version", None) != VERSION:
+    content = read_json(path)
+    if content.pop("version", None) != VERSION:
         raise RunError(f"{path} was written by another version of dpsd: attack the run again")
+    said = {name: content.pop(name, None) for name in ("privatised", "is_valid")}
     try:
-        del stated["privatised"], stated["is_valid"]
-        stated["controls"] = tuple(Control(**one) for one in stated["controls"])
-        stated["pictures"] = tuple(Picture(**one) for one in stated["pictures"])
-        stated["tables"] = tuple(
-            Table(
-                title=one["title"],
-                columns=tuple(one["columns"]),
-                rows=tuple(tuple(row) for row in one["rows"]),
-            )
-            for one in stated["tables"]
+        found = validated(Findings, content)
+        for name, expected in {"privatised": False, "is_valid": found.is_valid}.items():
+            if said[name] is not expected:
+                raise ValueError(f"{name}: the findings make it {expected} (not {said[name]!r})")
+        return replace(
+            found,
+            tables=tuple(
+                replace(one, rows=tuple(tuple(map(from_json, row)) for row in one.rows))
+                for one in found.tables
+            ),
+            details=from_json(found.details),
         )
-        return Findings(**stated)
-    except (KeyError, TypeError, ValueError) as error:
+    except (ValueError, RecursionError) as error:
         raise RunError(f"{path} is damaged ({error}): attack the run again") from None

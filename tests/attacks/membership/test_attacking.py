@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 import dpsd
 from dpsd.attacks.membership import Membership, attack
 from dpsd.attacks.membership.attacking import _one_run
+from dpsd.attacks.membership.controls import told_bound_control
 from dpsd.attacks.membership.kept import Kept
 from dpsd.attacks.membership.one_run import Bound
 from dpsd.attacks.membership.recipes import StudentRecipe, TeacherRecipe, Together
@@ -218,6 +220,42 @@ def test_confidences_of_other_settings_are_not_used(findings: Findings, target: 
         replace(shadows, seed=1).collected()
 
 
+@dataclass(frozen=True)
+class Stating:
+    """A method that says what determines its models."""
+
+    settings: int
+
+    def __call__(self, records: LabelledImages, seed: int) -> nn.Module:
+        return Memory(records)
+
+    def stated(self) -> dict[str, int]:
+        return {"settings": self.settings}
+
+
+def test_a_method_is_kept_under_what_it_states_and_every_model_with_its_accuracy(
+    findings: Findings, target: Target, tmp_path: Path
+) -> None:
+    place = tmp_path / "membership"
+    shutil.copytree(target.run.path / "attacks" / "membership", place)
+    shadows = replace(shadows_of(target), folder=place, also={"m": Stating(1)})
+    keys = {shadows._kept(0, "m").path, replace(shadows, also={"m": Stating(2)})._kept(0, "m").path}
+    assert len(keys) == 2
+    # Without held-out records, what an earlier attack kept is found.
+    assert shadows._kept(0, "students").exists()
+    measured = replace(shadows, held_out=target.others)
+    assert not measured._kept(0, "students").exists()
+    models = {name: Memory(target.others) for name in ("teachers", "students", "told students")}
+    for shadow in range(TINY.shadows):
+        measured._keep(shadow, "students", models)
+        measured._keep(shadow, "m", {"m": Memory(target.members)})
+    accuracies = measured.accuracies()
+    assert list(accuracies) == ["teachers", "students", "m"]
+    assert accuracies["students"].tolist() == [1.0] * TINY.shadows
+    assert accuracies["m"].max() < 0.5
+    assert set(measured.collected()) == {*accuracies, "told students"}
+
+
 def test_a_file_under_another_name_is_refused(tmp_path: Path) -> None:
     kept, other = Kept(tmp_path, "shadow", {"seed": 0}), Kept(tmp_path, "shadow", {"seed": 1})
     kept.save({"students": torch.zeros(2)})
@@ -377,14 +415,26 @@ def test_an_ensembles_record_is_bounded_from_one_run(
     assert 0 <= found.bound.epsilon <= found.claimed
     assert found.claimed == pytest.approx(10.0, rel=1e-3)
     assert found == _one_run(target, shadows, TINY)
+    # A student that was told which records are in refutes a small claim, as it must.
+    assert found.told.right == found.told.guesses == 20
+    assert told_bound_control(found.told).found
     # As many teachers as two thirds of the records allow.
     assert shadows.teachers.stated()["members"] == 20
 
 
-@pytest.mark.parametrize(("epsilon", "said"), [(2.0, "certificate states 3.00"), (4.0, "REFUTES")])
-def test_a_bound_is_told_beside_the_certificates_epsilon(epsilon: float, said: str) -> None:
+@pytest.mark.parametrize(
+    ("epsilon", "claimed", "said"),
+    [
+        (2.0, 3.0, "certificate states 3. Of a student that was told"),
+        (2.0, math.inf, "certificate states ∞. Of a student that was told"),
+        (4.0, 3.0, "REFUTES the certificate's ε of 3."),
+    ],
+)
+def test_a_bound_is_told_beside_the_certificates_epsilon(
+    epsilon: float, claimed: float, said: str
+) -> None:
     bound = Bound(epsilon=epsilon, guesses=100, right=90, pairs=100, confidence=0.95)
-    sentence = audited(Audited(bound=bound, claimed=3.0, delta=1e-5))
+    sentence = audited(Audited(bound=bound, told=bound, claimed=claimed, delta=1e-5))
     assert said in sentence
     assert "90 of 100 guesses" in sentence
     assert "adjacency teacher, replace-one, δ = 1e-05" in sentence

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from dpsd.attacks.membership.controls import told_bound_control
 from dpsd.attacks.membership.one_run import chance, guessed, lower_bound
 
 
@@ -74,3 +75,22 @@ def test_the_surest_guesses_prove_most_where_few_canaries_leak() -> None:
 def test_impossible_counts_are_refused() -> None:
     with pytest.raises(ValueError, match="cannot be right"):
         lower_bound(11, 10, pairs=20, delta=0.0)
+
+
+@pytest.mark.parametrize(("leak", "is_caught"), [(10.0, True), (0.0, False)])
+def test_an_audit_that_misses_a_told_student_fails_its_control(
+    leak: float, is_caught: bool
+) -> None:
+    generator = np.random.default_rng(0)
+    is_first = generator.random(60) < 0.5
+    first, second = generator.normal(size=(2, 60))
+    bound = guessed(first + leak * is_first, second + leak * ~is_first, is_first, delta=1e-5)
+    control = told_bound_control(bound)
+    assert control.found == is_caught
+    assert "claimed ε = 1" in control.sentence
+    assert f"at least {bound.epsilon:.2f}" in control.sentence
+
+
+def test_too_few_pairs_to_refute_anything_fail_the_control() -> None:
+    everything = np.ones(8, dtype=bool)
+    assert not told_bound_control(guessed(np.ones(8), np.zeros(8), everything, delta=0.0)).found

@@ -19,6 +19,7 @@ from dpsd.benchmarks.baselines.private_sgd import PrivateSGD
 from dpsd.benchmarks.methods import Outcome, Task
 from dpsd.datasets import LabelledImages
 from dpsd.errors import ConfigError
+from dpsd.privacy.targets import Adjacency, Budget
 
 pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook")
 
@@ -42,6 +43,17 @@ def test_private_sgd_learns_within_its_budget(
     seconds = [second for second, _ in outcome.details["curve"]]
     assert seconds == sorted(seconds)
     assert len(seconds) == 12
+
+
+@pytest.mark.thorough
+def test_the_model_that_is_trained_is_the_one_that_is_measured(
+    task: Task, measured: Callable[..., Outcome]
+) -> None:
+    method = PrivateSGD(epochs=2, batch_size=128, learning_rate=2.0)
+    target = Budget(epsilon=8.0, delta=1e-5, adjacency=Adjacency.TEACHER)
+    model = method.trained(task.train, target=target, seed=0)
+    assert not model.training
+    assert task.accuracy(model) == measured(method, task, epsilon=8.0).accuracy
 
 
 @pytest.mark.thorough

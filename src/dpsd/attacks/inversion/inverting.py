@@ -26,20 +26,20 @@ from dpsd.attacks.inversion.reconstructions import Reconstructions
 from dpsd.attacks.inversion.settings import Inversion
 from dpsd.attacks.inversion.shelf import Shelf
 from dpsd.attacks.inversion.tables import leaking, tables, verdict
+from dpsd.attacks.names import STUDENT, TEACHER
 from dpsd.attacks.target import Progress, Silent, Target, are_of_persons
 from dpsd.datasets import LabelledImages
 from dpsd.devices.execution import Execution
 from dpsd.errors import ConfigError
 from dpsd.runs.findings import Findings, Picture
+from dpsd.teachers import Teacher
 
-#: The names of the targets that every run has.
-TEACHER, STUDENT = "teacher", "student"
 #: The file name of the grid of reconstructions, without its suffix.
 _GRID = "inversion-grid"
 #: The probability that any interval of nearness misses its share.
 _MISTAKE = 0.05
 
-Model = nn.Module | Callable[[Tensor], Tensor]
+Model = nn.Module | Teacher | Callable[[Tensor], Tensor]
 
 
 def attack(
@@ -62,8 +62,9 @@ def attack(
         folder: the folder of pictures and of intermediate results, with which an attack that was
             interrupted goes on.
         progress: is told of every part.
-        also: further models to attack, by name, such as the students of other runs: modules, or
-            functions from images in [0, 1] to scores or classes, whose labels alone are attacked.
+        also: further models to attack, by name, such as the students of other runs: modules,
+            teachers, or functions from images in [0, 1] to scores or classes, whose labels alone
+            are attacked.
         priors: the folder of the attacker's prior, which runs may share; by default, ``folder``.
 
     Returns:

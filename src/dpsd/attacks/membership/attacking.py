@@ -15,13 +15,26 @@ from typing import Self
 import torch
 
 from dpsd.attacks.membership import roc
-from dpsd.attacks.membership.controls import null_control, rates_of, scored, told_controls
+from dpsd.attacks.membership.controls import (
+    null_control,
+    rates_of,
+    scored,
+    told_bound_control,
+    told_controls,
+)
 from dpsd.attacks.membership.kept import Kept
 from dpsd.attacks.membership.one_run import VERSION, guessed
 from dpsd.attacks.membership.rates import Rates, measured
 from dpsd.attacks.membership.recipes import StudentRecipe, TeacherRecipe, Train
 from dpsd.attacks.membership.scores import SCORES
-from dpsd.attacks.membership.shadows import STUDENTS, TOLD, Shadows, confidence_of, transcribed
+from dpsd.attacks.membership.shadows import (
+    STUDENTS,
+    TOLD,
+    Shadows,
+    confidence_of,
+    told_of,
+    transcribed,
+)
 from dpsd.attacks.membership.splits import PairedCanaries, Split
 from dpsd.attacks.membership.verdict import Audited, Found
 from dpsd.attacks.target import Progress, Target
@@ -150,6 +163,7 @@ def attack(
         controls=(
             *told_controls(told, is_in, draws=settings.draws),
             null_control(confidences[STUDENTS], is_in, draws=settings.draws, seed=seed),
+            *((told_bound_control(one_run.told),) if one_run else ()),
         ),
         scores={score.name: score.version for score in SCORES} | bounded,
         tables=found.tables(),
@@ -182,7 +196,10 @@ def _one_run(target: Target, shadows: Shadows, settings: Membership) -> Audited 
     kept = Kept(
         shadows.folder,
         "one-run",
-        shadows.shared_key(canaries.training, torch.tensor([settings.pairs])),
+        {
+            "what": "an audited student, and one that was told",
+            **shadows.shared_key(canaries.training, torch.tensor([settings.pairs])),
+        },
     )
     if not kept.exists():
         made = transcribed(
@@ -193,11 +210,13 @@ def _one_run(target: Target, shadows: Shadows, settings: Membership) -> Audited 
             folder=shadows.folder,
             execution=shadows.execution,
         )
+        models = {"": made.student, "told ": told_of(made.student, canaries.training)}
         both = {"first": canaries.first, "second": canaries.second}
         spent = made.certificate.spent
         kept.save(
             {
-                name: confidence_of(made.student, data, shadows.execution)
+                f"{model}{name}": confidence_of(module, data, shadows.execution)
+                for model, module in models.items()
                 for name, data in both.items()
             }
             | {
@@ -206,9 +225,12 @@ def _one_run(target: Target, shadows: Shadows, settings: Membership) -> Audited 
                 )
             }
         )
-    said = kept.load()
+    said = {name: column.numpy() for name, column in kept.load().items()}
     claimed, delta = said["claimed"].tolist()
-    bound = guessed(
-        said["first"].numpy(), said["second"].numpy(), canaries.is_first.numpy(), delta=delta
+    bound, told = (
+        guessed(
+            said[f"{model}first"], said[f"{model}second"], canaries.is_first.numpy(), delta=delta
+        )
+        for model in ("", "told ")
     )
-    return Audited(bound=bound, claimed=claimed, delta=delta)
+    return Audited(bound=bound, told=told, claimed=claimed, delta=delta)

@@ -1,6 +1,8 @@
 """Controls: students that were told who is a member, and a membership that nobody was told of.
 
-If a score misses the first or finds something in the second, the whole attack is invalid.
+If a score misses the first or finds something in the second, the whole attack is invalid. So it is
+if the audit with one run does not refute a small ε for a student that was told which canaries are
+in.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from dpsd.attacks.membership.one_run import Bound
 from dpsd.attacks.membership.rates import Rates, measured
 from dpsd.attacks.membership.scores import SCORES, Flags, Numbers, left_out
 from dpsd.runs.findings import Control
@@ -18,6 +21,8 @@ _TOLD_FOUND = 0.5
 #: Where nothing was told, the area may lie so many standard errors from a half, and so many members
 #: may be found at 1 % false positives.
 _NULL_ERRORS, _NULL_FOUND = 4.0, 0.06
+#: The ε that is claimed for a student that was told which canaries are in.
+_TOLD_CLAIM = 1.0
 
 
 def scored(confidences: Numbers, is_in: Flags) -> dict[str, Numbers]:
@@ -83,5 +88,24 @@ def null_control(confidences: Numbers, is_in: Flags, *, draws: int, seed: int) -
         sentence=(
             "Membership was drawn anew, independently of the students, so that no score may find "
             f"it; the AUC and the share of members found at 1 % false positives were {said}."
+        ),
+    )
+
+
+def told_bound_control(bound: Bound) -> Control:
+    """Return the control in which a student was told which record of each pair is in.
+
+    No ε holds for it, so the audit must refute one that is small enough for so many pairs.
+
+    Args:
+        bound: what the audit proves of the told student.
+    """
+    return Control(
+        name="told student, one run",
+        found=bound.epsilon > _TOLD_CLAIM,
+        sentence=(
+            f"A student was told which record of each of {bound.pairs:,} pairs of canaries is in, "
+            f"and claimed ε = {_TOLD_CLAIM:g}; {bound.right:,} of {bound.guesses:,} guesses were "
+            f"right, which proves at least {bound.epsilon:.2f} and must refute the claim."
         ),
     )

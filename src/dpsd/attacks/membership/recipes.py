@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +38,18 @@ from dpsd.transcription.starting import transcribe
 
 #: Trains a classifier, in eval mode, on labelled records with a seed.
 Train: TypeAlias = Callable[[LabelledImages, int], nn.Module]
+
+
+@runtime_checkable
+class Method(Protocol):
+    """A :data:`Train` that says what determines its models."""
+
+    def __call__(self, records: LabelledImages, seed: int, /) -> nn.Module:
+        """Train a classifier, in eval mode, on labelled records with a seed."""
+
+    def stated(self) -> dict[str, Any]:
+        """Return what determines a model, besides its records and seed, in JSON types."""
+
 
 #: Settings of a recipe that shrink with its queries.
 _SCALED = ("queries", "first_queries", "student_steps", "generator_steps", "polish_steps")

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from dpsd.attacks.membership.kept import Kept
-from dpsd.attacks.membership.recipes import StudentRecipe, TeacherRecipe, Train
+from dpsd.attacks.membership.recipes import Method, StudentRecipe, TeacherRecipe, Train
 from dpsd.attacks.membership.scores import Numbers
 from dpsd.attacks.membership.splits import Split
 from dpsd.attacks.target import Progress
@@ -41,6 +41,8 @@ TEACHERS, STUDENTS, TOLD = "teachers", "students", "told students"
 
 #: The version of what is kept; confidences of other versions are computed again.
 _VERSION = 1
+#: What follows the kind of a model in the name of its accuracy.
+_ACCURACY = ", accuracy"
 #: How much a told student raises the logit of a member's label.
 _PLANTED = 10.0
 
@@ -53,11 +55,13 @@ class Shadows:
         split: the records, and which shadow is trained on which.
         teachers: how shadow teachers are trained.
         students: how they are transcribed.
-        also: further methods to compare, by name: each trains a model on a shadow's records. A
-            name must change whenever its method does, as results are kept under it.
+        also: further methods to compare, by name: each trains a model on a shadow's records.
+            Results are kept under the name and, of a :class:`Method`, under what it states; the
+            name of another function must change whenever the function does.
         folder: where confidences are kept; it exists.
         seed: the seed of the attack.
         execution: where models run.
+        held_out: records on which the accuracy of every model is kept too; ``None`` for none.
     """
 
     split: Split
@@ -67,6 +71,7 @@ class Shadows:
     seed: int
     execution: Execution
     also: Mapping[str, Train] = field(default_factory=dict)
+    held_out: LabelledImages | None = None
 
     @property
     def count(self) -> int:
@@ -96,6 +101,21 @@ class Shadows:
             RunError: fewer shadows were trained than the attack is about, or a file is damaged or
                 holds the confidences of another shadow.
         """
+        found = self._found()
+        return {name: found[name] for name in (TEACHERS, STUDENTS, *self.also, TOLD)}
+
+    def accuracies(self) -> dict[str, Numbers]:
+        """Return the accuracy of all models on held-out records, ``(shadows,)``, by their kind.
+
+        Raises:
+            RunError: as for :meth:`collected`.
+            KeyError: there are no held-out records.
+        """
+        found = self._found()
+        return {name: found[name + _ACCURACY] for name in (TEACHERS, STUDENTS, *self.also)}
+
+    def _found(self) -> dict[str, Numbers]:
+        """Return all that is kept of all shadows, by its name."""
         found: dict[str, list[Tensor]] = {}
         for name in (STUDENTS, *self.also):
             kept = [self._kept(shadow, name) for shadow in range(self.count)]
@@ -108,8 +128,7 @@ class Shadows:
             for one in there:
                 for kind, said in one.load().items():
                     found.setdefault(kind, []).append(said)
-        ordered = (TEACHERS, STUDENTS, *self.also, TOLD)
-        return {name: torch.stack(found[name]).numpy() for name in ordered}
+        return {name: torch.stack(said).numpy() for name, said in found.items()}
 
     def _transcribe(self, shadow: int) -> None:
         """Train a shadow teacher and its student, and keep the confidences of both."""
@@ -122,14 +141,18 @@ class Shadows:
             execution=self.execution,
         )
         known = self.split.records.subset(self.split.is_in[shadow].nonzero().flatten())
-        told = Told(made.student, known, by=_PLANTED)
+        told = told_of(made.student, known)
         self._keep(shadow, STUDENTS, {TEACHERS: made.teacher, STUDENTS: made.student, TOLD: told})
 
     def _keep(self, shadow: int, name: str, modules: Mapping[str, nn.Module]) -> None:
-        scored = self.split.records
-        self._kept(shadow, name).save(
-            {kind: confidence_of(made, scored, self.execution) for kind, made in modules.items()}
-        )
+        scored, held_out = self.split.records, self.held_out
+        found = {kind: confidence_of(one, scored, self.execution) for kind, one in modules.items()}
+        if held_out is not None:
+            found |= {
+                kind + _ACCURACY: _accuracy(one, held_out, self.execution)
+                for kind, one in modules.items()
+            }
+        self._kept(shadow, name).save(found)
 
     def _seed(self, shadow: int) -> int:
         return stream_seed(self.seed, shadow, "shadow teacher")
@@ -144,14 +167,17 @@ class Shadows:
         }
         if name != STUDENTS:  # it is not by the run's recipe
             del key["teachers"], key["students"]
+            if isinstance(method := self.also[name], Method):
+                key["method"] = method.stated()
+        if self.held_out is not None:
+            key["held_out"] = _content(self.held_out)
         return Kept(self.folder, f"shadow-{shadow:03d}", key)
 
     def shared_key(self, pool: LabelledImages, scored: Tensor) -> dict[str, Any]:
         """Return what the confidences of all models on these records depend on, in JSON types."""
-        records = {"images": pool.images, "labels": pool.labels, "scored": scored}
         return {
             "version": _VERSION,
-            "records": fingerprint_tensors(records),
+            "records": _content(pool, scored=scored),
             # Both decide which of many teachers a record reaches.
             "persons": pool.persons,
             "names": pool.names,
@@ -252,9 +278,23 @@ class Told(nn.Module):
         return images.flatten(1).double().cpu() @ self._direction
 
 
+def told_of(student: nn.Module, known: LabelledImages) -> Told:
+    """Plant a leak: return a student that was told these records."""
+    return Told(student, known, by=_PLANTED)
+
+
 def confidence_of(module: nn.Module, data: LabelledImages, execution: Execution) -> Tensor:
     """Return a module's confidence in the label of each record, float64 ``(N,)``, in eval mode."""
     return confidences(execution.predict(module, data.images).cpu(), data.labels)
+
+
+def _accuracy(module: nn.Module, data: LabelledImages, execution: Execution) -> Tensor:
+    found = execution.predict(module, data.images).argmax(1).cpu()
+    return (found == data.labels).double().mean()
+
+
+def _content(data: LabelledImages, **more: Tensor) -> str:
+    return fingerprint_tensors({"images": data.images, "labels": data.labels, **more})
 
 
 def confidences(logits: Tensor, labels: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from dpsd.attacks.membership.rates import AT, Rates
 from dpsd.attacks.membership.roc import NAME
 from dpsd.attacks.membership.scores import SCORES
 from dpsd.attacks.membership.shadows import STUDENTS, TEACHERS, Shadows
+from dpsd.privacy.accounting import format_epsilon
 from dpsd.runs.findings import Cell, Picture, Table
 
 #: The score that the verdict states.
@@ -23,11 +24,13 @@ class Audited:
 
     Args:
         bound: what the guesses prove.
+        told: what they would prove of a student that was told which records are in.
         claimed: the certificate's ε under ``teacher``.
         delta: the δ of both.
     """
 
     bound: Bound
+    told: Bound
     claimed: float
     delta: float
 
@@ -212,9 +215,13 @@ def audited(found: Audited) -> str:
         f"replace-one, δ = {found.delta:g}) is at least {bound.epsilon:.2f} with confidence "
         f"{100 * bound.confidence:g} %"
     )
+    claimed = format_epsilon(found.claimed)
     if bound.epsilon > found.claimed:
-        return f"{said}. THIS REFUTES the certificate's ε of {found.claimed:.2f}."
-    return f"{said}; the certificate states {found.claimed:.2f}."
+        return f"{said}. THIS REFUTES the certificate's ε of {claimed}."
+    return (
+        f"{said}; the certificate states {claimed}. Of a student that was told which records are "
+        f"in, as many pairs prove {found.told.epsilon:.2f}."
+    )
 
 
 def _numbers(rates: Rates) -> list[Cell]:

@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from dpsd.benchmarks.baselines.checks import refuse_target, require_positive
 from dpsd.benchmarks.baselines.fitting import fit
 from dpsd.benchmarks.methods import Outcome, Task, Unit
+from dpsd.datasets import LabelledImages
 from dpsd.devices.execution import Execution
 from dpsd.privacy.targets import Budget
 
@@ -50,17 +51,31 @@ class Distillation:
             ConfigError: a privacy target, which this cannot meet.
         """
         refuse_target(self.name, target)
-        data, teacher, execution = task.train, task.white_box(), Execution.of()
+        teacher = task.white_box()
+        start = time.perf_counter()
+        student = self.student(task.train, teacher, model=task.model, seed=seed)
+        seconds = time.perf_counter() - start
+        return Outcome(accuracy=task.accuracy(student), seconds=seconds)
+
+    def student(
+        self, data: LabelledImages, teacher: nn.Module, *, model: str, seed: int
+    ) -> nn.Module:
+        """Return a student in eval mode.
+
+        Args:
+            data: the training images; their labels are not looked at.
+            teacher: a module from images in [0, 1] to logits, in eval mode.
+            model: the student's architecture.
+            seed: decides initial weights, order and moves.
+        """
+        execution = Execution.of()
 
         def loss(logits: Tensor, images: Tensor, rows: Tensor) -> Tensor:
             with torch.no_grad():
                 wanted = execution.logits(teacher, images)
             return softened_divergence(logits, wanted, temperature=self.temperature)
 
-        start = time.perf_counter()
-        student = fit(data, loss, model=task.model, epochs=self.epochs, seed=seed)
-        seconds = time.perf_counter() - start
-        return Outcome(accuracy=task.accuracy(student), seconds=seconds)
+        return fit(data, loss, model=model, epochs=self.epochs, seed=seed)
 
 
 def softened_divergence(logits: Tensor, wanted: Tensor, *, temperature: float) -> Tensor:

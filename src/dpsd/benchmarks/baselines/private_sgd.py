@@ -194,6 +194,30 @@ class PrivateSGD:
             },
         )
 
+    def trained(self, data: LabelledImages, *, target: Budget, seed: int) -> nn.Module:
+        """Return the averaged model after all steps, in eval mode.
+
+        Args:
+            data: the training records.
+            target: ε and δ under add-or-remove of a record; δ is above 0.
+            seed: decides initial weights, batches and noise, which is therefore not secret.
+
+        Raises:
+            ConfigError: a target without δ, or Opacus is not installed.
+        """
+        target = required_target(self.name, target, needs_delta=True)
+        sampling = self.sampling(len(data))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # as above
+            models = self.models(
+                data,
+                noise_multiplier=sampling.noise_multiplier(target),
+                rate=sampling.rate,
+                seed=seed,
+            )
+            *_, model = itertools.islice(models, sampling.steps)
+        return model.eval()
+
     def sampling(self, records: int) -> Sampling:
         """Return how so many records are sampled."""
         rate = min(1.0, self.batch_size / records)

@@ -1,0 +1,495 @@
+"""The same attacker against every way of protecting, as tables for RESULTS.md.
+
+    OMP_NUM_THREADS=1 python benchmarks/attacks.py membership --data digits
+    OMP_NUM_THREADS=1 python benchmarks/attacks.py membership --data mnist --records 4000 --pairs 8
+    OMP_NUM_THREADS=1 python benchmarks/attacks.py inversion --data mnist --records 10000
+
+``membership`` asks who was in the training data: a teacher's, with students that were transcribed
+from it, an ensemble's, and that of DP-SGD. All are trained on the same random halves of mislabelled
+canaries. ``inversion`` reconstructs classes of one teacher, of students and of a model of DP-SGD
+with one prior and the same starts.
+
+What is finished is kept in a folder under a hash of all that decides it, so the same command goes
+on where it was stopped. The noise of transcriptions is secret, so another folder gives other
+students; that of DP-SGD follows the seed. The held-out records are of the test split, on which
+nothing is chosen. Leaks are planted as in ``dpsd attack``: if one is missed, no table is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from dpsd.attacks import inversion
+from dpsd.attacks.inversion.judging import JUDGED
+from dpsd.attacks.inversion.settings import ATTACKS, Inversion
+from dpsd.attacks.inversion.tables import CEILING, FLOOR
+from dpsd.attacks.membership.controls import null_control, rates_of, scored, told_controls
+from dpsd.attacks.membership.rates import AT, Rates
+from dpsd.attacks.membership.recipes import StudentRecipe, TeacherRecipe
+from dpsd.attacks.membership.scores import SCORES
+from dpsd.attacks.membership.shadows import STUDENTS, TEACHERS, TOLD, Shadows, transcribed
+from dpsd.attacks.membership.splits import Split
+from dpsd.attacks.target import Progress, Target
+from dpsd.benchmarks.baselines.distillation import Distillation
+from dpsd.benchmarks.baselines.private_sgd import PrivateSGD
+from dpsd.benchmarks.methods import SUITED
+from dpsd.benchmarks.teachers import open_module
+from dpsd.benchmarks.transcribing import Transcribing
+from dpsd.cli.progress import AttackProgress
+from dpsd.config.recipe import Recipe
+from dpsd.datasets import LabelledImages, load_dataset
+from dpsd.devices.execution import Execution
+from dpsd.errors import DpsdError
+from dpsd.privacy.targets import Adjacency, Budget
+from dpsd.runs.directory import RunDirectory
+from dpsd.runs.findings import Cell, Control, Table
+from dpsd.storage.locks import exclusively
+from dpsd.streams import stream
+from dpsd.teachers import Teacher, TeacherRecord, load_teacher
+from dpsd.teachers.fingerprint import fingerprint_tensors
+from dpsd.teachers.record import DESCRIPTION_FILE
+from dpsd.training.classifier import evaluate_accuracy
+from dpsd.training.ensemble import CLOSED_FORM
+
+EXECUTION = Execution.of("cpu", "float32")
+DELTA = 1e-5
+#: The held-out records on which accuracies are measured, at most.
+MOST_HELD_OUT = 2_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """How much is done.
+
+    Args:
+        data: the name of the data set.
+        records: the most training records, drawn at random.
+        canaries: how many of them get a wrong label.
+        pairs: the number of pairs of shadows on complementary halves of the canaries.
+        queries: the number of queries that a transcription asks.
+        shards: the number of an ensemble's teachers.
+        epochs: the passes of DP-SGD over the records, and, in quick runs, of teachers.
+        reconstructions: of each class, by each attack of inversion.
+        seed: the seed of everything but the noise of transcriptions.
+        is_quick: whether everything is small, to try the script out.
+    """
+
+    data: str
+    records: int
+    canaries: int
+    pairs: int
+    queries: int
+    shards: int
+    epochs: int
+    reconstructions: int
+    seed: int
+    is_quick: bool
+
+    @property
+    def model(self) -> str:
+        """The architecture of the single teacher and of its students."""
+        return SUITED.get(self.data, "cnn")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LastTeacher(TeacherRecipe):
+    """A recipe that remembers the last teacher, as several students are made of each."""
+
+    last: dict[str, tuple[Teacher, nn.Module]] = field(default_factory=dict, compare=False)
+
+    def make(
+        self, records: LabelledImages, *, seed: int, folder: Path, execution: Execution
+    ) -> tuple[Teacher, nn.Module]:
+        """Train a teacher, unless the last one was trained on the same records and seed."""
+        content = {"images": records.images, "labels": records.labels}
+        key = f"{seed} {fingerprint_tensors(content)}"
+        if key not in self.last:
+            self.last.clear()
+            self.last[key] = super().make(records, seed=seed, folder=folder, execution=execution)
+        return self.last[key]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Student:
+    """A way of protecting: transcription."""
+
+    name: str
+    claim: str
+    teachers: TeacherRecipe
+    students: StudentRecipe
+    folder: Path
+
+    def __call__(self, records: LabelledImages, seed: int) -> nn.Module:
+        """Train a teacher on the records and transcribe it."""
+        return transcribed(
+            records,
+            teachers=self.teachers,
+            students=self.students,
+            seed=seed,
+            folder=self.folder,
+            execution=EXECUTION,
+        ).student
+
+    def stated(self) -> dict[str, Any]:
+        """What determines a student, besides records and seed."""
+        return {"teachers": self.teachers.stated(), "students": self.students.stated()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrivateTraining:
+    """A way of protecting: DP-SGD on the records themselves."""
+
+    name: str
+    claim: str
+    method: PrivateSGD
+    epsilon: float
+
+    def __call__(self, records: LabelledImages, seed: int) -> nn.Module:
+        """Train a model."""
+        # Its ε is about a record that is added or removed, which no adjacency here is.
+        target = Budget(epsilon=self.epsilon, delta=DELTA, adjacency=Adjacency.TEACHER)
+        return self.method.trained(records, target=target, seed=seed)
+
+    def stated(self) -> dict[str, Any]:
+        """What determines a model, besides records and seed."""
+        return {"method": asdict(self.method), "epsilon": self.epsilon, "delta": DELTA}
+
+
+def ways(
+    sizes: Sizes, data: LabelledImages, folder: Path, epsilons: Sequence[float]
+) -> Iterator[Student | PrivateTraining]:
+    """All ways of protecting; those of a single teacher come first, and share it."""
+    record = TeacherRecord(
+        model=sizes.model,
+        input_shape=data.input_shape,
+        num_classes=data.num_classes,
+        epochs=sizes.epochs if sizes.is_quick else None,
+    )
+    single = LastTeacher(record=record, share=1)
+    many = LastTeacher(
+        record=replace(record, model=CLOSED_FORM, members=sizes.shards, epochs=None), share=1
+    )
+    steps = {"student_steps": 6, "generator_steps": 0} if sizes.is_quick else {}
+    rounds = {"rounds": 2, "queries": max(1, sizes.queries // 2), **steps}
+    kinds = {
+        "labels": (single, Transcribing(
+            name="labels", protect="labels", adjacency=Adjacency.RESPONSE, recipe=rounds,
+            student=sizes.model,
+        )),
+        "data": (single, Transcribing(
+            name="data", protect="data", adjacency=Adjacency.RESPONSE, recipe=rounds,
+            student=sizes.model,
+        )),
+        f"ensemble of {sizes.shards}": (many, Transcribing(
+            name="ensemble", protect="labels", adjacency=Adjacency.TEACHER, shards=sizes.shards,
+            recipe={"queries": sizes.queries, **steps},
+        )),
+    }  # fmt: skip
+    for kind, (teachers, transcribing) in kinds.items():
+        for epsilon in epsilons:
+            about = f"{transcribing.unit.value} (`{transcribing.adjacency.value}`)"
+            yield Student(
+                name=f"student, {kind}, ε = {epsilon:g}",
+                claim=f"{epsilon:g}, {about}",
+                teachers=teachers,
+                students=recipe_of(transcribing, epsilon, seed=sizes.seed),
+                folder=folder,
+            )
+    private = PrivateSGD(epochs=sizes.epochs)
+    for epsilon in epsilons:
+        yield PrivateTraining(
+            name=f"DP-SGD, ε = {epsilon:g}",
+            claim=f"{epsilon:g}, {private.unit.value}",
+            method=private,
+            epsilon=epsilon,
+        )
+
+
+def recipe_of(transcribing: Transcribing, epsilon: float, *, seed: int) -> StudentRecipe:
+    """The recipe of students that a benchmark's method makes at an ε."""
+    target = Budget(epsilon=epsilon, delta=DELTA, adjacency=transcribing.adjacency)
+    config = transcribing.configuration(target)
+    settings = config.recipe.model_dump(exclude_unset=True)
+    return StudentRecipe(
+        config=config,
+        recipe=Recipe(**settings | {"seed": seed, "device": "cpu"}),
+        members=transcribing.shards or 1,
+        public={},
+        share=1.0,
+    )
+
+
+def membership(
+    sizes: Sizes, out: Path, epsilons: Sequence[float], progress: Progress
+) -> tuple[list[Table], list[Control]]:
+    """Attack membership; returns the table and the controls."""
+    train = load_dataset(sizes.data, "train")
+    split = Split.of(
+        train,
+        shadows=2 * sizes.pairs,
+        records=sizes.records,
+        canaries=sizes.canaries,
+        seed=sizes.seed,
+    )
+    first, *others = ways(sizes, train, out, epsilons)
+    assert isinstance(first, Student)
+    shadows = Shadows(
+        split=split,
+        teachers=first.teachers,
+        students=first.students,
+        also={way.name: way for way in others},
+        folder=out,
+        seed=sizes.seed,
+        execution=EXECUTION,
+        held_out=held_out(sizes, MOST_HELD_OUT),
+    )
+    with exclusively(out / "lock", name=out):
+        shadows.train(progress)
+    found, is_in = shadows.collected(), split.membership
+    draws = 60 if sizes.is_quick else 500
+    controls = [
+        *told_controls(found.pop(TOLD), is_in, draws=draws),
+        null_control(found[STUDENTS], is_in, draws=draws, seed=sizes.seed),
+    ]
+    accuracy = shadows.accuracies()
+    names = {TEACHERS: ("teacher", "no privacy"), STUDENTS: (first.name, first.claim)}
+    names |= {way.name: (way.name, way.claim) for way in others}
+    rates = {
+        kind: rates_of(scored(said, is_in), is_in, draws=draws) for kind, said in found.items()
+    }
+    rests = next(iter(rates[TEACHERS].values()))
+    table = Table(
+        title=(
+            f"**Membership**, {sizes.data}: {len(split.pool):,} records, {len(split.scored)} "
+            f"mislabelled canaries, {sizes.pairs} pairs of shadows, {sizes.queries:,} queries a "
+            f"student, δ = {DELTA:g}, seed {sizes.seed}. By {SCORES[0].name}; the largest AUC of "
+            f"{len(SCORES)} scores is picked afterwards. 1 % rests on {rests.rests_on(0.01)}. "
+            "Intervals of 95 % are over models and records. The accuracy is the shadows' mean on "
+            f"{len(shadows.held_out or ())} records of the test split, on which nothing is chosen"
+        ),
+        columns=(
+            *("model", "ε, about", "accuracy %", "AUC", "AUC from", "AUC to"),
+            *(f"found at {AT[0.01]}{end}, %" for end in ("", " from", " to")),
+            *("largest AUC", "AUC from", "AUC to", "by"),
+        ),
+        rows=tuple(
+            (*names[kind], float(accuracy[kind].mean()), *_row(of_kind))
+            for kind, of_kind in rates.items()
+        ),
+    )
+    return [table], controls
+
+
+def _row(rates: Mapping[str, Rates]) -> Iterator[float | str]:
+    stated = rates[SCORES[0].name]
+    best = max(rates, key=lambda name: rates[name].auc.value)
+    for one in (stated.auc, stated.caught[0.01], rates[best].auc):
+        yield from (one.value, one.low, one.high)
+    yield best
+
+
+def inverted(
+    sizes: Sizes, out: Path, epsilons: Sequence[float], progress: Progress
+) -> tuple[list[Table], list[Control]]:
+    """Attack by inversion; returns the tables and the controls."""
+    train, others = load_dataset(sizes.data, "train"), held_out(sizes, sizes.records)
+    rows = torch.randperm(len(train), generator=stream(sizes.seed, 0, "inversion members"))
+    members = train.subset(rows[: sizes.records].sort().values)
+    first, *protected = ways(sizes, members, out, epsilons)
+    assert isinstance(first, Student)
+    with exclusively(out / "lock", name=out):
+        place = teacher_place(first, members, sizes)
+        run, module = finished_run(first, members, sizes), open_module(place)
+        models: dict[str, nn.Module] = {}
+        for done, way in enumerate(protected):
+            progress.step("models", done, len(protected))
+            if isinstance(way, Student):
+                models[way.name] = finished_run(way, members, sizes).student()
+            else:
+                models[way.name] = way(members, sizes.seed)
+        progress.step("models", len(protected), len(protected))
+        models["student, distilled"] = Distillation().student(
+            members, module, model=sizes.model, seed=sizes.seed
+        )
+        found = inversion.attack(
+            Target(
+                run=run, members=members, others=others, teacher=load_teacher(place), device="cpu"
+            ),
+            settings=(
+                Inversion.quick()
+                if sizes.is_quick
+                else Inversion(reconstructions=sizes.reconstructions)
+            ),
+            seed=sizes.seed,
+            folder=out,
+            progress=progress,
+            also=models,
+        )
+    claims = {way.name: way.claim for way in protected}
+    claims |= {"student": f"{first.claim}: {first.name}"}
+    about = {
+        name: (name, claims.get(name, "no privacy"), evaluate_accuracy(one, others))
+        for name, one in {"teacher": module, "student": run.student(), **models}.items()
+    }
+    success, nearer = found.tables[:2]
+    first_of = success.columns.index("most %"), nearer.columns.index("nearer to training %")
+    return [
+        by_attack(
+            f"**Inversion**, {sizes.data}: {len(members):,} training records, {sizes.queries:,} "
+            f"queries a student, δ = {DELTA:g}, seed {sizes.seed}. The share of reconstructions in "
+            f"which most evaluators see the class, of all restarts. Accuracy on {len(others):,} "
+            "records of the test split, on which nothing is chosen",
+            {row[0]: row[first_of[0] :][:3] for row in success.rows},
+            about,
+        ),
+        by_attack(
+            f"The share that is nearer to a training record than to a held-out one, in {JUDGED}; "
+            "50 %, or that of the unguided prior, is no leak. All intervals hold together",
+            {row[0]: row[first_of[1] :][:3] for row in nearer.rows if row[1] == JUDGED},
+            about,
+        ),
+    ], list(found.controls)
+
+
+def by_attack(
+    title: str, found: Mapping[Cell, tuple[Cell, ...]], about: Mapping[str, tuple[Cell, ...]]
+) -> Table:
+    """A table with a column for each attack.
+
+    Args:
+        title: what the shares are.
+        found: a share with its interval, by "model, attack", or by what is compared with.
+        about: the first cells of a model's row, by its name.
+    """
+    none = (None, None, None)
+    rows = [
+        (*cells, *(one for attack in ATTACKS for one in found.get(f"{name}, {attack}", none)))
+        for name, cells in about.items()
+    ]
+    compared = [
+        (name, "-", None, *(found[name] * len(ATTACKS)))
+        for name in (FLOOR, CEILING)
+        if name in found
+    ]
+    return Table(
+        title=title,
+        columns=(
+            *("model", "ε, about", "accuracy %"),
+            *(f"{attack}{end} %" for attack in ATTACKS for end in ("", " from", " to")),
+        ),
+        rows=(*rows, *compared),
+    )
+
+
+def teacher_place(way: Student, members: LabelledImages, sizes: Sizes) -> Path:
+    """The directory of a way's teacher or ensemble, which is trained if it is not there yet."""
+    place = way.folder / f"teacher-{digest(way.teachers.stated(), members, sizes)}"
+    if not (place / DESCRIPTION_FILE).exists():
+        place.mkdir(exist_ok=True)
+        way.teachers.make(members, seed=sizes.seed, folder=place, execution=EXECUTION)
+    return place
+
+
+def finished_run(way: Student, members: LabelledImages, sizes: Sizes) -> RunDirectory:
+    """The run of a way's student, which is transcribed if it is not finished yet."""
+    place = way.folder / f"run-{digest(way.stated(), members, sizes)}"
+    if place.exists() and RunDirectory(place).is_finished():
+        return RunDirectory.open(place)
+    if place.exists():
+        shutil.rmtree(place)  # of an interrupted run; the teacher is a benchmark's own
+    teacher = load_teacher(teacher_place(way, members, sizes))
+    return way.students.transcribe(
+        teacher, out=place, budget_file=way.folder / "budgets.jsonl"
+    ).directory
+
+
+def digest(stated: Mapping[str, Any], members: LabelledImages, sizes: Sizes) -> str:
+    """A hash of all that decides a model."""
+    content = fingerprint_tensors({"images": members.images, "labels": members.labels})
+    said = json.dumps([stated, content, sizes.seed, version("dpsd"), torch.__version__])
+    return sha256(said.encode()).hexdigest()[:16]
+
+
+def held_out(sizes: Sizes, most: int) -> LabelledImages:
+    """Records of the test split, at most so many, drawn at random."""
+    data = load_dataset(sizes.data, "test")
+    rows = torch.randperm(len(data), generator=stream(sizes.seed, 0, "held out"))
+    return data.subset(rows[:most].sort().values)
+
+
+def markdown(table: Table) -> str:
+    """A table as Markdown, below its title."""
+    headings = table.headings()
+    lines = [headings, ("---",) * len(headings), *table.texts()]
+    return "\n".join([f"{table.title}.", "", *(f"| {' | '.join(line)} |" for line in lines), ""])
+
+
+KINDS = {"membership": membership, "inversion": inverted}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Attack, and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("attack", choices=KINDS)
+    parser.add_argument("--data", default="digits")
+    parser.add_argument("--records", type=int, default=600, help="training records, at most")
+    parser.add_argument("--canaries", type=int, default=200, help="at most half of the records")
+    parser.add_argument("--pairs", type=int, default=12, help="of shadows, at least 3")
+    parser.add_argument("--queries", type=int, default=4_000, help="of a transcription")
+    parser.add_argument("--shards", type=int, help="an ensemble's teachers; by default, a 20th")
+    parser.add_argument("--epochs", type=int, default=20, help="of DP-SGD")
+    parser.add_argument(
+        "--reconstructions", type=int, default=20, help="of a class, a multiple of 5"
+    )
+    parser.add_argument("--epsilons", type=float, nargs="+", default=[10.0, 1.0])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--quick", action="store_true", help="try the script out in a minute")
+    parser.add_argument("--out", type=Path, default=Path("attacked"), help="what is finished")
+    asked = parser.parse_args(arguments)
+    if asked.pairs < 3:
+        parser.error("--pairs must be at least 3, so that every record is in and out of some")
+    torch.set_num_threads(asked.threads)
+    small = {"records": 240, "canaries": 80, "pairs": 3, "queries": 200, "epochs": 2}
+    chosen = {
+        name: min(getattr(asked, name), small[name] if asked.quick else getattr(asked, name))
+        for name in small
+    }
+    sizes = Sizes(
+        data=asked.data,
+        shards=asked.shards or max(2, chosen["records"] // 20),
+        reconstructions=asked.reconstructions,
+        seed=asked.seed,
+        is_quick=asked.quick,
+        **chosen,
+    )
+    name = re.sub(r"[^\w.-]+", "-", asked.data)  # data may be a path
+    out = asked.out / f"{asked.attack}-{name}"
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        with AttackProgress() as progress:
+            tables, controls = KINDS[asked.attack](sizes, out, asked.epsilons, progress)
+    except DpsdError as error:
+        sys.exit(f"error: {error}")
+    if missed := [control.sentence for control in controls if not control.found]:
+        sys.exit("\n".join(["The attack is invalid, as it failed its own controls:", *missed]))
+    for table in tables:
+        print(markdown(table))
+    print(f"All {len(controls)} controls held: {'; '.join(one.name for one in controls)}.")
+
+
+if __name__ == "__main__":
+    main()
