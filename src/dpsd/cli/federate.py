@@ -120,17 +120,15 @@ def status(
     The argument to know first is DIR. For a server, each ε is what the client stated of itself. For
     a client, it is computed from the client's own ledger.
     """
-    if (place / CLIENT_FOLDER / CLIENT_FILE).exists():
-        place = place / CLIENT_FOLDER
-    if (place / CLIENT_FILE).exists():
+    if (client := client_folder(place)) is not None:
         from dpsd.cli.privacy import show_certificate
         from dpsd.federated.client.folder import ClientFolder
 
-        folder = ClientFolder.open(place)
-        if not folder.ledger.path.exists():
+        folder = ClientFolder.open(client)
+        if not folder.reservations():
             say("This client has answered nothing yet, so it has no certificate.")
             return
-        show_certificate(folder.certify(), run=str(place), teacher="")
+        show_certificate(folder.certify(), run=str(client), teacher="")
         return
     _check_server(place)
 
@@ -154,6 +152,12 @@ def status(
         say(f"  mechanism {client.mechanism.get('name')}; ledger head {client.ledger or 'none'}")
     for sentence in ABOUT_CLIENTS:
         say(f"\n{sentence.replace('`', '')}")
+
+
+def client_folder(place: Path) -> Path | None:
+    """Return the folder with a client's records that a place is or has, if there is one."""
+    folders = (place / CLIENT_FOLDER, place)
+    return next((folder for folder in folders if (folder / CLIENT_FILE).is_file()), None)
 
 
 def _check_server(place: Path) -> None:

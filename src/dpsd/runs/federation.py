@@ -74,7 +74,7 @@ class FederationDirectory(RunDirectory):
         listed = command_line("dpsd", "federate", "status", self.path)
         raise RunError(
             f"{self.path} is of a federation's server, which {lack}: its clients have, each on its "
-            f"own disk (dpsd federate status there). {listed} lists the ε and the ledger that each "
+            f"own disk (dpsd certify there). {listed} lists the ε and the ledger that each "
             "stated"
         )
 
