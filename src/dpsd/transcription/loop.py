@@ -267,7 +267,7 @@ class Transcription:
             self.querying.never_again(releases)
         self.mechanism = self.mechanism.informed(releases.release, releases.prior)
         quality = assess(releases, self.mechanism)
-        self.learning.remember(releases, quality)
+        self.learning.remember(releases, label_shares=quality.label_shares, clarity=quality.clarity)
         self.querying.guide(quality)
         if self.processes.leads and releases.probe is not None:
             probe = Probe(releases.probe, self.plan.mechanism)
