@@ -134,6 +134,10 @@ class FederationDirectory(RunDirectory):
         path = self._request_path(round_index)
         return RoundReleases.load(path, index=round_index) if path.exists() else None
 
+    def is_asking(self, round_index: int) -> bool:
+        """Whether a round is being asked, or was when the server was stopped."""
+        return self._request_path(round_index).exists()
+
     def store(self, request: RoundReleases, release: Tensor) -> RoundReleases:
         """Store what the clients' releases say of a request, float16 ``(N, M, K)``, and commit it.
 
