@@ -23,6 +23,7 @@ from dpsd.federated.flower.places import ServerPlace
 from dpsd.federated.requests import Code, Hello
 
 Invoke = Callable[..., Result]
+Told = Callable[[bool], None]
 
 FACTS: dict[str, Any] = {"input_shape": [1, 8, 8], "num_classes": 4, "rounds": 2, "queries": 300}
 
@@ -66,12 +67,19 @@ def test_a_client_shows_its_costs_and_joins_the_federation_of_its_invitation(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     joined: list[Respondent] = []
-    monkeypatch.setattr(hosting, "join", lambda place, invitation, made: joined.append(made))
+
+    def join(place: object, invitation: object, made: Respondent, *, told: Told) -> None:
+        joined.append(made)
+        told(True)
+
+    monkeypatch.setattr(hosting, "join", join)
     result = client("--epsilon", 2, "--adjacency", "response", *more)
     assert result.exit_code == 0, result.stderr
     assert invited(authority).fingerprint in result.stderr
     said = "at most 600 images for 'hub.example:443', for which ε is 2 under 'response', "
     assert (said in result.stderr) is not bool(more)
+    stands = "connected to hub.example:443; 0 rounds answered; ε = 0 spent under 'response' at δ"
+    assert (stands in result.stderr) is not bool(more)
     for adjacency in ("round", "teacher"):
         assert (f" under '{adjacency}'" in result.stderr) is not bool(more)
     (respondent,) = joined
@@ -104,7 +112,7 @@ def test_an_invitation_need_not_state_what_the_owner_chose(authority: str, state
 def test_an_invitation_to_other_images_is_refused_before_connecting(
     odd_teachers: Path, authority: str, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hosting, "join", lambda *_: pytest.fail("it connected"))
+    monkeypatch.setattr(hosting, "join", lambda *_, **__: pytest.fail("it connected"))
     other = invited(authority, input_shape=[1, 28, 28])
     (odd_teachers / "invitation.toml").write_text(invitation_text(other))
     result = invoke(
