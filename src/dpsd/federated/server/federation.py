@@ -15,13 +15,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 from torch import nn
 
 from dpsd.devices.execution import Execution
-from dpsd.distillation.diffusion import Diffusion
 from dpsd.distillation.panel import Panel
 from dpsd.distillation.quality import RoundQuality, assess
 from dpsd.distillation.releases import RoundReleases
@@ -36,7 +34,7 @@ from dpsd.runs.federation import FederationDirectory
 from dpsd.runs.models import Progress, load_checkpoint, save_checkpoint
 from dpsd.runs.observing import Observer, Phases
 from dpsd.runs.pictures import save_samples
-from dpsd.synthesis.mixture import Mixture, build_mixture
+from dpsd.synthesis.mixture import Mixture
 from dpsd.transcription.learning import Learning
 from dpsd.transcription.querying import Querying
 from dpsd.transcription.telling import round_metrics, round_warnings
@@ -84,27 +82,17 @@ class Federation:
     ) -> None:
         self.plan, self.directory, self.observer = plan, directory, observer
         student, generator = plan.models(execution)
+        self.phases = Phases(observer)
         shared: dict[str, Any] = {
-            "recipe": plan.recipe,
             "student": student,
             "generator": generator,
             "execution": execution,
-            "phases": Phases(observer),
+            "phases": self.phases,
         }
-        self.phases: Phases = shared["phases"]
-        self.querying = Querying(
-            shape=plan.shape,
-            num_classes=plan.num_classes,
-            sources=build_mixture(
-                plan.recipe.sources,
-                plan.shape,
-                value_range=plan.recipe.value_range,
-                public=plan.public.source,
-                diffusion=partial(Diffusion, seed=plan.recipe.seed, execution=execution),
-            ),
-            **shared,
+        self.querying = Querying.of(
+            plan.recipe, plan.public, shape=plan.shape, num_classes=plan.num_classes, **shared
         )
-        self.learning = Learning(members=1, **shared)
+        self.learning = Learning(recipe=plan.recipe, members=1, **shared)
         self.panel = Panel.assumed(0, plan.num_classes)
         self.asking = self._asking(exchange)
         self.history = History(num_classes=plan.num_classes, seed=plan.recipe.seed)
