@@ -126,15 +126,15 @@ def status(
     server that is running also knows who is invited and has not connected or answered yet. For a
     client, ε is computed from the client's own ledger.
     """
-    if (client := client_folder(place)) is not None:
+    if (own := client_folder(place)) is not None:
         from dpsd.cli.privacy import show_certificate
         from dpsd.federated.client.folder import ClientFolder
 
-        folder = ClientFolder.open(client)
+        folder = ClientFolder.open(own)
         if not folder.reservations():
             say("This client has answered nothing yet, so it has no certificate.")
             return
-        show_certificate(folder.certify(), run=str(client), teacher="")
+        show_certificate(folder.certify(), run=str(own), teacher="")
         return
     _check_server(place)
 

@@ -312,7 +312,7 @@ def _lengths(values: object, dimensions: int) -> tuple[int, ...]:
 
 
 def _packed_images(images: Tensor) -> _Packed:
-    return _Packed("zlib", list(images.shape), zlib.compress(images.cpu().contiguous().numpy()))
+    return _Packed("zlib", list(images.shape), zlib.compress(images.cpu().numpy().tobytes()))
 
 
 def _images(array: _Packed) -> Tensor:
