@@ -111,6 +111,7 @@ def test_it_runs_without_the_checkout(installed: Path, tmp_path: Path) -> None:
         assert "--" in python("-m", "dpsd", command, "--help")
 
 
+@pytest.mark.thorough
 def test_it_plays_the_demo_without_the_checkout(installed: Path, tmp_path: Path) -> None:
     said = run(
         *(sys.executable, "-m", "dpsd", "demo", "--quick", "--out", "demo"),

@@ -46,9 +46,13 @@ LOOSE = {
 
 
 def played(game: Game) -> object:
-    """A game as a parameter; answers in every round are in between an answer and all of them."""
+    """A game as a parameter; answers in every round are in between an answer and all of them.
+
+    Ten classes are played for an answer; for all answers they take as long as all other games.
+    """
     is_between = game.adjacency is Adjacency.ROUND
-    marks = [pytest.mark.thorough] if is_between else []
+    is_long = game.adjacency is Adjacency.TEACHER and "10 classes" in game.name
+    marks = [pytest.mark.thorough] if is_between or is_long else []
     return pytest.param(game, marks=marks, id=f"{game.name}-{game.adjacency.value}")
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from dpsd.benchmarks import running
 from dpsd.benchmarks.figures import draw
 from dpsd.benchmarks.kept import Measured, read_results, settings_of
 from dpsd.benchmarks.methods import Outcome, Task, Unit
@@ -67,6 +68,12 @@ def rows(notes: Path) -> list[Row]:
     ]
 
 
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For what does not ask which process measures: each process of its own takes seconds."""
+    monkeypatch.setattr(running, "in_a_process", lambda measure, *given: measure(*given))
+
+
 def test_every_row_is_measured_once_in_a_process_of_its_own(
     rows: list[Row], notes: Path, tmp_path: Path
 ) -> None:
@@ -95,6 +102,7 @@ def test_a_row_that_changed_is_measured_anew(rows: list[Row], notes: Path, tmp_p
     assert settings_of(elsewhere) == settings_of(rows[0])
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_what_another_version_kept_is_shown_until_it_is_measured_again(
     rows: list[Row], tmp_path: Path
 ) -> None:
@@ -123,6 +131,7 @@ def test_what_another_version_kept_is_shown_until_it_is_measured_again(
     assert measure_all(rows, seeds=1, results=results) == anew
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_half_a_line_is_passed_over_and_does_not_spoil_the_next(
     rows: list[Row], tmp_path: Path
 ) -> None:

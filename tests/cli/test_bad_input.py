@@ -49,7 +49,7 @@ def test_truncated_teacher_directory(
     assert not Path("run").exists()
 
 
-@pytest.mark.parametrize("suffix", ["onnx", "pt2"])
+@pytest.mark.parametrize("suffix", [pytest.param("onnx", marks=pytest.mark.thorough), "pt2"])
 def test_truncated_teacher_file(
     invoke: Invoke, assert_error: AssertError, finished_run: Path, suffix: str
 ) -> None:

@@ -178,7 +178,14 @@ def test_no_command_is_forgotten() -> None:
     assert set(ARGUMENTS) | about_servers == set(all_commands())
 
 
-@pytest.mark.parametrize("command", ARGUMENTS, ids=" ".join)
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(command, marks=pytest.mark.thorough if command == ("demo",) else ())
+        for command in ARGUMENTS
+    ],
+    ids=" ".join,
+)
 def test_every_command_can_say_what_it_has_to_say(
     redirected: Redirected, command: tuple[str, ...], place: Place
 ) -> None:

@@ -147,8 +147,9 @@ def observed(
     ("how", "protect"),
     [
         *itertools.product(["", "fail", "interrupt"], ["labels"]),
+        ("", "data"),
         *(pytest.param(how, "data", marks=pytest.mark.thorough) for how in ("fail", "interrupt")),
-        *[("", "data"), ("exit", "labels")],
+        pytest.param("exit", "labels", marks=pytest.mark.thorough),
     ],
 )
 def test_nothing_tells_what_the_teacher_said(

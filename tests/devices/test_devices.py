@@ -272,6 +272,7 @@ def torchrun(place: Path, script: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.thorough
 def test_torchrun_takes_any_teacher_and_keeps_students_equal(place: Path) -> None:
     process = torchrun(place, SCRIPT)
     assert process.returncode == 0, process.stderr

@@ -96,7 +96,7 @@ def test_other_destinations_are_refused(to: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(set(model_names()) - SLOW))
-@pytest.mark.parametrize("suffix", ["onnx", "pt2"])
+@pytest.mark.parametrize("suffix", [pytest.param("onnx", marks=pytest.mark.thorough), "pt2"])
 def test_architectures_answer_alike_in_batches_of_any_size(
     name: str, suffix: str, tmp_path: Path
 ) -> None:

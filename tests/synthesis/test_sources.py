@@ -160,7 +160,9 @@ def most_frequent(pixels: Tensor) -> int:
     return int(pixels.flatten(1).unique(dim=0, return_counts=True)[1].max())
 
 
-@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 8), (1, 28, 28)])
+@pytest.mark.parametrize(
+    "shape", [(1, 8, 8), (3, 8, 8), pytest.param((1, 28, 28), marks=pytest.mark.thorough)]
+)
 def test_no_image_comes_in_bulk_among_default_queries(shape: tuple[int, int, int]) -> None:
     pixels, _ = build_mixture(Recipe().sources, shape).sample(40_000, generator=seeded())
     assert most_frequent(pixels) <= 5  # at 8x8 some are all black but for a pixel

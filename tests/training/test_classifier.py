@@ -63,7 +63,7 @@ def shifted_slowly(image: Tensor, down: int, right: int) -> Tensor:
 
 @pytest.mark.parametrize("augment", ["shift", "shift-flip"])
 def test_augmentation_is_a_shift(augment: str) -> None:
-    images = torch.randint(1, 255, (40, 3, 16, 18), dtype=torch.uint8)
+    images = torch.randint(1, 255, (24, 1, 16, 18), dtype=torch.uint8)
     moved = augment_images(images, augment, generator=torch.Generator().manual_seed(0))  # type: ignore[arg-type]
     assert moved.shape == images.shape
     assert moved.dtype == torch.uint8
@@ -73,10 +73,9 @@ def test_augmentation_is_a_shift(augment: str) -> None:
             (down, right, mirrored)
             for down in range(-2, 3)
             for right in range(-2, 3)
+            for expected in [shifted_slowly(image, down, right)]
             for mirrored in (False, True)
-            if torch.equal(
-                result.flip(-1) if mirrored else result, shifted_slowly(image, down, right)
-            )
+            if torch.equal(result.flip(-1) if mirrored else result, expected)
         ]
         assert len(candidates) == 1
         offsets.add(candidates[0])

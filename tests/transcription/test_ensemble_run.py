@@ -140,6 +140,7 @@ class Phases(dpsd.Observer):
         self.phases.append((name, round_index))
 
 
+@pytest.mark.thorough
 def test_restarts_and_selection(committee: Committee, tmp_path: Path) -> None:
     recipe = Recipe.suited_to(committee, **SMALL, restarts=2, polish_steps=5, selection=3.0)
     heard = Phases()
@@ -206,7 +207,13 @@ def test_a_committee_from_a_folder_can_be_resumed_from_its_configuration(tmp_pat
     assert dpsd.resume(tmp_path / "run", loaded).certificate == run.certificate
 
 
-@pytest.mark.parametrize(("persons", "whose"), [(None, "training records"), (40_000, "persons")])
+@pytest.mark.parametrize(
+    ("persons", "whose"),
+    [
+        (None, "training records"),
+        pytest.param(40_000, "persons", marks=pytest.mark.thorough),
+    ],
+)
 def test_a_delta_that_exposes_some_of_the_records_deserves_a_warning(
     committee: Committee,
     monkeypatch: pytest.MonkeyPatch,

@@ -291,7 +291,9 @@ def test_commitments_hold_the_hash_of_what_is_stored(teacher: Teacher, tmp_path:
     assert [entry["round"] for entry in commits] == [1, 2, 3]
 
 
-@pytest.mark.parametrize("phase", ["student", "generator"])
+@pytest.mark.parametrize(
+    "phase", ["student", pytest.param("generator", marks=pytest.mark.thorough)]
+)
 @MECHANISMS
 def test_a_run_resumed_after_its_answers_has_the_bits_of_one_that_never_stopped(
     tmp_path: Path, phase: str, mechanism: Mechanism

@@ -8,9 +8,9 @@ wanted.
 
 >>> from tempfile import TemporaryDirectory
 >>> with TemporaryDirectory() as folder:
-...     path = trained_teacher("digits", Path(folder), model="scattering", shards=20)
+...     path = trained_teacher("digits", Path(folder), model="scattering", shards=4)
 ...     path.name, read_record(path).members
-('digits-scattering-20-8-views', 20)
+('digits-scattering-4-8-views', 4)
 """
 
 from __future__ import annotations

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
 
 from dpsd.datasets.labelled import LabelledImages, PublishedSplit
 
@@ -23,6 +22,8 @@ def read_digits(split: PublishedSplit) -> LabelledImages:
     >>> read_digits("test").labels.bincount().tolist()
     [70, 72, 70, 72, 72, 72, 72, 71, 69, 72]
     """
+    from sklearn.datasets import load_digits  # takes a second, and most runs need no digits
+
     bunch = load_digits()
     labels = bunch.target.astype(np.int64)
     rank = np.zeros_like(labels)

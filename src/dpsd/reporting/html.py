@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from importlib.resources import files
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
@@ -54,8 +55,9 @@ def part(name: str) -> str:
     return files("dpsd.reporting").joinpath(name).read_text(encoding="utf-8")
 
 
+@cache
 def template(name: str) -> Template:
-    """Return a template, which escapes whatever it is given."""
+    """Return a template, which escapes whatever it is given; it is compiled once."""
     environment = Environment(
         autoescape=True,
         undefined=StrictUndefined,

@@ -27,13 +27,11 @@ pytestmark = pytest.mark.filterwarnings("ignore:Full backward hook")
     "method",
     [
         PrivateSGD(epochs=12, batch_size=128, learning_rate=2.0),
-        pytest.param(
-            PrivateSGD(network="tempered", epochs=12, batch_size=128, learning_rate=2.0),
-            marks=pytest.mark.thorough,
-        ),
+        PrivateSGD(network="tempered", epochs=12, batch_size=128, learning_rate=2.0),
     ],
     ids=lambda method: method.network,
 )
+@pytest.mark.thorough
 def test_private_sgd_learns_within_its_budget(
     task: Task, method: PrivateSGD, measured: Callable[..., Outcome]
 ) -> None:
@@ -46,6 +44,7 @@ def test_private_sgd_learns_within_its_budget(
     assert len(seconds) == 12
 
 
+@pytest.mark.thorough
 def test_private_sgd_is_accounted_for_as_dp_accounting_would(
     task: Task, measured: Callable[..., Outcome]
 ) -> None:

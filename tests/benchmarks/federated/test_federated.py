@@ -46,9 +46,15 @@ def test_clients_together_know_more_than_the_best_alone(
     "method",
     [
         Averaging(epochs=4),
-        Averaging(epochs=2, rounds=2, proximal=0.01),
         FedDF(images=1_000, epochs=2),
-        Dense(epochs=6, generator_steps=6, student_steps=30, learning_rate=0.05),
+        pytest.param(
+            Averaging(epochs=2, rounds=2, proximal=0.01),
+            marks=pytest.mark.thorough,
+        ),
+        pytest.param(
+            Dense(epochs=6, generator_steps=6, student_steps=30, learning_rate=0.05),
+            marks=pytest.mark.thorough,
+        ),
     ],
     ids=lambda method: method.name,
 )

@@ -185,7 +185,9 @@ def transcribe(student: nn.Module, out: Path, budget_file: Path, **changed: Any)
     )
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "precision", ["float32", pytest.param("bfloat16", marks=pytest.mark.thorough)]
+)
 @pytest.mark.parametrize("name", TRAINED)
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_student_is_trained_and_read_back(name: str, precision: str, tmp_path: Path) -> None:

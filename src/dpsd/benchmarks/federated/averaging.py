@@ -113,7 +113,7 @@ def pull_back(module: nn.Module, proximal: float) -> None:
     >>> pull_back(layer, 0.5)
     >>> _ = layer.weight.data.add_(2.0)
     >>> (0.0 * layer.weight).sum().backward()
-    >>> float(layer.weight.grad)
+    >>> round(float(layer.weight.grad), 4)
     1.0
     """
     if not proximal:
