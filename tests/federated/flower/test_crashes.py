@@ -9,16 +9,24 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from dpsd.cli import app
+from dpsd.errors import RunError
 from dpsd.federated.client.answers import sha256_of
 from dpsd.federated.client.folder import ClientFolder
+from dpsd.federated.flower.identities import read_public_key
+from dpsd.federated.flower.places import ClientPlace, ServerPlace
 from dpsd.federated.flower.processes import free_port
+from dpsd.federated.flower.registering import register
 from dpsd.models import build_classifier
 from dpsd.runs.federation import FederationDirectory
 from dpsd.teachers.directory import TeacherRecord, save_teacher
@@ -73,18 +81,8 @@ class Program:
             self._process.wait(PATIENCE)
 
 
-def command(*words: object) -> str:
-    """What a command of dpsd's prints; it must succeed."""
-    done = subprocess.run(
-        [sys.executable, "-m", "dpsd", *map(str, words)], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def until(holds: object, what: str) -> None:
+def until(holds: Callable[[], object], what: str) -> None:
     """Wait until something holds."""
-    assert callable(holds)
     deadline = time.monotonic() + PATIENCE
     while not holds():
         assert time.monotonic() < deadline, what
@@ -93,14 +91,29 @@ def until(holds: object, what: str) -> None:
 
 def hospital(folder: Path, number: int) -> Program:
     """A client with a teacher of its own, and a key."""
-    name = f"hospital-{number}"
+    name, teacher = f"hospital-{number}", f"teacher-{number}"
     module = build_classifier("lenet5", input_shape=SHAPE, num_classes=CLASSES, seed=number)
     record = TeacherRecord(model="lenet5", input_shape=SHAPE, num_classes=CLASSES)
-    save_teacher(folder / f"teacher-{number}", module, record)
-    words = ("client", f"teacher-{number}", "--out", name)
-    command("federate", *words[:1], folder / words[1], "--out", folder / name)
+    save_teacher(folder / teacher, module, record)
+    ClientPlace(folder / name / "flower").prepare()
     invited = ("--invitation", "hub/invitation.toml", "--epsilon", 2, "--adjacency", "response")
-    return Program(folder, name, *words, *invited)
+    return Program(folder, name, "client", teacher, "--out", name, *invited)
+
+
+def invited(hub: Path, one: Program) -> bool:
+    """Let a client in, if the server is ready for that."""
+    key = ClientPlace(one.folder / one.name / "flower").public_key
+    try:
+        register(ServerPlace(hub / "flower"), read_public_key(key), one.name)
+    except RunError:
+        return False
+    return True
+
+
+def status(hub: Path) -> str:
+    done = CliRunner().invoke(app, ["federate", "status", str(hub)])
+    assert done.exit_code == 0, done.output
+    return done.output
 
 
 def test_what_a_server_recorded_was_paid_for_once_whoever_was_killed(tmp_path: Path) -> None:
@@ -117,45 +130,38 @@ def test_what_a_server_recorded_was_paid_for_once_whoever_was_killed(tmp_path: P
     )
     try:
         server.start()
-        until((hub / "flower" / "address").exists, "the server did not start")
         for one in hospitals:
-            key = tmp_path / one.name / "flower" / "client.key.pub"
-            until(lambda key=key, one=one: _invited(key, one.name, hub), "nobody can be invited")
+            until(partial(invited, hub, one), "the server did not start")
+        assert status(hub).count("has not connected yet") == 2
+        for one in hospitals:
             one.start()
         server.words = ["server", "--resume", "hub"]
-        until(lambda: FederationDirectory.open(hub).metrics(), "the first round was not played")
+        until(FederationDirectory.open(hub).metrics, "the first round was not played")
         kills = 0
         while server.code is None and kills < KILLS:
             time.sleep(chance.uniform(0.1, 6.0))
-            if server.code is not None:
-                break
-            victim = chance.choice(VICTIMS)
-            hit = server if victim in ("server", "flower-superlink") else chance.choice(hospitals)
-            hit.kill(victim)
-            hit.start()
-            kills += 1
-        assert kills > 2, "the run was over before anything happened to it"
+            if server.code is None:
+                victim = chance.choice(VICTIMS)
+                is_server = victim in ("server", "flower-superlink")
+                hit = server if is_server else chance.choice(hospitals)
+                hit.kill(victim)
+                hit.start()
+                kills += 1
         until(lambda: server.code is not None, "the server did not come to its end")
         assert server.code == 0, server.log.read_text("utf-8")
-        status = command("federate", "status", hub)
-        assert f"{ROUNDS} of {ROUNDS} rounds; finished" in status
+        assert kills > 2, "the federation was over before anything happened to it"
+        assert f"{ROUNDS} of {ROUNDS} rounds; finished" in status(hub)
+        folders = [ClientFolder.open(tmp_path / one.name / "client") for one in hospitals]
+        for folder in folders:
+            until(folder.is_certified, "a client was not started again after the last crash")
     finally:
         for program in (*hospitals, server):
             program.end()
-    for number, one in enumerate(hospitals):
-        command("certify", tmp_path / one.name)
-        _check(
-            FederationDirectory.open(hub), number, ClientFolder.open(tmp_path / one.name / "client")
-        )
+    for number, folder in enumerate(folders):
+        check(FederationDirectory.open(hub), number, folder)
 
 
-def _invited(key: Path, name: str, hub: Path) -> bool:
-    words = ("federate", "invite", str(key), "--name", name, "--server", str(hub))
-    done = subprocess.run([sys.executable, "-m", "dpsd", *words], capture_output=True)
-    return done.returncode == 0
-
-
-def _check(hub: FederationDirectory, number: int, client: ClientFolder) -> None:
+def check(hub: FederationDirectory, number: int, client: ClientFolder) -> None:
     """Compare what the server recorded of a client with the client's own records."""
     reserved = {entry["round"]: entry["answers"] for entry in client.reservations()}
     assert len(reserved) == len(client.reservations()), "a round was charged twice"
@@ -192,4 +198,7 @@ def _check(hub: FederationDirectory, number: int, client: ClientFolder) -> None:
                 assert paid[rounds[digest]] <= heads[said["ledger"]], "it was not paid for by then"
     assert set(rounds) <= everything, "something was asked that is in no round"
     assert sum(reserved.values()) == len(rounds) <= ROUNDS * QUERIES
-    assert not client.reconcile().shortfalls
+    assert client.certify().events["teacher"] == len(rounds)
+    compared = client.reconcile()
+    assert compared.files
+    assert not compared.shortfalls
