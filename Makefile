@@ -54,7 +54,7 @@ suite: $(STAMP)
 # Real servers and clients wait for each other by the clock, so they share the machine with nothing but
 # the type checker, which takes the core that they leave idle.
 processes: $(STAMP)
-	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest -q -m federated tests/federated
+	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest -q -m 'federated and not thorough' tests/federated
 
 $(DOCS_STAMP): $(STAMP)
 	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt --editable '.[dev,docs]'
@@ -74,7 +74,8 @@ bench: $(STAMP) ## the measured figures of benchmarks/RESULTS.md (hours; needs D
 	$(BIN)/python benchmarks/convergence.py
 
 thorough: $(STAMP) ## the tests that `make test` leaves out: other settings of what quicker ones show
-	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest -q -n $(TEST_WORKERS) --dist worksteal -m thorough
+	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest -q -n $(TEST_WORKERS) --dist worksteal -m 'thorough and not federated'
+	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest -q -m 'thorough and federated' tests/federated
 
 crash: $(STAMP) ## kill runs at 200 random moments, and fail every write call in turn
 	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python tests/durability/crashes.py --kills 200 --faults all

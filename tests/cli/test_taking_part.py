@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import Result
+from tests.federated.client.asking import FEDERATION, request
+from tests.federated.client.asking import respondent as taking_part
 
 from dpsd.cli import hosting
 from dpsd.cli.console import STATUS, say
@@ -20,6 +23,7 @@ from dpsd.federated.flower.places import ServerPlace
 from dpsd.federated.requests import Code, Hello
 
 Invoke = Callable[..., Result]
+Told = Callable[[bool], None]
 
 FACTS: dict[str, Any] = {"input_shape": [1, 8, 8], "num_classes": 4, "rounds": 2, "queries": 300}
 
@@ -63,12 +67,19 @@ def test_a_client_shows_its_costs_and_joins_the_federation_of_its_invitation(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     joined: list[Respondent] = []
-    monkeypatch.setattr(hosting, "join", lambda place, invitation, made: joined.append(made))
+
+    def join(place: object, invitation: object, made: Respondent, *, told: Told) -> None:
+        joined.append(made)
+        told(True)
+
+    monkeypatch.setattr(hosting, "join", join)
     result = client("--epsilon", 2, "--adjacency", "response", *more)
     assert result.exit_code == 0, result.stderr
     assert invited(authority).fingerprint in result.stderr
     said = "at most 600 images for 'hub.example:443', for which ε is 2 under 'response', "
     assert (said in result.stderr) is not bool(more)
+    stands = "connected to hub.example:443; 0 rounds answered; ε = 0 spent under 'response' at δ"
+    assert (stands in result.stderr) is not bool(more)
     for adjacency in ("round", "teacher"):
         assert (f" under '{adjacency}'" in result.stderr) is not bool(more)
     (respondent,) = joined
@@ -101,7 +112,7 @@ def test_an_invitation_need_not_state_what_the_owner_chose(authority: str, state
 def test_an_invitation_to_other_images_is_refused_before_connecting(
     odd_teachers: Path, authority: str, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hosting, "join", lambda *_: pytest.fail("it connected"))
+    monkeypatch.setattr(hosting, "join", lambda *_, **__: pytest.fail("it connected"))
     other = invited(authority, input_shape=[1, 28, 28])
     (odd_teachers / "invitation.toml").write_text(invitation_text(other))
     result = invoke(
@@ -119,3 +130,53 @@ def test_a_fingerprint_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -
     shown = capsys.readouterr()
     assert fingerprint in shown.out
     assert fingerprint in shown.err
+
+
+@pytest.mark.parametrize("within", ["", "client"])
+def test_certify_states_what_a_client_spent_from_its_own_ledger(
+    within: str, tmp_path: Path, invoke: Invoke
+) -> None:
+    client = taking_part(tmp_path)
+    assert client.answer(request(1, 2, 3)).code is Code.ANSWERED
+    result = invoke("certify", tmp_path / within)
+    assert result.exit_code == 0, result.stderr
+    for words in ("ε = 2 at δ = 1e-05, adjacency `response`", FEDERATION, "the noise is local"):
+        assert words in result.stdout
+    assert "the answers, the settings and the stored certificate belong together" in result.stderr
+    assert str(tmp_path / "budget.jsonl") not in result.stderr  # nothing tells where it is
+    printed = invoke("certify", tmp_path / within, "--format", "json")
+    assert printed.stdout == client.folder.certificate.read_text("utf-8")
+
+
+def test_certify_finds_what_was_changed_in_a_clients_folder(tmp_path: Path, invoke: Invoke) -> None:
+    client = taking_part(tmp_path)
+    nothing = invoke("certify", tmp_path)
+    assert nothing.exit_code == 5
+    assert "nothing was asked yet" in nothing.stderr
+    client.answer(request(1, 2, 3))
+    first = client.folder.certificate.read_text("utf-8")
+    client.folder.certificate.write_text(first.replace("replace-one", "add-or-remove"), "utf-8")
+    changed = invoke("certify", tmp_path)
+    assert changed.exit_code == 1
+    assert "certificate.json, line" in changed.stderr
+    client.answer(request(4, 5, number=2))
+    client.folder.certificate.write_text(first, "utf-8")  # as a crash before it was written leaves
+    older = invoke("certify", tmp_path)
+    assert older.exit_code == 0, older.stderr
+    assert "not about the last line of the ledger" in older.stderr
+    with client.folder.answers._opened() as table:
+        table.execute("UPDATE answers SET release = NULL")
+    assert "say different things of round 1" in invoke("certify", tmp_path).stderr
+
+
+def test_certify_compares_a_clients_ledger_with_its_teachers_budget(
+    tmp_path: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = taking_part(tmp_path)
+    client.answer(request(1, 2, 3))
+    (budgets := tmp_path / "budgets").mkdir()
+    shutil.copy(tmp_path / "budget.jsonl", budgets)
+    monkeypatch.setattr("dpsd.runs.budgets._own_folder", lambda: budgets)
+    assert f"compared with the teacher's budget {budgets}" in invoke("certify", tmp_path).stderr
+    assert client.answer(request(4, 5, number=2)).code is Code.ANSWERED
+    assert "does not record all that ledger" in invoke("certify", tmp_path).stderr

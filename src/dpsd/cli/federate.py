@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import click
 import typer
 
 from dpsd.cli.console import grid, say, show
 from dpsd.cli.errors import BuiltCommand, Command
-from dpsd.errors import RunError
+from dpsd.errors import ConfigError, RunError
 from dpsd.runs.files import JOURNAL_FILE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from dpsd.federated.exchange import Member
 
 INTRODUCTION = """
 Transcribe the teachers of several clients together; none of them shows its data or its model.
@@ -117,43 +122,70 @@ def status(
 
     Example: dpsd federate status runs/hub
 
-    The argument to know first is DIR. For a server, each ε is what the client stated of itself. For
-    a client, it is computed from the client's own ledger.
+    The argument to know first is DIR. For a server, each ε is what the client stated of itself. A
+    server that is running also knows who is invited and has not connected or answered yet. For a
+    client, ε is computed from the client's own ledger.
     """
-    if (place / CLIENT_FOLDER / CLIENT_FILE).exists():
-        place = place / CLIENT_FOLDER
-    if (place / CLIENT_FILE).exists():
+    if (own := client_folder(place)) is not None:
         from dpsd.cli.privacy import show_certificate
         from dpsd.federated.client.folder import ClientFolder
 
-        folder = ClientFolder.open(place)
-        if not folder.ledger.path.exists():
+        folder = ClientFolder.open(own)
+        if not folder.reservations():
             say("This client has answered nothing yet, so it has no certificate.")
             return
-        show_certificate(folder.certify(), run=str(place), teacher="")
+        show_certificate(folder.certify(), run=str(own), teacher="")
         return
     _check_server(place)
 
-    from dpsd.reporting.federations import ABOUT_CLIENTS, last_said, stated_epsilon
+    from dpsd.federated.server.attendance import attendance
+    from dpsd.reporting.federations import ABOUT_CLIENTS, ABOUT_CODES, stated_epsilon
     from dpsd.runs.federation import FederationDirectory
 
     directory = FederationDirectory.open(place)
     metrics, rounds = directory.metrics(), directory.recipe.rounds
-    state = "finished"
-    if not directory.is_finished():
+    online = _online(place)
+    state = "finished" if directory.is_finished() else "the server is running"
+    if online is None and not directory.is_finished():
         state = f"unless its server is running, continue with {directory.resuming}"
-    say(f"{len(metrics)} of {rounds} rounds; {state}")
-    table = grid("client", "images answered", "last said")
+    number = len(metrics) + 1
+    asking = f"; round {number} is being asked" if directory.is_asking(number) else ""
+    say(f"{number - 1} of {rounds} rounds{asking}; {state}")
+    table = grid("client", "images answered", "last said", "now")
     clients = directory.clients()
-    for client in clients:
-        table.add_row(client.name, f"{client.answers:,}", last_said(client))
+    for one in attendance(clients, directory.journal.refusals(), online=online):
+        table.add_row(one.name, f"{one.answers:,}", one.said, one.state)
     show(table)
+    say(f"\n{ABOUT_CODES}")
     for client in clients:
         say(f"\n{client.name} (key {client.key}) stated:")
         say(f"  {stated_epsilon(client)}")
         say(f"  mechanism {client.mechanism.get('name')}; ledger head {client.ledger or 'none'}")
     for sentence in ABOUT_CLIENTS:
         say(f"\n{sentence.replace('`', '')}")
+
+
+def _online(place: Path) -> Mapping[Member, bool] | None:
+    """The clients that may connect to a server, and who is connected; ``None`` if it is not there.
+
+    A simulation has no server, and a machine may lack Flower.
+    """
+    if not (place / FLOWER_FOLDER).is_dir():
+        return None
+    try:
+        from dpsd.federated.flower.places import ServerPlace
+        from dpsd.federated.flower.registering import registered
+
+        invited = registered(ServerPlace(place / FLOWER_FOLDER))
+    except (RunError, ConfigError):
+        return None
+    return {one.member: one.is_online for one in invited}
+
+
+def client_folder(place: Path) -> Path | None:
+    """Return the folder with a client's records that a place is or has, if there is one."""
+    folders = (place / CLIENT_FOLDER, place)
+    return next((folder for folder in folders if (folder / CLIENT_FILE).is_file()), None)
 
 
 def _check_server(place: Path) -> None:

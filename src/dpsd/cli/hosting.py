@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import typer
 
+from dpsd.cli.attending import ClientObserver
 from dpsd.cli.console import STATUS, grid, hint, say, show, shown_warnings, warn
 from dpsd.cli.errors import INTERRUPTED
 from dpsd.cli.privacy import show_privacy
@@ -19,6 +21,7 @@ from dpsd.config.transcription import TranscriptionConfig
 from dpsd.errors import ConfigError, WriteError
 from dpsd.federated.client.plan import AnswerPlan
 from dpsd.federated.client.respondent import Respondent
+from dpsd.federated.client.standing import Standing
 from dpsd.federated.exchange import Exchange
 from dpsd.federated.flower.identities import read_public_key
 from dpsd.federated.flower.invitations import Fact, Invitation, invitation_text, read_invitation
@@ -49,13 +52,6 @@ _PORT = 9393
 #: The file that clients need, and the names of the proxies' configurations.
 INVITATION_FILE = "invitation.toml"
 _PROXY_FILES = {"nginx": "nginx.conf", "caddy": "Caddyfile"}
-
-
-class _Operator(Observer):
-    """An observer of a client, which shows its operator what is answered and what is refused."""
-
-    def notice(self, message: str) -> None:
-        STATUS.print(message, soft_wrap=True)
 
 
 def train_clients(
@@ -215,7 +211,7 @@ def take_part(
         quiet: whether to show warnings, errors and the invitation's fingerprint only.
     """
     plan = agreed_plan(invitation, asked)
-    observer: Observer = QuietObserver() if quiet else _Operator()
+    observer = ClientObserver(quiet=quiet)
     privacy = settings.privacy
     with shown_warnings():
         teacher = settings.load_teacher()
@@ -253,8 +249,9 @@ def take_part(
             soft_wrap=True,
         )
     try:
-        with shown_warnings(observer.warn):
-            join(place, invitation, respondent)
+        standing = partial(Standing.of, respondent)
+        with shown_warnings(observer.warn), observer.attending(invitation.address, standing):
+            join(place, invitation, respondent, told=observer.connected)
     except KeyboardInterrupt:
         STATUS.print("interrupted; every answer is kept, and the same command goes on")
         raise typer.Exit(INTERRUPTED) from None

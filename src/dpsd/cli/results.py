@@ -16,6 +16,7 @@ from dpsd.cli.console import (
     shown_warnings,
     warn,
 )
+from dpsd.cli.federate import client_folder
 from dpsd.cli.privacy import show_certificate
 from dpsd.errors import ConfigError, DpsdError
 from dpsd.results.destinations import Destination
@@ -25,6 +26,7 @@ from dpsd.shell import command_line
 if TYPE_CHECKING:
     from dpsd.privacy.records.certificate import Certificate
     from dpsd.runs.directory import RunDirectory
+    from dpsd.runs.reconciliation import Reconciliation
 
 RunPath = Annotated[
     Path, typer.Argument(metavar="RUN", help="The run directory.", show_default=False)
@@ -162,16 +164,22 @@ def certify(
         ),
     ] = "text",
 ) -> None:
-    """State the privacy that a run spent, recomputed from its ledger.
+    """State the privacy that a run, or a federation's client, spent, recomputed from its ledger.
 
     The command fails if the ledger, the releases, the models and the stored certificate do not
     belong together, and names the line that is wrong. It also compares the ledger with the
     teacher's budget, if that is found where the run's settings say that the teacher is.
 
+    Given the directory of a client, it states what that client spent: its noise is local, and the
+    server that it answered is trusted with nothing.
+
     Example: dpsd certify runs/digits --format html > certificate.html
 
     The flag to know first is --format.
     """
+    if (client := client_folder(run)) is not None:
+        _certify_client(client, format, name=run.resolve().name)
+        return
     check_run(run)
 
     from dpsd.runs.directory import RunDirectory
@@ -181,7 +189,36 @@ def certify(
     with shown_warnings():
         certificate = directory.certify()
     compared = reconcile(directory)
-    names = {"run": directory.name, "teacher": directory.teacher_name}
+    _put(certificate, format, run=directory.name, teacher=directory.teacher_name)
+    _compare_with_stored(directory, certificate)
+    _tell_of_budgets(compared)
+
+
+def _certify_client(place: Path, format: str, *, name: str) -> None:
+    from dpsd.federated.client.folder import ClientFolder
+
+    folder = ClientFolder.open(place)
+    with shown_warnings():
+        certificate = folder.certify()
+    compared = folder.reconcile()
+    _put(certificate, format, run=name, teacher="")
+    if folder.is_certified():
+        _compare_with(
+            folder.certificate,
+            certificate,
+            parts="the answers, the settings",
+            unchecked="keys and logs",
+        )
+    else:
+        warn(
+            f"{folder.certificate} is not about the last line of the ledger, as after a crash: the "
+            "client writes it anew when it is started"
+        )
+    _tell_of_budgets(compared)
+
+
+def _put(certificate: Certificate, format: str, **names: str) -> None:
+    """Print a certificate in a format."""
     if format == "json":
         RESULTS.file.write(certificate.to_json())
     elif format == "markdown":
@@ -192,36 +229,47 @@ def certify(
         put_page(certificate_page(certificate, **names))
     else:
         show_certificate(certificate, **names)
-    _compare_with_stored(directory, certificate)
+
+
+def _tell_of_budgets(compared: Reconciliation) -> None:
     for shortfall in compared.shortfalls:
         warn(shortfall)
     STATUS.print(compared.describe(), style="dim", soft_wrap=True)
 
 
 def _compare_with_stored(directory: RunDirectory, certificate: Certificate) -> None:
-    from dpsd.privacy.records.certificate import VERSION
-    from dpsd.privacy.records.comparison import difference
-    from dpsd.storage.files import read_json
-
     path = directory.path / "certificate.json"
     if not path.is_file():
         if directory.is_finished():
             raise DpsdError(f"{path} is lost; what is printed here takes its place")
         warn("the run is not finished: this is what it has spent so far")
         return
+    _compare_with(
+        path,
+        certificate,
+        parts="the releases, the student, the generator, the settings",
+        unchecked="report.html, metrics.jsonl and the images",
+    )
+
+
+def _compare_with(path: Path, certificate: Certificate, *, parts: str, unchecked: str) -> None:
+    """Compare a certificate with the stored one, and say what else was compared."""
+    from dpsd.privacy.records.certificate import VERSION
+    from dpsd.privacy.records.comparison import difference
+    from dpsd.storage.files import read_json
+
     stored = read_json(path)  # gives a better message if the file is not a JSON object
     different = difference(certificate, path.read_text(encoding="utf-8"))
     if different is not None:
         raise DpsdError(
-            f"{path}, {different}. What is printed here is computed from the run's ledger, "
-            "releases and student"
+            f"{path}, {different}. What is printed here is computed from the ledger and what "
+            "belongs to it"
         )
     is_older = stored["version"] != VERSION
     words = ", nor the words of the certificate, which an earlier version wrote" * is_older
     STATUS.print(
-        "checked: every line of the ledger, the releases, the student, the generator, the settings "
-        "and the stored certificate belong together; report.html, metrics.jsonl and the images "
-        f"were not checked{words}",
+        f"checked: every line of the ledger, {parts} and the stored certificate belong together; "
+        f"{unchecked} were not checked{words}",
         style="dim",
         soft_wrap=True,
     )

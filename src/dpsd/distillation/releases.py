@@ -297,9 +297,7 @@ class Replay:
                     columns = (part.prior[inside], part.release[inside], shares)
                     parts.append((part.images(inside), *columns))
             queries, prior, release, of_class = zip(*parts, strict=True)
-            yield Batch(
-                torch.cat(queries), torch.cat(prior), _aligned(release), torch.cat(of_class)
-            )
+            yield Batch(torch.cat(queries), torch.cat(prior), aligned(release), torch.cat(of_class))
 
     def _map_anew(self) -> None:
         """Remap the files, to free pages that the system counts as this process's memory."""
@@ -308,7 +306,7 @@ class Replay:
                 self.rounds[number] = RoundReleases.load(part.path, index=part.index)
 
 
-def _aligned(releases: Sequence[Tensor]) -> Tensor:
+def aligned(releases: Sequence[Tensor]) -> Tensor:
     """Join the releases of rounds; clients that joined a panel later did not answer before."""
     if releases[0].ndim < 3:
         return torch.cat([*releases])

@@ -74,7 +74,7 @@ class FederationDirectory(RunDirectory):
         listed = command_line("dpsd", "federate", "status", self.path)
         raise RunError(
             f"{self.path} is of a federation's server, which {lack}: its clients have, each on its "
-            f"own disk (dpsd federate status there). {listed} lists the ε and the ledger that each "
+            f"own disk (dpsd certify there). {listed} lists the ε and the ledger that each "
             "stated"
         )
 
@@ -133,6 +133,10 @@ class FederationDirectory(RunDirectory):
         """Return what a round was about to ask when it was interrupted, if it was."""
         path = self._request_path(round_index)
         return RoundReleases.load(path, index=round_index) if path.exists() else None
+
+    def is_asking(self, round_index: int) -> bool:
+        """Whether a round is being asked, or was when the server was stopped."""
+        return self._request_path(round_index).exists()
 
     def store(self, request: RoundReleases, release: Tensor) -> RoundReleases:
         """Store what the clients' releases say of a request, float16 ``(N, M, K)``, and commit it.

@@ -13,7 +13,9 @@ line says of a client's ε is what the client said of itself.
 ...     journal.meet("c0ffee", **stated)
 ...     said = {"code": "answered", "answers": 9, "spent": {"response": 1.0}, "ledger": "d1ce"}
 ...     journal.note(1, {"c0ffee": said})
+...     journal.refuse("beef", name="hospital-2", code="malformed")
 ...     journal.clients()
+True
 [Client(key='c0ffee', name='hospital-1', mechanism={}, spent={'response': 1.0}, ledger='d1ce', ...
 """
 
@@ -21,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 from dpsd.errors import RunError
@@ -52,6 +55,19 @@ class Client:
     round: int = 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """Why a client that was greeted does not take part.
+
+    Args:
+        name: the name that it was registered under.
+        code: what its greeting said, or what the server notes of it.
+    """
+
+    name: str
+    code: str
+
+
 class Journal(Ledger):
     """An append-only record of a federation's rounds, kept by its server.
 
@@ -63,10 +79,15 @@ class Journal(Ledger):
     kinds: ClassVar[Mapping[str, Mapping[str, type]]] = {
         "open": {"version": int, "rounds": int, "settings": dict, "sources": list},
         "client": {"key": str, "name": str, "mechanism": dict, "spent": dict, "ledger": str},
+        "refusal": {"key": str, "name": str, "code": str},
         "replies": {"round": int, "replies": dict},
         "commit": {"round": int, "sha256": str},
         "finish": {"student": str, "generator": str},
     }
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._register = _Register()
 
     def meet(
         self,
@@ -83,9 +104,18 @@ class Journal(Ledger):
         """
         stated = {"name": name, "mechanism": dict(mechanism), "spent": dict(spent)}
         stated["ledger"] = ledger
-        known = {client.key: client for client in self.clients()}.get(key)
-        if known is None or any(getattr(known, part) != value for part, value in stated.items()):
+        register = self._read()
+        known = register.clients.get(key)
+        is_same = known and all(getattr(known, part) == value for part, value in stated.items())
+        if not is_same or key in register.refusals:
             self._append({"entry": "client", "key": key, **stated})
+
+    def refuse(self, key: str, *, name: str, code: str) -> bool:
+        """Record why a client does not take part now; returns whether that is news."""
+        is_new = self._read().refusals.get(key) != Refusal(name=name, code=code)
+        if is_new:
+            self._append({"entry": "refusal", "key": key, "name": name, "code": code})
+        return is_new
 
     def note(self, round_index: int, replies: Mapping[str, Mapping[str, Any]]) -> None:
         """Record what clients replied in a round; a second note about a round replaces the first.
@@ -111,31 +141,71 @@ class Journal(Ledger):
         Raises:
             RunError: a line is not of a journal.
         """
-        found: dict[str, Client] = {}
-        answers: dict[tuple[str, int], int] = {}
-        for number, entry in enumerate(self.entries() if self.is_begun() else [], start=1):
+        return list(self._read().clients.values())
+
+    def refusals(self) -> dict[str, Refusal]:
+        """Why clients did not take part when they were greeted last, by their keys.
+
+        Raises:
+            RunError: a line is not of a journal.
+        """
+        return dict(self._read().refusals)
+
+    def _read(self) -> _Register:
+        """What all entries say, of which only those that were added since are read."""
+        entries = self.entries() if self.path.exists() else []
+        register = self._register
+        if register.entries != entries[: len(register.entries)]:
+            register = _Register()
+        self._register = _Register()  # unless all can be taken
+        for entry in entries[len(register.entries) :]:
             try:
-                if entry["entry"] == "client":
-                    stated = {name: entry[name] for name in _STATED}
-                    known = found.get(entry["key"]) or Client(key=entry["key"], **stated)
-                    found[known.key] = replace(known, **stated)
-                elif entry["entry"] == "replies":
-                    for key, said in entry["replies"].items():
-                        answers[key, entry["round"]] = int(said["answers"])
-                        found[key] = _said(found[key], said, entry["round"])
+                register.take(entry)
             except (KeyError, TypeError, ValueError, AttributeError) as error:
-                raise RunError(f"{self.line(number)}: no {self.name} entry ({error!r})") from None
-        return [
-            replace(client, answers=sum(many for (of, _), many in answers.items() if of == key))
-            for key, client in found.items()
-        ]
+                place = self.line(len(register.entries) + 1)
+                raise RunError(f"{place}: no {self.name} entry ({error!r})") from None
+        self._register = register
+        return register
+
+
+class _Register:
+    """What the entries of a journal say of clients, taken one by one.
+
+    Args:
+        entries: the entries that were taken.
+        clients: the clients by their keys, in the order in which they appeared.
+        refusals: why clients that were greeted do not take part, by their keys.
+    """
+
+    def __init__(self) -> None:
+        self.entries: list[dict[str, Any]] = []
+        self.clients: dict[str, Client] = {}
+        self.refusals: dict[str, Refusal] = {}
+        self._answers: dict[tuple[str, int], int] = {}
+
+    def take(self, entry: dict[str, Any]) -> None:
+        """Take the next entry."""
+        if entry["entry"] == "client":
+            stated = {name: entry[name] for name in _STATED}
+            known = self.clients.get(entry["key"]) or Client(key=entry["key"], **stated)
+            self.clients[known.key] = replace(known, **stated)
+            self.refusals.pop(known.key, None)
+        elif entry["entry"] == "refusal":
+            self.refusals[entry["key"]] = Refusal(name=entry["name"], code=entry["code"])
+        elif entry["entry"] == "replies":
+            for key, said in entry["replies"].items():
+                self.clients[key] = self._after(self.clients[key], said, entry["round"])
+        self.entries.append(entry)
+
+    def _after(self, client: Client, said: Mapping[str, Any], round_index: int) -> Client:
+        """The client after a reply; one that says nothing of its ε has spent what it had before."""
+        stated = {name: said[name] for name in ("spent", "ledger") if said[name]}
+        # A second note about a round replaces the first.
+        before = self._answers.get((client.key, round_index), 0)
+        self._answers[client.key, round_index] = int(said["answers"])
+        answers = client.answers + int(said["answers"]) - before
+        return replace(client, code=said["code"], round=round_index, answers=answers, **stated)
 
 
 #: What a client states of itself when it is greeted.
 _STATED = ("name", "mechanism", "spent", "ledger")
-
-
-def _said(client: Client, said: Mapping[str, Any], round_index: int) -> Client:
-    """The client after a reply; one that says nothing of its ε has spent what it had before."""
-    stated = {name: said[name] for name in ("spent", "ledger") if said[name]}
-    return replace(client, code=said["code"], round=round_index, **stated)

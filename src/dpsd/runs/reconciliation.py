@@ -11,6 +11,7 @@ settings name, those beside the teacher and its members, and those in the user's
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 from dpsd.errors import RunError
 from dpsd.privacy.mechanisms import Mechanism
 from dpsd.privacy.records.accounts import Accounts
-from dpsd.privacy.records.ledger import described_event, reservation
+from dpsd.privacy.records.ledger import Ledger, described_event, reservation
 from dpsd.privacy.records.teacher_budget import TeacherBudget, lacking, united
 from dpsd.runs.budgets import files_that_record
 from dpsd.runs.directory import RunDirectory
@@ -54,25 +55,47 @@ def reconcile(directory: RunDirectory) -> Reconciliation:
         RunError: a budget is damaged, or records a round that the ledger does not.
     """
     config, run = directory.config(), directory.identity
-    files = files_that_record(run, teacher=config.teacher.teacher, named=config.privacy.budget_file)
+    return compared(
+        directory.ledger,
+        run=run,
+        teacher=str(directory.facts().get("teacher")),
+        files=files_that_record(
+            run, teacher=config.teacher.teacher, named=config.privacy.budget_file
+        ),
+    )
+
+
+def compared(ledger: Ledger, *, run: str, teacher: str, files: Sequence[Path]) -> Reconciliation:
+    """Compare a ledger with budgets.
+
+    Args:
+        ledger: the ledger.
+        run: the identity under which budgets record what the ledger does.
+        teacher: the fingerprint of the teacher, or of the committee.
+        files: the budgets.
+
+    Raises:
+        RunError: a budget is damaged, or records a round that the ledger does not.
+    """
     recorded = [(path, *of) for path in files for of in _by_teacher(path, run)]
     # Read last, as a run in progress writes its ledger before the budgets.
-    own = directory.reservations()
+    entries = ledger.reservations() if ledger.is_begun() else []
+    own = [{**entry, "run": run} for entry in entries]
     for _, _, entries in recorded:
-        _refuse_more_than_ledger(directory, own, entries)
+        _refuse_more_than_ledger(ledger, own, entries)
     shortfalls = []
-    teachers = {teacher for _, teacher, _ in recorded}
+    teachers = {of for _, of, _ in recorded}
     if len(teachers) > 1:
         # An earlier version began the run and kept one account for the committee, which the
         # accounts of its members have replaced.
-        teachers -= {str(directory.facts().get("teacher"))}
-    for teacher in sorted(teachers):
+        teachers -= {teacher}
+    for one in sorted(teachers):
         # A run may have been continued with another budget file, so all of them together count.
-        about = [(path, entries) for path, of, entries in recorded if of == teacher]
+        about = [(path, entries) for path, of, entries in recorded if of == one]
         if missing := lacking(united(entries for _, entries in about), own):
             rounds = ", ".join(str(entry["round"]) for entry in missing)
             shortfalls.append(
-                f"budget {about[0][0]} does not record all that ledger {directory.ledger.path} "
+                f"budget {about[0][0]} does not record all that ledger {ledger.path} "
                 f"does (round {rounds}): lines of the budget were cut off or lost, or a crash came "
                 "between the two, and the teacher has spent more than its budget says"
             )
@@ -129,14 +152,13 @@ def complete_ledger(directory: RunDirectory, accounts: Accounts, *, mechanism: M
 
 
 def _refuse_more_than_ledger(
-    directory: RunDirectory, own: list[dict[str, Any]], recorded: list[dict[str, Any]]
+    ledger: Ledger, own: list[dict[str, Any]], recorded: list[dict[str, Any]]
 ) -> None:
     if extra := lacking(own, recorded):
-        ledger = directory.ledger
         raise RunError(
             f"{extra[0]['line']}: records that this run asked round {extra[0]['round']} "
             f"({extra[0]['answers']} answers), but ledger {ledger.path} has no such line up to "
             f"its last, {len(ledger.entries())}: lines were cut off it, or a copy of the run asked."
-            " The run spent more than the ledger says: put the ledger back, or continue with "
+            " More was spent than the ledger says: put the ledger back, or continue a run with "
             "--resume, which counts it"
         )

@@ -15,7 +15,6 @@ from dpsd.distillation.generator import GeneratorTraining, fit_generator
 from dpsd.distillation.leaving_out import LeftOut, leave_out
 from dpsd.distillation.objectives import Marginal, Objective
 from dpsd.distillation.polish import agreed, fit_to_agreed, restarted
-from dpsd.distillation.quality import RoundQuality
 from dpsd.distillation.releases import Replay, RoundReleases
 from dpsd.distillation.student import StudentTraining, fit_student
 from dpsd.errors import RunError, Setting
@@ -57,10 +56,18 @@ class Learning:
         """The objective that the student is trained with."""
         return self.recipe.objective_function(members=self.members)
 
-    def remember(self, releases: RoundReleases, quality: RoundQuality) -> None:
-        """Add a round's releases to those that the student is trained on."""
-        shares = quality.label_shares if self._is_balanced else None
-        self._replay.append(releases, shares=shares, worth=quality.clarity * len(releases))
+    def remember(
+        self, releases: RoundReleases, *, label_shares: Sequence[float], clarity: float
+    ) -> None:
+        """Add a round's releases to those that the student is trained on.
+
+        Args:
+            releases: the releases of the round.
+            label_shares: the estimated share of each class among its answers.
+            clarity: how much a release says of the answer, from 0, nothing, to 1, the class itself.
+        """
+        shares = label_shares if self._is_balanced else None
+        self._replay.append(releases, shares=shares, worth=clarity * len(releases))
 
     def forget(self) -> None:
         """Forget all releases, to remember them with what is known of them now."""

@@ -26,14 +26,12 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 from dataclasses import asdict
-from functools import partial
 from typing import Any
 
 import torch
 
 from dpsd.devices.execution import Execution
 from dpsd.devices.processes import Processes
-from dpsd.distillation.diffusion import Diffusion
 from dpsd.distillation.likeness import likeness
 from dpsd.distillation.probe import Probe
 from dpsd.distillation.quality import RoundQuality, assess
@@ -47,7 +45,7 @@ from dpsd.runs.models import Progress, load_checkpoint, save_checkpoint
 from dpsd.runs.observing import Observer, Phases
 from dpsd.runs.pictures import save_samples
 from dpsd.storage.locks import Hold, exclusively
-from dpsd.synthesis.mixture import Mixture, build_mixture
+from dpsd.synthesis.mixture import Mixture
 from dpsd.transcription.admission import admit
 from dpsd.transcription.asking import Asking, TeacherAsking
 from dpsd.transcription.choosing import Choice
@@ -87,34 +85,28 @@ class Transcription:
         self._account, self._allowance = account, allowance
         self._holds: list[Hold] = []
         student, generator = plan.models(execution)
+        phases = Phases(observer)
         shared: dict[str, Any] = {
-            "recipe": plan.recipe,
             "student": student,
             "generator": generator,
             "execution": execution,
-            "phases": Phases(observer),
+            "phases": phases,
         }
-        self.querying = Querying(
+        self.querying = Querying.of(
+            plan.recipe,
+            plan.public,
             shape=plan.teacher.input_shape,
             num_classes=plan.teacher.num_classes,
-            sources=build_mixture(
-                plan.recipe.sources,
-                plan.teacher.input_shape,
-                value_range=plan.recipe.value_range,
-                public=plan.public.source,
-                diffusion=partial(Diffusion, seed=plan.recipe.seed, execution=execution),
-            ),
-            probe=plan.public.probe,
             **shared,
         )
         self.choice: Choice | None = None
-        self.learning = Learning(members=plan.teacher.members, **shared)
+        self.learning = Learning(recipe=plan.recipe, members=plan.teacher.members, **shared)
         self.asking: Asking = TeacherAsking(
             teacher=plan.teacher,
             directory=directory,
             account=account,
             execution=execution,
-            phases=shared["phases"],
+            phases=phases,
             holds=self._holds,
         )
 
@@ -267,7 +259,7 @@ class Transcription:
             self.querying.never_again(releases)
         self.mechanism = self.mechanism.informed(releases.release, releases.prior)
         quality = assess(releases, self.mechanism)
-        self.learning.remember(releases, quality)
+        self.learning.remember(releases, label_shares=quality.label_shares, clarity=quality.clarity)
         self.querying.guide(quality)
         if self.processes.leads and releases.probe is not None:
             probe = Probe(releases.probe, self.plan.mechanism)

@@ -11,12 +11,14 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dpsd.config.recipe import Recipe
 from dpsd.devices.execution import Execution, inference_batch
+from dpsd.distillation.diffusion import Diffusion
 from dpsd.distillation.generator import image_batches, sample_images
 from dpsd.distillation.quality import RoundQuality
 from dpsd.distillation.releases import PROBE, RoundReleases
@@ -26,8 +28,9 @@ from dpsd.privacy.mechanisms import Channel
 from dpsd.runs.observing import Phases
 from dpsd.streams import stream
 from dpsd.synthesis.distinct import AskedImages, image_digests
-from dpsd.synthesis.mixture import Mixture
+from dpsd.synthesis.mixture import Mixture, build_mixture
 from dpsd.synthesis.queries import Queries, Spool, flat_prior, instructive, scarcity
+from dpsd.transcription.public import PublicImages
 
 #: A round makes do with fewer queries once it has synthesised this many times the number wanted.
 _PATIENCE = 4
@@ -63,6 +66,24 @@ class Querying:
     phases: Phases
     probe: Tensor | None = None
     _asked: AskedImages = field(default_factory=AskedImages)
+
+    @classmethod
+    def of(cls, recipe: Recipe, public: PublicImages, **others: Any) -> Querying:
+        """Make queries as a recipe says, with its sources and its public images.
+
+        Args:
+            recipe: the settings.
+            public: the public images, which are a source, and the probe.
+            others: the other arguments, but ``sources`` and ``probe``.
+        """
+        sources = build_mixture(
+            recipe.sources,
+            others["shape"],
+            value_range=recipe.value_range,
+            public=public.source,
+            diffusion=partial(Diffusion, seed=recipe.seed, execution=others["execution"]),
+        )
+        return cls(recipe=recipe, sources=sources, probe=public.probe, **others)
 
     def __post_init__(self) -> None:
         if self.probe is not None:

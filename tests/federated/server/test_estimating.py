@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
-from dpsd.distillation.panel import evidence
+from dpsd.distillation.panel import Panel, evidence
+from dpsd.distillation.quality import assess
 from dpsd.distillation.releases import RoundReleases
-from dpsd.federated.server.estimating import clarity_of_clients, estimated
+from dpsd.federated.server import estimating
+from dpsd.federated.server.estimating import History, clarity_of_clients
 from dpsd.privacy.answers import RawAnswers
 from dpsd.privacy.mechanisms import RandomizedResponse
 
@@ -35,14 +39,21 @@ def first_round(*clients: Tensor) -> RoundReleases:
     )
 
 
+def history_of(*rounds: RoundReleases) -> History:
+    history = History(num_classes=CLASSES, seed=7)
+    for releases in rounds:
+        history.add(releases)
+    return history
+
+
+def estimated(releases: RoundReleases) -> Panel:
+    """The panel after the first round."""
+    return history_of(releases).estimated(releases.release.shape[1])
+
+
 def right(releases: RoundReleases, truth: Tensor) -> float:
     """How often the panel's likeliest class is right after the first round."""
-    panel = estimated(
-        [releases],
-        members=releases.release.shape[1],
-        num_classes=CLASSES,
-        random=torch.Generator().manual_seed(0),
-    )
+    panel = estimated(releases)
     found = panel.log_likelihood(releases.release, FLAT).argmax(-1)
     return float((found == truth).float().mean())
 
@@ -61,7 +72,7 @@ def test_clients_of_one_epsilon_count_fully_in_the_first_round() -> None:
     truth = torch.randint(CLASSES, (COUNT,))
     silent = torch.zeros((COUNT, CLASSES), dtype=torch.float16)
     releases = first_round(*(said(truth, 2.0) for _ in range(3)), silent)
-    panel = estimated([releases], members=4, num_classes=CLASSES, random=torch.Generator())
+    panel = estimated(releases)
     assert panel.weights is not None
     assert panel.weights.tolist() == pytest.approx([1.0] * 4, abs=1e-3)
     assert clarity_of_clients(panel, releases)[3] == 0
@@ -69,8 +80,53 @@ def test_clients_of_one_epsilon_count_fully_in_the_first_round() -> None:
 
 def test_a_round_that_nobody_answered_weighs_nobody_less() -> None:
     nothing = torch.zeros((COUNT, CLASSES), dtype=torch.float16)
-    panel = estimated(
-        [first_round(nothing)], members=1, num_classes=CLASSES, random=torch.Generator()
-    )
+    panel = estimated(first_round(nothing))
     assert panel.weights is not None
     assert panel.weights.tolist() == [1.0]
+
+
+@st.composite
+def rounds(draw: st.DrawFn) -> list[RoundReleases]:
+    """Rounds of several sizes, whose clients become more and may be silent."""
+    random = torch.Generator().manual_seed(draw(st.integers(0, 1 << 30)))
+    members, found = 1, []
+    for index in range(1, draw(st.integers(1, 6)) + 1):
+        count = draw(st.integers(1, 60))
+        members += draw(st.integers(0, 1))
+        release = evidence(4 * torch.randn((count, members, CLASSES), generator=random))
+        release[torch.rand((count, members), generator=random) < 0.2] = 0
+        found.append(
+            RoundReleases(
+                index=index,
+                queries=torch.zeros((count, 1, 8, 8), dtype=torch.uint8),
+                prior=torch.rand((count, CLASSES), generator=random).softmax(-1).half(),
+                predicted=torch.randint(CLASSES, (count,), generator=random),
+                source=torch.zeros(count),
+                release=release,
+            )
+        )
+    return found
+
+
+@given(rounds(), st.sampled_from([20, 60_000]))
+@settings(max_examples=30, deadline=None)
+def test_rounds_added_one_by_one_say_what_rounds_added_together_say(
+    made: list[RoundReleases], most: int
+) -> None:
+    members = made[-1].release.shape[1]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(estimating, "_MOST_ROWS", most)
+        growing = History(num_classes=CLASSES, seed=7)
+        for number, releases in enumerate(made, start=1):
+            growing.add(releases)
+            panel = growing.estimated(members)
+            whole = history_of(*made[:number])
+            assert torch.equal(panel.confusions, whole.estimated(members).confusions)
+            assert growing.standings(panel) == whole.standings(panel)
+            sample = growing.sample()[0]
+            assert len(sample) <= most + number, "what a round costs does not grow"
+    if most > 360:  # nothing is left out, so it is what looking at every image of a round gives
+        for standing, releases in zip(growing.standings(panel), made, strict=True):
+            quality = assess(releases, panel)
+            assert standing.label_shares == pytest.approx(quality.label_shares, abs=2e-3)
+            assert standing.clarity == pytest.approx(quality.clarity, abs=1e-3)

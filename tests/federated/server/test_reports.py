@@ -54,6 +54,16 @@ def test_report_writes_the_page_with_evaluations(finished: Path, tmp_path: Path)
     assert other.exit_code == 2
 
 
+def test_status_says_why_a_client_does_not_take_part(tmp_path: Path) -> None:
+    several = [Hospital("0"), Hospital("1")]
+    several[1].mechanism = dpsd.RandomizedResponse(epsilon=4.0, candidates=7)
+    out = run(several, tmp_path / "run", rounds=1, clients=1, student="cnn").directory.path
+    text = said("federate", "status", out)
+    assert "hospital-0 96 answered (round 1)" in text
+    assert "hospital-1 0 garbage (when it was greeted)" in text
+    assert "garbage: what it said was no reply" in text
+
+
 def test_status_states_every_epsilon_with_its_adjacency(finished: Path) -> None:
     text = said("federate", "status", finished)
     assert "3 of 3 rounds; finished" in text

@@ -31,6 +31,8 @@ from dpsd.privacy.records.certificate import Certificate, certify
 from dpsd.privacy.records.ledger import Ledger
 from dpsd.privacy.records.teacher_budget import lacking
 from dpsd.privacy.targets import Adjacency, Budget
+from dpsd.runs.budgets import files_that_record
+from dpsd.runs.reconciliation import Reconciliation, compared
 from dpsd.storage.files import file_hash, read_json, write_text
 from dpsd.storage.locks import Hold, exclusively
 from dpsd.teachers import Teacher
@@ -224,7 +226,7 @@ class ClientFolder:
                     "as it was"
                 )
             account.catch_up(entries, run=run, directory=str(self.path.absolute()))
-        if own and self._certified() != self.ledger.head:
+        if own and not self.is_certified():
             self.save_certificate()
 
     def certify(self) -> Certificate:
@@ -233,6 +235,8 @@ class ClientFolder:
         Raises:
             RunError: nothing was asked yet, or the ledger and the answers contradict each other.
         """
+        if not self.reservations():
+            raise RunError(f"{self.path}: nothing was asked yet, so there is nothing to certify")
         rounds = self.answers.rounds()
         for entry in self.ledger.entries():
             if entry["entry"] == "reserve":
@@ -244,6 +248,16 @@ class ClientFolder:
         for index, rows in rounds.items():
             self._require(not rows.released, index)
         return certify(self.ledger, student="")
+
+    def reconcile(self) -> Reconciliation:
+        """Compare the ledger with the teacher's budgets that are reachable from here.
+
+        Raises:
+            RunError: a budget is damaged, or records a round that the ledger does not.
+        """
+        settings = self.settings()
+        files = files_that_record(settings.run, teacher=settings.teacher, named=None)
+        return compared(self.ledger, run=settings.run, teacher=settings.fingerprint, files=files)
 
     def asked(self) -> list[tuple[int, int]]:
         """The number of each round that was reserved, with the number of its images."""
@@ -282,14 +296,16 @@ class ClientFolder:
         Raises:
             WriteError: the directory cannot be written to.
         """
-        certify(self.ledger, student="").save(self._certificate)
+        certify(self.ledger, student="").save(self.certificate)
 
-    def _certified(self) -> object:
-        """The head of the ledger that the stored certificate is about, if there is one."""
-        return read_json(self._certificate).get("ledger") if self._certificate.exists() else None
+    def is_certified(self) -> bool:
+        """Whether the stored certificate is about the ledger as it is now."""
+        path = self.certificate
+        return path.exists() and read_json(path).get("ledger") == self.ledger.head
 
     @property
-    def _certificate(self) -> Path:
+    def certificate(self) -> Path:
+        """The file of the certificate."""
         return self.path / "certificate.json"
 
     def restored(self, mechanism: Mechanism) -> Mechanism:

@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from dpsd.errors import BudgetError, ConfigError, Setting
 from dpsd.privacy.accounting import (
@@ -141,6 +142,20 @@ class Allowance:
             rounds: the number of each round, with the number of its images.
         """
         return spent_together([self._spending(rounds)], delta=self.target.delta)
+
+    def spent_in_all(self, own: Sequence[Mapping[str, Any]]) -> float:
+        """Return the ε that the teacher spent here and elsewhere, at the cap's δ and adjacency.
+
+        Args:
+            own: the reservations of this client, which count alone if there is no account.
+        """
+        cap = self.cap or self.target
+        if self.account is not None:
+            accounts = self.account.accounts
+            return max(account.spent(delta=cap.delta).under(cap.adjacency) for account in accounts)
+        asked = [(entry["round"], entry["answers"]) for entry in own]
+        spent = spent_together([self._spending(asked)] if asked else [], delta=cap.delta)
+        return spent.under(cap.adjacency)
 
     def _spending(self, rounds: Sequence[tuple[int, int]]) -> Spending:
         return Spending(

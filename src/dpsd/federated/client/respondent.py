@@ -144,13 +144,13 @@ class Respondent:
             self.folder.require_unchanged()
             self.mechanism = self.folder.restored(mechanism)
         rebuilt(self.mechanism.parameters(), num_classes=teacher.num_classes)
-        self._allowance = Allowance(
+        self.allowance = Allowance(
             mechanism=self.mechanism, target=target, cap=cap, account=account
         )
         settings = new_settings(teacher, mechanism=self.mechanism, target=target, plan=plan)
         self._rehearse()
         if is_new:
-            self._allowance.require(settings.run, asked=[], planned=plan.all_rounds)
+            self.allowance.require(settings.run, asked=[], planned=plan.all_rounds)
             self.folder.create(settings)
         else:
             self.folder.require_same(settings)
@@ -183,7 +183,7 @@ class Respondent:
 
     def planned(self) -> PrivacySpent:
         """What the whole plan costs, under all adjacencies at the target's δ."""
-        return self._allowance.spent_on(self.plan.all_rounds)
+        return self.allowance.spent_on(self.plan.all_rounds)
 
     def certificate(self) -> Certificate:
         """Compute the certificate of what was answered so far, from the client's own ledger.
@@ -212,7 +212,7 @@ class Respondent:
         self._require_federation(hello.federation, self._wanted or hello.federation)
         with self.folder.held(self._account, patience=_PATIENCE):
             if self._federation is None:
-                account, delta = self._account, self._allowance.target.delta
+                account, delta = self._account, self.allowance.target.delta
                 earlier = None if account is None else account.history(delta=delta)
                 self.folder.join(hello.federation, self.teacher, earlier=earlier)
                 # As recorded: another process may have joined in the meantime.
@@ -221,8 +221,8 @@ class Respondent:
             return Greeting(
                 code=Code.ANSWERED,
                 mechanism=self.mechanism.parameters(),
-                answers_left=self._answers_left(),
-                spent=self._spent(),
+                answers_left=self.answers_left(),
+                spent=self.spent(),
                 ledger=self.folder.ledger.head,
             )
 
@@ -277,7 +277,7 @@ class Respondent:
             raise RefusedError(Code.LATE, f"the deadline of round {request.number} has passed")
         return request.deadline - now
 
-    def _answers_left(self) -> int:
+    def answers_left(self) -> int:
         """The number of images that plan, target and caps let the client answer."""
         left = self._left_of_plan()
         try:
@@ -314,7 +314,7 @@ class Respondent:
         asked = self.folder.asked()
         index = len(asked) + 1
         run = self.folder.settings().run
-        self._allowance.require(run, asked=asked, planned=[(index, answers)])
+        self.allowance.require(run, asked=asked, planned=[(index, answers)])
         return index
 
     def _ask(
@@ -371,7 +371,7 @@ class Respondent:
             code=Code.ANSWERED,
             release=torch.from_numpy(release),
             answered=torch.from_numpy(answered),
-            spent=self._spent(),
+            spent=self.spent(),
             ledger=self.folder.ledger.head,
         )
 
@@ -381,16 +381,14 @@ class Respondent:
             return torch.zeros(images, dtype=torch.int64)
         return torch.zeros((images, self.teacher.num_classes))
 
-    def _spent(self) -> dict[str, float]:
+    def spent(self) -> dict[str, float]:
         """ε by adjacency, with ``delta``, as the ledger records it."""
         own = self.folder.reservations()
-        spent = spent_together(
-            [spending_of(own)] if own else [], delta=self._allowance.target.delta
-        )
+        spent = spent_together([spending_of(own)] if own else [], delta=self.allowance.target.delta)
         return {kind.value: spent.under(kind) for kind in Adjacency} | {"delta": spent.delta}
 
     def _tell(self, request: Request, reply: Reply, *, new: int) -> None:
-        target = self._allowance.target
+        target = self.allowance.target
         epsilon = format_epsilon(reply.spent[target.adjacency.value])
         self.observer.notice(
             f"round {request.number}: {new:,} images answered, and {len(request) - new:,} known; "

@@ -70,7 +70,6 @@ class FlowerExchange:
     def __init__(self, grid: Grid, *, identify: Identify = by_public_key) -> None:
         self._grid = grid
         self._identify = identify
-        self._num_classes: int | None = None
 
     def members(self) -> Sequence[Member]:
         """The clients that are connected now; none while Flower's server cannot be reached."""
@@ -83,7 +82,6 @@ class FlowerExchange:
 
         A client whose greeting cannot be read has one that says so.
         """
-        self._num_classes = hello.num_classes
         contents = {member.key: hello_record(hello) for member in members}
         greetings = {}
         for key, answer in self._query(HELLO, contents, deadline).items():
@@ -106,9 +104,7 @@ class FlowerExchange:
                 replies[key] = Reply(code=answer)
                 continue
             try:
-                reply = read_reply(answer)
-                _check_fits(reply, requests[key], self._num_classes)
-                replies[key] = reply
+                replies[key] = read_reply(answer)
             except RecordError:
                 replies[key] = Reply(code=Code.GARBAGE)
         return replies
@@ -190,25 +186,3 @@ def _content(reply: Message) -> RecordDict | Code:
         return reply.content
     error: Error = reply.error
     return Code.SILENT if error.code in _NO_REPLY else Code.FAILED
-
-
-def _check_fits(reply: Reply, request: Request, num_classes: int | None) -> None:
-    """Check that a reply is one to this request.
-
-    Raises:
-        RecordError: it has another number of releases, or releases that the client's mechanism
-            cannot have made.
-    """
-    release, answered = reply.release, reply.answered
-    if release is None or answered is None:
-        return
-    if len(release) != len(request):
-        raise RecordError("there are not as many releases as images")
-    if release.is_floating_point():
-        if num_classes is not None and release.shape[1] != num_classes:
-            raise RecordError("there are not as many scores as classes")
-        return
-    reported = release[answered]
-    # Which classes a mechanism may report, its reader knows, who knows the mechanism.
-    if num_classes is not None and (reported >= num_classes).any():
-        raise RecordError("a release is no class")

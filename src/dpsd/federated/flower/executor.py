@@ -15,13 +15,24 @@ import httpx
 from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode, SubStatus
+from flwr.common.serde import context_from_proto
+from flwr.proto.node_pb2 import Node
+from flwr.proto.runtime_pb2 import PullAppMessagesRequest, PullTaskInputRequest
 from flwr.supercore.constant import TaskType
-from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
+from flwr.supercore.inflatable.inflatable_protobuf_utils import (
+    make_confirm_message_received_fn_protobuf,
+    make_pull_object_fn_protobuf,
+)
+from flwr.supercore.inflatable.inflatable_utils import pull_and_inflate_object_from_tree
+from flwr.supercore.runtime import RuntimeHttpClient
+from flwr.supercore.task_identity import TaskIdentity
+from flwr.supernode.runtime.run_clientapp import push_message, push_task_output
 
 from dpsd.federated.flower.tasks import Source
 
-#: How long to wait before asking again for something to do, in seconds.
-_PAUSE = 0.1
+#: How long to wait before asking again for something to do, and for a part of a message that the
+#: node is still fetching itself, in seconds.
+_PAUSE, _FETCHING = 0.1, 0.05
 
 
 def execute(app: ClientApp, node: Source, stop: threading.Event) -> None:
@@ -50,8 +61,7 @@ def _work(app: ClientApp, node: Source, token: str) -> None:
     """Answer one message."""
     with node.working(token, "flwr-clientapp") as client:
         try:
-            # The last is the bundle that the server sent, which stays bytes in memory.
-            message, context, _, _ = pull_task_input(client)
+            message, context = _pulled(client)
         except httpx.HTTPError:
             raise
         except Exception as error:  # noqa: BLE001 - Flower raises many kinds for a hostile message
@@ -60,6 +70,30 @@ def _work(app: ClientApp, node: Source, token: str) -> None:
             return
         push_message(client, _answered(app, message, context), context)
         push_task_output(client, context, SubStatus.COMPLETED, "")
+
+
+def _pulled(client: RuntimeHttpClient) -> tuple[Message, Context]:
+    """Return the message to answer; the bundle that the server sent stays bytes, and unread.
+
+    A node hands out a message while it is still fetching it. Flower's own function would look again
+    after a second, and this one looks sooner.
+    """
+    given = client.PullTaskInput(PullTaskInputRequest())
+    context = context_from_proto(given.context)
+    # Messages are marked with these.
+    TaskIdentity.task_id, TaskIdentity.run_id = given.task_id, given.run.run_id
+    TaskIdentity.node_id = context.node_id
+    (tree,) = client.PullMessages(PullAppMessagesRequest()).message_object_trees
+    place = Node(node_id=context.node_id), context.run_id
+    message = pull_and_inflate_object_from_tree(
+        tree,
+        make_pull_object_fn_protobuf(client.PullObject, *place),
+        make_confirm_message_received_fn_protobuf(client.ConfirmMessageReceived, *place),
+        return_type=Message,
+        initial_backoff=_FETCHING,
+    )
+    message.metadata.__dict__["_message_id"] = tree.object_id  # which its own bytes do not hold
+    return message, context
 
 
 def _answered(app: ClientApp, message: Message, context: Context) -> Message:

@@ -7,7 +7,8 @@ server knows the client by, and no teacher.
 from __future__ import annotations
 
 import threading
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 
 from flwr.supercore.exit import ExitCode
 
@@ -22,6 +23,9 @@ from dpsd.federated.flower.processes import Child, free_port, watched
 from dpsd.federated.flower.tasks import Source
 from dpsd.storage.files import write_text
 
+#: How often it is looked whether the server is reached, in seconds.
+_LOOK_AGAIN = 0.5
+
 
 def join(
     place: ClientPlace,
@@ -30,6 +34,7 @@ def join(
     *,
     port: int | None = None,
     stop: threading.Event | None = None,
+    told: Callable[[bool], None] = lambda _: None,
 ) -> None:
     """Take part in a federation until told to stop, or interrupted.
 
@@ -40,6 +45,8 @@ def join(
         port: the port on the loopback interface between the node and this process; a free one by
             default.
         stop: ends the client, after the message that it is answering.
+        told: is called, from another thread, with whether the server is reached, whenever that
+            changes.
 
     Raises:
         RunError: the server does not know the client, or Flower's node has ended.
@@ -61,7 +68,11 @@ def join(
         log=place.log,
     )
     try:
-        with watched(node), closing(Source(f"127.0.0.1:{port}", secret)) as source:
+        with (
+            watched(node),
+            _telling(node, told),
+            closing(Source(f"127.0.0.1:{port}", secret)) as source,
+        ):
             execute(client_app(lambda _: answering), source, stop or threading.Event())
     except RunError:
         if node.exit_code == ExitCode.SUPERNODE_CONNECTION_ERROR:
@@ -72,3 +83,25 @@ def join(
                 "clock is wrong"
             ) from None
         raise
+
+
+@contextmanager
+def _telling(node: Child, told: Callable[[bool], None]) -> Iterator[None]:
+    """Tell whether a node reaches its server, whenever that changes, while the context lasts."""
+    finished = threading.Event()
+
+    def watch() -> None:
+        before = None
+        while not finished.wait(_LOOK_AGAIN):
+            now = node.is_connected
+            if now is not None and now is not before:
+                told(now)
+                before = now
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        finished.set()
+        watcher.join()

@@ -23,6 +23,12 @@ _CHILD = "dpsd.federated.flower.child"
 #: What Flower prints as it leaves, and the bytes of a log in which that is looked for.
 _EXIT_CODE, _TAIL = re.compile(rb"Exit Code: (\d+)"), 1 << 14
 
+#: What a node of Flower's prints when it cannot reach its server, and when it does.
+_CONNECTION = re.compile(
+    rb"(Connection attempt failed)"
+    rb"|Connection successful|SuperNode ID: |Received successfully|Sent successfully"
+)
+
 
 class Child:
     """A process of Flower's.
@@ -59,11 +65,24 @@ class Child:
     @property
     def exit_code(self) -> int | None:
         """The code that Flower printed as it left, or ``None``."""
+        found = _EXIT_CODE.findall(self._printed())
+        return int(found[-1]) if found else None
+
+    @property
+    def is_connected(self) -> bool | None:
+        """Whether a node of Flower's reaches its server, by what it printed last.
+
+        It is ``None`` before the first attempt.
+        """
+        found = _CONNECTION.findall(self._printed())
+        return not found[-1] if found else None
+
+    def _printed(self) -> bytes:
+        """The end of what the process has printed."""
         with self.log.open("rb") as file:
             file.seek(0, 2)
             file.seek(max(self._start, file.tell() - _TAIL))
-            found = _EXIT_CODE.findall(file.read())
-        return int(found[-1]) if found else None
+            return file.read()
 
     def end(self) -> None:
         """End the process, by force if it takes too long."""

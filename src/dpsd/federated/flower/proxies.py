@@ -25,7 +25,7 @@ server {{
         proxy_ssl_trusted_certificate {authority};
         proxy_ssl_name localhost;
         proxy_ssl_server_name on;
-        client_max_body_size 64m;
+        client_max_body_size 160m;
         proxy_read_timeout 120s;
     }}
     location / {{

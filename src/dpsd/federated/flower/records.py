@@ -1,8 +1,9 @@
 """Messages as Flower's records, and back, strictly, as the other side may be hostile.
 
-Images travel compressed by zlib, candidates as bits, releases of randomised response as one byte
-each. A reader checks every type, size and range before it allocates memory, and raises
-:class:`RecordError` for whatever is wrong.
+A message is one record of values, as Flower carries each record and each array of a message by
+requests of its own. Images travel compressed by zlib, candidates as bits, releases of randomised
+response as one byte each. A reader checks every type, size and range before it allocates memory,
+and raises :class:`RecordError` for whatever is wrong.
 
 >>> hello = Hello(federation="f00d", shape=(1, 8, 8), num_classes=10)
 >>> read_hello(hello_record(hello)) == hello
@@ -10,7 +11,7 @@ True
 >>> read_hello(RecordDict())
 Traceback (most recent call last):
     ...
-dpsd.federated.flower.records.RecordError: the message has no record of its values
+dpsd.federated.flower.records.RecordError: the message is not one record of values
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ import json
 import math
 import zlib
 from collections.abc import Mapping, Set
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from flwr.app import ConfigRecord, RecordDict
 from torch import Tensor
 
 from dpsd.errors import DpsdError
@@ -38,12 +40,55 @@ _LARGEST, _MOST_CLASSES = 1 << 31, 1 << 15
 #: The codes that a client may reply; the others are the server's notes.
 _OF_CLIENTS = frozenset(set(Code) - {Code.SILENT, Code.GARBAGE})
 
-#: How the bytes of an array are packed.
-_ZLIB, _BITS, _PLAIN = "dpsd/zlib", "dpsd/bits", "dpsd/plain"
+#: The name of a message's record.
+_MESSAGE = "message"
+#: The values that state what was spent: adjacencies, and the ε of each.
+_COSTS = ("adjacencies", "costs")
+#: The types of releases.
+_RELEASES: Mapping[str, np.dtype[Any]] = {
+    "uint8": np.dtype("u1"),
+    "int16": np.dtype("<i2"),
+    "float32": np.dtype("<f4"),
+}
 
 
 class RecordError(DpsdError):
     """A record is not the message that it should be."""
+
+
+@dataclass(frozen=True)
+class _Packed:
+    """An array as it travels, in three values of a message.
+
+    Args:
+        kind: the type of its numbers, and how they are packed.
+        shape: its shape, which may have been stated by a side that lies.
+        data: its bytes.
+    """
+
+    kind: object
+    shape: object
+    data: bytes
+
+    @staticmethod
+    def names(name: str) -> set[str]:
+        """The names of the values of an array."""
+        return {name, f"{name}.kind", f"{name}.shape"}
+
+    def values(self, name: str) -> dict[str, Any]:
+        """The values of the array in a message."""
+        return {name: self.data, f"{name}.kind": self.kind, f"{name}.shape": self.shape}
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any], name: str) -> _Packed:
+        """Return the array that values state.
+
+        Raises:
+            RecordError: its data are no bytes.
+        """
+        if type(values[name]) is not bytes:
+            raise RecordError("an array has no bytes")
+        return cls(values[f"{name}.kind"], values[f"{name}.shape"], values[name])
 
 
 def hello_record(hello: Hello) -> RecordDict:
@@ -63,7 +108,7 @@ def read_hello(record: RecordDict) -> Hello:
     Raises:
         RecordError: the record holds no such message.
     """
-    values, _, _ = _parts(record, {"federation", "shape", "classes"})
+    values = _values(record, {"federation", "shape", "classes"})
     channels, height, width = _lengths(values["shape"], 3)
     return Hello(
         federation=_text(values["federation"]),
@@ -80,8 +125,8 @@ def greeting_record(greeting: Greeting) -> RecordDict:
             "mechanism": json.dumps(dict(greeting.mechanism), allow_nan=False),
             "left": greeting.answers_left,
             "ledger": greeting.ledger,
-        },
-        costs=greeting.spent,
+            **_cost_values(greeting.spent),
+        }
     )
 
 
@@ -91,27 +136,27 @@ def read_greeting(record: RecordDict) -> Greeting:
     Raises:
         RecordError: the record holds no such reply.
     """
-    values, costs, _ = _parts(record, {"code", "mechanism", "left", "ledger"})
+    values = _values(record, {"code", "mechanism", "left", "ledger", *_COSTS})
     return Greeting(
         code=_code(values["code"]),
         mechanism=_parameters(values["mechanism"]),
         answers_left=_whole(values["left"], 0, _LARGEST),
-        spent=_spent(costs),
+        spent=_spent(values),
         ledger=_text(values["ledger"]),
     )
 
 
 def request_record(request: Request) -> RecordDict:
     """Return the record of a request."""
-    arrays = {"images": _packed_images(request.images)}
-    if request.candidates is not None:
-        arrays["candidates"] = _packed_bits(request.candidates)
-    values = {
+    values: dict[str, Any] = {
         "federation": request.federation,
         "number": request.number,
         "deadline": float(request.deadline),
+        **_packed_images(request.images).values("images"),
     }
-    return _record(values, arrays=arrays)
+    if request.candidates is not None:
+        values |= _packed_bits(request.candidates).values("candidates")
+    return _record(values)
 
 
 def read_request(record: RecordDict) -> Request:
@@ -120,12 +165,12 @@ def read_request(record: RecordDict) -> Request:
     Raises:
         RecordError: the record holds no request, or one of more than :data:`MOST_BYTES`.
     """
-    values, _, arrays = _parts(record, {"federation", "number", "deadline"})
-    _check_names(arrays, {"images"}, optional={"candidates"})
-    images = _images(arrays["images"])
+    needed = {"federation", "number", "deadline"} | _Packed.names("images")
+    values = _values(record, needed, optional=_Packed.names("candidates"))
+    images = _images(_Packed.of(values, "images"))
     candidates = None
-    if "candidates" in arrays:
-        candidates = _bits(arrays["candidates"], 2)
+    if "candidates" in values:
+        candidates = _bits(_Packed.of(values, "candidates"), 2)
         if len(candidates) != len(images):
             raise RecordError("there are not as many rows of candidates as images")
         if (candidates.sum(-1) < 2).any():
@@ -148,15 +193,15 @@ def reply_record(reply: Reply) -> RecordDict:
     Raises:
         RecordError: a release is neither a class number nor a finite score.
     """
-    arrays = {}
+    values: dict[str, Any] = {
+        "code": str(reply.code),
+        "ledger": reply.ledger,
+        **_cost_values(reply.spent),
+    }
     if reply.release is not None and reply.answered is not None:
-        arrays = {
-            "release": _packed_release(reply.release, reply.answered),
-            "answered": _packed_bits(reply.answered),
-        }
-    return _record(
-        {"code": str(reply.code), "ledger": reply.ledger}, costs=reply.spent, arrays=arrays
-    )
+        values |= _packed_release(reply.release, reply.answered).values("release")
+        values |= _packed_bits(reply.answered).values("answered")
+    return _record(values)
 
 
 def read_reply(record: RecordDict) -> Reply:
@@ -167,63 +212,45 @@ def read_reply(record: RecordDict) -> Reply:
     Raises:
         RecordError: the record holds no such reply.
     """
-    values, costs, arrays = _parts(record, {"code", "ledger"})
+    arrays = _Packed.names("release") | _Packed.names("answered")
+    values = _values(record, {"code", "ledger", *_COSTS}, optional=arrays)
     code = _code(values["code"])
     release = answered = None
-    if code is Code.ANSWERED:
-        _check_names(arrays, {"release", "answered"})
-        answered = _bits(arrays["answered"], 1)
-        release = _release(arrays["release"])
+    if (code is Code.ANSWERED) is not ("release" in values):
+        raise RecordError("a reply has releases if, and only if, it says that it answered")
+    if "release" in values:
+        answered = _bits(_Packed.of(values, "answered"), 1)
+        release = _release(_Packed.of(values, "release"))
         if len(release) != len(answered):
             raise RecordError("there are not as many releases as marks of what was answered")
         release[~answered] = 0
-    elif arrays:
-        raise RecordError("a reply without answers holds arrays")
     return Reply(
         code=code,
         release=release,
         answered=answered,
-        spent=_spent(costs),
+        spent=_spent(values),
         ledger=_text(values["ledger"]),
     )
 
 
-def _record(
-    values: Mapping[str, Any],
-    *,
-    costs: Mapping[str, float] | None = None,
-    arrays: Mapping[str, Array] | None = None,
-) -> RecordDict:
-    record = RecordDict({"values": ConfigRecord(dict(values))})
-    if costs:
-        record["costs"] = MetricRecord({name: float(cost) for name, cost in costs.items()})
-    if arrays:
-        record["arrays"] = ArrayRecord(dict(arrays))
-    return record
+def _record(values: Mapping[str, Any]) -> RecordDict:
+    return RecordDict({_MESSAGE: ConfigRecord(dict(values))})
 
 
-def _parts(
-    record: RecordDict, names: set[str]
-) -> tuple[Mapping[str, Any], Mapping[str, Any], Mapping[str, Array]]:
-    """Return the values, the costs and the arrays of a record that has these values."""
-    kinds = {"values": ConfigRecord, "costs": MetricRecord, "arrays": ArrayRecord}
-    parts: dict[str, Any] = dict(record)
-    if not set(parts) <= set(kinds):
-        raise RecordError("the message has a record that is no part of it")
-    if "values" not in parts:
-        raise RecordError("the message has no record of its values")
-    for name, part in parts.items():
-        if not isinstance(part, kinds[name]):
-            raise RecordError(f"the record of {name} is of another kind")
-    _check_names(parts["values"], names)
-    return parts["values"], parts.get("costs", {}), parts.get("arrays", {})
+def _values(
+    record: RecordDict, needed: Set[str], *, optional: Set[str] = frozenset()
+) -> Mapping[str, Any]:
+    """Return the values of a message, which has all that are needed, and all or no optional ones.
 
-
-def _check_names(
-    found: Mapping[str, Any], needed: Set[str], *, optional: Set[str] = frozenset()
-) -> None:
-    if not needed <= set(found) <= needed | optional:
+    Raises:
+        RecordError: it has others, or is no message.
+    """
+    found: Any = record.get(_MESSAGE)
+    if len(record) != 1 or not isinstance(found, ConfigRecord):
+        raise RecordError("the message is not one record of values")
+    if set(found) not in (needed, needed | optional):
         raise RecordError(f"the names are not {', '.join(sorted(needed))}")
+    return found
 
 
 def _text(value: object) -> str:
@@ -260,14 +287,21 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(name)
 
 
-def _spent(costs: Mapping[str, Any]) -> dict[str, float]:
-    if len(costs) > _MOST_COSTS:
-        raise RecordError(f"there are more than {_MOST_COSTS} costs")
-    for name, cost in costs.items():
+def _cost_values(spent: Mapping[str, float]) -> dict[str, Any]:
+    return dict(zip(_COSTS, (list(spent), [float(cost) for cost in spent.values()]), strict=True))
+
+
+def _spent(values: Mapping[str, Any]) -> dict[str, float]:
+    names, costs = (values[name] for name in _COSTS)
+    if not (isinstance(names, list) and isinstance(costs, list) and len(names) == len(costs)):
+        raise RecordError("there are not as many costs as adjacencies")
+    if len(costs) > _MOST_COSTS or len(set(names)) < len(names):
+        raise RecordError(f"there are more than {_MOST_COSTS} costs, or two under one name")
+    for name, cost in zip(names, costs, strict=True):
         _text(name)
         if type(cost) is not float or not cost >= 0:  # infinity is allowed, NaN is not
             raise RecordError("a cost is no number from 0")
-    return dict(costs)
+    return dict(zip(names, costs, strict=True))
 
 
 def _lengths(values: object, dimensions: int) -> tuple[int, ...]:
@@ -277,14 +311,13 @@ def _lengths(values: object, dimensions: int) -> tuple[int, ...]:
     return tuple(_whole(length, 1, _LARGEST) for length in values)
 
 
-def _packed_images(images: Tensor) -> Array:
-    data = np.ascontiguousarray(images.cpu().numpy())
-    return Array("uint8", tuple(data.shape), _ZLIB, zlib.compress(data.tobytes()))
+def _packed_images(images: Tensor) -> _Packed:
+    return _Packed("zlib", list(images.shape), zlib.compress(images.cpu().numpy().tobytes()))
 
 
-def _images(array: Array) -> Tensor:
+def _images(array: _Packed) -> Tensor:
     shape = _lengths(array.shape, 4)
-    _check_kind(array, "uint8", _ZLIB)
+    _check_kind(array, "zlib")
     size = math.prod(shape)
     if size > MOST_BYTES:
         raise RecordError(f"the images have more than {MOST_BYTES} bytes")
@@ -299,15 +332,15 @@ def _images(array: Array) -> Tensor:
     return torch.frombuffer(bytearray(pixels), dtype=torch.uint8).reshape(shape)
 
 
-def _packed_bits(marks: Tensor) -> Array:
+def _packed_bits(marks: Tensor) -> _Packed:
     data = np.packbits(marks.cpu().numpy(), axis=-1)
-    return Array("bool", tuple(marks.shape), _BITS, data.tobytes())
+    return _Packed("bits", list(marks.shape), data.tobytes())
 
 
-def _bits(array: Array, dimensions: int) -> Tensor:
+def _bits(array: _Packed, dimensions: int) -> Tensor:
     """Return marks, bool, of which eight are in a byte; each row begins a byte."""
     *rows, width = _lengths(array.shape, dimensions)
-    _check_kind(array, "bool", _BITS)
+    _check_kind(array, "bits")
     row_bytes = -(-width // 8)
     size = math.prod(rows) * row_bytes
     if 8 * size > MOST_BYTES or len(array.data) != size:
@@ -316,37 +349,31 @@ def _bits(array: Array, dimensions: int) -> Tensor:
     return torch.from_numpy(np.unpackbits(packed, axis=-1, count=width).astype(bool))
 
 
-def _packed_release(release: Tensor, answered: Tensor) -> Array:
+def _packed_release(release: Tensor, answered: Tensor) -> _Packed:
     values = release.cpu().numpy().copy()
     values[~answered.cpu().numpy()] = 0
     if release.is_floating_point():
-        values = values.astype("<f4")
+        values = values.astype(_RELEASES["float32"])
         if not np.isfinite(values).all():
             raise RecordError("a release is no finite number")
-        return Array("float32", tuple(values.shape), _PLAIN, values.tobytes())
+        return _Packed("float32", list(values.shape), values.tobytes())
     if values.size and not 0 <= values.min() <= values.max() < _MOST_CLASSES:
         raise RecordError(f"a release is no class from 0 to {_MOST_CLASSES - 1}")
     kind = "uint8" if not values.size or values.max() <= 255 else "int16"
-    data = values.astype(np.dtype(kind).newbyteorder("<"))
-    return Array(kind, tuple(data.shape), _PLAIN, data.tobytes())
+    return _Packed(kind, list(values.shape), values.astype(_RELEASES[kind]).tobytes())
 
 
-def _release(array: Array) -> Tensor:
+def _release(array: _Packed) -> Tensor:
     """Return releases: int64 ``(N,)`` of classes, or float32 ``(N, K)``."""
-    types: dict[str, np.dtype[Any]] = {
-        "uint8": np.dtype("u1"),
-        "int16": np.dtype("<i2"),
-        "float32": np.dtype("<f4"),
-    }
-    _check_kind(array, array.dtype, _PLAIN)
-    if array.dtype not in types:
-        raise RecordError("releases are of another type")
-    shape = _lengths(array.shape, 2 if array.dtype == "float32" else 1)
+    _check_kind(array, *_RELEASES)
+    kind = _RELEASES[str(array.kind)]
+    is_float = kind.kind == "f"
+    shape = _lengths(array.shape, 2 if is_float else 1)
     count = math.prod(shape)
-    if 8 * count > MOST_BYTES or len(array.data) != count * types[array.dtype].itemsize:
+    if 8 * count > MOST_BYTES or len(array.data) != count * kind.itemsize:
         raise RecordError("there are not as many releases as the shape says")
-    values = np.frombuffer(array.data, types[array.dtype]).reshape(shape)
-    if array.dtype == "float32":
+    values = np.frombuffer(array.data, kind).reshape(shape)
+    if is_float:
         if not np.isfinite(values).all():
             raise RecordError("a release is no finite number")
         return torch.from_numpy(values.astype(np.float32))
@@ -355,6 +382,6 @@ def _release(array: Array) -> Tensor:
     return torch.from_numpy(values.astype(np.int64))
 
 
-def _check_kind(array: Array, dtype: str, packing: str) -> None:
-    if array.dtype != dtype or array.stype != packing:
+def _check_kind(array: _Packed, *kinds: str) -> None:
+    if array.kind not in kinds:
         raise RecordError("an array is of another type, or packed in another way")

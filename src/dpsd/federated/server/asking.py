@@ -122,7 +122,9 @@ class PanelAsking:
         while True:
             deadline = time.time() + self.settings.deadline
             asked: dict[str, Request] = {}
-            for key in self.roster.present():
+            there = self.roster.present()
+            columns = {key: number for number, key in enumerate(self.roster.keys)}
+            for key in there:
                 if key in replies and replies[key].code not in _AGAIN:
                     continue
                 # A client that may have answered already may have nothing left but its answers.
@@ -130,7 +132,7 @@ class PanelAsking:
                 if is_new and self.roster.answers_left(key) < len(images):
                     replies[key] = Reply(code=Code.BUDGET)
                 else:
-                    asked[key] = self._request(request, images, key, deadline=deadline)
+                    asked[key] = self._request(request, images, columns[key], deadline=deadline)
             if asked:
                 for key, reply in self.exchange.ask(asked, deadline=deadline).items():
                     replies[key] = self._read(key, reply, asked[key], found)
@@ -145,9 +147,9 @@ class PanelAsking:
         return torch.stack([found.get(key, nothing) for key in self.roster.keys], dim=1)
 
     def _request(
-        self, request: RoundReleases, images: Tensor, key: str, *, deadline: float
+        self, request: RoundReleases, images: Tensor, column: int, *, deadline: float
     ) -> Request:
-        column, candidates = self.roster.keys.index(key), None
+        candidates = None
         if column < request.release.shape[1]:  # later ones appeared after the round was made
             candidates = request.release[:, column].bool()
             candidates = None if candidates.all() else candidates

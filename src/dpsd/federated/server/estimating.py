@@ -6,46 +6,120 @@ read, and so tells which client takes which class for which. Everything here is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from dpsd.distillation.objectives import posterior
 from dpsd.distillation.panel import Panel
-from dpsd.distillation.releases import RoundReleases
+from dpsd.distillation.releases import RoundReleases, aligned
+from dpsd.streams import stream
 
-#: The most images from which confusions are estimated.
+#: The most images of all rounds together that the panel, and what rounds say, are estimated from.
 _MOST_ROWS = 60_000
+#: The most numbers of releases that are in memory at once.
+_MOST_NUMBERS = 1 << 22
+#: The steps of expectation and maximisation that estimate the shares of the classes.
+_ITERATIONS = 50
 
 
-def estimated(
-    rounds: Sequence[RoundReleases], *, members: int, num_classes: int, random: torch.Generator
-) -> Panel:
-    """Return the panel, with confusions estimated from a sample of all releases.
-
-    The prior of an image is what the student said of it when it was asked, before it learned from
-    the answers. What it says later would confirm what it was taught.
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """What a round's releases say, in the light of all that is known of the clients now.
 
     Args:
-        rounds: the releases of all rounds, float16 ``(N, M, K)`` each.
-        members: the number of clients, M; those of whom there are no releases are assumed to agree
-            with the panel more often than not.
-        num_classes: the number of classes, K.
-        random: draws the sample.
+        label_shares: the estimated share of each class among the answers.
+        clarity: how much a release of the panel says of the class, from 0, nothing, to 1, the class
+            itself.
     """
-    panel = Panel.assumed(members, num_classes)
-    if not rounds or not members:
-        return panel
-    total = sum(map(len, rounds))
-    parts = []
-    for releases in rounds:
-        count = max(1, len(releases) * _MOST_ROWS // max(total, _MOST_ROWS))
-        rows = torch.randperm(len(releases), generator=random)[:count].sort().values
-        parts.append((releases.release[rows], releases.prior[rows].float()))
-    if len(rounds) == 1:
-        panel = replace(panel, weights=_moderate(rounds[0].release))
-    return panel.fitted(lambda: iter(parts))
+
+    label_shares: list[float]
+    clarity: float
+
+
+class History:
+    """All rounds of a federation, and a bounded sample of their images.
+
+    A round puts its images into an order of its own, once, and with each round that is added fewer
+    of them are used, so what a round costs does not grow with the number of rounds. The sample
+    depends on what is stored alone: rounds that are read back together have the same one as rounds
+    that were added one by one.
+
+    Args:
+        num_classes: the number of classes, K.
+        seed: the seed of the orders.
+    """
+
+    def __init__(self, *, num_classes: int, seed: int) -> None:
+        self.rounds: list[RoundReleases] = []
+        self._num_classes, self._seed = num_classes, seed
+        self._orders: list[Tensor] = []
+        self._total = 0
+
+    def add(self, releases: RoundReleases) -> None:
+        """Add the releases of a round, float16 ``(N, M, K)``."""
+        random = stream(self._seed, releases.index, "panel")
+        self.rounds.append(releases)
+        self._orders.append(torch.randperm(len(releases), generator=random))
+        self._total += len(releases)
+        for number, one in enumerate(self.rounds):
+            used = max(1, len(one) * _MOST_ROWS // max(self._total, _MOST_ROWS))
+            self._orders[number] = self._orders[number][:used].clone()
+
+    def sample(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the releases, priors and rounds, from 0, of the images of the sample.
+
+        Returns:
+            float16 ``(S, M, K)``, float32 ``(S, K)`` and int64 ``(S,)``, in the order of rounds.
+            Clients that joined later did not answer before.
+        """
+        rows = [order.sort().values for order in self._orders]
+        pairs = list(zip(self.rounds, rows, strict=True))
+        release = aligned([one.release[chosen] for one, chosen in pairs])
+        prior = torch.cat([one.prior[chosen] for one, chosen in pairs]).float()
+        counts = torch.tensor([len(chosen) for chosen in rows])
+        return release, prior, torch.arange(len(rows)).repeat_interleave(counts)
+
+    def estimated(self, members: int) -> Panel:
+        """Return the panel, with confusions estimated from the sample.
+
+        The prior of an image is what the student said of it when it was asked, before it learned
+        from the answers. What it says later would confirm what it was taught.
+
+        Args:
+            members: the number of clients, M; those of whom there are no releases are assumed to
+                agree with the panel more often than not.
+        """
+        panel = Panel.assumed(members, self._num_classes)
+        if not self.rounds or not members:
+            return panel
+        if len(self.rounds) == 1:
+            panel = replace(panel, weights=_moderate(self.rounds[0].release))
+        release, prior, _ = self.sample()
+        return panel.informed(release, prior)
+
+    def standings(self, panel: Panel) -> list[Standing]:
+        """Return what the sample says of each round, in the order of rounds.
+
+        Args:
+            panel: the panel, as it is known now.
+        """
+        release, prior, number = self.sample()
+        size = max(1, _MOST_NUMBERS // release[:1].numel())
+        parts = zip(torch.split(release, size), torch.split(prior, size), strict=True)
+        said = torch.cat([panel.log_likelihood(*part) for part in parts])
+        classes, counts = self._num_classes, torch.bincount(number)
+        sharpness = said.softmax(-1).square().sum(-1)
+        clarity = (torch.bincount(number, sharpness) / counts - 1 / classes) / (1 - 1 / classes)
+        shares = torch.full((len(counts), classes), 1 / classes)
+        for _ in range(_ITERATIONS):
+            beliefs = posterior(shares[number], said)
+            shares = torch.zeros_like(shares).index_add_(0, number, beliefs) / counts[:, None]
+        return [
+            Standing(label_shares=of, clarity=clear)
+            for of, clear in zip(shares.tolist(), clarity.tolist(), strict=True)
+        ]
 
 
 def _moderate(release: Tensor) -> Tensor:

@@ -15,13 +15,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 from torch import nn
 
 from dpsd.devices.execution import Execution
-from dpsd.distillation.diffusion import Diffusion
 from dpsd.distillation.panel import Panel
 from dpsd.distillation.quality import RoundQuality, assess
 from dpsd.distillation.releases import RoundReleases
@@ -29,15 +27,14 @@ from dpsd.errors import RunError
 from dpsd.federated.exchange import Exchange
 from dpsd.federated.requests import Code, Hello
 from dpsd.federated.server.asking import PanelAsking
-from dpsd.federated.server.estimating import clarity_of_clients, estimated
+from dpsd.federated.server.estimating import History, clarity_of_clients
 from dpsd.federated.server.plan import FederationPlan
 from dpsd.federated.server.roster import Roster
 from dpsd.runs.federation import FederationDirectory
 from dpsd.runs.models import Progress, load_checkpoint, save_checkpoint
 from dpsd.runs.observing import Observer, Phases
 from dpsd.runs.pictures import save_samples
-from dpsd.streams import stream
-from dpsd.synthesis.mixture import Mixture, build_mixture
+from dpsd.synthesis.mixture import Mixture
 from dpsd.transcription.learning import Learning
 from dpsd.transcription.querying import Querying
 from dpsd.transcription.telling import round_metrics, round_warnings
@@ -85,30 +82,20 @@ class Federation:
     ) -> None:
         self.plan, self.directory, self.observer = plan, directory, observer
         student, generator = plan.models(execution)
+        self.phases = Phases(observer)
         shared: dict[str, Any] = {
-            "recipe": plan.recipe,
             "student": student,
             "generator": generator,
             "execution": execution,
-            "phases": Phases(observer),
+            "phases": self.phases,
         }
-        self.phases: Phases = shared["phases"]
-        self.querying = Querying(
-            shape=plan.shape,
-            num_classes=plan.num_classes,
-            sources=build_mixture(
-                plan.recipe.sources,
-                plan.shape,
-                value_range=plan.recipe.value_range,
-                public=plan.public.source,
-                diffusion=partial(Diffusion, seed=plan.recipe.seed, execution=execution),
-            ),
-            **shared,
+        self.querying = Querying.of(
+            plan.recipe, plan.public, shape=plan.shape, num_classes=plan.num_classes, **shared
         )
-        self.learning = Learning(members=1, **shared)
+        self.learning = Learning(recipe=plan.recipe, members=1, **shared)
         self.panel = Panel.assumed(0, plan.num_classes)
         self.asking = self._asking(exchange)
-        self._rounds: list[RoundReleases] = []
+        self.history = History(num_classes=plan.num_classes, seed=plan.recipe.seed)
 
     @property
     def student(self) -> nn.Module:
@@ -173,18 +160,21 @@ class Federation:
     def consider(self, releases: RoundReleases) -> RoundQuality:
         """Add a round's releases to those to learn from, and see all rounds in their light.
 
-        The panel is estimated anew from all rounds, and with it what each of them says. It depends
-        on what is stored alone, so a federation that was interrupted goes on
+        The panel is estimated anew from a sample of all rounds, and with it what each of them says.
+        It depends on what is stored alone, so a federation that was interrupted goes on
         exactly like one that was not.
         """
         self._remember(releases)
         self.panel = self._estimated()
         self.learning.forget()
-        qualities = [assess(one, self.panel) for one in self._rounds]
-        for one, quality in zip(self._rounds, qualities, strict=True):
-            self.learning.remember(one, quality)
-        self.querying.guide(qualities[-1])
-        return qualities[-1]
+        standings = self.history.standings(self.panel)
+        for one, standing in zip(self.history.rounds, standings, strict=True):
+            self.learning.remember(
+                one, label_shares=standing.label_shares, clarity=standing.clarity
+            )
+        quality = assess(releases, self.panel)
+        self.querying.guide(quality)
+        return quality
 
     def _asking(self, exchange: Exchange) -> PanelAsking:
         settings, directory = self.plan.settings, self.directory
@@ -220,16 +210,11 @@ class Federation:
 
     def _estimated(self) -> Panel:
         """The panel as all releases tell now."""
-        return estimated(
-            self._rounds,
-            members=len(self.asking.roster.keys),
-            num_classes=self.plan.num_classes,
-            random=stream(self.plan.recipe.seed, len(self._rounds), "panel"),
-        )
+        return self.history.estimated(len(self.asking.roster.keys))
 
     def _remember(self, releases: RoundReleases) -> None:
         self.querying.never_again(releases)
-        self._rounds.append(releases)
+        self.history.add(releases)
 
     def _restored(self) -> int:
         """Restore the state after the finished rounds, and return their number."""
@@ -243,8 +228,9 @@ class Federation:
             if stored is None:
                 raise RunError(f"{self.directory.releases_path(round_index)} is missing")
             self._remember(stored)
-        if self._rounds:  # what the last round said then, before the student learned from it
-            quality = assess(self._rounds[-1], self._estimated())
+        if rounds := self.history.rounds:
+            # What the last round said then, before the student learned from it.
+            quality = assess(rounds[-1], self._estimated())
             said = self.directory.metrics()[-1]["label_shares"]
             self.querying.guide(replace(quality, label_shares=said))
         return progress.round_index

@@ -39,7 +39,6 @@ class Roster:
     deadline: float
     _mechanisms: dict[str, Mechanism] = field(default_factory=dict)
     _left: dict[str, int] = field(default_factory=dict)
-    _refused: dict[str, str] = field(default_factory=dict)
 
     @property
     def keys(self) -> list[str]:
@@ -102,8 +101,7 @@ class Roster:
                     ledger=greeting.ledger,
                 )
                 self._left[member.key] = greeting.answers_left
-                self._refused.pop(member.key, None)
                 return
-        if self._refused.get(member.key) != problem:  # said once, as it is greeted again and again
-            self._refused[member.key] = problem
+        # Said once, as it is greeted again and again.
+        if self.directory.journal.refuse(member.key, name=member.name, code=problem):
             self.observer.notice(f"client {member.name} does not take part now: {problem}")

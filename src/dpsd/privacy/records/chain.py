@@ -54,7 +54,7 @@ class Chain:
             RunError: the file is missing, a line is not an entry, or lines were changed.
         """
         whole = b"".join(line + b"\n" for line in self._lines())
-        return list(_checked(type(self), self.path, whole))  # type: ignore[arg-type]  # a class is hashable
+        return list(_known(type(self), self.path).read(whole))  # type: ignore[arg-type]  # a class is hashable
 
     @property
     def head(self) -> str:
@@ -92,31 +92,70 @@ class Chain:
             ) from None
 
 
+class _Known:
+    """The entries of a file as it was read last: only lines that were added since are checked.
+
+    Args:
+        kind: the kind of file.
+        path: the path of the file.
+    """
+
+    def __init__(self, kind: type[Chain], path: Path) -> None:
+        self._kind, self._path = kind, path
+        # Replaced together, so that threads see what belongs together.
+        self._state: tuple[bytes, tuple[dict[str, Any], ...], str] = (b"", (), _FIRST)
+
+    def read(self, content: bytes) -> tuple[dict[str, Any], ...]:
+        """Return the entries of complete lines, after checking those that are new or changed.
+
+        Raises:
+            RunError: a line is not an entry, or does not follow the one before.
+        """
+        before, entries, previous = self._state
+        if not content.startswith(before):
+            before, entries, previous = b"", (), _FIRST
+        added = []
+        lines = content[len(before) :].split(b"\n")[:-1]
+        for number, line in enumerate(lines, start=len(entries) + 1):
+            added.append(_entry(self._kind, self._path, number, line, previous))
+            previous = hashlib.sha256(line).hexdigest()
+        entries += tuple(added)
+        self._state = (content, entries, previous)
+        return entries
+
+
 @lru_cache(maxsize=8)
-def _checked(kind: type[Chain], path: Path, content: bytes) -> tuple[dict[str, Any], ...]:
-    """Check the entries of a file, cached, as a budget may be read for hundreds of teachers."""
-    entries, previous = [], _FIRST
-    for number, line in enumerate(content.split(b"\n")[:-1], start=1):
-        place = _place(kind.name, path, number)
-        try:
-            entry = json.loads(line)
-            for field, wanted in kind.kinds[entry["entry"]].items():
-                # Compared exactly, as isinstance would accept a boolean as a whole number.
-                if type(entry[field]) is not wanted:
-                    raise TypeError(f"{field} is not of type {wanted.__name__}")
-            if entry.get("answers", 1) < 1:
-                raise ValueError("answers is below 1")
-            follows = entry["previous"] == previous
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise RunError(f"{place}: no {kind.name} entry ({error})") from None
-        if not follows:
-            raise RunError(
-                f"{place}: does not follow line {number - 1}, so a line before it was changed, "
-                "added or removed"
-            )
-        entries.append(entry)
-        previous = hashlib.sha256(line).hexdigest()
-    return tuple(entries)
+def _known(kind: type[Chain], path: Path) -> _Known:
+    """What is known of a file, kept, as a budget may be read for hundreds of teachers."""
+    return _Known(kind, path)
+
+
+def _entry(
+    kind: type[Chain], path: Path, number: int, line: bytes, previous: str
+) -> dict[str, Any]:
+    """Return the entry of a line, given the hash of the line before.
+
+    Raises:
+        RunError: the line is not an entry, or does not follow the one before.
+    """
+    place = _place(kind.name, path, number)
+    try:
+        entry: dict[str, Any] = json.loads(line)
+        for field, wanted in kind.kinds[entry["entry"]].items():
+            # Compared exactly, as isinstance would accept a boolean as a whole number.
+            if type(entry[field]) is not wanted:
+                raise TypeError(f"{field} is not of type {wanted.__name__}")
+        if entry.get("answers", 1) < 1:
+            raise ValueError("answers is below 1")
+        follows = entry["previous"] == previous
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise RunError(f"{place}: no {kind.name} entry ({error})") from None
+    if not follows:
+        raise RunError(
+            f"{place}: does not follow line {number - 1}, so a line before it was changed, "
+            "added or removed"
+        )
+    return entry
 
 
 def _place(name: str, path: Path, number: int) -> str:

@@ -1,0 +1,76 @@
+"""How a client of a federation stands: what it answered and spent, and what it may still spend.
+
+>>> cap = Budget(epsilon=2.0, adjacency="response")
+>>> standing = Standing(rounds=7, latest="2026-11-26T14:02:11+00:00", spent=1.5, target=cap,
+...                     cap=cap, cap_left=0.4999, images_left=300)
+>>> standing.describe().partition("; ")[2]
+"ε = 1.5 spent under 'response' at δ = 1e-05; of the cap ε = 2 under 'response', 0.499 is left; ..."
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import datetime
+
+from dpsd.federated.client.respondent import Respondent
+from dpsd.privacy.accounting import format_epsilon
+from dpsd.privacy.targets import Budget
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """How a client stands.
+
+    Args:
+        rounds: the number of rounds whose releases are stored.
+        latest: when the last of them was, in UTC, ISO 8601; empty before the first.
+        spent: the ε that the client spent in this federation, under the target's adjacency and δ.
+        target: the privacy target.
+        cap: the most that the teacher may spend in all, here and elsewhere.
+        cap_left: the ε of the cap that is left, under its adjacency and δ, from 0.
+        images_left: the number of images that may still be answered.
+    """
+
+    rounds: int
+    latest: str
+    spent: float
+    target: Budget
+    cap: Budget
+    cap_left: float
+    images_left: int
+
+    @classmethod
+    def of(cls, client: Respondent) -> Standing:
+        """Read how a client stands from its records.
+
+        Raises:
+            RunError: the records cannot be read.
+        """
+        allowance, ledger = client.allowance, client.folder.ledger
+        target, cap = allowance.target, allowance.cap or allowance.target
+        entries = ledger.entries() if ledger.is_begun() else []
+        stored = [entry for entry in entries if entry["entry"] == "commit"]
+        return cls(
+            rounds=len(stored),
+            latest=stored[-1]["time"] if stored else "",
+            spent=client.spent()[target.adjacency.value],
+            target=target,
+            cap=cap,
+            cap_left=max(0.0, cap.epsilon - allowance.spent_in_all(client.folder.reservations())),
+            images_left=client.answers_left(),
+        )
+
+    def describe(self) -> str:
+        """Say it in one line, with the local time."""
+        rounds = f"{self.rounds:,} round{'s' * (self.rounds != 1)} answered"
+        if self.latest:
+            rounds += f", the last at {datetime.fromisoformat(self.latest).astimezone():%H:%M:%S}"
+        left = math.floor(1000 * self.cap_left) / 1000  # never more than there is
+        at = f" at δ = {self.cap.delta:g}" * (self.cap.delta != self.target.delta)
+        return (
+            f"{rounds}; ε = {format_epsilon(self.spent)} spent under "
+            f"{self.target.adjacency.value!r} at δ = {self.target.delta:g}; of the cap ε = "
+            f"{self.cap.epsilon:g} under {self.cap.adjacency.value!r}{at}, {left:g} is left; "
+            f"{self.images_left:,} images left"
+        )
