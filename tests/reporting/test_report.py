@@ -223,6 +223,7 @@ def test_a_page_stays_small_whatever_its_pictures(
     assert made.count("data:image/jpeg") == 12
 
 
+@pytest.mark.thorough
 def test_many_runs_show_fewer_pictures_each_and_then_do_not_fit(
     report: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
