@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 import dpsd
 from dpsd.cli import app
 from dpsd.reporting.watching import Watch
+from dpsd.results.evaluation import ClassResult, Evaluation
 from dpsd.runs.directory import RunDirectory
 
 
@@ -41,12 +42,32 @@ def test_the_page_lists_each_clients_epsilon_and_who_answered_when(finished: Pat
 
 def test_report_writes_the_page_with_evaluations(finished: Path, tmp_path: Path) -> None:
     directory = RunDirectory.open(finished)
-    found = {
-        **{"data": "digits", "split": "test", "images": 100, "student_accuracy": 0.5},
-        **{"run": directory.identity, "student": directory.ledger.ending()["student"]},
-        **{"validation_share": 0.0, "teacher_accuracy": None, "agreement": None},
-    }
-    (tmp_path / "found.json").write_text(json.dumps(found))
+    halves = [
+        ClassResult(
+            name=name,
+            images=50,
+            student_accuracy=0.5,
+            teacher_accuracy=None,
+            agreement=None,
+            predicted=50,
+        )
+        for name in "ab"
+    ]
+    found = Evaluation(
+        data="digits",
+        split="test",
+        validation_share=0.0,
+        images=100,
+        student_accuracy=0.5,
+        teacher_accuracy=None,
+        student_balanced_accuracy=0.5,
+        teacher_balanced_accuracy=None,
+        agreement=None,
+        classes=tuple(halves),
+        run=directory.identity,
+        student=directory.ledger.ending()["student"],
+    )
+    (tmp_path / "found.json").write_text(json.dumps(found.to_dict()))
     out = tmp_path / "page.html"
     said("report", finished, "--out", out, "--evaluation", tmp_path / "found.json")
     assert "Not for publication" in out.read_text(encoding="utf-8")
