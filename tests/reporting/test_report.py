@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -221,6 +222,23 @@ def test_a_page_stays_small_whatever_its_pictures(
     made = report(private=False).html()
     assert len(made.encode()) < MOST_BYTES
     assert made.count("data:image/jpeg") == 12
+
+
+def test_as_many_runs_as_are_named_fit_with_their_commands(
+    report: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = report(runs=3, private=False)
+    drawn = made.figures["epsilon"]  # once, as drawing is slow
+    monkeypatch.setattr("dpsd.reporting.report.epsilon_figure", lambda _: drawn)
+    monkeypatch.setattr("dpsd.reporting.report.progress_figure", lambda _: None)
+    made = replace(made, commands=["dpsd report " + 5_000 * "x"])
+    two = replace(made, subjects=made.subjects[:2])
+    monkeypatch.setattr("dpsd.reporting.report._SPARE", 0)
+    monkeypatch.setattr("dpsd.reporting.report.MOST_BYTES", len(two._page({}, 1).encode()) - 1_000)
+    with pytest.raises(ConfigError, match="give at most the first 1 of them"):
+        made.html()
+    with pytest.raises(ConfigError, match="runs are 2, which do not fit"):
+        two.html()
 
 
 @pytest.mark.thorough
