@@ -107,6 +107,7 @@ class Report:
             runs=self.subjects,
             are_many=len(self.subjects) > 1,
             is_private=any(subject.is_private for subject in self.subjects),
+            has_further=any(one.further for subject in self.subjects for one in subject.findings),
             figures=self.figures,
             comparison=comparison(self.subjects),
             settings=settings(self.subjects),
