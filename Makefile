@@ -72,6 +72,8 @@ bench: $(STAMP) ## the measured figures of benchmarks/RESULTS.md (hours; needs D
 	$(BIN)/python benchmarks/noise.py
 	$(BIN)/python benchmarks/batches.py
 	$(BIN)/python benchmarks/convergence.py
+	$(BIN)/python benchmarks/attacks.py membership --out runs/attacked
+	$(BIN)/python benchmarks/attacks.py inversion --out runs/attacked
 
 thorough: $(STAMP) ## the tests that `make test` leaves out: other settings of what quicker ones show
 	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest -q -n $(TEST_WORKERS) --dist worksteal -m 'thorough and not federated'

@@ -18,16 +18,10 @@ nothing is chosen. Leaks are planted as in ``dpsd attack``: if one is missed, no
 from __future__ import annotations
 
 import argparse
-import json
 import re
-import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from hashlib import sha256
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -38,198 +32,24 @@ from dpsd.attacks.inversion.settings import ATTACKS, Inversion
 from dpsd.attacks.inversion.tables import CEILING, FLOOR
 from dpsd.attacks.membership.controls import null_control, rates_of, scored, told_controls
 from dpsd.attacks.membership.rates import AT, Rates
-from dpsd.attacks.membership.recipes import StudentRecipe, TeacherRecipe
 from dpsd.attacks.membership.scores import SCORES
-from dpsd.attacks.membership.shadows import STUDENTS, TEACHERS, TOLD, Shadows, transcribed
+from dpsd.attacks.membership.shadows import STUDENTS, TEACHERS, TOLD, Shadows
 from dpsd.attacks.membership.splits import Split
 from dpsd.attacks.target import Progress, Target
 from dpsd.benchmarks.baselines.distillation import Distillation
-from dpsd.benchmarks.baselines.private_sgd import PrivateSGD
-from dpsd.benchmarks.methods import SUITED
 from dpsd.benchmarks.teachers import open_module
-from dpsd.benchmarks.transcribing import Transcribing
 from dpsd.cli.progress import AttackProgress
-from dpsd.config.recipe import Recipe
 from dpsd.datasets import LabelledImages, load_dataset
-from dpsd.devices.execution import Execution
 from dpsd.errors import DpsdError
-from dpsd.privacy.targets import Adjacency, Budget
-from dpsd.runs.directory import RunDirectory
 from dpsd.runs.findings import Cell, Control, Table
 from dpsd.storage.locks import exclusively
 from dpsd.streams import stream
-from dpsd.teachers import Teacher, TeacherRecord, load_teacher
-from dpsd.teachers.fingerprint import fingerprint_tensors
-from dpsd.teachers.record import DESCRIPTION_FILE
+from dpsd.teachers import load_teacher
 from dpsd.training.classifier import evaluate_accuracy
-from dpsd.training.ensemble import CLOSED_FORM
+from ways_of_protecting import DELTA, EXECUTION, Sizes, Student, finished_run, teacher_place, ways
 
-EXECUTION = Execution.of("cpu", "float32")
-DELTA = 1e-5
 #: The held-out records on which accuracies are measured, at most.
 MOST_HELD_OUT = 2_000
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sizes:
-    """How much is done.
-
-    Args:
-        data: the name of the data set.
-        records: the most training records, drawn at random.
-        canaries: how many of them get a wrong label.
-        pairs: the number of pairs of shadows on complementary halves of the canaries.
-        queries: the number of queries that a transcription asks.
-        shards: the number of an ensemble's teachers.
-        epochs: the passes of DP-SGD over the records, and, in quick runs, of teachers.
-        reconstructions: of each class, by each attack of inversion.
-        seed: the seed of everything but the noise of transcriptions.
-        is_quick: whether everything is small, to try the script out.
-    """
-
-    data: str
-    records: int
-    canaries: int
-    pairs: int
-    queries: int
-    shards: int
-    epochs: int
-    reconstructions: int
-    seed: int
-    is_quick: bool
-
-    @property
-    def model(self) -> str:
-        """The architecture of the single teacher and of its students."""
-        return SUITED.get(self.data, "cnn")
-
-
-@dataclass(frozen=True, kw_only=True)
-class LastTeacher(TeacherRecipe):
-    """A recipe that remembers the last teacher, as several students are made of each."""
-
-    last: dict[str, tuple[Teacher, nn.Module]] = field(default_factory=dict, compare=False)
-
-    def make(
-        self, records: LabelledImages, *, seed: int, folder: Path, execution: Execution
-    ) -> tuple[Teacher, nn.Module]:
-        """Train a teacher, unless the last one was trained on the same records and seed."""
-        content = {"images": records.images, "labels": records.labels}
-        key = f"{seed} {fingerprint_tensors(content)}"
-        if key not in self.last:
-            self.last.clear()
-            self.last[key] = super().make(records, seed=seed, folder=folder, execution=execution)
-        return self.last[key]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Student:
-    """A way of protecting: transcription."""
-
-    name: str
-    claim: str
-    teachers: TeacherRecipe
-    students: StudentRecipe
-    folder: Path
-
-    def __call__(self, records: LabelledImages, seed: int) -> nn.Module:
-        """Train a teacher on the records and transcribe it."""
-        return transcribed(
-            records,
-            teachers=self.teachers,
-            students=self.students,
-            seed=seed,
-            folder=self.folder,
-            execution=EXECUTION,
-        ).student
-
-    def stated(self) -> dict[str, Any]:
-        """What determines a student, besides records and seed."""
-        return {"teachers": self.teachers.stated(), "students": self.students.stated()}
-
-
-@dataclass(frozen=True, kw_only=True)
-class PrivateTraining:
-    """A way of protecting: DP-SGD on the records themselves."""
-
-    name: str
-    claim: str
-    method: PrivateSGD
-    epsilon: float
-
-    def __call__(self, records: LabelledImages, seed: int) -> nn.Module:
-        """Train a model."""
-        # Its ε is about a record that is added or removed, which no adjacency here is.
-        target = Budget(epsilon=self.epsilon, delta=DELTA, adjacency=Adjacency.TEACHER)
-        return self.method.trained(records, target=target, seed=seed)
-
-    def stated(self) -> dict[str, Any]:
-        """What determines a model, besides records and seed."""
-        return {"method": asdict(self.method), "epsilon": self.epsilon, "delta": DELTA}
-
-
-def ways(
-    sizes: Sizes, data: LabelledImages, folder: Path, epsilons: Sequence[float]
-) -> Iterator[Student | PrivateTraining]:
-    """All ways of protecting; those of a single teacher come first, and share it."""
-    record = TeacherRecord(
-        model=sizes.model,
-        input_shape=data.input_shape,
-        num_classes=data.num_classes,
-        epochs=sizes.epochs if sizes.is_quick else None,
-    )
-    single = LastTeacher(record=record, share=1)
-    many = LastTeacher(
-        record=replace(record, model=CLOSED_FORM, members=sizes.shards, epochs=None), share=1
-    )
-    steps = {"student_steps": 6, "generator_steps": 0} if sizes.is_quick else {}
-    rounds = {"rounds": 2, "queries": max(1, sizes.queries // 2), **steps}
-    kinds = {
-        "labels": (single, Transcribing(
-            name="labels", protect="labels", adjacency=Adjacency.RESPONSE, recipe=rounds,
-            student=sizes.model,
-        )),
-        "data": (single, Transcribing(
-            name="data", protect="data", adjacency=Adjacency.RESPONSE, recipe=rounds,
-            student=sizes.model,
-        )),
-        f"ensemble of {sizes.shards}": (many, Transcribing(
-            name="ensemble", protect="labels", adjacency=Adjacency.TEACHER, shards=sizes.shards,
-            recipe={"queries": sizes.queries, **steps},
-        )),
-    }  # fmt: skip
-    for kind, (teachers, transcribing) in kinds.items():
-        for epsilon in epsilons:
-            about = f"{transcribing.unit.value} (`{transcribing.adjacency.value}`)"
-            yield Student(
-                name=f"student, {kind}, ε = {epsilon:g}",
-                claim=f"{epsilon:g}, {about}",
-                teachers=teachers,
-                students=recipe_of(transcribing, epsilon, seed=sizes.seed),
-                folder=folder,
-            )
-    private = PrivateSGD(epochs=sizes.epochs)
-    for epsilon in epsilons:
-        yield PrivateTraining(
-            name=f"DP-SGD, ε = {epsilon:g}",
-            claim=f"{epsilon:g}, {private.unit.value}",
-            method=private,
-            epsilon=epsilon,
-        )
-
-
-def recipe_of(transcribing: Transcribing, epsilon: float, *, seed: int) -> StudentRecipe:
-    """The recipe of students that a benchmark's method makes at an ε."""
-    target = Budget(epsilon=epsilon, delta=DELTA, adjacency=transcribing.adjacency)
-    config = transcribing.configuration(target)
-    settings = config.recipe.model_dump(exclude_unset=True)
-    return StudentRecipe(
-        config=config,
-        recipe=Recipe(**settings | {"seed": seed, "device": "cpu"}),
-        members=transcribing.shards or 1,
-        public={},
-        share=1.0,
-    )
 
 
 def membership(
@@ -392,35 +212,6 @@ def by_attack(
         ),
         rows=(*rows, *compared),
     )
-
-
-def teacher_place(way: Student, members: LabelledImages, sizes: Sizes) -> Path:
-    """The directory of a way's teacher or ensemble, which is trained if it is not there yet."""
-    place = way.folder / f"teacher-{digest(way.teachers.stated(), members, sizes)}"
-    if not (place / DESCRIPTION_FILE).exists():
-        place.mkdir(exist_ok=True)
-        way.teachers.make(members, seed=sizes.seed, folder=place, execution=EXECUTION)
-    return place
-
-
-def finished_run(way: Student, members: LabelledImages, sizes: Sizes) -> RunDirectory:
-    """The run of a way's student, which is transcribed if it is not finished yet."""
-    place = way.folder / f"run-{digest(way.stated(), members, sizes)}"
-    if place.exists() and RunDirectory(place).is_finished():
-        return RunDirectory.open(place)
-    if place.exists():
-        shutil.rmtree(place)  # of an interrupted run; the teacher is a benchmark's own
-    teacher = load_teacher(teacher_place(way, members, sizes))
-    return way.students.transcribe(
-        teacher, out=place, budget_file=way.folder / "budgets.jsonl"
-    ).directory
-
-
-def digest(stated: Mapping[str, Any], members: LabelledImages, sizes: Sizes) -> str:
-    """A hash of all that decides a model."""
-    content = fingerprint_tensors({"images": members.images, "labels": members.labels})
-    said = json.dumps([stated, content, sizes.seed, version("dpsd"), torch.__version__])
-    return sha256(said.encode()).hexdigest()[:16]
 
 
 def held_out(sizes: Sizes, most: int) -> LabelledImages:

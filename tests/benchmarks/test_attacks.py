@@ -25,6 +25,7 @@ def script() -> Iterator[ModuleType]:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     with pytest.MonkeyPatch.context() as patched:
+        patched.syspath_prepend(str(SCRIPT.parent))  # as Python does for a script
         patched.setitem(sys.modules, spec.name, module)  # dataclasses look there
         spec.loader.exec_module(module)
         yield module
@@ -80,7 +81,7 @@ def test_membership_is_attacked_once_and_goes_on(
         raise AssertionError("a shadow was made again")
 
     monkeypatch.setattr("dpsd.attacks.membership.shadows.transcribed", refuse)
-    monkeypatch.setattr(script, "transcribed", refuse)
+    monkeypatch.setattr("ways_of_protecting.transcribed", refuse)
     script.main(["membership", *QUICK, str(tmp_path)])
     assert capsys.readouterr().out == first
 

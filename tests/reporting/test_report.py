@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -17,7 +18,7 @@ from dpsd.errors import ConfigError
 from dpsd.reporting.html import part
 from dpsd.reporting.inlining import attack_pictures, inlined
 from dpsd.reporting.report import MOST_BYTES, Report
-from dpsd.runs.findings import FOLDER
+from dpsd.runs.findings import FOLDER, Findings
 
 Make = Callable[..., Report]
 #: Elements that have no end.
@@ -109,6 +110,7 @@ def test_the_report_of_a_run_is_the_public_page(run: dpsd.RunDirectory, report: 
     headings = [re.findall("<h2.*?</h2>", text) for text in (own, report(private=False).html())]
     assert headings[0] == headings[1]
     assert "Not for publication" not in own
+    assert "PATH" not in Page(own).text
 
 
 def test_a_page_fetches_nothing_and_runs_one_script(html: str, page: Page) -> None:
@@ -223,6 +225,23 @@ def test_a_page_stays_small_whatever_its_pictures(
     assert made.count("data:image/jpeg") == 12
 
 
+def test_as_many_runs_as_are_named_fit_with_their_commands(
+    report: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = report(runs=3, private=False)
+    drawn = made.figures["epsilon"]  # once, as drawing is slow
+    monkeypatch.setattr("dpsd.reporting.report.epsilon_figure", lambda _: drawn)
+    monkeypatch.setattr("dpsd.reporting.report.progress_figure", lambda _: None)
+    made = replace(made, commands=["dpsd report " + 5_000 * "x"])
+    two = replace(made, subjects=made.subjects[:2])
+    monkeypatch.setattr("dpsd.reporting.report._SPARE", 0)
+    monkeypatch.setattr("dpsd.reporting.report.MOST_BYTES", len(two._page({}, 1).encode()) - 1_000)
+    with pytest.raises(ConfigError, match="give at most the first 1 of them"):
+        made.html()
+    with pytest.raises(ConfigError, match="runs are 2, which do not fit"):
+        two.html()
+
+
 @pytest.mark.thorough
 def test_many_runs_show_fewer_pictures_each_and_then_do_not_fit(
     report: Make, monkeypatch: pytest.MonkeyPatch
@@ -268,6 +287,20 @@ def test_pictures_of_records_are_said_to_be_so(
         picture.parent.rmdir()
     assert "None is alike." in [one["alt"] for one in page.all("img")]
     assert "This picture shows private records themselves." in page.text
+
+
+def test_further_models_are_named_without_their_paths(
+    report: Make, findings: list[Findings]
+) -> None:
+    attacked = {"attacked": {"also": {"dp-sgd": "sha256:ab", "data-8": "sha256:cd"}}}
+    inversion = replace(findings[1], kind="inversion", details=attacked)
+    subject = replace(report(private=False).subjects[0], findings=[inversion, findings[1]])
+    text = Page(Report(subjects=[subject]).html()).text
+    again = text[text.index("How to reproduce") :]
+    assert "PATH stands for the place of a further model" in again
+    assert "--kind inversion --also dp-sgd=PATH --also data-8=PATH dpsd attack" in again
+    assert again.count("--also") == 2
+    assert "sha256:ab" not in text
 
 
 def test_figures_are_written_for_papers(report: Make, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import base64
 import hashlib
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dpsd.errors import ConfigError, Setting
@@ -87,7 +87,9 @@ class Report:
         """The number of runs, from the first, that fit, if all do not."""
 
         def is_too_long(count: int) -> bool:
-            return Report(subjects=self.subjects[:count])._left(_MOST_ROUNDS[-1]) < 0
+            # Figures are drawn anew, as those of fewer runs are smaller.
+            fewer = replace(self, subjects=self.subjects[:count])
+            return fewer._left(_MOST_ROUNDS[-1]) < 0
 
         return max(1, bisect_left(range(1, len(self.subjects)), True, key=is_too_long))
 
@@ -105,6 +107,7 @@ class Report:
             runs=self.subjects,
             are_many=len(self.subjects) > 1,
             is_private=any(subject.is_private for subject in self.subjects),
+            has_further=any(one.further for subject in self.subjects for one in subject.findings),
             figures=self.figures,
             comparison=comparison(self.subjects),
             settings=settings(self.subjects),

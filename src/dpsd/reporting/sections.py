@@ -280,7 +280,8 @@ class Subject:
             lines.append(f"{command_line('dpsd', 'evaluate', self.name, *measured)} > {file}")
         for one in self.findings:
             kind = ("--data", one.data, "--kind", one.kind)
-            lines.append(command_line("dpsd", "attack", self.name, *kind))
+            also = (word for name in one.further for word in ("--also", f"{name}=PATH"))
+            lines.append(command_line("dpsd", "attack", self.name, *kind, *also))
         return lines
 
 

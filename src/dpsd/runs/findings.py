@@ -189,6 +189,13 @@ class Findings:
         """Whether the attack found everything that was planted."""
         return all(control.found for control in self.controls)
 
+    @property
+    def further(self) -> tuple[str, ...]:
+        """The names of the further models that were attacked beside the run's own."""
+        attacked = self.details.get("attacked")
+        also = attacked.get("also") if isinstance(attacked, Mapping) else None
+        return tuple(also) if isinstance(also, Mapping) else ()
+
     def sentence(self) -> str:
         """Return the verdict, or that the attack is invalid."""
         if self.is_valid:

@@ -97,6 +97,18 @@ def test_a_hostile_export_runs_no_code_and_takes_no_memory(
         further_model(str(path), run=run, execution=EXECUTION)
 
 
+def test_a_run_whose_student_is_code_of_its_own_is_refused_before_that_is_imported(
+    run: RunDirectory, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "chosen_by_a_run.py").write_text("raise SystemExit('imported')")
+    facts = run.facts() | {"student": "chosen_by_a_run:network"}
+    monkeypatch.setattr(RunDirectory, "facts", lambda _: facts)
+    said = r"'chosen_by_a_run:network', which is no architecture of dpsd's own.*\.pt2"
+    with pytest.raises(TeacherError, match=f"other-run cannot be attacked: its student is {said}"):
+        further_model(str(folder / "other-run"), run=run, execution=EXECUTION)
+
+
 def test_damaged_and_unfinished_models_are_refused_by_their_path(
     run: RunDirectory, folder: Path, tmp_path: Path
 ) -> None:

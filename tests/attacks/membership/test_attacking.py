@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import dpsd
 from dpsd.attacks.membership import Membership, attack
-from dpsd.attacks.membership.attacking import _one_run
+from dpsd.attacks.membership.attacking import _one_run, _paired
 from dpsd.attacks.membership.controls import told_bound_control
 from dpsd.attacks.membership.kept import Kept
 from dpsd.attacks.membership.one_run import Bound
@@ -328,6 +328,11 @@ def test_a_run_of_a_student_that_is_not_on_record_is_refused(
         StudentRecipe.recorded(target_of(tmp_path / "run", members), queries=100)
 
 
+def test_too_few_pairs_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^pairs are 13, .*: give 14, which need 56 records"):
+        Membership(pairs=13)
+
+
 @pytest.mark.parametrize("shadows", [4, 7])
 def test_too_few_or_unpaired_shadows_are_refused(shadows: int) -> None:
     with pytest.raises(ConfigError, match="even number of at least 6"):
@@ -408,18 +413,24 @@ def test_an_ensembles_record_is_bounded_from_one_run(
     target = target_of(tmp_path / "run", members)
     shadows = shadows_of(target)
     shadows.folder.mkdir(parents=True)
-    found = _one_run(target, shadows, TINY)
+    canaries = _paired(target, shadows, TINY)
+    assert canaries is not None
+    found = _one_run(canaries, shadows, TINY)
 
-    assert found is not None
     assert (found.bound.pairs, found.bound.confidence) == (20, 0.95)
     assert 0 <= found.bound.epsilon <= found.claimed
     assert found.claimed == pytest.approx(10.0, rel=1e-3)
-    assert found == _one_run(target, shadows, TINY)
+    assert found == _one_run(canaries, shadows, TINY)
     # A student that was told which records are in refutes a small claim, as it must.
     assert found.told.right == found.told.guesses == 20
-    assert told_bound_control(found.told).found
+    assert told_bound_control(found.told, delta=found.delta).found
     # As many teachers as two thirds of the records allow.
     assert shadows.teachers.stated()["members"] == 20
+
+    # A quarter of 40 records is refused before any shadow is trained.
+    few = replace(TINY, records=40, canaries=20)
+    with pytest.raises(ConfigError, match=r"^pairs are 10, .* at δ = 1e-05 .*: give 14"):
+        attack(target, settings=few, folder=tmp_path / "few", progress=Counting(stop=0))
 
 
 @pytest.mark.parametrize(

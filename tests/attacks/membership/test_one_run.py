@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from dpsd.attacks.membership.controls import told_bound_control
-from dpsd.attacks.membership.one_run import chance, guessed, lower_bound
+from dpsd.attacks.membership.one_run import (
+    all_right,
+    chance,
+    guessed,
+    lower_bound,
+    require_enough,
+)
+from dpsd.errors import ConfigError
 
 
 @pytest.mark.parametrize(("pairs", "epsilon"), [(100, 3.5), (1_000, 5.8)])
@@ -85,12 +92,39 @@ def test_an_audit_that_misses_a_told_student_fails_its_control(
     is_first = generator.random(60) < 0.5
     first, second = generator.normal(size=(2, 60))
     bound = guessed(first + leak * is_first, second + leak * ~is_first, is_first, delta=1e-5)
-    control = told_bound_control(bound)
+    control = told_bound_control(bound, delta=1e-5)
     assert control.found == is_caught
-    assert "claimed ε = 1" in control.sentence
+    assert "adjacency teacher, replace-one, δ = 1e-05) was claimed to be 0.88" in control.sentence
     assert f"at least {bound.epsilon:.2f}" in control.sentence
 
 
-def test_too_few_pairs_to_refute_anything_fail_the_control() -> None:
-    everything = np.ones(8, dtype=bool)
-    assert not told_bound_control(guessed(np.ones(8), np.zeros(8), everything, delta=0.0)).found
+@pytest.mark.parametrize(
+    ("pairs", "delta", "wrong"),
+    [(14, 0.0, 1), (15, 1e-3, 1), (20, 1e-5, 2), (60, 1e-5, 9), (20, 3e-3, 1)],
+)
+def test_as_few_pairs_as_are_allowed_leave_room_for_wrong_guesses(
+    pairs: int, delta: float, wrong: int
+) -> None:
+    require_enough(pairs, delta=delta)
+    # The wrong guesses are among the surest half, and not where they would do no harm.
+    is_first = np.arange(pairs) >= wrong
+    margin = np.linspace(2, 1, pairs)
+    bound = guessed(margin, np.zeros(pairs), is_first, delta=delta)
+    assert bound.right == bound.guesses - wrong
+    assert told_bound_control(bound, delta=delta).found
+
+
+@pytest.mark.parametrize(
+    ("pairs", "delta", "mend"),
+    [
+        (13, 1e-5, "give 14, which need 56 records"),
+        (0, 0.0, "give 14, which need 56 records"),
+        (14, 1e-3, "give 15, which need 60 records"),
+        (200, 3e-3, "give 20, which need 80 records"),
+        (60, 1e-2, "no number of pairs is enough, so transcribe with a smaller δ"),
+    ],
+)
+def test_pairs_that_prove_nothing_useful_are_refused(pairs: int, delta: float, mend: str) -> None:
+    assert pairs == 0 or all_right(pairs, delta=delta) < 1
+    with pytest.raises(ConfigError, match=f"^pairs are {pairs}, .* δ = {delta:g} .*: {mend}$"):
+        require_enough(pairs, delta=delta)

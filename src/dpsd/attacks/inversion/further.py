@@ -1,6 +1,6 @@
 """Further models to attack, from paths: students of other runs, exported ones, and teachers.
 
-A student's ``.safetensors`` file names its architecture in its header. Only dpsd's own
+Another run, and a student's ``.safetensors`` file, name the student's architecture. Only dpsd's own
 architectures are built from there, as another name would run code that a file chooses.
 """
 
@@ -79,6 +79,7 @@ def _of_run(path: str) -> _Stated:
     if not run.is_finished():
         raise RunError("the run is not finished: resume it first")
     facts = run.facts()
+    _require_own(facts["student"])
     return _Stated(
         tuple(facts["input_shape"]), facts["num_classes"], run.class_names(), run.student
     )
@@ -102,11 +103,7 @@ def _of_export(path: Path) -> _Stated:
             "its header does not describe a student, as dpsd export writes it: give a .pt2 or "
             ".onnx file, or package.module:factory"
         ) from None
-    if name not in model_names():
-        raise TeacherError(
-            f"its student is {str(name)[:60]!r}, which is no architecture of dpsd's own, and "
-            "others run code: export it to .pt2 or .onnx"
-        )
+    _require_own(name)
 
     def opened() -> nn.Module:
         module = build_classifier(name, input_shape=tuple(shape), num_classes=classes, seed=0)
@@ -116,6 +113,20 @@ def _of_export(path: Path) -> _Stated:
     return _Stated(tuple(shape), classes, names, opened)
 
 
+def _require_own(student: object) -> None:
+    """Refuse an architecture whose code a file or folder would choose.
+
+    Raises:
+        TeacherError: it is not dpsd's own.
+    """
+    if student not in model_names():
+        raise TeacherError(
+            f"its student is {str(student)[:60]!r}, which is no architecture of dpsd's own, and "
+            "others run code: export it to .pt2 or .onnx with dpsd export, and give that file, "
+            "which is attacked by its labels"
+        )
+
+
 def _of_teacher(path: str, execution: Execution) -> _Stated:
     device = str(execution.device)
     teacher = load_teacher(path, device=device, precision=execution.precision)
@@ -123,7 +134,9 @@ def _of_teacher(path: str, execution: Execution) -> _Stated:
 
 
 def _require_fit(path: str, stated: _Stated, run: RunDirectory) -> None:
-    """Refuse a model of other images or classes, before memory for it is allocated.
+    """Refuse a model of other images or classes, before a student's memory is allocated.
+
+    A teacher is open by then, as only so it tells what it takes.
 
     Raises:
         ConfigError: it is one.

@@ -23,7 +23,7 @@ from dpsd.attacks.membership.controls import (
     told_controls,
 )
 from dpsd.attacks.membership.kept import Kept
-from dpsd.attacks.membership.one_run import VERSION, guessed
+from dpsd.attacks.membership.one_run import VERSION, guessed, require_enough
 from dpsd.attacks.membership.rates import Rates, measured
 from dpsd.attacks.membership.recipes import StudentRecipe, TeacherRecipe, Train
 from dpsd.attacks.membership.scores import SCORES
@@ -57,12 +57,12 @@ class Membership:
             records, each in a random half, with the labels that they have.
         queries: the most queries that the transcription of a shadow asks. If the run asked more,
             its queries and training steps are scaled down by the same factor.
-        pairs: the number of pairs of canaries in the audit with one run, for ensembles; at most a
-            quarter of the records.
+        pairs: the number of pairs of canaries in the audit with one run, for ensembles, at least
+            14; at most a quarter of the records are used.
         draws: the number of bootstrap samples.
 
     Raises:
-        ConfigError: the number of shadows is odd or below 6.
+        ConfigError: the number of shadows is odd or below 6, or there are too few pairs.
     """
 
     shadows: int = 16
@@ -77,6 +77,7 @@ class Membership:
             raise ConfigError(
                 Setting("shadows"), f" must be an even number of at least 6, not {self.shadows}"
             )
+        require_enough(self.pairs, delta=0.0)
 
     @classmethod
     def quick(cls) -> Self:
@@ -114,7 +115,7 @@ def attack(
     Raises:
         RunError: the recipe of teacher or student is not on record, shadows are missing, or another
             process is attacking the run.
-        ConfigError: there are too few records for a canary.
+        ConfigError: there are too few records for a canary, or too few pairs for an ensemble.
         DpsdError: a shadow's training or transcription failed; finished ones are kept.
     """
     started = time.monotonic()
@@ -136,10 +137,11 @@ def attack(
         seed=seed,
         execution=target.execution,
     )
+    canaries = _paired(target, shadows, settings)
     shadows.folder.mkdir(parents=True, exist_ok=True)
     with exclusively(shadows.folder / "lock", name=shadows.folder):
         shadows.train(progress)
-        one_run = _one_run(target, shadows, settings)
+        one_run = None if canaries is None else _one_run(canaries, shadows, settings)
     confidences = shadows.collected()
     told, is_in = confidences.pop(TOLD), split.membership
     scores = {kind: scored(said, is_in) for kind, said in confidences.items()}
@@ -163,7 +165,7 @@ def attack(
         controls=(
             *told_controls(told, is_in, draws=settings.draws),
             null_control(confidences[STUDENTS], is_in, draws=settings.draws, seed=seed),
-            *((told_bound_control(one_run.told),) if one_run else ()),
+            *((told_bound_control(one_run.told, delta=one_run.delta),) if one_run else ()),
         ),
         scores={score.name: score.version for score in SCORES} | bounded,
         tables=found.tables(),
@@ -186,13 +188,23 @@ def _own(target: Target, *, draws: int) -> Rates:
     )
 
 
-def _one_run(target: Target, shadows: Shadows, settings: Membership) -> Audited | None:
-    """Audit one more ensemble and its student, if the run's ε covers a training record."""
+def _paired(target: Target, shadows: Shadows, settings: Membership) -> PairedCanaries | None:
+    """Draw the canaries of the audit with one run, if the run's ε covers a training record.
+
+    Raises:
+        ConfigError: there are too few for its δ.
+    """
     if shadows.students.members == 1:
         return None
     canaries = PairedCanaries.of(
         target.members, records=settings.records, pairs=settings.pairs, seed=shadows.seed
     )
+    require_enough(len(canaries.first), delta=shadows.students.config.privacy.delta)
+    return canaries
+
+
+def _one_run(canaries: PairedCanaries, shadows: Shadows, settings: Membership) -> Audited:
+    """Audit one more ensemble and its student."""
     kept = Kept(
         shadows.folder,
         "one-run",

@@ -1,8 +1,7 @@
 """Controls: students that were told who is a member, and a membership that nobody was told of.
 
 If a score misses the first or finds something in the second, the whole attack is invalid. So it is
-if the audit with one run does not refute a small ε for a student that was told which canaries are
-in.
+if the audit with one run does not refute a claim for a student that was told which canaries are in.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from dpsd.attacks.membership.one_run import Bound
+from dpsd.attacks.membership.one_run import Bound, all_right
 from dpsd.attacks.membership.rates import Rates, measured
 from dpsd.attacks.membership.scores import SCORES, Flags, Numbers, left_out
 from dpsd.runs.findings import Control
@@ -21,8 +20,9 @@ _TOLD_FOUND = 0.5
 #: Where nothing was told, the area may lie so many standard errors from a half, and so many members
 #: may be found at 1 % false positives.
 _NULL_ERRORS, _NULL_FOUND = 4.0, 0.06
-#: The ε that is claimed for a student that was told which canaries are in.
-_TOLD_CLAIM = 1.0
+#: What is claimed for a student that was told which canaries are in, as a part of the ε that right
+#: guesses alone would prove. The rest is room for some wrong guesses.
+_TOLD_CLAIM = 1 / 3
 
 
 def scored(confidences: Numbers, is_in: Flags) -> dict[str, Numbers]:
@@ -92,20 +92,24 @@ def null_control(confidences: Numbers, is_in: Flags, *, draws: int, seed: int) -
     )
 
 
-def told_bound_control(bound: Bound) -> Control:
+def told_bound_control(bound: Bound, *, delta: float) -> Control:
     """Return the control in which a student was told which record of each pair is in.
 
-    No ε holds for it, so the audit must refute one that is small enough for so many pairs.
+    No ε holds for it, so the audit must refute one that is well below what so many pairs can.
 
     Args:
         bound: what the audit proves of the told student.
+        delta: the δ of the bound.
     """
+    claim = _TOLD_CLAIM * all_right(bound.pairs, delta=delta)
     return Control(
         name="told student, one run",
-        found=bound.epsilon > _TOLD_CLAIM,
+        found=bound.epsilon > claim,
         sentence=(
             f"A student was told which record of each of {bound.pairs:,} pairs of canaries is in, "
-            f"and claimed ε = {_TOLD_CLAIM:g}; {bound.right:,} of {bound.guesses:,} guesses were "
-            f"right, which proves at least {bound.epsilon:.2f} and must refute the claim."
+            f"and a record's ε (adjacency teacher, replace-one, δ = {delta:g}) was claimed to be "
+            f"{claim:.2f}, a third of what right guesses alone would prove; {bound.right:,} of "
+            f"{bound.guesses:,} guesses were right, which proves at least {bound.epsilon:.2f} and "
+            "must refute the claim."
         ),
     )

@@ -26,6 +26,7 @@ import numpy as np
 from scipy import optimize, special, stats
 
 from dpsd.attacks.membership.scores import Flags, Numbers
+from dpsd.errors import ConfigError, Setting
 
 #: The version of the bound, as findings state it.
 VERSION = 1
@@ -35,6 +36,10 @@ CONFIDENCE = 0.95
 SHARES = (0.1, 0.3, 1.0)
 #: An ε that no number of guesses reaches.
 _LARGEST = 50.0
+#: The ε that guesses must prove if all of them are right; less would leave no room for a wrong one.
+_USEFUL = 1.0
+#: The most pairs of which it is tried whether they are enough. More prove no more where δ is large.
+_MOST_TRIED = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,3 +137,51 @@ def guessed(
         found.append((bound, guesses, right))
     epsilon, guesses, right = max(found)
     return Bound(epsilon=epsilon, guesses=guesses, right=right, pairs=pairs, confidence=confidence)
+
+
+def all_right(pairs: int, *, delta: float) -> float:
+    """Return the most that so many pairs can prove: the bound if all guesses are right.
+
+    Args:
+        pairs: the number of pairs, at least 1.
+        delta: the δ of the claim.
+
+    >>> [round(all_right(pairs, delta=1e-5), 2) for pairs in (10, 14, 300)]
+    [0.68, 1.08, 4.27]
+    """
+    everything = np.ones(pairs)
+    return guessed(everything, 0 * everything, everything > 0, delta=delta).epsilon
+
+
+def require_enough(pairs: int, *, delta: float) -> None:
+    """Refuse a number of pairs that proves nothing useful, even if all guesses are right.
+
+    Args:
+        pairs: the number of pairs.
+        delta: the δ of the claim.
+
+    Raises:
+        ConfigError: there are too few pairs, or δ is too large for any number of them.
+
+    >>> require_enough(10, delta=1e-5)
+    Traceback (most recent call last):
+        ...
+    dpsd.errors.ConfigError: pairs are 10, which prove too little at δ = 1e-05 even if all ...
+    """
+
+    def is_enough(count: int) -> bool:
+        return count > 0 and all_right(count, delta=delta) >= _USEFUL
+
+    if is_enough(pairs):
+        return
+    enough = next((count for count in range(1, _MOST_TRIED) if is_enough(count)), None)
+    mend = (
+        f"give {enough}, which need {4 * enough} records"
+        if enough
+        else "no number of pairs is enough, so transcribe with a smaller δ"
+    )
+    raise ConfigError(
+        Setting("pairs"),
+        f" are {pairs}, which prove too little at δ = {delta:g} even if all guesses about them are "
+        f"right: {mend}",
+    )
