@@ -184,10 +184,11 @@ def test_certify_finds_a_ledger_that_was_cut_short(
     ledger.write_bytes(b"".join(lines[: -2 if is_consistent else -1]))
     if is_consistent:
         client.folder.answers.forget(2)  # so that the answers fit the ledger
-    result = invoke("certify", tmp_path)
-    assert result.exit_code == 1
-    assert "lines were cut off the ledger" in result.stderr
-    assert not result.stdout
+    for command in (("certify",), ("federate", "status")):
+        result = invoke(*command, tmp_path)
+        assert result.exit_code == 1
+        assert "lines were cut off the ledger" in result.stderr
+        assert not result.stdout
 
 
 def test_certify_warns_only_of_what_a_crash_leaves(tmp_path: Path, invoke: Invoke) -> None:

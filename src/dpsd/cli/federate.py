@@ -134,6 +134,7 @@ def status(
         if not folder.reservations():
             say("This client has answered nothing yet, so it has no certificate.")
             return
+        folder.stored()  # refuses a ledger that was cut short
         show_certificate(folder.certify(), run=str(own), teacher="")
         return
     _check_server(place)

@@ -39,6 +39,11 @@ SCHEMA = """CREATE TABLE answers (
 """
 
 
+#: How long a client waits for somebody who reads the file, such as `dpsd certify`, in seconds, as
+#: answers that cannot be stored would be lost.
+_PATIENCE = 60.0
+
+
 def sha256_of(images: Tensor) -> list[bytes]:
     """Return the SHA-256 of each image's pixels, for images uint8 ``(N, C, H, W)`` on the CPU."""
     # hashlib takes one message at a time, so this cannot be vectorised.
@@ -155,7 +160,7 @@ class AnswerTable:
     def _opened(self) -> Iterator[sqlite3.Connection]:
         """Open the file for one transaction, which is committed durably, or rolled back."""
         try:
-            with closing(sqlite3.connect(self.path)) as connection:
+            with closing(sqlite3.connect(self.path, timeout=_PATIENCE)) as connection:
                 # Syncs the folder too, so that even a power cut takes back no transaction.
                 connection.execute("PRAGMA synchronous = EXTRA")
                 connection.execute(SCHEMA.replace("TABLE", "TABLE IF NOT EXISTS", 1))
