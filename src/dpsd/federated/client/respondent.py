@@ -90,7 +90,7 @@ class Respondent:
         plan: what is answered at most.
         directory: the client's directory: a new or empty one, or that of this client.
         account: the accounts that the teacher is charged to; ``None`` if nothing identifies it.
-        budget_file: the budget in ``account`` that the client's owner named, for the record.
+        budget_file: the budget in ``account`` that the owner named, which the directory records.
         cap: the most that the teacher may spend in all, in this federation and elsewhere; by
             default, the target. A higher cap at the target's δ and adjacency lets a client go on
             whose answers were lost; beside any other cap, the target holds too.

@@ -32,7 +32,6 @@ class ClientSettings(Settings):
     delta: float = Field(description="Privacy target δ.")
     adjacency: Adjacency = Field(description="What ε protects.")
     mechanism: dict[str, Any] = Field(description="Parameters of the calibrated mechanism.")
-
     budget_file: str | None = Field(
         default=None, description="The budget file that the client's owner named, absolute."
     )
