@@ -15,7 +15,6 @@ line says of a client's ε is what the client said of itself.
 ...     journal.note(1, {"c0ffee": said})
 ...     journal.refuse("beef", name="hospital-2", code="malformed")
 ...     journal.clients()
-True
 [Client(key='c0ffee', name='hospital-1', mechanism={}, spent={'response': 1.0}, ledger='d1ce', ...
 """
 
