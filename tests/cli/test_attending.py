@@ -16,6 +16,7 @@ from dpsd.cli.console import STATUS
 from dpsd.federated.client.standing import Standing
 from dpsd.federated.requests import Code
 from dpsd.runs.budgets import budget_of
+from dpsd.teachers.silence import silenced
 
 
 def shown(capsys: pytest.CaptureFixture[str]) -> str:
@@ -32,14 +33,14 @@ def test_lines_say_when_the_server_is_there_and_when_not(
         observer.connected(True)
         said = shown(capsys)
         assert said.startswith("connected to hub:443; 0 rounds answered; ε = 0 spent under")
-        assert said.endswith("of the cap ε = 2 under 'response', 2 is left; 40 images left")
+        assert said.endswith("of the limit ε = 2 under 'response', 2 is left; 40 images left")
         assert client.answer(request(1, 2, 3)).code is Code.ANSWERED
         assert shown(capsys).startswith("round 1: 3 images answered, and 0 known; ε = 2 is spent")
         observer.connected(False)
         said = shown(capsys)
         assert said.startswith("waiting for the server at hub:443; 1 round answered, the last at ")
         assert (
-            "ε = 2 spent under 'response' at δ = 1e-05; of the cap ε = 2 under 'response', 0"
+            "ε = 2 spent under 'response' at δ = 1e-05; of the limit ε = 2 under 'response', 0"
             in said
         )
         assert said.endswith("37 images left")
@@ -58,6 +59,19 @@ def test_the_operator_is_told_why_an_answer_failed_even_quietly(
         client.folder.answers.path.unlink()
         assert client.answer(request(3)).code is Code.FAILED
         assert "warning: failed: " in shown(capsys)
+
+
+def test_lines_are_shown_while_the_teacher_answers(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    observer = ClientObserver()
+    client = respondent(tmp_path, observer=observer)
+    with observer.attending("hub:443", lambda: Standing.of(client)), silenced():
+        observer.connected(False)
+        observer.warn("something is odd")
+    said = shown(capfd)
+    assert said.startswith("waiting for the server at hub:443; 0 rounds answered")
+    assert said.endswith("warning: something is odd")
 
 
 def test_in_a_terminal_one_line_follows_what_happens(
@@ -89,14 +103,26 @@ def test_in_a_terminal_one_line_follows_what_happens(
 def test_what_the_teacher_spent_elsewhere_counts_against_the_cap(tmp_path: Path) -> None:
     teacher = teacher_of(Shown())
     cap = dpsd.Budget(epsilon=20.0, delta=1e-6, adjacency="round")
-    shared: dict[str, Any] = {"account": budget_of(teacher, tmp_path / "budget.jsonl"), "cap": cap}
+    target = dpsd.Budget(epsilon=25.0, delta=1e-6, adjacency="response")
+    account = budget_of(teacher, tmp_path / "budget.jsonl")
+    assert account is not None
+    shared: dict[str, Any] = {"account": account, "cap": cap}
     for place in ("here", "elsewhere"):
         client = respondent(tmp_path / place, teacher, **shared)
         assert client.answer(request(1, 2)).code is Code.ANSWERED
     standing = Standing.of(client)
     assert standing.spent == pytest.approx(2.0, abs=1e-3)
-    assert standing.target == TARGET
-    assert standing.cap_left == pytest.approx(16.0, abs=1e-3)
-    assert "of the cap ε = 20 under 'round' at δ = 1e-06, " in standing.describe()
+    assert (standing.limit, standing.target) == (TARGET, TARGET), "nothing is left of the target"
+    client.allowance = replace(client.allowance, target=target)
+    standing = Standing.of(client)
+    assert standing.limit == cap
+    assert standing.limit_left == pytest.approx(16.0, abs=1e-3)
+    assert "of the limit ε = 20 under 'round', " in standing.describe()
+    recorded = dpsd.Budget(epsilon=5.0, delta=1e-5, adjacency="round")
+    account.set_cap(recorded)
+    standing = Standing.of(client)
+    assert standing.limit == recorded
+    assert standing.limit_left == pytest.approx(1.0, abs=1e-3)
+    assert "of the limit ε = 5 under 'round' at δ = 1e-05, " in standing.describe()
     client.allowance = replace(client.allowance, account=None)  # then its own spending alone counts
-    assert Standing.of(client).cap_left == pytest.approx(18.0, abs=1e-3)
+    assert Standing.of(client).limit_left == pytest.approx(18.0, abs=1e-3)

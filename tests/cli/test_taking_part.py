@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +20,7 @@ from dpsd.cli.hosting import agreed_plan
 from dpsd.errors import ConfigError
 from dpsd.federated.client.plan import AnswerPlan
 from dpsd.federated.client.respondent import Respondent
+from dpsd.federated.client.stored import read_rounds
 from dpsd.federated.flower.invitations import Invitation, invitation_text
 from dpsd.federated.flower.places import ServerPlace
 from dpsd.federated.requests import Code, Hello
@@ -167,6 +170,109 @@ def test_certify_finds_what_was_changed_in_a_clients_folder(tmp_path: Path, invo
     with client.folder.answers._opened() as table:
         table.execute("UPDATE answers SET release = NULL")
     assert "say different things of round 1" in invoke("certify", tmp_path).stderr
+
+
+@pytest.mark.parametrize("is_consistent", [False, True])
+def test_certify_finds_a_ledger_that_was_cut_short(
+    is_consistent: bool, tmp_path: Path, invoke: Invoke
+) -> None:
+    client = taking_part(tmp_path)
+    for number in (1, 2):
+        client.answer(request(number, number=number))
+    ledger = client.folder.ledger.path
+    lines = ledger.read_bytes().splitlines(keepends=True)
+    ledger.write_bytes(b"".join(lines[: -2 if is_consistent else -1]))
+    if is_consistent:
+        client.folder.answers.forget(2)  # so that the answers fit the ledger
+    for command in (("certify",), ("federate", "status")):
+        result = invoke(*command, tmp_path)
+        assert result.exit_code == 1
+        assert "lines were cut off the ledger" in result.stderr
+        assert not result.stdout
+
+
+def test_certify_warns_only_of_what_a_crash_leaves(tmp_path: Path, invoke: Invoke) -> None:
+    client = taking_part(tmp_path)
+    client.answer(request(1))
+    client.folder.certificate.unlink()
+    result = invoke("certify", tmp_path)
+    assert result.exit_code == 0, result.stderr
+    assert "not about the last line of the ledger" in result.stderr
+    client.answer(request(2, number=2))
+    client.folder.certificate.unlink()
+    assert invoke("certify", tmp_path).exit_code == 1
+
+
+@pytest.mark.parametrize("command", [("certify",), ("federate", "status")])
+def test_a_folder_that_somebody_sent_is_only_read(
+    command: tuple[str, ...], tmp_path: Path, invoke: Invoke
+) -> None:
+    client = taking_part(tmp_path)
+    client.answer(request(1))
+    folder = client.folder.path
+    folder.chmod(0o500)
+    there = {path: path.read_bytes() for path in folder.iterdir()}
+    assert invoke(*command, tmp_path).exit_code == 0
+    assert {path: path.read_bytes() for path in folder.iterdir()} == there
+    folder.chmod(0o700)
+    for path in (client.folder.answers.path, client.folder.certificate, client.folder.ledger.path):
+        path.rename(tmp_path / path.name)
+        path.symlink_to(tmp_path / path.name)
+        result = invoke(*command, tmp_path)
+        assert result.exit_code == 5
+        assert "no link" in result.stderr
+        path.unlink()
+        (tmp_path / path.name).rename(path)
+    client.folder.answers.path.unlink()
+    assert "cannot be read: No such file" in invoke(*command, tmp_path).stderr
+    assert not client.folder.answers.path.exists()
+
+
+def test_a_folder_in_a_run_is_not_taken_for_the_run(tmp_path: Path, invoke: Invoke) -> None:
+    taking_part(tmp_path).answer(request(1))
+    (tmp_path / "config.toml").write_text("")
+    assert "the noise is local" not in invoke("certify", tmp_path).stdout
+
+
+@pytest.mark.parametrize("moments", [1, 9])
+def test_certify_beside_a_client_that_answers(
+    moments: int, tmp_path: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = taking_part(tmp_path)
+    client.answer(request(1))
+    real, numbers = read_rounds, iter(range(2, 2 + moments))
+
+    def meanwhile(path: Path) -> Any:
+        found = real(path)
+        for number in numbers:
+            assert client.answer(request(number, number=number)).code is Code.ANSWERED
+            break
+        return found
+
+    monkeypatch.setattr("dpsd.federated.client.folder.read_rounds", meanwhile)
+    client.plan = AnswerPlan(rounds=20, queries=10)
+    result = invoke("certify", tmp_path, "--format", "json")
+    if moments == 1:
+        assert result.exit_code == 0, result.stderr
+        assert json.loads(result.stdout)["ledger"] == client.folder.ledger.head
+        assert "while the client answers" in result.stderr
+    else:
+        assert result.exit_code == 5
+        assert "the client answers meanwhile" in result.stderr
+
+
+def test_certify_compares_a_budget_that_the_clients_owner_named(
+    tmp_path: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    client = taking_part(tmp_path, budget_file="budget.jsonl")
+    client.answer(request(1))
+    monkeypatch.chdir("/")
+    budget = tmp_path / "budget.jsonl"
+    assert f"compared with the teacher's budget {budget}" in invoke("certify", tmp_path).stderr
+    budget.unlink()
+    os.mkfifo(budget)  # which a reader would wait for
+    assert "was not compared" in invoke("certify", tmp_path).stderr
 
 
 def test_certify_compares_a_clients_ledger_with_its_teachers_budget(

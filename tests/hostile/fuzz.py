@@ -47,6 +47,10 @@ from dpsd.config.transcription import TranscriptionConfig
 from dpsd.datasets import load_dataset
 from dpsd.datasets.public_images import read_public
 from dpsd.errors import DpsdError
+from dpsd.federated.client.folder import ClientFolder
+from dpsd.federated.client.plan import AnswerPlan
+from dpsd.federated.client.respondent import Respondent
+from dpsd.federated.requests import Hello, Request
 from dpsd.models import build_classifier, build_generator
 from dpsd.privacy.records.comparison import difference
 from dpsd.privacy.records.ledger import Ledger
@@ -171,6 +175,8 @@ def kinds_below(root: Path) -> list[Kind]:
         "releases/round-0001.safetensors",
     ):
         kinds.append(Kind(f"run: {name}", root / "run", name, _read_run))
+    for name in ("client.toml", "ledger.jsonl", "answers.sqlite", "certificate.json"):
+        kinds.append(Kind(f"client: {name}", root / "client", name, _read_client, 30))
     for name, reader, weight in (("teacher", _ask_module, 40), ("student", _train_module, 8)):
         kinds.append(Kind(f"module: {name}", root / "module", "seed", reader, weight))
     kinds.append(Kind("budget", root / "budget", "budget.jsonl", _read_budget))
@@ -244,6 +250,16 @@ def make_honest_files(root: Path) -> None:
         budget_file=root / "budget" / "budget.jsonl",
         recipe=dpsd.Recipe(rounds=2, queries=40, generator_steps=1, device="cpu"),
     )
+    client = Respondent(
+        dpsd.load_teacher(thirds, input_shape=SHAPE, scores="logits", name="thirds"),
+        mechanism=dpsd.RandomizedResponse(),
+        target=dpsd.Budget(epsilon=2.0, adjacency="response"),
+        plan=AnswerPlan(rounds=2, queries=40),
+        directory=root / "client",
+    )
+    client.greet(Hello(federation="f00d", shape=SHAPE, num_classes=3))
+    shown = torch.randint(256, (40, *SHAPE), dtype=torch.uint8)
+    client.answer(Request(federation="f00d", number=1, deadline=1e12, images=shown))
     _make_snapshot(root / "snapshot")
     for suffix in ("onnx", "pt2"):
         export_student(run.directory, root / "programs" / f"teacher.{suffix}")
@@ -441,6 +457,13 @@ def _read_run(folder: Path) -> object:
         certificate, (folder / "certificate.json").read_text(encoding="utf-8", errors="replace")
     )
     return Ledger(folder / "ledger.jsonl").exposure()
+
+
+def _read_client(folder: Path) -> object:
+    client = ClientFolder.open(folder)
+    stored, _ = client.stored()
+    client.reconcile()
+    return difference(client.certify(), stored)
 
 
 def run_models(run: RunDirectory) -> tuple[torch.nn.Module, torch.nn.Module]:

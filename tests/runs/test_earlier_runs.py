@@ -118,12 +118,12 @@ def test_a_fact_that_was_changed_in_an_earlier_certificate_is_named(
 ) -> None:
     lower = stored["spent"] | {"round": 5.9}
     for changed, named in (
-        ({"spent": lower}, "spent.round: says 5.9, but the run's ledger says 6.0000"),
+        ({"spent": lower}, "spent.round: says 5.9, but the ledger says 6.0000"),
         ({"spent": stored["spent"] | {"teacher": None}}, "spent.teacher: says null"),
         ({"spent": stored["spent"] | {"delta": 1e-5}}, "delta: says 1e-05"),
         ({"events": stored["events"] | {"response": 1}}, "events.response: says 1, but"),
         ({"events": stored["events"] | {"person": 1}}, "events.person: says 1, but"),
-        ({"private": 1}, "private: says 1, but the run's ledger says true"),
+        ({"private": 1}, "private: says 1, but the ledger says true"),
         ({"members": 10**400}, "members: says 1000"),
         ({"sources": ["crops"]}, 'sources: says ["crops"]'),
         ({"student": "sha256:00"}, 'student: says "sha256:00"'),

@@ -62,8 +62,9 @@ def test_a_journal_read_as_it_grows_says_what_it_says_read_at_once(events: list[
 
 def test_a_refusal_is_recorded_once_and_ends_with_a_greeting(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal.jsonl")
-    assert journal.refuse("a", name="hospital-a", code="late")
-    assert not journal.refuse("a", name="hospital-a", code="late")
+    for _ in range(2):
+        journal.refuse("a", name="hospital-a", code="late")
+        assert len(journal.entries()) == 1
     assert journal.refusals() == {"a": Refusal(name="hospital-a", code="late")}
     assert not journal.clients(), "it has no column"
     happen(journal, ("meet", "a", {}))

@@ -43,11 +43,10 @@ class ClientObserver(Observer):
         """
         self._address, self._standing = address, standing
         with ExitStack() as stack:
+            # The server comes and goes while a teacher answers, whose output is suppressed.
+            STATUS.file = stack.enter_context(spared(STATUS.file))
+            stack.callback(setattr, STATUS, "file", None)
             if STATUS.is_terminal and not self._quiet:
-                # Drawn by a thread of its own, even while a teacher answers, whose output is
-                # suppressed.
-                STATUS.file = stack.enter_context(spared(STATUS.file))
-                stack.callback(setattr, STATUS, "file", None)
                 self._line = stack.enter_context(STATUS.status(self._text()))
                 stack.callback(setattr, self, "_line", None)
             yield

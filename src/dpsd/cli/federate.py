@@ -11,7 +11,7 @@ import typer
 from dpsd.cli.console import grid, say, show
 from dpsd.cli.errors import BuiltCommand, Command
 from dpsd.errors import ConfigError, RunError
-from dpsd.runs.files import JOURNAL_FILE
+from dpsd.runs.files import CONFIG_FILE, JOURNAL_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -134,6 +134,7 @@ def status(
         if not folder.reservations():
             say("This client has answered nothing yet, so it has no certificate.")
             return
+        folder.stored()  # refuses a ledger that was cut short
         show_certificate(folder.certify(), run=str(own), teacher="")
         return
     _check_server(place)
@@ -149,7 +150,8 @@ def status(
     if online is None and not directory.is_finished():
         state = f"unless its server is running, continue with {directory.resuming}"
     number = len(metrics) + 1
-    asking = f"; round {number} is being asked" if directory.is_asking(number) else ""
+    tense = "was" if online is None else "is"
+    asking = f"; round {number} {tense} being asked" if directory.is_asking(number) else ""
     say(f"{number - 1} of {rounds} rounds{asking}; {state}")
     table = grid("client", "images answered", "last said", "now")
     clients = directory.clients()
@@ -183,7 +185,9 @@ def _online(place: Path) -> Mapping[Member, bool] | None:
 
 
 def client_folder(place: Path) -> Path | None:
-    """Return the folder with a client's records that a place is or has, if there is one."""
+    """Return the folder with a client's records that a place is or has, if it is not a run's."""
+    if (place / CONFIG_FILE).is_file():
+        return None
     folders = (place / CLIENT_FOLDER, place)
     return next((folder for folder in folders if (folder / CLIENT_FILE).is_file()), None)
 

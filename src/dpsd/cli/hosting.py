@@ -231,6 +231,7 @@ def take_part(
             plan=plan,
             directory=records,
             account=account,
+            budget_file=privacy.budget_file,
             cap=privacy.limit(),
             federation=invitation.federation,
             observer=observer,

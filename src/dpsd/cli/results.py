@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -168,7 +169,7 @@ def certify(
 
     The command fails if the ledger, the releases, the models and the stored certificate do not
     belong together, and names the line that is wrong. It also compares the ledger with the
-    teacher's budget, if that is found where the run's settings say that the teacher is.
+    teacher's budget, if that is found where the settings say.
 
     Given the directory of a client, it states what that client spent: its noise is local, and the
     server that it answered is trusted with nothing.
@@ -198,21 +199,24 @@ def _certify_client(place: Path, format: str, *, name: str) -> None:
     from dpsd.federated.client.folder import ClientFolder
 
     folder = ClientFolder.open(place)
+    # First, so that what a running client writes meanwhile is not taken for what a ledger lacks.
+    stored, head = folder.stored()
     with shown_warnings():
         certificate = folder.certify()
     compared = folder.reconcile()
     _put(certificate, format, run=name, teacher="")
-    if folder.is_certified():
+    if head == certificate.ledger:
         _compare_with(
             folder.certificate,
+            stored,
             certificate,
             parts="the answers, the settings",
             unchecked="keys and logs",
         )
     else:
         warn(
-            f"{folder.certificate} is not about the last line of the ledger, as after a crash: the "
-            "client writes it anew when it is started"
+            f"{folder.certificate} is not about the last line of the ledger, as after a crash or "
+            "while the client answers: the client writes it anew"
         )
     _tell_of_budgets(compared)
 
@@ -238,34 +242,38 @@ def _tell_of_budgets(compared: Reconciliation) -> None:
 
 
 def _compare_with_stored(directory: RunDirectory, certificate: Certificate) -> None:
+    from dpsd.storage.files import read_json
+
     path = directory.path / "certificate.json"
     if not path.is_file():
         if directory.is_finished():
             raise DpsdError(f"{path} is lost; what is printed here takes its place")
         warn("the run is not finished: this is what it has spent so far")
         return
+    read_json(path)  # gives a better message if the file is not a JSON object
     _compare_with(
         path,
+        path.read_text(encoding="utf-8"),
         certificate,
         parts="the releases, the student, the generator, the settings",
         unchecked="report.html, metrics.jsonl and the images",
     )
 
 
-def _compare_with(path: Path, certificate: Certificate, *, parts: str, unchecked: str) -> None:
-    """Compare a certificate with the stored one, and say what else was compared."""
+def _compare_with(
+    path: Path, stored: str, certificate: Certificate, *, parts: str, unchecked: str
+) -> None:
+    """Compare a certificate with the text of the stored one, and say what else was compared."""
     from dpsd.privacy.records.certificate import VERSION
     from dpsd.privacy.records.comparison import difference
-    from dpsd.storage.files import read_json
 
-    stored = read_json(path)  # gives a better message if the file is not a JSON object
-    different = difference(certificate, path.read_text(encoding="utf-8"))
+    different = difference(certificate, stored)
     if different is not None:
         raise DpsdError(
             f"{path}, {different}. What is printed here is computed from the ledger and what "
             "belongs to it"
         )
-    is_older = stored["version"] != VERSION
+    is_older = json.loads(stored)["version"] != VERSION
     words = ", nor the words of the certificate, which an earlier version wrote" * is_older
     STATUS.print(
         f"checked: every line of the ledger, {parts} and the stored certificate belong together; "

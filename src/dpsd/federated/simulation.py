@@ -167,6 +167,7 @@ def _respondents(
                 plan=answer_plan(recipe),
                 directory=directory.path / "clients" / f"client-{number}",
                 account=account,
+                budget_file=privacy.budget_file,
                 cap=privacy.limit(),
                 execution=execution,
                 observer=observer,

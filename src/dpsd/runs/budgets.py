@@ -221,6 +221,6 @@ def _budgets_in(folder: Path) -> Iterator[Path]:
 def _read(path: Path) -> bytes:
     """The content of a file that may belong to somebody else; empty if it cannot be read."""
     try:
-        return path.read_bytes()
+        return path.read_bytes() if path.is_file() else b""  # a pipe would never end
     except OSError:
         return b""

@@ -15,7 +15,6 @@ line says of a client's ε is what the client said of itself.
 ...     journal.note(1, {"c0ffee": said})
 ...     journal.refuse("beef", name="hospital-2", code="malformed")
 ...     journal.clients()
-True
 [Client(key='c0ffee', name='hospital-1', mechanism={}, spent={'response': 1.0}, ledger='d1ce', ...
 """
 
@@ -110,12 +109,10 @@ class Journal(Ledger):
         if not is_same or key in register.refusals:
             self._append({"entry": "client", "key": key, **stated})
 
-    def refuse(self, key: str, *, name: str, code: str) -> bool:
-        """Record why a client does not take part now; returns whether that is news."""
-        is_new = self._read().refusals.get(key) != Refusal(name=name, code=code)
-        if is_new:
+    def refuse(self, key: str, *, name: str, code: str) -> None:
+        """Record why a client does not take part now, unless the journal says that already."""
+        if self._read().refusals.get(key) != Refusal(name=name, code=code):
             self._append({"entry": "refusal", "key": key, "name": name, "code": code})
-        return is_new
 
     def note(self, round_index: int, replies: Mapping[str, Mapping[str, Any]]) -> None:
         """Record what clients replied in a round; a second note about a round replaces the first.

@@ -41,8 +41,8 @@ class Reconciliation:
         """Say in a sentence what was compared."""
         if not self.files:
             return (
-                "the teacher's budget was not compared: no budget that records this run was found "
-                "where the run's settings say that the teacher is"
+                "the teacher's budget was not compared: no budget that records what the ledger "
+                "does was found where the settings say that the budget and the teacher are"
             )
         others = f" and {len(self.files) - 1} others" if len(self.files) > 1 else ""
         return f"the ledger was compared with the teacher's budget {self.files[0]}{others}"

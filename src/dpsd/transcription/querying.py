@@ -11,7 +11,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -68,22 +67,48 @@ class Querying:
     _asked: AskedImages = field(default_factory=AskedImages)
 
     @classmethod
-    def of(cls, recipe: Recipe, public: PublicImages, **others: Any) -> Querying:
+    def of(
+        cls,
+        recipe: Recipe,
+        public: PublicImages,
+        *,
+        shape: Shape,
+        num_classes: int,
+        student: nn.Module,
+        generator: nn.Module,
+        execution: Execution,
+        phases: Phases,
+    ) -> Querying:
         """Make queries as a recipe says, with its sources and its public images.
 
         Args:
             recipe: the settings.
             public: the public images, which are a source, and the probe.
-            others: the other arguments, but ``sources`` and ``probe``.
+            shape: the shape of an image.
+            num_classes: the number of classes of the teacher.
+            student: the student, whose predictions are the priors.
+            generator: the generator of images.
+            execution: the device and precision that models run in.
+            phases: report the progress of each phase.
         """
         sources = build_mixture(
             recipe.sources,
-            others["shape"],
+            shape,
             value_range=recipe.value_range,
             public=public.source,
-            diffusion=partial(Diffusion, seed=recipe.seed, execution=others["execution"]),
+            diffusion=partial(Diffusion, seed=recipe.seed, execution=execution),
         )
-        return cls(recipe=recipe, sources=sources, probe=public.probe, **others)
+        return cls(
+            recipe=recipe,
+            shape=shape,
+            num_classes=num_classes,
+            student=student,
+            generator=generator,
+            sources=sources,
+            execution=execution,
+            phases=phases,
+            probe=public.probe,
+        )
 
     def __post_init__(self) -> None:
         if self.probe is not None:

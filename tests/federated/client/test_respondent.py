@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import dpsd
-from dpsd.errors import BudgetError, ConfigError, RunError, TeacherError
+from dpsd.errors import BudgetError, ConfigError, DpsdError, RunError, TeacherError
 from dpsd.federated.client.folder import ClientFolder
 from dpsd.federated.client.plan import AnswerPlan
 from dpsd.federated.mechanisms import rebuilt
@@ -443,14 +443,25 @@ def test_an_older_copy_of_the_answers_is_refused(tmp_path: Path) -> None:
             check()
 
 
-def test_a_ledger_that_was_cut_short_is_refused(tmp_path: Path) -> None:
-    client = respondent(tmp_path)
-    client.answer(request(1))
-    ledger = client.folder.ledger.path
-    ledger.write_bytes(b"".join(ledger.read_bytes().splitlines(keepends=True)[:1]))
-    assert client.answer(request(2)).code is Code.FAILED
-    with pytest.raises(RunError):
-        respondent(tmp_path)
+@pytest.mark.parametrize("kept", [1, 3, 4])
+def test_a_ledger_that_was_cut_short_is_refused(kept: int, tmp_path: Path) -> None:
+    client = respondent(tmp_path, account=None)
+    for number in (1, 2):
+        client.answer(request(number))
+    ledger, rows = client.folder.ledger.path, client.folder.answers
+    lines = ledger.read_bytes().splitlines(keepends=True)
+    ledger.write_bytes(b"".join(lines[:kept]))
+    for index in range(1 + kept // 2, 3):
+        rows.forget(index)  # so that the answers fit the ledger
+    stored = client.folder.certificate.read_bytes()
+    assert client.answer(request(3)).code is Code.FAILED
+    with pytest.raises(DpsdError, match="no crash brings about"):
+        respondent(tmp_path, account=None, greeted=False)
+    assert client.folder.certificate.read_bytes() == stored, "the evidence is kept"
+    if kept == 4:
+        client.folder.certificate.unlink()
+        with pytest.raises(DpsdError, match=r"certificate\.json is lost"):
+            respondent(tmp_path, account=None, greeted=False)
 
 
 def test_answers_by_a_copy_of_the_directory_are_noticed(

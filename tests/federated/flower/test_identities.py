@@ -127,6 +127,17 @@ def test_what_is_no_fact_is_refused(server: ServerPlace, fact: str) -> None:
         read_invitation(text.replace("classes = 10", f"classes = {fact}"))
 
 
+@pytest.mark.parametrize("address", ["hub:443\x1b[2J", "hub:443\nconnected", "hub\u202e:443"])
+def test_an_address_that_a_terminal_would_obey_is_refused(
+    server: ServerPlace, address: str
+) -> None:
+    text = invitation_text(Invitation("PLACE:443", server.authority.read_text("utf-8"), "f00d"))
+    escaped = "".join(f"\\U{ord(sign):08X}" for sign in address)
+    with pytest.raises(ConfigError, match="characters that cannot be printed") as caught:
+        read_invitation(text.replace("PLACE:443", escaped))
+    assert str(caught.value).isprintable()
+
+
 def test_the_fingerprint_covers_all_that_an_invitation_says(
     server: ServerPlace, tmp_path: Path
 ) -> None:

@@ -108,25 +108,30 @@ def rounds(draw: st.DrawFn) -> list[RoundReleases]:
     return found
 
 
-@given(rounds(), st.sampled_from([20, 60_000]))
+@given(rounds(), st.sampled_from([20, 60_000]), st.sampled_from([500, 1 << 25]))
 @settings(max_examples=30, deadline=None)
 def test_rounds_added_one_by_one_say_what_rounds_added_together_say(
-    made: list[RoundReleases], most: int
+    made: list[RoundReleases], most: int, numbers: int
 ) -> None:
     members = made[-1].release.shape[1]
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(estimating, "_MOST_ROWS", most)
+        patched.setattr(estimating, "_MOST_SAMPLED", numbers)
         growing = History(num_classes=CLASSES, seed=7)
         for number, releases in enumerate(made, start=1):
             growing.add(releases)
             panel = growing.estimated(members)
             whole = history_of(*made[:number])
             assert torch.equal(panel.confusions, whole.estimated(members).confusions)
-            assert growing.standings(panel) == whole.standings(panel)
+            assert growing.evidence(panel) == whole.evidence(panel)
             sample = growing.sample()[0]
             assert len(sample) <= most + number, "what a round costs does not grow"
-    if most > 360:  # nothing is left out, so it is what looking at every image of a round gives
-        for standing, releases in zip(growing.standings(panel), made, strict=True):
+            assert sample.numel() <= numbers + number * sample[0].numel(), "nor with the clients"
+            assert growing.sample()[0] is sample, "it is drawn once"
+    if (
+        min(most, numbers) > 500
+    ):  # nothing is left out, so it is what looking at every image of a round gives
+        for evident, releases in zip(growing.evidence(panel), made, strict=True):
             quality = assess(releases, panel)
-            assert standing.label_shares == pytest.approx(quality.label_shares, abs=2e-3)
-            assert standing.clarity == pytest.approx(quality.clarity, abs=1e-3)
+            assert evident.label_shares == pytest.approx(quality.label_shares, abs=2e-3)
+            assert evident.clarity == pytest.approx(quality.clarity, abs=1e-3)

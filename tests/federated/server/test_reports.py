@@ -6,11 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.federated.server.hospitals import Hospital, in_round, run
+from tests.federated.server.hospitals import SETTINGS, Hospital, in_round, run
 from typer.testing import CliRunner
 
 import dpsd
 from dpsd.cli import app
+from dpsd.config.federation import FederationConfig
+from dpsd.federated.server.starting import begin
 from dpsd.reporting.watching import Watch
 from dpsd.results.evaluation import ClassResult, Evaluation
 from dpsd.runs.directory import RunDirectory
@@ -83,6 +85,21 @@ def test_status_says_why_a_client_does_not_take_part(tmp_path: Path) -> None:
     assert "hospital-0 96 answered (round 1)" in text
     assert "hospital-1 0 garbage (when it was greeted)" in text
     assert "garbage: what it said was no reply" in text
+
+
+def test_status_says_what_a_server_that_has_stopped_was_asking(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = FederationConfig(**SETTINGS, clients=1)
+    _, directory = begin(settings, tmp_path / "run", student="cnn")
+    request = directory._request_path(1)
+    request.parent.mkdir(exist_ok=True)
+    request.touch()
+    assert "round 1 was being asked" in said("federate", "status", directory.path)
+    monkeypatch.setattr("dpsd.cli.federate._online", lambda place: {})
+    assert "round 1 is being asked; the server is running" in said(
+        "federate", "status", directory.path
+    )
 
 
 def test_status_states_every_epsilon_with_its_adjacency(finished: Path) -> None:

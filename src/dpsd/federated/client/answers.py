@@ -29,14 +29,19 @@ from torch import Tensor
 
 from dpsd.errors import RunError
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS answers (
+#: What makes the table, as SQLite keeps it, so that files can be compared with it.
+SCHEMA = """CREATE TABLE answers (
     digest BLOB PRIMARY KEY,
     round INTEGER NOT NULL,
     candidates BLOB NOT NULL,
     release BLOB
 ) WITHOUT ROWID
 """
+
+
+#: How long a client waits for somebody who reads the file, such as `dpsd certify`, in seconds, as
+#: answers that cannot be stored would be lost.
+_PATIENCE = 60.0
 
 
 def sha256_of(images: Tensor) -> list[bytes]:
@@ -48,6 +53,11 @@ def sha256_of(images: Tensor) -> list[bytes]:
 def packed(candidates: Tensor) -> list[bytes]:
     """Return each row of candidates, bool ``(N, K)``, as bytes of one bit a class."""
     return [row.tobytes() for row in np.packbits(candidates.numpy(), axis=-1)]
+
+
+def content(row: Sequence[bytes | None]) -> bytes:
+    """Return what a row says of an image, as the hash of its round covers it."""
+    return b"".join(part or b"" for part in row)
 
 
 @dataclass(frozen=True)
@@ -143,17 +153,17 @@ class AnswerTable:
                 "SELECT digest, candidates, release FROM answers WHERE round = ? ORDER BY digest",
                 (round_index,),
             ):
-                whole.update(b"".join(part or b"" for part in row))
+                whole.update(content(row))
         return f"sha256:{whole.hexdigest()}"
 
     @contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:
         """Open the file for one transaction, which is committed durably, or rolled back."""
         try:
-            with closing(sqlite3.connect(self.path)) as connection:
+            with closing(sqlite3.connect(self.path, timeout=_PATIENCE)) as connection:
                 # Syncs the folder too, so that even a power cut takes back no transaction.
                 connection.execute("PRAGMA synchronous = EXTRA")
-                connection.execute(_SCHEMA)
+                connection.execute(SCHEMA.replace("TABLE", "TABLE IF NOT EXISTS", 1))
                 with connection:
                     yield connection
         except sqlite3.Error as error:

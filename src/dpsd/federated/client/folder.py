@@ -10,7 +10,7 @@ Nothing in it depends on a raw answer except through a release.
 
 from __future__ import annotations
 
-import secrets
+import json
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,21 +19,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import Field
-
-from dpsd.config.base import Settings, read_toml, to_toml
-from dpsd.errors import DiskFullError, RunError, unwritable
+from dpsd.config.base import read_toml, to_toml
+from dpsd.errors import DiskFullError, DpsdError, RunError, reason, unwritable
 from dpsd.federated.client.answers import AnswerTable
-from dpsd.federated.client.plan import AnswerPlan
+from dpsd.federated.client.settings import ClientSettings, stated
+from dpsd.federated.client.stored import check_plain, read_rounds
 from dpsd.privacy.mechanisms import Mechanism
 from dpsd.privacy.records.accounts import Accounts
 from dpsd.privacy.records.certificate import Certificate, certify
 from dpsd.privacy.records.ledger import Ledger
 from dpsd.privacy.records.teacher_budget import lacking
-from dpsd.privacy.targets import Adjacency, Budget
 from dpsd.runs.budgets import files_that_record
 from dpsd.runs.reconciliation import Reconciliation, compared
-from dpsd.storage.files import file_hash, read_json, write_text
+from dpsd.storage.files import file_hash, write_text
 from dpsd.storage.locks import Hold, exclusively
 from dpsd.teachers import Teacher
 
@@ -42,24 +40,8 @@ CLIENT_FILE = "client.toml"
 #: The source of queries that the ledger and the certificate of a client name.
 SERVER_CHOSEN = "images that the server chose"
 
-
-class ClientSettings(Settings):
-    """What a client takes part with; final from its first answer on."""
-
-    run: str = Field(description="The client's identity in its ledger and its teacher's budget.")
-    teacher: str = Field(description="The teacher's location, or its description.")
-    fingerprint: str = Field(description="The teacher's content hash.")
-    members: int = Field(ge=1, description="Number of teachers that answer together.")
-    rounds: int = Field(ge=1, description="The most requests that are answered anew.")
-    queries: int = Field(ge=1, description="The most images in a request, on average.")
-    epsilon: float = Field(description="Privacy target ε, under the adjacency and at delta.")
-    delta: float = Field(description="Privacy target δ.")
-    adjacency: Adjacency = Field(description="What ε protects.")
-    mechanism: dict[str, Any] = Field(description="Parameters of the calibrated mechanism.")
-
-    def target(self) -> Budget:
-        """The privacy target."""
-        return Budget(epsilon=self.epsilon, delta=self.delta, adjacency=self.adjacency)
+#: How often to look at the records of a client that answers meanwhile.
+_LOOKS = 3
 
 
 class ClientFolder:
@@ -84,6 +66,8 @@ class ClientFolder:
         folder = cls(Path(path))
         if not folder.exists():
             raise RunError(f"{path} is not the directory of a client: it has no {CLIENT_FILE}")
+        for one in (folder.path / CLIENT_FILE, folder.ledger.path, folder.certificate):
+            check_plain(one)
         folder.require_unchanged()
         return folder
 
@@ -204,7 +188,9 @@ class ClientFolder:
 
         Raises:
             RunError: the records contradict each other, so that an image might be asked twice.
+            DpsdError: the stored certificate does not match the ledger.
         """
+        self.stored()  # before it is written anew, as it shows whether lines were cut off
         own, rounds = self.reservations(), self.answers.rounds()
         reserved = {entry["round"]: entry["answers"] for entry in own}
         for index, rows in rounds.items():
@@ -232,21 +218,43 @@ class ClientFolder:
     def certify(self) -> Certificate:
         """Compute the certificate from the ledger, after checking that the answers belong to it.
 
+        Nothing is written, and a client that is running may go on answering.
+
         Raises:
-            RunError: nothing was asked yet, or the ledger and the answers contradict each other.
+            RunError: nothing was asked yet, the ledger and the answers contradict each other, or
+                the client answers too quickly to compare them.
         """
+        for _ in range(_LOOKS):
+            head = self.ledger.head
+            try:
+                certificate = self._certified()
+            except RunError:
+                if self.ledger.head == head:
+                    raise
+            else:
+                if self.ledger.head == head:
+                    return certificate
+        raise RunError(
+            f"{self.path}: the client answers meanwhile, so that its records change while they are "
+            "compared: try again, or stop it first"
+        )
+
+    def _certified(self) -> Certificate:
         if not self.reservations():
             raise RunError(f"{self.path}: nothing was asked yet, so there is nothing to certify")
-        rounds = self.answers.rounds()
+        rounds, reserved = read_rounds(self.answers.path), set[int]()
         for entry in self.ledger.entries():
-            if entry["entry"] == "reserve":
-                rows = rounds.pop(entry["round"], None)
-                self._require(rows is not None and rows.asked == entry["answers"], entry["round"])
-            elif entry["entry"] == "commit":
-                is_same = self.answers.sha256(entry["round"]) == entry["sha256"]
-                self._require(is_same, entry["round"])
+            if entry["entry"] in ("reserve", "commit"):
+                index = entry["round"]
+                self._require(index in rounds, index)
+                if entry["entry"] == "commit":
+                    self._require(rounds[index].sha256 == entry["sha256"], index)
+                else:
+                    is_new = index not in reserved
+                    self._require(is_new and rounds[index].asked == entry["answers"], index)
+                    reserved.add(index)
         for index, rows in rounds.items():
-            self._require(not rows.released, index)
+            self._require(index in reserved or not rows.released, index)
         return certify(self.ledger, student="")
 
     def reconcile(self) -> Reconciliation:
@@ -256,7 +264,9 @@ class ClientFolder:
             RunError: a budget is damaged, or records a round that the ledger does not.
         """
         settings = self.settings()
-        files = files_that_record(settings.run, teacher=settings.teacher, named=None)
+        files = files_that_record(
+            settings.run, teacher=settings.teacher, named=settings.budget_file
+        )
         return compared(self.ledger, run=settings.run, teacher=settings.fingerprint, files=files)
 
     def asked(self) -> list[tuple[int, int]]:
@@ -298,10 +308,41 @@ class ClientFolder:
         """
         certify(self.ledger, student="").save(self.certificate)
 
+    def stored(self) -> tuple[str, str]:
+        """Return the stored certificate's text, and the hash of the line that it is about.
+
+        A crash can leave a certificate about an earlier line of the ledger than the last. It is
+        written before the next round is reserved, so there is none, and both are empty, while at
+        most one round is.
+
+        Raises:
+            DpsdError: lines were removed from the ledger, or the certificate was changed or lost.
+            RunError: it cannot be read.
+        """
+        path, text, head = self.certificate, "", ""
+        if path.exists():
+            try:
+                text = path.read_text(encoding="utf-8")
+                head = str(json.loads(text)["ledger"])
+            except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+                raise RunError(f"{path} is no certificate ({reason(error)}): put it back") from None
+        elif len(self.reservations()) <= 1:
+            return text, head
+        if head not in self.ledger.hashes():
+            problem = f"is about no line of {self.ledger.path}" if text else "is lost"
+            raise DpsdError(
+                f"{path} {problem}, which no crash brings about: lines were cut off the ledger, or "
+                "the certificate was changed. Put the directory back as it was"
+            )
+        return text, head
+
     def is_certified(self) -> bool:
-        """Whether the stored certificate is about the ledger as it is now."""
-        path = self.certificate
-        return path.exists() and read_json(path).get("ledger") == self.ledger.head
+        """Whether the stored certificate is about the ledger as it is now.
+
+        Raises:
+            DpsdError: no crash can have left it as it is.
+        """
+        return bool(self.reservations()) and self.stored()[1] == self.ledger.head
 
     @property
     def certificate(self) -> Path:
@@ -334,25 +375,3 @@ class ClientFolder:
                 f"{round_index}: one of them was changed, lost or replaced by an older copy. Put "
                 "the directory back as it was; until then, nothing is answered"
             )
-
-
-def new_settings(
-    teacher: Teacher, *, mechanism: Mechanism, target: Budget, plan: AnswerPlan
-) -> ClientSettings:
-    """Return the settings of a client that is about to take part, with an identity of its own."""
-    return ClientSettings(
-        # Drawn here, as a server that named two federations alike would mix them up in the budget.
-        run=secrets.token_hex(8),
-        teacher=teacher.location or teacher.description,
-        fingerprint=teacher.fingerprint,
-        members=teacher.members,
-        rounds=plan.rounds,
-        queries=plan.queries,
-        **target.to_dict(),
-        mechanism=stated(mechanism),
-    )
-
-
-def stated(mechanism: Mechanism) -> dict[str, Any]:
-    """Return a mechanism's parameters without those that are unset, which TOML cannot express."""
-    return {name: value for name, value in mechanism.parameters().items() if value is not None}

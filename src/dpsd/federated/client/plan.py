@@ -143,19 +143,24 @@ class Allowance:
         """
         return spent_together([self._spending(rounds)], delta=self.target.delta)
 
-    def spent_in_all(self, own: Sequence[Mapping[str, Any]]) -> float:
-        """Return the ε that the teacher spent here and elsewhere, at the cap's δ and adjacency.
+    def least_left(self, own: Sequence[Mapping[str, Any]]) -> tuple[Budget, float]:
+        """Return the limit that leaves least, and the ε that it leaves, under its adjacency and δ.
+
+        The target limits what is spent in this federation. A cap, given or on record in a budget,
+        limits what a teacher spends here and elsewhere; without a given one, the target does too.
 
         Args:
-            own: the reservations of this client, which count alone if there is no account.
+            own: the reservations of this client.
         """
-        cap = self.cap or self.target
-        if self.account is not None:
-            accounts = self.account.accounts
-            return max(account.spent(delta=cap.delta).under(cap.adjacency) for account in accounts)
         asked = [(entry["round"], entry["answers"]) for entry in own]
-        spent = spent_together([self._spending(asked)] if asked else [], delta=cap.delta)
-        return spent.under(cap.adjacency)
+        here = [self._spending(asked)] if asked else []
+        spent = [(limit, spent_together(here, delta=limit.delta)) for limit in self.limits]
+        for account in self.account.accounts if self.account is not None else ():
+            caps = [self.cap or self.target, *(cap for cap, _ in account.caps())]
+            spent += [(cap, account.spent(delta=cap.delta)) for cap in caps]
+        left = [(limit, limit.epsilon - of.under(limit.adjacency)) for limit, of in spent]
+        limit, least = min(left, key=lambda pair: pair[1])
+        return limit, max(0.0, least)
 
     def _spending(self, rounds: Sequence[tuple[int, int]]) -> Spending:
         return Spending(

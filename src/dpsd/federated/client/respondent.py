@@ -41,8 +41,9 @@ from dpsd.devices.execution import Execution
 from dpsd.errors import BudgetError, ConfigError, DpsdError, RunError, Setting
 from dpsd.federated.client.answers import Known, packed, sha256_of
 from dpsd.federated.client.checking import RefusedError, check_hello, check_request, is_over
-from dpsd.federated.client.folder import ClientFolder, new_settings
+from dpsd.federated.client.folder import ClientFolder
 from dpsd.federated.client.plan import Allowance, AnswerPlan
+from dpsd.federated.client.settings import new_settings
 from dpsd.federated.mechanisms import rebuilt
 from dpsd.federated.requests import Code, Greeting, Hello, Reply, Request
 from dpsd.privacy.accounting import PrivacySpent, format_epsilon, spent_together
@@ -89,11 +90,11 @@ class Respondent:
         plan: what is answered at most.
         directory: the client's directory: a new or empty one, or that of this client.
         account: the accounts that the teacher is charged to; ``None`` if nothing identifies it.
+        budget_file: the budget in ``account`` that the owner named, which the directory records.
         cap: the most that the teacher may spend in all, in this federation and elsewhere; by
             default, the target. A higher cap at the target's δ and adjacency lets a client go on
             whose answers were lost; beside any other cap, the target holds too.
-        federation: the identity of the federation to take part in; if not given, the first to greet
-            the client decides.
+        federation: the identity of the federation; by default, of the first to greet the client.
         execution: the device that images are moved to; by default, the CPU.
         observer: is told what happens, for the client's own operator.
         clock: returns the time in seconds since 1970, as deadlines are compared with.
@@ -102,7 +103,7 @@ class Respondent:
         ConfigError: the arguments make no sense together.
         BudgetError: the target cannot be met, or the plan would exceed the cap.
         TeacherError: the teacher does not answer public noise.
-        RunError: the directory holds something else, or its records contradict each other.
+        DpsdError: the directory holds something else, or its records contradict each other.
     """
 
     def __init__(
@@ -114,6 +115,7 @@ class Respondent:
         plan: AnswerPlan,
         directory: str | Path,
         account: Accounts | None = None,
+        budget_file: str | Path | None = None,
         cap: Budget | None = None,
         federation: str | None = None,
         execution: Execution | None = None,
@@ -147,7 +149,9 @@ class Respondent:
         self.allowance = Allowance(
             mechanism=self.mechanism, target=target, cap=cap, account=account
         )
-        settings = new_settings(teacher, mechanism=self.mechanism, target=target, plan=plan)
+        settings = new_settings(
+            teacher, mechanism=self.mechanism, target=target, plan=plan, budget_file=budget_file
+        )
         self._rehearse()
         if is_new:
             self.allowance.require(settings.run, asked=[], planned=plan.all_rounds)
@@ -383,8 +387,8 @@ class Respondent:
 
     def spent(self) -> dict[str, float]:
         """ε by adjacency, with ``delta``, as the ledger records it."""
-        own = self.folder.reservations()
-        spent = spent_together([spending_of(own)] if own else [], delta=self.allowance.target.delta)
+        own, delta = self.folder.reservations(), self.allowance.target.delta
+        spent = spent_together([spending_of(own)] if own else [], delta=delta)
         return {kind.value: spent.under(kind) for kind in Adjacency} | {"delta": spent.delta}
 
     def _tell(self, request: Request, reply: Reply, *, new: int) -> None:

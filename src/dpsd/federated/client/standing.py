@@ -2,9 +2,9 @@
 
 >>> cap = Budget(epsilon=2.0, adjacency="response")
 >>> standing = Standing(rounds=7, latest="2026-11-26T14:02:11+00:00", spent=1.5, target=cap,
-...                     cap=cap, cap_left=0.4999, images_left=300)
+...                     limit=cap, limit_left=0.4999, images_left=300)
 >>> standing.describe().partition("; ")[2]
-"ε = 1.5 spent under 'response' at δ = 1e-05; of the cap ε = 2 under 'response', 0.499 is left; ..."
+"ε = 1.5 spent under 'response' at δ = 1e-05; of the limit ε = 2 under 'response', 0.499 is ..."
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ class Standing:
         latest: when the last of them was, in UTC, ISO 8601; empty before the first.
         spent: the ε that the client spent in this federation, under the target's adjacency and δ.
         target: the privacy target.
-        cap: the most that the teacher may spend in all, here and elsewhere.
-        cap_left: the ε of the cap that is left, under its adjacency and δ, from 0.
+        limit: the limit that leaves least, among the target, the given cap and the caps on record
+            in the teacher's budgets.
+        limit_left: the ε that it leaves, under its adjacency and δ, from 0.
         images_left: the number of images that may still be answered.
     """
 
@@ -36,8 +37,8 @@ class Standing:
     latest: str
     spent: float
     target: Budget
-    cap: Budget
-    cap_left: float
+    limit: Budget
+    limit_left: float
     images_left: int
 
     @classmethod
@@ -48,7 +49,8 @@ class Standing:
             RunError: the records cannot be read.
         """
         allowance, ledger = client.allowance, client.folder.ledger
-        target, cap = allowance.target, allowance.cap or allowance.target
+        target = allowance.target
+        limit, left = allowance.least_left(client.folder.reservations())
         entries = ledger.entries() if ledger.is_begun() else []
         stored = [entry for entry in entries if entry["entry"] == "commit"]
         return cls(
@@ -56,8 +58,8 @@ class Standing:
             latest=stored[-1]["time"] if stored else "",
             spent=client.spent()[target.adjacency.value],
             target=target,
-            cap=cap,
-            cap_left=max(0.0, cap.epsilon - allowance.spent_in_all(client.folder.reservations())),
+            limit=limit,
+            limit_left=left,
             images_left=client.answers_left(),
         )
 
@@ -66,11 +68,11 @@ class Standing:
         rounds = f"{self.rounds:,} round{'s' * (self.rounds != 1)} answered"
         if self.latest:
             rounds += f", the last at {datetime.fromisoformat(self.latest).astimezone():%H:%M:%S}"
-        left = math.floor(1000 * self.cap_left) / 1000  # never more than there is
-        at = f" at δ = {self.cap.delta:g}" * (self.cap.delta != self.target.delta)
+        left = math.floor(1000 * self.limit_left) / 1000  # never more than there is
+        at = f" at δ = {self.limit.delta:g}" * (self.limit.delta != self.target.delta)
         return (
             f"{rounds}; ε = {format_epsilon(self.spent)} spent under "
-            f"{self.target.adjacency.value!r} at δ = {self.target.delta:g}; of the cap ε = "
-            f"{self.cap.epsilon:g} under {self.cap.adjacency.value!r}{at}, {left:g} is left; "
+            f"{self.target.adjacency.value!r} at δ = {self.target.delta:g}; of the limit ε = "
+            f"{self.limit.epsilon:g} under {self.limit.adjacency.value!r}{at}, {left:g} is left; "
             f"{self.images_left:,} images left"
         )

@@ -49,7 +49,8 @@ class Invitation:
         facts: what the federation transcribes, for people and for checks.
 
     Raises:
-        ConfigError: the authority is not exactly one certificate.
+        ConfigError: the authority is not exactly one certificate, or the address has characters
+            that a terminal would obey or hide.
     """
 
     address: str
@@ -58,6 +59,11 @@ class Invitation:
     facts: Mapping[str, Fact] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if not self.address.isprintable():
+            raise ConfigError(
+                f"the invitation's address {self.address!r} has characters that cannot be printed: "
+                "ask for another"
+            )
         try:
             found = x509.load_pem_x509_certificates(self.authority.encode())
         except ValueError:

@@ -18,6 +18,8 @@ from dpsd.streams import stream
 
 #: The most images of all rounds together that the panel, and what rounds say, are estimated from.
 _MOST_ROWS = 60_000
+#: The most numbers of their releases: images × clients × classes.
+_MOST_SAMPLED = 1 << 25
 #: The most numbers of releases that are in memory at once.
 _MOST_NUMBERS = 1 << 22
 #: The steps of expectation and maximisation that estimate the shares of the classes.
@@ -25,7 +27,7 @@ _ITERATIONS = 50
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
+class RoundEvidence:
     """What a round's releases say, in the light of all that is known of the clients now.
 
     Args:
@@ -56,6 +58,7 @@ class History:
         self._num_classes, self._seed = num_classes, seed
         self._orders: list[Tensor] = []
         self._total = 0
+        self._sample: tuple[Tensor, Tensor, Tensor] | None = None
 
     def add(self, releases: RoundReleases) -> None:
         """Add the releases of a round, float16 ``(N, M, K)``."""
@@ -63,8 +66,11 @@ class History:
         self.rounds.append(releases)
         self._orders.append(torch.randperm(len(releases), generator=random))
         self._total += len(releases)
+        self._sample = None
+        members = max(one.release.shape[1] for one in self.rounds)
+        most = min(_MOST_ROWS, _MOST_SAMPLED // max(1, members * self._num_classes))
         for number, one in enumerate(self.rounds):
-            used = max(1, len(one) * _MOST_ROWS // max(self._total, _MOST_ROWS))
+            used = max(1, len(one) * most // max(self._total, most))
             self._orders[number] = self._orders[number][:used].clone()
 
     def sample(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -72,8 +78,13 @@ class History:
 
         Returns:
             float16 ``(S, M, K)``, float32 ``(S, K)`` and int64 ``(S,)``, in the order of rounds.
-            Clients that joined later did not answer before.
+            Clients that joined later did not answer before. It is drawn once after each round.
         """
+        if self._sample is None:
+            self._sample = self._drawn()
+        return self._sample
+
+    def _drawn(self) -> tuple[Tensor, Tensor, Tensor]:
         rows = [order.sort().values for order in self._orders]
         pairs = list(zip(self.rounds, rows, strict=True))
         release = aligned([one.release[chosen] for one, chosen in pairs])
@@ -99,7 +110,7 @@ class History:
         release, prior, _ = self.sample()
         return panel.informed(release, prior)
 
-    def standings(self, panel: Panel) -> list[Standing]:
+    def evidence(self, panel: Panel) -> list[RoundEvidence]:
         """Return what the sample says of each round, in the order of rounds.
 
         Args:
@@ -117,7 +128,7 @@ class History:
             beliefs = posterior(shares[number], said)
             shares = torch.zeros_like(shares).index_add_(0, number, beliefs) / counts[:, None]
         return [
-            Standing(label_shares=of, clarity=clear)
+            RoundEvidence(label_shares=of, clarity=clear)
             for of, clear in zip(shares.tolist(), clarity.tolist(), strict=True)
         ]
 

@@ -167,11 +167,9 @@ class Federation:
         self._remember(releases)
         self.panel = self._estimated()
         self.learning.forget()
-        standings = self.history.standings(self.panel)
-        for one, standing in zip(self.history.rounds, standings, strict=True):
-            self.learning.remember(
-                one, label_shares=standing.label_shares, clarity=standing.clarity
-            )
+        evidence = self.history.evidence(self.panel)
+        for one, said in zip(self.history.rounds, evidence, strict=True):
+            self.learning.remember(one, label_shares=said.label_shares, clarity=said.clarity)
         quality = assess(releases, self.panel)
         self.querying.guide(quality)
         return quality

@@ -39,6 +39,8 @@ class Roster:
     deadline: float
     _mechanisms: dict[str, Mechanism] = field(default_factory=dict)
     _left: dict[str, int] = field(default_factory=dict)
+    #: Why clients do not take part, as the observer was told since this server was started.
+    _told: dict[str, str] = field(default_factory=dict)
 
     @property
     def keys(self) -> list[str]:
@@ -101,7 +103,10 @@ class Roster:
                     ledger=greeting.ledger,
                 )
                 self._left[member.key] = greeting.answers_left
+                self._told.pop(member.key, None)
                 return
+        self.directory.journal.refuse(member.key, name=member.name, code=problem)
         # Said once, as it is greeted again and again.
-        if self.directory.journal.refuse(member.key, name=member.name, code=problem):
+        if self._told.get(member.key) != problem:
+            self._told[member.key] = problem
             self.observer.notice(f"client {member.name} does not take part now: {problem}")

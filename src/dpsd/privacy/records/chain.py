@@ -61,6 +61,11 @@ class Chain:
         """The hash of the last line, which stands for all lines."""
         return _head(self._lines() if self.path.exists() else [])
 
+    def hashes(self) -> list[str]:
+        """The hash of each line, in order; the last is the :attr:`head`."""
+        lines = self._lines() if self.path.exists() else []
+        return [hashlib.sha256(line).hexdigest() for line in lines]
+
     def line(self, number: int) -> str:
         """The name of a line in messages; lines count from 1."""
         return _place(self.name, self.path, number)

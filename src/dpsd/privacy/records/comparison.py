@@ -1,4 +1,4 @@
-"""Comparing a stored certificate with what its run's ledger says."""
+"""Comparing a stored certificate with what its ledger says."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _different_line(certificate: Certificate, stored: str) -> str | None:
     theirs = stored.splitlines()
     for number, (line, other) in enumerate(zip_longest(own, theirs), start=1):
         if line is None or other is None or not _says_the_same(line, other):
-            return f"line {number}: says {_shown(other)}, but the run's ledger says {_shown(line)}"
+            return f"line {number}: says {_shown(other)}, but the ledger says {_shown(line)}"
     return None
 
 
@@ -106,7 +106,7 @@ def _spent(stored: dict[str, Any], name: str) -> Any:
 
 def _contradiction(name: str, own: object, theirs: object) -> str:
     said, computed = (json.dumps(value, ensure_ascii=False)[:200] for value in (theirs, own))
-    return f"{name}: says {said}, but the run's ledger says {computed}"
+    return f"{name}: says {said}, but the ledger says {computed}"
 
 
 def _shown(line: str | None) -> str:
