@@ -45,6 +45,8 @@ def measured(row: Row, settings: str, seed: int, *, made_by: str = "") -> Measur
 def test_the_command_measures_writes_and_goes_on_and_keeps_changed_rows_apart(
     invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # A process of its own for each row takes seconds; that it has one is tested with the suites.
+    monkeypatch.setattr(running, "in_a_process", lambda measure, *given: measure(*given))
     command = ("bench", "scale", "--only", "digits/1/queries/8", "--share", 0.001)
     done = invoke(*command, "--out", tmp_path)
     assert done.exit_code == 0, done.stderr

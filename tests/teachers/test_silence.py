@@ -236,6 +236,7 @@ def factory():
 """
 
 
+@pytest.mark.thorough
 def test_the_progress_bar_goes_on_while_a_teacher_is_asked(tmp_path: Path) -> None:
     """On a terminal of sixty columns, and with no terminal to ask but that one."""
     (tmp_path / "slow.py").write_text(TEACHER)

@@ -11,6 +11,7 @@ from dpsd.benchmarks.methods import Outcome, Task
 from dpsd.errors import ConfigError
 
 
+@pytest.mark.thorough
 def test_pate_keeps_its_budget_and_its_held_out_images_apart(
     task: Task, measured: Callable[..., Outcome]
 ) -> None:

@@ -141,5 +141,5 @@ class Directly:
 
 
 def _size(record: Any) -> int:
-    """Return the bytes of a record's arrays, next to which its other values are nothing."""
-    return sum(arrays.count_bytes() for arrays in record.array_records.values())
+    """Return the bytes of a record's values, as Flower counts them."""
+    return sum(values.count_bytes() for values in record.config_records.values())
