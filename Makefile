@@ -16,8 +16,8 @@ ifneq ($(wildcard ../shared/data),)
 export DPSD_DATA ?= $(abspath ../shared/data)
 endif
 
-# The environment is compiled as it is used, which takes a third of the time of compiling all of it,
-# so what Python compiled must be kept, also where it is told not to.
+# The environment is not compiled when it is installed, which would take a minute more. Python compiles
+# what is used, and has to keep that, also where a user's settings forbid it.
 unexport PYTHONDONTWRITEBYTECODE
 
 # What ruff looks at, and the texts outside docs/.
