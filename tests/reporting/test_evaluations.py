@@ -13,23 +13,16 @@ from dpsd.errors import ConfigError
 from dpsd.reporting.evaluations import _Evaluation, _OfClass, read_evaluation
 from dpsd.results.evaluation import ClassResult, Evaluation
 
-CLASSES = (
+CLASSES = tuple(
     ClassResult(
-        name="cat",
-        images=3,
-        student_accuracy=1.0,
+        name=name,
+        images=images,
+        student_accuracy=accuracy,
         teacher_accuracy=None,
         agreement=None,
-        predicted=4,
-    ),
-    ClassResult(
-        name="dog",
-        images=1,
-        student_accuracy=0.0,
-        teacher_accuracy=None,
-        agreement=None,
-        predicted=0,
-    ),
+        predicted=predicted,
+    )
+    for name, images, accuracy, predicted in (("cat", 3, 1.0, 4), ("dog", 1, 0.0, 0))
 )
 FOUND = Evaluation(
     data="pets",

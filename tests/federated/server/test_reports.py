@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.federated.server.hospitals import SETTINGS, Hospital, in_round, run
+from tests.reporting.test_evaluations import FOUND
 from typer.testing import CliRunner
 
 import dpsd
@@ -14,7 +15,6 @@ from dpsd.cli import app
 from dpsd.config.federation import FederationConfig
 from dpsd.federated.server.starting import begin
 from dpsd.reporting.watching import Watch
-from dpsd.results.evaluation import ClassResult, Evaluation
 from dpsd.runs.directory import RunDirectory
 
 
@@ -44,32 +44,8 @@ def test_the_page_lists_each_clients_epsilon_and_who_answered_when(finished: Pat
 
 def test_report_writes_the_page_with_evaluations(finished: Path, tmp_path: Path) -> None:
     directory = RunDirectory.open(finished)
-    halves = [
-        ClassResult(
-            name=name,
-            images=50,
-            student_accuracy=0.5,
-            teacher_accuracy=None,
-            agreement=None,
-            predicted=50,
-        )
-        for name in "ab"
-    ]
-    found = Evaluation(
-        data="digits",
-        split="test",
-        validation_share=0.0,
-        images=100,
-        student_accuracy=0.5,
-        teacher_accuracy=None,
-        student_balanced_accuracy=0.5,
-        teacher_balanced_accuracy=None,
-        agreement=None,
-        classes=tuple(halves),
-        run=directory.identity,
-        student=directory.ledger.ending()["student"],
-    )
-    (tmp_path / "found.json").write_text(json.dumps(found.to_dict()))
+    about = {"run": directory.identity, "student": directory.ledger.ending()["student"]}
+    (tmp_path / "found.json").write_text(json.dumps(FOUND | about))
     out = tmp_path / "page.html"
     said("report", finished, "--out", out, "--evaluation", tmp_path / "found.json")
     assert "Not for publication" in out.read_text(encoding="utf-8")
