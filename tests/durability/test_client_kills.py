@@ -8,6 +8,7 @@ import random
 import signal
 import sys
 import time
+import traceback
 from collections import Counter
 from pathlib import Path
 
@@ -127,6 +128,8 @@ def child(place: Place) -> int:
         place.play()
         status = 0
     finally:
+        if status:
+            traceback.print_exc()  # otherwise nobody sees why a fork ended
         os._exit(status)
 
 

@@ -242,10 +242,19 @@ def _umask() -> int:
     return current
 
 
+def unfinished(path: Path) -> Path:
+    """Return where a file is written before it gets its name, and what a crash may leave of it.
+
+    >>> unfinished(Path("run/config.toml")).name
+    '.config.toml.part'
+    """
+    return path.with_name(f".{path.name}{UNFINISHED}")
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path that replaces ``path`` once it is written and flushed to disk."""
-    temporary = path.with_name(f".{path.name}{UNFINISHED}")
+    temporary = unfinished(path)
     with writing(path):
         try:
             temporary.unlink(missing_ok=True)  # a crash may have left it, or it may be a link

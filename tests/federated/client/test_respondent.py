@@ -427,6 +427,15 @@ def test_a_client_needs_a_directory_of_its_own(tmp_path: Path) -> None:
         respondent(tmp_path)
 
 
+def test_a_client_that_was_cut_off_as_it_began_begins_again(tmp_path: Path) -> None:
+    """A service that starts it again has nobody to empty its directory."""
+    (tmp_path / "client").mkdir()
+    left = tmp_path / "client/.client.toml.part"
+    left.write_text("run = ")
+    assert respondent(tmp_path).answer(request(1)).code is Code.ANSWERED
+    assert not left.exists()
+
+
 def test_an_older_copy_of_the_answers_is_refused(tmp_path: Path) -> None:
     """Otherwise images whose answers it lacks would be asked again."""
     client = respondent(tmp_path)

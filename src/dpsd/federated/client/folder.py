@@ -31,7 +31,7 @@ from dpsd.privacy.records.ledger import Ledger
 from dpsd.privacy.records.teacher_budget import lacking
 from dpsd.runs.budgets import files_that_record
 from dpsd.runs.reconciliation import Reconciliation, compared
-from dpsd.storage.files import file_hash, write_text
+from dpsd.storage.files import file_hash, unfinished, write_text
 from dpsd.storage.locks import Hold, exclusively
 from dpsd.teachers import Teacher
 
@@ -90,14 +90,14 @@ class ClientFolder:
         return (self.path / CLIENT_FILE).is_file()
 
     def create(self, settings: ClientSettings) -> None:
-        """Begin a client in an empty or new directory.
+        """Begin a client in an empty or new directory, or where one was cut off as it began.
 
         Raises:
             RunError: the directory is not empty, or cannot be created.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            is_empty = not any(self.path.iterdir())
+            is_empty = set(self.path.iterdir()) <= {unfinished(self.path / CLIENT_FILE)}
         except OSError as error:
             raise unwritable(
                 error, f"{self.path} cannot be created", mend="give another --out", kind=RunError
