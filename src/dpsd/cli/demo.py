@@ -121,6 +121,11 @@ def _play(out: Path, *, quick: bool) -> None:
     say()
     say("Digits, from privatised answers to synthetic queries alone", style="bold")
     show(_summary(columns))
+    if quick:
+        say(
+            "These students learned little because of --quick. Without it, the demo takes about "
+            "three minutes."
+        )
     for text in dict.fromkeys(limits):
         say()
         say(text, style="dim")

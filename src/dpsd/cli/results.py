@@ -71,6 +71,7 @@ def show_written(path: Path, pages: str, *last: object) -> None:
         ("evaluate", path, "--data", "NAME"),
         ("sample", path, "--count", 10_000, "--out", "synthetic"),
         ("export", path, "--to", "student.onnx"),
+        ("report", path, "--out", "report.html"),
         last,
     ):
         say(f"  {command_line('dpsd', *words)}")
