@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 
 from dpsd.cli.console import say, say_json
 from dpsd.cli.errors import spell
-from dpsd.cli.federate import CLIENT_FOLDER, FLOWER_FOLDER
+from dpsd.cli.federate import CLIENT_FOLDER, FLOWER_FOLDER, within
 from dpsd.cli.options import RUN_PANEL, built_command, flag_name, given
 from dpsd.config.base import read_toml
 from dpsd.config.federation import FederationConfig, SimulationSettings
@@ -290,7 +290,7 @@ def _client(
     if invitation is None:
         from dpsd.cli.hosting import make_key
 
-        make_key(out / FLOWER_FOLDER)
+        make_key(within(out, FLOWER_FOLDER))
         return
     if not invitation.is_file():
         raise ConfigError(f"--invitation: there is no {invitation}")
@@ -318,8 +318,8 @@ def _client(
     take_part(
         settings,
         found,
-        records=out / CLIENT_FOLDER,
-        keys=out / FLOWER_FOLDER,
+        records=within(out, CLIENT_FOLDER),
+        keys=within(out, FLOWER_FOLDER),
         asked={name: chosen[name] for name in ("rounds", "queries") if name in chosen},
         quiet=quiet,
     )
