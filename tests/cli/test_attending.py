@@ -39,11 +39,13 @@ def test_lines_say_when_the_server_is_there_and_when_not(
         observer.connected(False)
         said = shown(capsys)
         assert said.startswith("waiting for the server at hub:443; 1 round answered, the last at ")
-        assert (
-            "ε = 2 spent under 'response' at δ = 1e-05; of the limit ε = 2 under 'response', 0"
-            in said
+        assert said.endswith(
+            "ε = 2 spent under 'response' at δ = 1e-05; further images stay within the limit ε = 2 "
+            "under 'response'; 37 images left"
         )
-        assert said.endswith("37 images left")
+        assert client.answer(request(*range(4, 21))).code is Code.ANSWERED
+        assert client.answer(request(*range(21, 41), number=2)).code is Code.ANSWERED
+        assert Standing.of(client).describe().endswith("0 is left; 0 images left")
 
 
 def test_the_operator_is_told_why_an_answer_failed_even_quietly(

@@ -228,6 +228,33 @@ def test_a_folder_that_somebody_sent_is_only_read(
     assert not client.folder.answers.path.exists()
 
 
+@pytest.mark.parametrize("command", [("certify",), ("federate", "status")])
+def test_a_folder_that_is_a_link_is_not_followed(
+    command: tuple[str, ...], tmp_path: Path, invoke: Invoke
+) -> None:
+    taking_part(tmp_path).answer(request(1))
+    (tmp_path / "client").rename(tmp_path / "elsewhere")
+    (tmp_path / "client").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    result = invoke(*command, tmp_path)
+    assert result.exit_code == 5
+    assert "is a symbolic link" in result.stderr
+    assert invoke(*command, tmp_path / "elsewhere").exit_code == 0
+
+
+@pytest.mark.parametrize("folder", ["client", "flower"])
+def test_a_client_writes_nothing_through_a_link(
+    folder: str, client: Callable[..., Result], tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    Path("own").mkdir()
+    Path("own", folder).symlink_to(elsewhere, target_is_directory=True)
+    result = client("--epsilon", 2, "--adjacency", "response")
+    assert result.exit_code == 5
+    assert "is a symbolic link" in result.stderr
+    assert not list(elsewhere.iterdir())
+
+
 def test_a_folder_in_a_run_is_not_taken_for_the_run(tmp_path: Path, invoke: Invoke) -> None:
     taking_part(tmp_path).answer(request(1))
     (tmp_path / "config.toml").write_text("")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from dpsd.federated.client.folder import ClientFolder
 from dpsd.models import build_classifier
 from dpsd.runs.federation import FederationDirectory
 from dpsd.teachers.directory import TeacherRecord, save_teacher
+
+HAS_RAY = importlib.util.find_spec("ray") is not None
 
 SETTINGS = (
     *("--epsilon", "2", "--adjacency", "response", "--rounds", "2", "--queries", "64"),
@@ -34,13 +37,26 @@ def teachers(tmp_path: Path) -> list[str]:
     return [str(place) for place in places]
 
 
+#: Where clients answer, in one test each.
+BACKENDS = [
+    "in-process",
+    pytest.param(
+        "ray",
+        marks=[
+            pytest.mark.federated,
+            pytest.mark.skipif(not HAS_RAY, reason="Ray is not installed: dpsd[ray]"),
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_a_simulation_leaves_a_student_and_a_certificate_for_each_client(
-    teachers: list[str], tmp_path: Path
+    teachers: list[str], tmp_path: Path, backend: str
 ) -> None:
     out = tmp_path / "run"
-    done = CliRunner().invoke(
-        app, ["federate", "simulate", *teachers, *SETTINGS, "--out", str(out)]
-    )
+    arguments = [*teachers, *SETTINGS, "--backend", backend, "--out", str(out)]
+    done = CliRunner().invoke(app, ["federate", "simulate", *arguments])
     assert done.exit_code == 0, done.output
     directory = FederationDirectory.open(out)
     assert directory.is_finished()
@@ -50,9 +66,25 @@ def test_a_simulation_leaves_a_student_and_a_certificate_for_each_client(
         assert client.name == f"client-{number}"
         assert (client.code, client.answers) == ("answered", 128)
         assert client.ledger == folder.ledger.head
+        said = [entry["entry"] for entry in folder.ledger.entries()]
+        assert said == ["open", "reserve", "commit", "reserve", "commit"]
+        compared = folder.reconcile()
+        assert len(compared.files) == 1, "the answers are charged to the teacher's budget"
+        assert not compared.shortfalls
         certificate = folder.certify()
         assert certificate.events == {"response": 1, "round": 2, "teacher": 128}
         assert client.spent["response"] == pytest.approx(2.0, rel=1e-3)
+
+
+@pytest.mark.skipif(HAS_RAY, reason="Ray is installed")
+def test_a_simulation_on_ray_is_refused_before_anything_is_made_where_ray_is_not_installed(
+    teachers: list[str], tmp_path: Path
+) -> None:
+    arguments = [*teachers, *SETTINGS, "--backend", "ray", "--out", str(tmp_path / "run")]
+    done = CliRunner().invoke(app, ["federate", "simulate", *arguments])
+    assert done.exit_code == 2
+    assert "--backend 'ray' needs Ray: pip install 'dpsd[ray]'" in done.output
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_simulation_of_unlike_teachers_is_refused(teachers: list[str], tmp_path: Path) -> None:

@@ -188,8 +188,23 @@ def client_folder(place: Path) -> Path | None:
     """Return the folder with a client's records that a place is or has, if it is not a run's."""
     if (place / CONFIG_FILE).is_file():
         return None
-    folders = (place / CLIENT_FOLDER, place)
+    folders = (within(place, CLIENT_FOLDER), place)
     return next((folder for folder in folders if (folder / CLIENT_FILE).is_file()), None)
+
+
+def within(place: Path, name: str) -> Path:
+    """Return a folder within a client's directory, which reads and writes nothing elsewhere.
+
+    Raises:
+        RunError: the folder is a link.
+    """
+    folder = place / name
+    if folder.is_symlink():
+        raise RunError(
+            f"{folder} is a symbolic link, which a client's directory may not contain: put back "
+            "the folder itself"
+        )
+    return folder
 
 
 def _check_server(place: Path) -> None:

@@ -15,10 +15,15 @@ from pydantic.fields import FieldInfo
 
 from dpsd.cli.console import say, say_json
 from dpsd.cli.errors import spell
-from dpsd.cli.federate import CLIENT_FOLDER, FLOWER_FOLDER
+from dpsd.cli.federate import CLIENT_FOLDER, FLOWER_FOLDER, within
 from dpsd.cli.options import RUN_PANEL, built_command, flag_name, given
 from dpsd.config.base import read_toml
-from dpsd.config.federation import FederationConfig, SimulationSettings
+from dpsd.config.federation import (
+    BACKENDS,
+    FederationConfig,
+    SimulationSettings,
+    require_backend,
+)
 from dpsd.config.privacy import PrivacySettings
 from dpsd.config.recipe import Recipe
 from dpsd.config.teacher import TeacherSettings
@@ -126,6 +131,15 @@ def _simulate(
             rich_help_panel="Clients",
         ),
     ] = Path("teachers"),
+    backend: Annotated[
+        str,
+        typer.Option(
+            click_type=click.Choice(BACKENDS),
+            help="Where clients answer: one after another in this process, or at the same time in "
+            "processes of Ray's, which take longer to start.",
+            rich_help_panel="Clients",
+        ),
+    ] = "in-process",
     quiet: Quiet = False,
     **flags: Any,
 ) -> None:
@@ -141,12 +155,13 @@ def _simulate(
     and --out. An interrupted simulation is continued with --resume.
     """
     chosen = given(ctx, flags)
+    require_backend(backend)
     if resume is not None:
         changed = _resumed(resume, chosen, out=out, config=config)
 
         from dpsd.cli.hosting import play_simulation_again
 
-        play_simulation_again(resume, changed, quiet=quiet)
+        play_simulation_again(resume, changed, backend=backend, quiet=quiet)
         return
     values = ({} if config is None else read_toml(config)) | chosen
     if bool(teachers) == (data is not None):
@@ -179,7 +194,7 @@ def _simulate(
             data, keep, model=model, clients=clients, alpha=dirichlet, seed=settings.recipe.seed
         )
         stated = stated.changed(teachers=places)
-    play_simulation(stated, settings, out, quiet=quiet)
+    play_simulation(stated, settings, out, backend=backend, quiet=quiet)
 
 
 def _server(
@@ -290,7 +305,7 @@ def _client(
     if invitation is None:
         from dpsd.cli.hosting import make_key
 
-        make_key(out / FLOWER_FOLDER)
+        make_key(within(out, FLOWER_FOLDER))
         return
     if not invitation.is_file():
         raise ConfigError(f"--invitation: there is no {invitation}")
@@ -318,8 +333,8 @@ def _client(
     take_part(
         settings,
         found,
-        records=out / CLIENT_FOLDER,
-        keys=out / FLOWER_FOLDER,
+        records=within(out, CLIENT_FOLDER),
+        keys=within(out, FLOWER_FOLDER),
         asked={name: chosen[name] for name in ("rounds", "queries") if name in chosen},
         quiet=quiet,
     )

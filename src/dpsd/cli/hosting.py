@@ -35,7 +35,12 @@ from dpsd.federated.parts import ClientTeachers
 from dpsd.federated.server.federation import FederatedRun
 from dpsd.federated.server.plan import FederationPlan
 from dpsd.federated.server.starting import begin, begin_again, execute
-from dpsd.federated.simulation import answer_plan, new_simulation, resumed_simulation
+from dpsd.federated.simulation import (
+    Simulation,
+    answer_plan,
+    new_simulation,
+    resumed_simulation,
+)
 from dpsd.privacy.accounting import format_epsilon
 from dpsd.privacy.targets import Adjacency
 from dpsd.reporting.federations import stated_epsilon
@@ -71,6 +76,7 @@ def play_simulation(
     settings: FederationConfig,
     out: Path,
     *,
+    backend: str,
     quiet: bool,
 ) -> None:
     """Execute a federation on this machine, and show what came of it.
@@ -79,6 +85,7 @@ def play_simulation(
         simulation: the teachers, and the privacy that each client demands.
         settings: the configuration of the server, whose images and classes are the teachers'.
         out: the directory, which must be new or empty.
+        backend: where clients answer.
         quiet: whether to show warnings and errors only.
     """
 
@@ -89,14 +96,20 @@ def play_simulation(
 
     with shown_warnings():
         made = new_simulation(simulation, out, configured=configured, observer=QuietObserver())
-    _play(made.plan, made.directory, lambda observer: made.run(observer=observer), quiet)
+    _play(made.plan, made.directory, partial(_run_simulation, made, backend), quiet)
 
 
-def play_simulation_again(path: Path, changed: Mapping[str, Any], *, quiet: bool) -> None:
+def play_simulation_again(
+    path: Path, changed: Mapping[str, Any], *, backend: str, quiet: bool
+) -> None:
     """Continue a federation on this machine."""
     with shown_warnings():
         made = resumed_simulation(path, observer=QuietObserver(), **changed)
-    _play(made.plan, made.directory, lambda observer: made.run(observer=observer), quiet)
+    _play(made.plan, made.directory, partial(_run_simulation, made, backend), quiet)
+
+
+def _run_simulation(made: Simulation, backend: str, observer: Observer) -> FederatedRun:
+    return made.run(observer=observer, backend=backend)
 
 
 def host_federation(

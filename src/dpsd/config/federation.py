@@ -10,6 +10,7 @@ the settings' own names, as in :mod:`dpsd.config.transcription`.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
@@ -27,6 +28,26 @@ from dpsd.teachers.class_names import checked_class_names, parsed_class_names
 #: The settings of a recipe that a federation has no use for: they need the exact channel of one
 #: teacher, or several processes.
 _WITHOUT = {"probe", "probe_images", "until", "leave_one_out_steps", "devices"}
+
+#: Where the clients of a simulation answer: in its own process, or in processes of Ray's.
+BACKENDS = ("in-process", "ray")
+
+
+def require_backend(name: str) -> None:
+    """Make sure that a simulation's clients can answer by a backend.
+
+    Args:
+        name: the backend.
+
+    Raises:
+        ConfigError: there is no such backend, or it is not installed.
+
+    >>> require_backend("in-process")
+    """
+    if name not in BACKENDS:
+        raise ConfigError(Setting("backend"), f" is {name!r}, not {' or '.join(BACKENDS)}")
+    if name == "ray" and importlib.util.find_spec("ray") is None:
+        raise ConfigError(Setting("backend"), " 'ray' needs Ray: pip install 'dpsd[ray]'")
 
 
 class FederationSettings(Settings):

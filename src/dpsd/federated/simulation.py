@@ -13,11 +13,12 @@ import math
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from dpsd.config.base import read_toml, to_toml
-from dpsd.config.federation import FederationConfig, SimulationSettings
+from dpsd.config.federation import FederationConfig, SimulationSettings, require_backend
 from dpsd.config.recipe import Recipe
 from dpsd.devices.execution import Execution
 from dpsd.errors import ConfigError, DpsdError
@@ -52,23 +53,33 @@ class Simulation:
     directory: FederationDirectory
     respondents: Sequence[Respondent]
 
-    def run(self, *, observer: Observer | None = None, threads: int = 1) -> FederatedRun:
+    def run(
+        self, *, observer: Observer | None = None, threads: int = 1, backend: str = "in-process"
+    ) -> FederatedRun:
         """Execute all remaining rounds.
 
         Args:
             observer: is notified of progress and warnings.
-            threads: the number of clients that answer at the same time.
+            threads: the number of clients that answer at the same time in this process.
+            backend: where clients answer: one of :data:`~dpsd.config.federation.BACKENDS`.
 
         Raises:
+            ConfigError: the backend is not installed.
             RunError: too few clients answered a round; what was stored is kept.
         """
+        require_backend(backend)
         runs: list[FederatedRun] = []
 
         def serve(exchange: Exchange) -> None:
             runs.append(execute(self.plan, self.directory, exchange=exchange, observer=observer))
 
         clients = self.respondents
-        simulate(serve, clients.__getitem__, len(clients), threads=threads)
+        if backend == "ray":
+            from dpsd.federated.flower import on_ray
+
+            on_ray.simulate(serve, partial(client_of, self.directory.path), len(clients))
+        else:
+            simulate(serve, clients.__getitem__, len(clients), threads=threads)
         return runs[0]
 
 
@@ -141,6 +152,24 @@ def answer_plan(recipe: Recipe) -> AnswerPlan:
     return AnswerPlan(rounds=recipe.rounds, queries=math.ceil(sum(asked) / len(asked)))
 
 
+@cache
+def client_of(path: Path, number: int) -> Respondent:
+    """Return a client of a simulation, made from its directory once in a process.
+
+    Args:
+        path: the directory of the server.
+        number: the client's number, from 0.
+
+    Raises:
+        RunError: there is no such client, or its files were damaged.
+        TeacherError: its teacher cannot be loaded.
+    """
+    settings = SimulationSettings(**read_toml(path / SIMULATION_FILE))
+    directory = FederationDirectory.open(path)
+    teacher = load_teacher(settings.teachers[number])
+    return _respondent(settings, number, teacher, directory.recipe, directory, Observer())
+
+
 def _respondents(
     settings: SimulationSettings,
     teachers: Sequence[Teacher],
@@ -148,29 +177,38 @@ def _respondents(
     directory: FederationDirectory,
     observer: Observer,
 ) -> list[Respondent]:
-    privacy, execution = settings.privacy, Execution.of(recipe.device, recipe.precision)
-    found = []
-    for number, teacher in enumerate(teachers, start=1):
-        privacy.require_effect(members=teacher.members)
-        account = account_of(
-            teacher,
-            privacy.budget_file,
-            target=privacy.budget(),
-            count_earlier=privacy.count_earlier,
-            observer=observer,
-        )
-        found.append(
-            Respondent(
-                teacher,
-                mechanism=privacy.mechanism(members=teacher.members),
-                target=privacy.budget(),
-                plan=answer_plan(recipe),
-                directory=directory.path / "clients" / f"client-{number}",
-                account=account,
-                budget_file=privacy.budget_file,
-                cap=privacy.limit(),
-                execution=execution,
-                observer=observer,
-            )
-        )
-    return found
+    return [
+        _respondent(settings, number, teacher, recipe, directory, observer)
+        for number, teacher in enumerate(teachers)
+    ]
+
+
+def _respondent(
+    settings: SimulationSettings,
+    number: int,
+    teacher: Teacher,
+    recipe: Recipe,
+    directory: FederationDirectory,
+    observer: Observer,
+) -> Respondent:
+    privacy = settings.privacy
+    privacy.require_effect(members=teacher.members)
+    account = account_of(
+        teacher,
+        privacy.budget_file,
+        target=privacy.budget(),
+        count_earlier=privacy.count_earlier,
+        observer=observer,
+    )
+    return Respondent(
+        teacher,
+        mechanism=privacy.mechanism(members=teacher.members),
+        target=privacy.budget(),
+        plan=answer_plan(recipe),
+        directory=directory.path / "clients" / f"client-{number + 1}",
+        account=account,
+        budget_file=privacy.budget_file,
+        cap=privacy.limit(),
+        execution=Execution.of(recipe.device, recipe.precision),
+        observer=observer,
+    )

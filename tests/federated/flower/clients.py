@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -16,8 +18,8 @@ from dpsd.federated.requests import Code, Greeting, Hello, Reply, Request
 #: What no server may ever see.
 SECRET = "/data/patients/MARY-SMITH.png"
 
-#: First pixels of a request's first image at which the client raises, sleeps or leaves.
-RAISES, SLEEPS, LEAVES = 251, 252, 253
+#: First pixels of a request's first image at which the client raises, sleeps, leaves or is killed.
+RAISES, SLEEPS, LEAVES, DIES = 251, 252, 253, 254
 #: How long it sleeps, in seconds.
 SLEEP = 4.0
 
@@ -40,6 +42,8 @@ class FirstPixel:
             time.sleep(SLEEP)
         if pixels[0] == LEAVES:
             sys.exit(SECRET)
+        if pixels[0] == DIES:
+            os.kill(os.getpid(), signal.SIGKILL)
         return Reply(
             code=Code.ANSWERED,
             release=pixels.long() % 10,

@@ -15,7 +15,10 @@ from datetime import datetime
 
 from dpsd.federated.client.respondent import Respondent
 from dpsd.privacy.accounting import format_epsilon
-from dpsd.privacy.targets import Budget
+from dpsd.privacy.targets import Adjacency, Budget
+
+#: The part of a limit below which what it leaves is not worth stating, while images are left.
+_NEARLY_NOTHING = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,11 +71,19 @@ class Standing:
         rounds = f"{self.rounds:,} round{'s' * (self.rounds != 1)} answered"
         if self.latest:
             rounds += f", the last at {datetime.fromisoformat(self.latest).astimezone():%H:%M:%S}"
-        left = math.floor(1000 * self.limit_left) / 1000  # never more than there is
-        at = f" at δ = {self.limit.delta:g}" * (self.limit.delta != self.target.delta)
         return (
             f"{rounds}; ε = {format_epsilon(self.spent)} spent under "
-            f"{self.target.adjacency.value!r} at δ = {self.target.delta:g}; of the limit ε = "
-            f"{self.limit.epsilon:g} under {self.limit.adjacency.value!r}{at}, {left:g} is left; "
+            f"{self.target.adjacency.value!r} at δ = {self.target.delta:g}; {self._allowed()}; "
             f"{self.images_left:,} images left"
         )
+
+    def _allowed(self) -> str:
+        at = f" at δ = {self.limit.delta:g}" * (self.limit.delta != self.target.delta)
+        limit = f"the limit ε = {self.limit.epsilon:g} under {self.limit.adjacency.value!r}{at}"
+        adds_up = self.limit.adjacency is Adjacency.TEACHER
+        is_reached = self.limit_left < _NEARLY_NOTHING * self.limit.epsilon
+        if is_reached and self.images_left and not adds_up:
+            # It is about one image or one round, so another costs what was spent already.
+            return f"further images stay within {limit}"
+        left = math.floor(1000 * self.limit_left) / 1000  # never more than there is
+        return f"of {limit}, {left:g} is left"

@@ -41,7 +41,8 @@ https://{host}:{outside} {{
     handle /v1/fleet/* {{
         reverse_proxy https://127.0.0.1:{inside} {{
             transport http {{
-                tls_trust_pool file {authority}
+                # From Caddy 2.8 on also: tls_trust_pool file {authority}
+                tls_trusted_ca_certs {authority}
                 tls_server_name localhost
             }}
         }}
