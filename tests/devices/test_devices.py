@@ -36,7 +36,7 @@ from dpsd.devices.processes import ALONE, Share
 from dpsd.privacy.answers import RawAnswers
 from dpsd.privacy.randomness import NoiseSource
 from dpsd.runs.directory import RunDirectory
-from dpsd.synthesis.names import DRAWN
+from dpsd.synthesis.names import DEFAULT, plain_sources
 
 TEACHERS = '''
 """A teacher of 8x8 images that writes down what it is asked, one file a process."""
@@ -283,7 +283,7 @@ def test_torchrun_takes_any_teacher_and_keeps_students_equal(place: Path) -> Non
     assert first["events"] == second["events"] == {"response": 1, "round": 2, "teacher": 153}
     assert first["rounds"] == second["rounds"] == 2
     assert first["left_out"] == second["left_out"]
-    assert first["left_out"]["sources"].keys() == set(DRAWN)
+    assert first["left_out"]["sources"].keys() == set(plain_sources(DEFAULT))
     # Without BatchNorm, a batch that is shared gives the gradients of a batch that is not.
     assert max(first["apart"], second["apart"]) < 1e-5
     shown = asked(place)

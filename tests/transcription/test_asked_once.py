@@ -203,7 +203,13 @@ def test_a_collapsed_generator_ends_in_a_warning_while_it_makes_anything_new(
     teacher: Teacher, answering: Answering, tmp_path: Path
 ) -> None:
     listener = Listens()
-    changed = {"sources": ("none",), "rounds": 2, "first_queries": 10, "generator_steps": 0}
+    changed = {
+        "sources": ("none",),
+        "cold_start": False,
+        "rounds": 2,
+        "first_queries": 10,
+        "generator_steps": 0,
+    }
     run = transcribe(teacher, tmp_path, observer=listener, generator=Collapsed(40), **changed)
     assert run.metrics[0]["queries"] == 10
     assert 0 < run.metrics[1]["queries"] <= 30

@@ -436,7 +436,7 @@ def test_the_first_round_asks_nothing_of_a_blind_generator(
 
 def test_without_a_source_the_generator_makes_every_query(teacher: Teacher, tmp_path: Path) -> None:
     """As published: no public source, and answers at face value."""
-    run = transcribe(teacher, tmp_path, sources=("none",), objective="noisy-dkd")
+    run = transcribe(teacher, tmp_path, sources=("none",), cold_start=False, objective="noisy-dkd")
     for metrics in run.metrics:
         assert metrics["sources"] == {"generator": RECIPE.queries}
     assert run.certificate.sources == ["none"]

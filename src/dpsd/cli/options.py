@@ -26,6 +26,7 @@ PANELS = {
         "queries",
         "first_queries",
         "sources",
+        "cold_start",
         "public",
         "probe",
         "probe_images",

@@ -63,9 +63,12 @@ class Recipe(Settings):
         min_length=1,
         description="Public sources of queries: noise, strokes (pen strokes), silhouettes, glyphs "
         "(characters of many fonts), leaves (textured shapes that hide one another), fractals, "
-        "crops (of photographs), mixed (blends of the others), diffusion (drawn by a denoiser that "
-        "learns from the others, once, for minutes), folder:PATH. With none, queries come from the "
-        "generator alone, as in the published method, which collapses from a cold start.",
+        "crops (of photographs), networks (generators with random weights), mixed (blends of the "
+        "others), diffusion (drawn by a denoiser that learns from the others, once, for minutes), "
+        "folder:PATH. With none, queries come from generators alone, as in the published method.",
+    )
+    cold_start: bool = Field(
+        True, description="With --sources none, begin with networks, as a generator alone is stuck."
     )
     public: str | None = Field(
         None,
@@ -117,8 +120,7 @@ class Recipe(Settings):
     prior_temperature: float = Field(
         2.5,
         gt=0,
-        description="Temperature that flattens the student's prediction when it serves as the "
-        "prior.",
+        description="Temperature that flattens the student's prediction when it is the prior.",
     )
     consolidate: bool = Field(
         True, description="In the last round, train on every earlier release once more."
@@ -148,8 +150,7 @@ class Recipe(Settings):
     replay: float = Field(
         1.0,
         ge=0,
-        description="Releases of earlier rounds that the student is trained on again, for each "
-        "new release.",
+        description="Earlier releases that the student is trained on again, for each new one.",
     )
     student_steps: int | None = Field(
         None,
@@ -174,8 +175,7 @@ class Recipe(Settings):
         ge=0,
         description="After the last round, train a new student for so many steps for each of the "
         "--sources, on the answers about the others, and estimate how often it agrees with the "
-        "teacher on that one. Costs these steps and no privacy; tells how the student may do on "
-        "images unlike its queries. 0 to leave it out.",
+        "teacher on that one: on images unlike its queries. Costs these steps and no privacy.",
     )
     selection: float = Field(
         3.0,

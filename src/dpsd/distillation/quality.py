@@ -160,8 +160,8 @@ def collapse_warning(quality: RoundQuality, *, round_index: int, at: float = 0.9
                 f"round {round_index}: {what} are {largest:.0%} class {of_class.index(largest)}. "
                 "A run that sees one class learns one class. Is the range of pixels right "
                 "(--input-scale, --mean and --deviation)? Else use more varied public sources "
-                "(noise, strokes, silhouettes, glyphs, leaves, fractals, crops, mixed, a folder), "
-                "a smaller generator share, or more queries"
+                "(noise, strokes, silhouettes, glyphs, leaves, fractals, crops, networks, mixed, a "
+                "folder), a smaller generator share, or more queries"
             )
     return None
 

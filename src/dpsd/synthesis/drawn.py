@@ -67,7 +67,7 @@ class StructuredNoise(Source):
 
         images = drawn(above, slice(None))
         blank = is_blank(images)
-        images[blank] = drawn(_across_its_level(above[blank]), blank)
+        images[blank] = drawn(across_its_level(above[blank]), blank)
         return images
 
 
@@ -235,7 +235,7 @@ def smooth_field(
     return F.interpolate(coarse, size=(height, width), mode="bicubic", align_corners=False)
 
 
-def _across_its_level(above: Tensor, *, reach: float = 0.25) -> Tensor:
+def across_its_level(above: Tensor, *, reach: float = 0.25) -> Tensor:
     """Move fields until they just cross zero, from below or above, whichever is nearer."""
     low, high = above.amin((1, 2, 3), keepdim=True), above.amax((1, 2, 3), keepdim=True)
     is_below = above.mean((1, 2, 3), keepdim=True) < 0

@@ -22,7 +22,8 @@ from dpsd.synthesis.drawn import Silhouettes, Strokes, StructuredNoise
 from dpsd.synthesis.fractals import Fractals
 from dpsd.synthesis.glyphs import Glyphs
 from dpsd.synthesis.leaves import Leaves
-from dpsd.synthesis.names import DIFFUSION, FOLDER, MIXED, NO_SOURCE, check_sources
+from dpsd.synthesis.names import DEFAULT, DIFFUSION, FOLDER, MIXED, NO_SOURCE, check_sources
+from dpsd.synthesis.networks import RandomNetworks
 from dpsd.synthesis.photographs import Crops, Folder
 from dpsd.synthesis.public import Public
 from dpsd.synthesis.sources import Source, chunk_size
@@ -30,7 +31,10 @@ from dpsd.synthesis.sources import Source, chunk_size
 #: The sources that need only a shape, by name; a folder needs a path as well.
 SOURCES: dict[str, Callable[[Shape], Source]] = {
     source.name: source
-    for source in (StructuredNoise, Strokes, Silhouettes, Glyphs, Leaves, Fractals, Crops)
+    for source in (
+        *(StructuredNoise, Strokes, Silhouettes, Glyphs, Leaves, Fractals, Crops),
+        RandomNetworks,
+    )
 }
 
 #: The number of chunks of images that are shuffled together and in memory at once.
@@ -113,8 +117,8 @@ def build_mixture(
     """Build a mixture from names; ``folder:PATH`` is a folder of public images, ``none`` is empty.
 
     ``mixed`` blends the images of all other sources of the mixture, wherever it stands among them,
-    public images included. ``diffusion`` learns from the images of all others, or of all that need
-    only their name if there is no other, and is not among those that ``mixed`` blends.
+    public images included. ``diffusion`` learns from the images of all others, or of those of a run
+    for which none are chosen if there is no other, and is not among those that ``mixed`` blends.
 
     Args:
         names: the names of the sources.
@@ -148,7 +152,7 @@ def build_mixture(
             raise ValueError(f"the source {DIFFUSION!r} is trained: say what makes it")
         others = list(sources.values())
         if not others and not own:
-            others = [source(shape) for source in SOURCES.values()]
+            others = [SOURCES[name](shape) for name in DEFAULT if name in SOURCES]
         sources[DIFFUSION] = diffusion(_mixture(others, own))
     return _mixture([sources[name] for name in names if name != NO_SOURCE], own)
 

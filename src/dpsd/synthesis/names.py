@@ -1,7 +1,7 @@
 """The names of public sources of queries; see :mod:`dpsd.synthesis.sources`.
 
 >>> print(*source_names())
-noise strokes silhouettes glyphs leaves fractals crops mixed diffusion folder:PATH none
+noise strokes silhouettes glyphs leaves fractals crops networks mixed diffusion folder:PATH none
 """
 
 from __future__ import annotations
@@ -10,8 +10,14 @@ from collections.abc import Sequence
 
 from dpsd.errors import ConfigError, Setting, UnknownNameError
 
+#: The sources whose images are drawn by hand-made rules.
+_SHOWN = ("noise", "strokes", "silhouettes", "glyphs", "leaves", "fractals", "crops")
+
+#: The source whose images come from generators with random weights, which learned nothing yet.
+NETWORKS = "networks"
+
 #: The sources that need only their name.
-DRAWN = ("noise", "strokes", "silhouettes", "glyphs", "leaves", "fractals", "crops")
+DRAWN = (*_SHOWN, NETWORKS)
 
 #: The source that blends the images of the others that are named.
 MIXED = "mixed"
@@ -21,7 +27,7 @@ DIFFUSION = "diffusion"
 
 #: The sources of a run for which none are chosen. One that suits a domain may say nothing of
 #: another, so all of them are used.
-DEFAULT = (*DRAWN, MIXED)
+DEFAULT = (*_SHOWN, MIXED)
 
 #: The prefix of ``folder:PATH``, a folder of public images.
 FOLDER = "folder"

@@ -194,8 +194,8 @@ def scarcity(found: int, *, wanted: int, made: int, repeated: int) -> str | None
     """
     mend = (
         "an image is asked once in a run: start a new run with more sources (noise, strokes, "
-        "silhouettes, glyphs, leaves, fractals, crops, mixed), a larger folder, fewer queries or "
-        "fewer rounds"
+        "silhouettes, glyphs, leaves, fractals, crops, networks, mixed), a larger folder, fewer "
+        "queries or fewer rounds"
     )
     if found == 0 and repeated == made:
         return f"all {made:,} images that were made had been asked before, and {mend}"

@@ -15,7 +15,7 @@ from dpsd.privacy.targets import Adjacency
 #: Each part of the method, taken out: what differs in the recipe and in the mechanism.
 ABLATIONS: Mapping[str, tuple[Settings, Settings]] = {
     "as it is": ({}, {}),
-    "no public source": ({"sources": ("none",)}, {}),
+    "no public source": ({"sources": ("none",), "cold_start": False}, {}),
     "no generator": ({"generator_share": 0.0, "generator_steps": 0}, {}),
     "no exploration": ({"exploration": 0.0}, {}),
     "no class balance": ({"balance": False}, {}),

@@ -12,6 +12,7 @@ from dpsd.benchmarks.suites.field import (
     FIELD,
     FIELD_BESIDES,
     PUBLISHED,
+    generator_alone,
     published_methods,
     references,
 )
@@ -33,6 +34,7 @@ def data_sensitive(task: Task, share: float) -> list[Row]:
         )
         rows += published_methods(task, "data", epsilon, share)
         rows.append(row_of(task, epsilon, "dpsd", own))
+        rows.append(generator_alone(task, own, epsilon))
         if (shards := _shards(task, epsilon)) > 1:
             many = _many_teachers(task, shards)
             votes = _votes_on_real_images(task, shards, epsilon)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from dpsd.benchmarks.baselines.data_free import DataFreeLearning
 from dpsd.benchmarks.baselines.distillation import Distillation
@@ -38,12 +39,16 @@ PUBLISHED: Mapping[tuple[str, float, str], tuple[float, str]] = {
 #: generator they take is not published with them, so :func:`published_methods` says.
 _PUBLISHED: Settings = {
     "sources": ("none",),
+    "cold_start": False,
     "exploration": 0.0,
     "prior_temperature": 1.0,
     "balance": False,
     "replay": 0.0,
     "consolidate": False,
 }
+#: What lets them start, which is ours: generators with random weights make queries too, and the
+#: student learns from all releases again.
+_START: Settings = {"cold_start": True, "replay": 1.0, "consolidate": True}
 #: By name and protection: DPDFD learns from noisy normalised gradients of soft answers as they are;
 #: DPSD keeps the most important part of them (half of ten classes), or lies with some probability,
 #: and learns by DKD towards the noisy label.
@@ -61,21 +66,37 @@ METHODS: Mapping[tuple[str, str], tuple[Settings, Settings]] = {
 
 
 def published_methods(task: Task, protect: str, epsilon: float, share: float) -> Iterator[Row]:
-    """Published methods of a protection, with so many rounds and queries as are ours to choose."""
+    """Published methods of a protection, to the letter and with a start of ours.
+
+    How many rounds and queries they take is ours to choose, and is the same for all.
+    """
     sizes = shortened({"rounds": 6, "queries": 20_000, "generator_steps": 60}, share)
     for (name, protected), (recipe, mechanism) in METHODS.items():
         if protected != protect:
             continue
-        method = Transcribing(
-            name=f"{name}, to the letter",
-            protect=protect,
-            adjacency=Adjacency.ROUND,
-            recipe={**sizes, **recipe},
-            mechanism=mechanism,
-        )
-        key = (task.data, epsilon, name)
-        quoted = PUBLISHED.get(key, (None, "")) if protect == "data" else (None, "")
-        yield row_of(task, epsilon, f"paper-{name.lower()}", method, *quoted)
+        quoted = PUBLISHED.get((task.data, epsilon, name)) if protect == "data" else None
+        for key, said, start in (
+            ("paper", "to the letter", {}),
+            ("started", "with a start of ours", _START),
+        ):
+            method = Transcribing(
+                name=f"{name}, {said}",
+                protect=protect,
+                adjacency=Adjacency.ROUND,
+                recipe={**sizes, **recipe, **start},
+                mechanism=mechanism,
+            )
+            yield row_of(task, epsilon, f"{key}-{name.lower()}", method, *(quoted or ()))
+
+
+def generator_alone(task: Task, like: Transcribing, epsilon: float) -> Row:
+    """A transcription of ours whose only source of queries is the generator."""
+    alone = replace(
+        like,
+        name=f"{like.name}, generator alone",
+        recipe={**like.recipe, "sources": ("none",)},
+    )
+    return row_of(task, epsilon, "generator-alone", alone)
 
 
 def references(task: Task) -> list[Row]:

@@ -7,7 +7,13 @@ from typing import Any
 from dpsd.benchmarks.baselines.label_privacy import PriorLabels, RandomizedLabels
 from dpsd.benchmarks.methods import Task
 from dpsd.benchmarks.rows import Row
-from dpsd.benchmarks.suites.field import FIELD, FIELD_BESIDES, published_methods, references
+from dpsd.benchmarks.suites.field import (
+    FIELD,
+    FIELD_BESIDES,
+    generator_alone,
+    published_methods,
+    references,
+)
 from dpsd.benchmarks.suites.queries import sources_for, suited
 from dpsd.benchmarks.suites.suite import EPSILONS, Suite, row_of, shortened
 from dpsd.benchmarks.transcribing import Transcribing
@@ -34,6 +40,7 @@ def label_sensitive(task: Task, share: float) -> list[Row]:
         rows += [
             row_of(task, epsilon, "dpsd-many-rounds", many),
             row_of(task, epsilon, "dpsd-one-round", one),
+            generator_alone(task, many, epsilon),
             row_of(task, epsilon, "randomized-labels", RandomizedLabels()),
             row_of(task, epsilon, "prior-labels", PriorLabels()),
         ]
