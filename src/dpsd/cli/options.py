@@ -39,6 +39,7 @@ PANELS = {
     ),
     "Student": (
         "student",
+        "features",
         "objective",
         "alpha",
         "beta",
