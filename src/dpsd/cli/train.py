@@ -75,9 +75,9 @@ def train_teacher(
         str | None,
         typer.Option(
             metavar="MODEL",
-            help="With --shards: the frozen public backbone that the teachers are linear on: glyphs "
-            "(for written characters) or cifar100 (for natural images), which dpsd trains once on "
-            "public images, for minutes; a .pt2 or .onnx file; package.module:factory. It must "
+            help="With --shards: frozen public features that teachers are linear on: glyphs (for "
+            "written characters) or cifar100 (for natural images), which dpsd trains once on "
+            "public images, for minutes; a .pt2 or .onnx file; package.module:factory. They must "
             "know nothing of the private data, as epsilon does not cover it.",
             show_default="wavelets",
         ),

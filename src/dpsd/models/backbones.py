@@ -3,10 +3,10 @@
 A backbone maps images to features, which are then fixed. :mod:`dpsd.training.pretraining` trains
 dpsd's own on public images; this module says what they look like.
 
+>>> import torch
 >>> backbone = untrained_backbone("glyphs")
->>> fitted(backbone, made_for=MADE_FOR["glyphs"], input_shape=(3, 64, 64))(
-...     torch.rand(2, 3, 64, 64)
-... ).shape
+>>> taking_photographs = fitted(backbone, made_for=(1, 28, 28), input_shape=(3, 64, 64))
+>>> taking_photographs(torch.rand(2, 3, 64, 64)).shape
 torch.Size([2, 1152])
 """
 

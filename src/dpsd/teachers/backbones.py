@@ -80,7 +80,9 @@ class Backbone:
             WriteError: the disk is full, or the directory cannot be written to.
         """
         if isinstance(self.source, nn.Module):
-            save_tensors(directory / _WEIGHTS, self.source.state_dict())
+            # With metadata, as the format has no file of nothing for a backbone without weights.
+            state = self.source.state_dict()
+            save_tensors(directory / _WEIGHTS, state, metadata={"format": "pt"})
             return
         path = directory / f"{_STEM}{self.source.suffix}"
         content = self.source.read_bytes()

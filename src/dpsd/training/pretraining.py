@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from platformdirs import user_data_path
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
 
 from dpsd.datasets import LabelledImages, load_dataset
 from dpsd.devices.execution import Execution
@@ -98,7 +98,8 @@ def find_backbone(
     training = training or PRETRAINING[name]
     body, path = untrained_backbone(name), kept_at(name, training)
     if not _restored(body, path):
-        body = _pretrained(name, training, root=root, started=started)
+        # Copied, so that weights lie in memory as those that are read, and give the same features.
+        body.load_state_dict(_pretrained(name, training, root=root, started=started))
         _keep(body, path)
     return own_backbone(name, body, trained_on=_described(name, training), input_shape=input_shape)
 
@@ -127,8 +128,8 @@ def _described(name: str, training: Pretraining) -> str:
 
 def _pretrained(
     name: str, training: Pretraining, *, root: Path | None, started: Started
-) -> nn.Sequential:
-    """Train a backbone to tell the classes of its images apart."""
+) -> dict[str, Tensor]:
+    """Train a backbone to tell the classes of its images apart, and return its weights."""
     data = _glyphs(training) if name == "glyphs" else _cifar(training, root)
     execution = Execution.of()
     network = build_classifier(
@@ -147,7 +148,7 @@ def _pretrained(
             precision=execution.precision,
             on_epoch=lambda _: advance(1),
         )
-    return body_of(trained.cpu()).eval()
+    return body_of(trained.cpu()).state_dict()
 
 
 def _glyphs(training: Pretraining) -> LabelledImages:
