@@ -79,8 +79,8 @@ def trained_teacher(
     kind += f"-{share:g}-held-out" if share else ""
     path = folder / re.sub(r"[^\w.-]+", "-", f"{data}-{kind}")  # data may be a path
     if (path / DESCRIPTION_FILE).exists():
-        wanted = {"data": data, "model": model, "members": shards or 1, "share": share}
-        _require(path, features=features, **wanted)
+        members = shards or 1
+        _require(path, data=data, model=model, members=members, share=share, features=features)
         return path
     print(f"training the teacher {path.name}, which is kept once it is done", file=sys.stderr)
     # Its memory and time are no method's that comes first.

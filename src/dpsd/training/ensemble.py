@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from dpsd.datasets import LabelledImages
 from dpsd.errors import ConfigError, Setting, TeacherError, unwritable
 from dpsd.images.augmentation import draw_distortions, moved
+from dpsd.images.names import Shape
 from dpsd.images.pixels import to_unit_range
 from dpsd.models import build_classifier
 from dpsd.models.names import CLOSED_FORM as CLOSED_FORM
@@ -188,14 +189,11 @@ def _ridge_heads(
     module = untrained(seed)
     # In eval mode, nothing in the body depends on the other records of a batch.
     body = nn.Sequential(*list(module.eval().children())[:-1])
-    # Features are scaled by public images: statistics of the private ones would be shared by all
-    # teachers, and a record would then reach every one of them.
-    noise = StructuredNoise(data.input_shape).sample(
-        _PUBLIC_IMAGES, generator=torch.Generator().manual_seed(0)
-    )
-    public = _features(body, to_unit_range(noise))
-    centre, scale = public.mean(0), public.std(0).clamp_min(1e-4)
-    weight = torch.empty(shards.teachers, data.num_classes, len(centre))
+    count = module.get_submodule("head").state_dict()["weight"].shape[1]
+    centre, scale = torch.zeros(count), torch.ones(count)
+    if features is None:  # those of a backbone are normalised image by image
+        centre, scale = _public_scale(body, data.input_shape)
+    weight = torch.empty(shards.teachers, data.num_classes, count)
     bias = torch.empty(shards.teachers, data.num_classes)
     maps = _distortions(shards, views=views, channels=data.input_shape[0], seed=seed)
     for index, rows in enumerate(shards.rows()):
@@ -215,6 +213,19 @@ def _ridge_heads(
             weight[index], bias[index] = head_only["weight"], head_only["bias"]
         advance(1)
     return {"head.weight": weight, "head.bias": bias}
+
+
+def _public_scale(body: nn.Module, shape: Shape) -> tuple[Tensor, Tensor]:
+    """Return the centre and the scale of features, from public images alone.
+
+    Statistics of the private ones would be shared by all teachers, and a record would then reach
+    every one of them.
+    """
+    noise = StructuredNoise(shape).sample(
+        _PUBLIC_IMAGES, generator=torch.Generator().manual_seed(0)
+    )
+    public = _features(body, to_unit_range(noise))
+    return public.mean(0), public.std(0).clamp_min(1e-4)
 
 
 def _seen(images: Tensor, maps: Tensor) -> Iterator[Tensor]:

@@ -156,7 +156,7 @@ def _glyphs(training: Pretraining) -> LabelledImages:
     source = Glyphs(MADE_FOR["glyphs"], kinds=("digits", "letters"))
     random = torch.Generator().manual_seed(training.seed)
     images, codes = source.labelled(training.images, generator=random)
-    known, labels = codes.unique(return_inverse=True)
+    known, labels = torch.unique(codes, return_inverse=True)
     names = tuple(map(chr, known.tolist()))
     return LabelledImages(
         images=images, labels=labels, class_names=names, name="glyphs", split="public"
