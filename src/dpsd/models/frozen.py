@@ -26,6 +26,9 @@ from dpsd.models.layers import pool_to
 #: The most pixels per side of a backbone's feature maps, after pooling.
 _SIDE = 3
 
+#: The variance below which a feature is hardly amplified, where the mean variance is about one.
+_LEAST_VARIANCE = 0.01
+
 
 class Frozen(nn.Module):
     """A backbone that nothing trains: it stays in eval mode, and its weights have no gradients.
@@ -88,8 +91,12 @@ def linear_on(backbone: nn.Module, *, input_shape: Shape, num_classes: int) -> n
             features=features,
             pool=pool,
             flatten=nn.Flatten(),
-            # Image by image, as what a batch of queries hardly shows may be common on real images.
-            normalize=nn.LayerNorm(count, elementwise_affine=False),
+            # Image by image first, so that teachers need no statistics. What hardly varies among
+            # queries may vary much among real images, so it is not brought to the same scale.
+            normalize=nn.Sequential(
+                nn.LayerNorm(count, elementwise_affine=False),
+                nn.BatchNorm1d(count, eps=_LEAST_VARIANCE, affine=False),
+            ),
             head=nn.Linear(count, num_classes),
         )
     )
