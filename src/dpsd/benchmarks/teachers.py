@@ -117,12 +117,15 @@ def _require(
         TeacherError: saying what is there and what is wanted.
     """
     found = read_record(path)
-    own = None if found.features is None else found.features["name"]
+    own = "" if found.features is None else found.features["name"]
     there = (found.members, found.model, found.data, found.seed, found.validation_share, own)
-    wanted = (members, model, data, _SEED, share, features and Path(features).name)
+    wanted = (members, model, data, _SEED, share, Path(features).name if features else "")
     if there != wanted:
-        form = "{} x {} on {!r}, seed {}, {:g} held out, features {}"
-        has, lacks = (form.format(*one) for one in (there, wanted))
+        form = "{} x {} on {!r}, seed {}, {:g} held out"
+        has, lacks = (
+            form.format(*one) + (f", on the features {one[-1]}" if one[-1] else "")
+            for one in (there, wanted)
+        )
         raise TeacherError(
             f"{path} holds {has}, and {lacks} is wanted: move it away, or keep teachers elsewhere"
         )

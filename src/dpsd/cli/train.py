@@ -22,7 +22,6 @@ from dpsd.cli.declaring import (
     Size,
     declared_by,
 )
-from dpsd.cli.progress import pretraining
 from dpsd.datasets import check_dataset, settled_in_full
 from dpsd.datasets import data_root as default_root
 from dpsd.errors import ConfigError
@@ -344,6 +343,7 @@ def _backbone(features: str | None, shape: Shape, root: Path) -> Backbone | None
     if features is None:
         return None
 
+    from dpsd.cli.progress import pretraining
     from dpsd.training.pretraining import find_backbone
 
     return find_backbone(features, input_shape=shape, root=root, started=pretraining)

@@ -60,7 +60,7 @@ def test_ensembles_on_other_features_are_kept_apart(task: Task) -> None:
     assert (task.teacher(20).features, task.teacher(20, FEATURES).members) == (None, 20)
     task.teacher_path(20).rename(path.with_name("aside"))
     path.rename(task.teachers / "digits-scattering-20-8-views")
-    with pytest.raises(TeacherError, match="features public_backbone:edges, and"):
+    with pytest.raises(TeacherError, match="on the features public_backbone:edges, and"):
         task.teacher_path(20)
 
 
