@@ -91,7 +91,7 @@ def _of_method(method: Method) -> dict[str, Any]:
     if isinstance(method, Race):
         return _of_method(method.method)
     if isinstance(method, Transcribing):
-        names = {*Recipe.model_fields, *_of_mechanism(method), "student"} - {"seed"}
+        names = {*Recipe.model_fields, *_of_mechanism(method), "student", "features"} - {"seed"}
         fields = TranscriptionConfig.fields()
         types = {name: fields[name].annotation for name in names}
         types |= {name: get_type_hints(type(method))[name] for name in _added(method)}
@@ -146,7 +146,11 @@ def _with(method: Method | Quoted, values: Mapping[str, Any], target: Budget | N
     if not isinstance(method, Transcribing):
         return replace(method, **values)  # type: ignore[type-var]  # methods are dataclasses
     mechanism = {name: values[name] for name in _of_mechanism(method) if name in values}
-    own = {name: values[name] for name in ("student", "shards", *_added(method)) if name in values}
+    own = {
+        name: values[name]
+        for name in ("student", "features", "shards", *_added(method))
+        if name in values
+    }
     recipe = {name: value for name, value in values.items() if name not in {*mechanism, *own}}
     made = replace(
         method,

@@ -119,19 +119,24 @@ class Task:
         """How many there are to measure on."""
         return len(self.measured_on)
 
-    def teacher_path(self, shards: int | None = None) -> Path:
-        """Where the teacher is kept, or the ensemble of so many; trained if not there yet."""
+    def teacher_path(self, shards: int | None = None, features: str | None = None) -> Path:
+        """Where the teacher is kept, or the ensemble of so many; trained if not there yet.
+
+        An ensemble may be linear on ``features`` other than wavelets.
+        """
         return trained_teacher(
             self.data,
             self.teachers,
             model=self.model,
             shards=shards,
+            features=features,
             validation_share=self.validation_share,
         )
 
-    def teacher(self, shards: int | None = None) -> Teacher:
+    def teacher(self, shards: int | None = None, features: str | None = None) -> Teacher:
         """The data's one teacher, or the ensemble of so many on disjoint shards, to be asked."""
-        return load_teacher(self.teacher_path(shards), precision=Execution.of().precision)
+        path = self.teacher_path(shards, features)
+        return load_teacher(path, precision=Execution.of().precision)
 
     def white_box(self) -> nn.Module:
         """The one teacher's module itself: for references without privacy alone."""

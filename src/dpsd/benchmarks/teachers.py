@@ -39,6 +39,7 @@ from dpsd.teachers.sharding import Shards
 from dpsd.teachers.weights import fill_module, read_weights
 from dpsd.training.classifier import evaluate_accuracy, train_teacher
 from dpsd.training.ensemble import CLOSED_FORM, VIEWS, train_ensemble
+from dpsd.training.pretraining import find_backbone
 
 #: The seed of every teacher's training, and of how records are dealt.
 _SEED = 0
@@ -50,6 +51,7 @@ def trained_teacher(
     *,
     model: str,
     shards: int | None = None,
+    features: str | None = None,
     validation_share: float = 0.0,
 ) -> Path:
     """The directory of a data set's teacher, or of many on its shards; trained if not there yet.
@@ -59,6 +61,7 @@ def trained_teacher(
         folder: where teachers are kept, under names of data set and architecture.
         model: the single teacher's architecture; members of an ensemble are ``scattering``.
         shards: so many teachers, each on a shard of its own; ``None`` for one on all of the data.
+        features: what an ensemble's members are linear on; wavelets if not given.
         validation_share: the share of the training records that are held out, if the data set has
             no validation split of its own.
 
@@ -71,15 +74,17 @@ def trained_teacher(
     if shards is not None:
         model = CLOSED_FORM
     kind = model if shards is None else f"{model}-{shards}-{VIEWS}-views"
+    kind += f"-on-{features}" if features else ""
     share = 0.0 if has_validation(data) else validation_share
     kind += f"-{share:g}-held-out" if share else ""
     path = folder / re.sub(r"[^\w.-]+", "-", f"{data}-{kind}")  # data may be a path
     if (path / DESCRIPTION_FILE).exists():
-        _require(path, data=data, model=model, members=shards or 1, share=share)
+        members = shards or 1
+        _require(path, data=data, model=model, members=members, share=share, features=features)
         return path
     print(f"training the teacher {path.name}, which is kept once it is done", file=sys.stderr)
     # Its memory and time are no method's that comes first.
-    in_a_process(_train, data, path, model, shards, share)
+    in_a_process(_train, data, path, model, shards, share, features)
     return path
 
 
@@ -103,24 +108,32 @@ def open_module(path: Path) -> nn.Module:
     return module.eval().requires_grad_(False)
 
 
-def _require(path: Path, *, data: str, model: str, members: int, share: float) -> None:
+def _require(
+    path: Path, *, data: str, model: str, members: int, share: float, features: str | None
+) -> None:
     """Refuse a teacher that was made of anything else, by whatever name it lies there.
 
     Raises:
         TeacherError: saying what is there and what is wanted.
     """
     found = read_record(path)
-    there = (found.members, found.model, found.data, found.seed, found.validation_share)
-    wanted = (members, model, data, _SEED, share)
+    own = "" if found.features is None else found.features["name"]
+    there = (found.members, found.model, found.data, found.seed, found.validation_share, own)
+    wanted = (members, model, data, _SEED, share, Path(features).name if features else "")
     if there != wanted:
         form = "{} x {} on {!r}, seed {}, {:g} held out"
-        has, lacks = (form.format(*one) for one in (there, wanted))
+        has, lacks = (
+            form.format(*one) + (f", on the features {one[-1]}" if one[-1] else "")
+            for one in (there, wanted)
+        )
         raise TeacherError(
             f"{path} holds {has}, and {lacks} is wanted: move it away, or keep teachers elsewhere"
         )
 
 
-def _train(data: str, path: Path, model: str, shards: int | None, share: float) -> None:
+def _train(
+    data: str, path: Path, model: str, shards: int | None, share: float, features: str | None
+) -> None:
     # What all teachers of an ensemble share is fixed by the data set's name, or refused.
     declared = None if shards is None else settled_in_full(data, Declared())
     train = load_dataset(data, "train", declared=declared, validation_share=share)
@@ -140,10 +153,16 @@ def _train(data: str, path: Path, model: str, shards: int | None, share: float) 
         return
     # Equal records in two shards would reach two teachers, and no ε would protect them.
     dealt = Shards.assign(train, teachers=shards, seed=_SEED, drop_duplicates=True)
-    stacked = train_ensemble(train, dealt, seed=_SEED)
+    backbone = None
+    if features is not None:
+        backbone = find_backbone(features, input_shape=train.input_shape)
+    stacked = train_ensemble(train, dealt, seed=_SEED, features=backbone)
     path.mkdir(parents=True, exist_ok=True)
     dealt.save(path)
     record = replace(record, members=shards)
+    if backbone is not None:
+        backbone.save(path)
+        record = replace(record, features=backbone.stated())
     save_teacher(path, stacked, record)
     accuracy = _majority_accuracy(path, test)
     save_teacher(path, stacked, replace(record, accuracy=accuracy))

@@ -44,6 +44,7 @@ class Transcribing:
             :class:`~dpsd.config.transcription.TranscriptionConfig` names them.
         shards: so many teachers, each on a shard of its own; one teacher if not given.
         student: the student's architecture, if not the task's (or the ensemble's own).
+        features: what an ensemble and its student are linear on; wavelets if not given.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Transcribing:
     mechanism: Mapping[str, Any] = field(default_factory=dict)
     shards: int | None = None
     student: str | None = None
+    features: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "adjacency", Adjacency(self.adjacency))
@@ -61,6 +63,8 @@ class Transcribing:
                 f"{self.name}: adjacency 'teacher' is about a training record where there are "
                 "many teachers; give shards"
             )
+        if self.features is not None and self.shards is None:
+            raise ConfigError(f"{self.name}: features are for many teachers; give shards")
         if self.shards is not None and self.shards < 2:
             raise ConfigError(f"shards must be at least 2, not {self.shards}")
 
@@ -84,6 +88,8 @@ class Transcribing:
             chosen = {"student": ENSEMBLE_STUDENT, **ENSEMBLE_DEFAULTS, **chosen}
         if self.student is not None:
             chosen["student"] = self.student
+        elif self.features is not None:
+            chosen["features"] = self.features
         return TranscriptionConfig(
             teacher="the task's",
             protect=self.protect,
@@ -97,7 +103,7 @@ class Transcribing:
         """Transcribe, and measure the student after every round, for the table only."""
         if target is None:
             raise ConfigError(f"{self.name} needs a privacy target")
-        teacher = task.teacher(self.shards)
+        teacher = task.teacher(self.shards, self.features)
         recipe = Recipe.suited_to(teacher, **{**self.recipe, "seed": seed})
         alone = task.model if self.shards is None else None
         with tempfile.TemporaryDirectory() as folder:

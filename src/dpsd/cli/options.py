@@ -40,6 +40,7 @@ PANELS = {
     ),
     "Student": (
         "student",
+        "features",
         "objective",
         "alpha",
         "beta",

@@ -10,7 +10,7 @@ import typer
 from dpsd.cli.console import RESULTS, STATUS, grid, hint, say, show, shown_warnings, warn
 from dpsd.cli.errors import INTERRUPTED
 from dpsd.cli.privacy import show_privacy
-from dpsd.cli.progress import ProgressObserver, QuietObserver
+from dpsd.cli.progress import ProgressObserver, QuietObserver, pretraining
 from dpsd.cli.results import show_written
 from dpsd.config.transcription import TranscriptionConfig
 from dpsd.errors import AnswerError, WriteError
@@ -22,6 +22,7 @@ from dpsd.runs.observing import Observer
 from dpsd.shell import command_line
 from dpsd.teachers import Teacher
 from dpsd.transcription import starting
+from dpsd.transcription.features import settled
 from dpsd.transcription.launching import is_follower
 
 
@@ -81,6 +82,10 @@ def _played(
     loaded = settings.load_teacher()
     if loaded.applied is not None and not quiet:
         STATUS.print(f"the teacher takes {loaded.applied}", style="dim", soft_wrap=True)
+    features = None
+    if is_new:
+        student, named = settings.student, settings.features
+        features = settled(named, student=student, teacher=loaded, started=pretraining)
     budget_file = settings.privacy.budget_file
     if budget_file is not None:
         # A run may be continued from another working directory, so paths must be absolute.
@@ -103,7 +108,9 @@ def _played(
 
                 observer = stack.enter_context(MLflowObserver(observer, name=path.name))
             if is_new:
-                return starting.start(settings, loaded, out=path, observer=observer)
+                return starting.start(
+                    settings, loaded, out=path, features=features, observer=observer
+                )
             return starting.resume(
                 path,
                 loaded,

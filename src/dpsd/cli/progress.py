@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 
 from rich.progress import (
@@ -41,6 +42,25 @@ class ProgressObserver(progress.ProgressObserver):
 
     def warn(self, message: str) -> None:
         warn(message)
+
+
+@contextmanager
+def pretraining(passes: int) -> Iterator[Callable[[int], None]]:
+    """Show how far the training of a public backbone is; yields a function to call with passes."""
+    STATUS.print("training a public backbone, which is kept for later", style="dim")
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=STATUS,
+        disable=not STATUS.is_terminal,
+        transient=True,
+    ) as bars:
+        task = bars.add_task("public backbone", total=passes)
+        yield lambda done: bars.advance(task, done)
 
 
 class AttackProgress:

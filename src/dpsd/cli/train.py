@@ -25,13 +25,15 @@ from dpsd.cli.declaring import (
 from dpsd.datasets import check_dataset, settled_in_full
 from dpsd.datasets import data_root as default_root
 from dpsd.errors import ConfigError
-from dpsd.models.names import CLOSED_FORM, check_model
+from dpsd.models.names import CLOSED_FORM, check_features, check_model
 from dpsd.shell import command_line
 from dpsd.teachers.kinds import BUDGET_FILE
 from dpsd.teachers.record import DESCRIPTION_FILE
 
 if TYPE_CHECKING:
     from dpsd.datasets import LabelledImages
+    from dpsd.images.names import Shape
+    from dpsd.teachers.backbones import Backbone
     from dpsd.teachers.record import TeacherRecord
     from dpsd.teachers.sharding import Shards
     from dpsd.training.classifier import TrainingProgress
@@ -68,6 +70,17 @@ def train_teacher(
         ),
     ] = None,
     validation_share: Share = None,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="With --shards: frozen public features that teachers are linear on: glyphs (for "
+            "written characters) or cifar100 (for natural images), which dpsd trains once on "
+            "public images, for minutes; a .pt2 or .onnx file; package.module:factory. They must "
+            "know nothing of the private data, as epsilon does not cover it.",
+            show_default="wavelets",
+        ),
+    ] = None,
     views: Annotated[
         int | None,
         typer.Option(
@@ -135,6 +148,10 @@ def train_teacher(
             f"--views {views} applies to many {CLOSED_FORM} teachers only: give --shards, and no "
             "other --model"
         )
+    if features is not None:
+        if shards is None:
+            raise ConfigError(f"--features {features} applies to many teachers only: give --shards")
+        check_features(features, model=model or CLOSED_FORM)
     if group_by is not None and shards is None and not validation_share:
         raise ConfigError(
             f"--group-by {group_by} applies to many teachers and to what is held out: give "
@@ -195,6 +212,7 @@ def train_teacher(
             testing,
             validation,
             about=replace(about, members=shards),
+            backbone=_backbone(features, training.input_shape, root),
             out=out,
             views=views,
             seed=seed,
@@ -260,6 +278,7 @@ def _train_ensemble(
     validation: LabelledImages | None,
     *,
     about: TeacherRecord,
+    backbone: Backbone | None,
     out: Path,
     views: int | None,
     seed: int,
@@ -283,6 +302,7 @@ def _train_ensemble(
             model=model,
             views=views,
             seed=seed,
+            features=backbone,
             parts=None if closed_form else parts,
             advance=lambda count: progress.update(task, advance=count, state="teachers"),
             **{} if closed_form else settings,
@@ -291,6 +311,9 @@ def _train_ensemble(
     out.mkdir(parents=True, exist_ok=True)
     dealt.save(out)
     record = replace(about, seconds=round(seconds, 1))
+    if backbone is not None:
+        backbone.save(out)
+        record = replace(record, features=backbone.stated())
     save_teacher(out, stacked, record)
     majority = load_teacher(out, device=settings["device"])
     accuracies = [
@@ -313,6 +336,17 @@ def _train_ensemble(
     whose = "A record" if dealt.persons is None else f"Each of {dealt.persons:,} persons"
     say(f"\nKeep these teachers as private as their data. {whose} reached one of them, so:")
     _say_next(out, epsilon=10, adjacency="teacher")
+
+
+def _backbone(features: str | None, shape: Shape, root: Path) -> Backbone | None:
+    """Return the backbone of that name, which is trained first if it is dpsd's own and new."""
+    if features is None:
+        return None
+
+    from dpsd.cli.progress import pretraining
+    from dpsd.training.pretraining import find_backbone
+
+    return find_backbone(features, input_shape=shape, root=root, started=pretraining)
 
 
 def _say_next(teacher: Path, *, epsilon: int, adjacency: str) -> None:

@@ -22,6 +22,7 @@ from dpsd.config.base import read_toml, to_toml
 from dpsd.config.ensembles import ENSEMBLE_DEFAULTS, ENSEMBLE_STUDENT
 from dpsd.config.transcription import TranscriptionConfig
 from dpsd.errors import ConfigError
+from dpsd.models.names import CLOSED_FORM
 from dpsd.runs.files import check_run
 from dpsd.teachers.address import ServiceOptions
 from dpsd.teachers.kinds import TEACHER_HELP, is_ensemble
@@ -138,6 +139,8 @@ def _transcribe(
             unset = {name: value for name, value in _TO_FILL_IN.items() if name not in values}
             values |= unset
         defaults = _ENSEMBLE if is_ensemble(values.get("teacher")) else {}
+        if values.get("features"):
+            defaults = {**defaults, "student": CLOSED_FORM}
         settings = TranscriptionConfig(**defaults | values)
         settings.privacy.require_effect()
         settings.teacher.check_normalization()

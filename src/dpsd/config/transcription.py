@@ -25,7 +25,7 @@ from dpsd.config.base import Divided, Settings
 from dpsd.config.privacy import PrivacySettings
 from dpsd.config.recipe import Recipe
 from dpsd.config.teacher import TeacherSettings
-from dpsd.models.names import check_generator, check_model
+from dpsd.models.names import check_features, check_generator, check_model
 from dpsd.synthesis.names import check_left_out, check_sources
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class TranscriptionConfig(Divided):
         privacy: the privacy target and the mechanism.
         recipe: everything else that determines how the transcription is carried out.
         student: the name of a model, or ``package.module:factory``.
+        features: the name of features that the student is linear on; see :func:`check_features`.
         generator: the name of a generator, or ``package.module:factory``.
 
     Raises:
@@ -58,6 +59,12 @@ class TranscriptionConfig(Divided):
     student: str = Field(
         "cnn", description="The student: the name of a model, or package.module:factory."
     )
+    features: str | None = Field(
+        None,
+        description="What the student 'scattering' is linear on: glyphs, cifar100 (backbones that "
+        "dpsd trains once on public images), a .pt2 or .onnx file, package.module:factory, or "
+        "wavelets. If not given, the teachers' own features. They must be public.",
+    )
     generator: str = Field(
         "dcgan", description="The generator: the name of one, or package.module:factory."
     )
@@ -74,6 +81,8 @@ class TranscriptionConfig(Divided):
                 probe or sources that there are not.
         """
         check_model(self.student)
+        if self.features is not None:
+            check_features(self.features, model=self.student)
         check_generator(self.generator)
         check_sources(self.recipe.sources)
         self.recipe.check_until()

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from dpsd.devices.execution import Execution, inference_batch
 from dpsd.distillation.student import one_cycle
 from dpsd.images.augmentation import Augmentation, augment_images
+from dpsd.models.frozen import Frozen
 
 
 class Images(Protocol):
@@ -39,6 +40,8 @@ class Images(Protocol):
 def restarted(student: nn.Module, *, seed: int) -> nn.Module:
     """Return a copy with new initial weights from ``seed``, in all layers that can be reset.
 
+    A frozen backbone stays as it is.
+
     >>> layer = nn.Linear(2, 2)
     >>> bool(restarted(layer, seed=1).weight.equal(layer.weight))
     False
@@ -46,8 +49,14 @@ def restarted(student: nn.Module, *, seed: int) -> nn.Module:
     fresh = copy.deepcopy(student).cpu()
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # seeds the CPU's generator only
+        frozen = {
+            layer
+            for part in fresh.modules()
+            if isinstance(part, Frozen)
+            for layer in part.modules()
+        }
         for layer in fresh.modules():
-            if callable(reset := getattr(layer, "reset_parameters", None)):
+            if layer not in frozen and callable(reset := getattr(layer, "reset_parameters", None)):
                 reset()
     return fresh
 

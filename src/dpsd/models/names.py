@@ -11,8 +11,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
-from dpsd.errors import UnknownNameError
+from dpsd.errors import ConfigError, Setting, UnknownNameError
 
 _MODELS = (
     *("cnn", "cnn-wide", "lenet5", "mobilenetv2", "resnet18", "resnet20", "resnet34", "resnet50"),
@@ -20,8 +21,17 @@ _MODELS = (
 )
 _GENERATORS = ("dcgan", "dcgan-wide", "dcgan-widest")
 
-#: The model that is trained in closed form, for teachers with few records each.
+#: The model that is linear on fixed features, and trained in closed form if they are a teacher's.
 CLOSED_FORM = "scattering"
+
+#: The features of that model if no others are named: a scattering transform, which is not trained.
+WAVELETS = "wavelets"
+
+#: The backbones that dpsd trains itself, from public images.
+BACKBONES = ("cifar100", "glyphs")
+
+#: The suffixes of files that may hold a backbone.
+BACKBONE_SUFFIXES = (".onnx", ".pt2")
 
 
 def model_names() -> list[str]:
@@ -32,6 +42,42 @@ def model_names() -> list[str]:
 def generator_names() -> list[str]:
     """Return the names that :func:`~dpsd.models.build_generator` knows, sorted."""
     return sorted(_GENERATORS)
+
+
+def feature_names() -> list[str]:
+    """Return the names of features that :func:`check_features` knows, sorted."""
+    return sorted((*BACKBONES, WAVELETS))
+
+
+def check_features(features: str, *, model: str) -> None:
+    """Refuse features of a model that has its own, or that are none.
+
+    Args:
+        features: the name of features, the path of a ``.pt2`` or ``.onnx`` file, or
+            ``package.module:factory``.
+        model: the name of the model on top of them.
+
+    Raises:
+        ConfigError: the model is another than ``scattering``, or there is no such file.
+        UnknownNameError: there are no features of that name.
+
+    >>> check_features("glyphs", model="scattering")
+    >>> check_features("glyphs", model="cnn")
+    Traceback (most recent call last):
+        ...
+    dpsd.errors.ConfigError: features 'glyphs' are for the model 'scattering', which is linear ...
+    """
+    if model != CLOSED_FORM:
+        raise ConfigError(
+            Setting("features"),
+            f" {features!r} are for the model {CLOSED_FORM!r}, which is linear on fixed features, "
+            f"and {model!r} learns its own",
+        )
+    if features.endswith(BACKBONE_SUFFIXES):
+        if not Path(features).is_file():
+            raise ConfigError(Setting("features"), f": there is no file {features}: check the path")
+        return
+    check_name("features", features, (*BACKBONES, WAVELETS))
 
 
 def check_model(name: str) -> None:

@@ -23,7 +23,7 @@ from dpsd.errors import ConfigError, Setting
 from dpsd.images.names import Shape
 from dpsd.models.convolutional import cnn, lenet5, vgg11
 from dpsd.models.mobile import mobilenetv2
-from dpsd.models.names import check_name
+from dpsd.models.names import CLOSED_FORM, check_name
 from dpsd.models.residual import resnet8, resnet18, resnet20, resnet34, resnet50, wide_resnet
 from dpsd.models.scattering import scattering
 
@@ -53,6 +53,7 @@ def build_classifier(
     input_shape: Shape,
     num_classes: int,
     seed: int | None = None,
+    features: nn.Module | None = None,
 ) -> nn.Module:
     """Build a classifier of images in ``[0, 1]`` and check its output.
 
@@ -63,13 +64,16 @@ def build_classifier(
         input_shape: the channels, height and width of an image.
         num_classes: the number of logits that it must return for each image.
         seed: the seed of the initialisation. Torch's global generator is not changed.
+        features: a frozen backbone, from images to features, on which ``scattering`` is linear
+            instead of on wavelets; see :func:`dpsd.models.frozen.linear_on`.
 
     Returns:
         A module that maps ``(N, C, H, W)`` to logits ``(N, num_classes)``.
 
     Raises:
         UnknownNameError: there is no model of that name.
-        ConfigError: the factory failed, or two images do not give two rows of logits.
+        ConfigError: the factory failed, two images do not give two rows of logits, or ``features``
+            are given for another model.
 
     >>> build_classifier("vgg1", input_shape=(1, 28, 28), num_classes=10)
     Traceback (most recent call last):
@@ -86,16 +90,24 @@ def build_classifier(
             f"model {model!r} takes images of at least {SMALLEST_SIDE}x{SMALLEST_SIDE} pixels, "
             f"not {input_shape[1]}x{input_shape[2]}"
         )
-    built, label = build_module(
-        "model", model, _CLASSIFIERS, seed, input_shape=input_shape, num_classes=num_classes
-    )
+    options: dict[str, object] = {"input_shape": input_shape, "num_classes": num_classes}
+    if features is not None:
+        if model != CLOSED_FORM:
+            raise ConfigError(
+                Setting("features"), f" are for the model {CLOSED_FORM!r}, not {model!r}"
+            )
+        options["features"] = features
+    built, label = build_module("model", model, _CLASSIFIERS, seed, **options)
     images = torch.full((2, *input_shape), 0.5)
     is_own = not isinstance(model, str) or model not in _CLASSIFIERS
     if is_own:
         hand_its_type(built)
     output = probe(built, images, label=label)
-    if is_own:
+    if is_own or features is not None:
         settle_layout(built, images, label=label)
+    if features is not None and is_kept_contiguous(built):
+        # Those who share the features of many models take them out of one.
+        keep_contiguous(built.get_submodule("features"))
     if output.shape != (2, num_classes):
         raise ConfigError(
             f"{label} answers two images of shape {input_shape} with {tuple(output.shape)}; "

@@ -28,6 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dpsd.images.names import Shape
+from dpsd.models.frozen import linear_on
 from dpsd.models.layers import pool_to
 
 _ORIENTATIONS = 8
@@ -37,22 +38,28 @@ _SMALLEST_MAP = 3
 _MOST_OCTAVES = 4
 
 
-def scattering(*, input_shape: Shape, num_classes: int) -> nn.Sequential:
+def scattering(
+    *, input_shape: Shape, num_classes: int, features: nn.Module | None = None
+) -> nn.Sequential:
     """Wavelet features, pooled to 3x3 and brought to one scale, and a linear layer.
+
+    Other ``features`` may take the place of the wavelets, see :func:`.linear_on`.
 
     >>> scattering(input_shape=(1, 8, 8), num_classes=10).head
     Linear(in_features=81, out_features=10, bias=True)
     """
+    if features is not None:
+        return linear_on(features, input_shape=input_shape, num_classes=num_classes)
     channels, height, width = input_shape
     octaves = 1
     while octaves < _MOST_OCTAVES and min(height, width) >> (octaves + 1) > 2 * _SMALLEST_MAP:
         octaves += 1
-    features = Scattering(octaves)
+    wavelets = Scattering(octaves)
     pool, sides = pool_to((height >> octaves, width >> octaves), _SMALLEST_MAP)
-    count = channels * features.maps * sides[0] * sides[1]
+    count = channels * wavelets.maps * sides[0] * sides[1]
     return nn.Sequential(
         OrderedDict(
-            features=features,
+            features=wavelets,
             pool=pool,
             compress=Compress(),
             flatten=nn.Flatten(),

@@ -83,6 +83,8 @@ def description(run: RunDirectory) -> dict[str, Any]:
     facts = run.facts()
     stated = {name: facts[name] for name in ("student", "input_shape", "num_classes")}
     stated |= {"input": "float images in [0, 1]", "output": "logits", "run": run.identity}
+    if (features := facts.get("features", {}).get("student")) is not None:
+        stated["features"] = features
     if (names := run.class_names()) is not None:
         stated["class_names"] = list(names)
     certificate = run.path / "certificate.json"

@@ -40,6 +40,7 @@ def _check_opening(run: RunFolder) -> None:
         ("dealt_by", opening.get("dealt_by"), facts.get("dealt_by")),
         ("class_names", opening.get("class_names"), facts.get("class_names")),
         ("teacher", opening.get("teacher"), facts.get("teacher")),
+        ("features", opening.get("features"), facts.get("features")),
         ("distinct_images", *distinct),
     ):
         if said != settings:

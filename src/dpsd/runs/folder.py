@@ -27,7 +27,9 @@ from dpsd.shell import command_line
 from dpsd.storage.files import UNFINISHED, Column, file_hash, read_json, write_text
 from dpsd.storage.locks import Hold, exclusively
 from dpsd.synthesis.queries import Queries, Spool
+from dpsd.teachers.backbones import FEATURES_FILES, Backbone, kept_backbone
 from dpsd.teachers.class_names import checked_class_names
+from dpsd.teachers.record import checked_statement
 
 #: The settings that a run was started with, and the facts needed to read it back; both are final.
 SETTINGS = (CONFIG_FILE, "student.json")
@@ -48,13 +50,21 @@ class RunFolder:
         self.ledger = Ledger(path / "ledger.jsonl")
 
     @classmethod
-    def create(cls, path: Path, config: Settings, facts: Mapping[str, Any]) -> Self:
+    def create(
+        cls,
+        path: Path,
+        config: Settings,
+        facts: Mapping[str, Any],
+        *,
+        features: Backbone | None = None,
+    ) -> Self:
         """Start a run in an empty or new directory.
 
         Args:
             path: the run directory.
             config: the resolved configuration.
             facts: what else is needed to read the run back: shapes, models' names, fingerprints.
+            features: the backbone that the student is linear on, which the run keeps.
 
         Raises:
             RunError: the directory is not empty, or it cannot be created.
@@ -73,6 +83,8 @@ class RunFolder:
                 error, f"{path} cannot be created", mend="give another --out", kind=RunError
             ) from None
         try:
+            if features is not None:
+                features.save(path)
             write_text(path / "student.json", json.dumps(dict(facts), indent=2) + "\n")
             write_text(path / CONFIG_FILE, to_toml(config))
         except RunError:
@@ -92,7 +104,7 @@ class RunFolder:
 
     def _remove_settings(self) -> None:
         """Remove the settings, as half a run can neither be continued nor started again."""
-        for name in SETTINGS:
+        for name in (*SETTINGS, *FEATURES_FILES):
             (self.path / name).unlink(missing_ok=True)
         (self.path / "releases").rmdir()
 
@@ -165,11 +177,25 @@ class RunFolder:
                 raise TypeError("a name is not a string")
             if len(sizes) != 4 or not all(type(size) is int and size > 0 for size in sizes):
                 raise ValueError("input_shape or num_classes is not a valid size")
+            for stated in facts.get("features", {}).values():
+                checked_statement(stated)
             if "class_names" in facts:
                 checked_class_names(facts["class_names"], num_classes=facts["num_classes"])
-        except (KeyError, TypeError, ValueError, TeacherError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, TeacherError) as error:
             raise RunError(f"{path} is damaged: {error}") from None
         return facts
+
+    def features(self) -> Backbone | None:
+        """The frozen public backbone that the student is linear on; ``None`` if it has none.
+
+        Raises:
+            TeacherError: the run's copy of it is missing or damaged, or is another.
+        """
+        facts = self.facts()
+        stated = facts.get("features", {}).get("student")
+        channels, height, width = facts["input_shape"]
+        shape = (channels, height, width)
+        return None if stated is None else kept_backbone(self.path, stated, input_shape=shape)
 
     def class_names(self) -> tuple[str, ...] | None:
         """The names of the classes in the order of the labels; ``None`` if none were given."""
@@ -214,6 +240,7 @@ class RunFolder:
                 "distinct_images": facts.get("distinct_images", False),
                 # Left out if there are none, as in runs of earlier versions.
                 **({"class_names": names} if (names := facts.get("class_names")) else {}),
+                **({"features": features} if (features := facts.get("features")) else {}),
                 "settings": {name: file_hash(self.path / name) for name in SETTINGS},
                 "software": {name: version(name) for name in ("dpsd", "torch", "dp-accounting")},
                 "earlier": earlier,

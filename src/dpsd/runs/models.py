@@ -88,11 +88,12 @@ def load_student(run: RunFolder, module: nn.Module | None = None) -> nn.Module:
     Raises:
         RunError: no round is finished, or the file is damaged.
     """
-    facts = run.facts()
+    facts, features = run.facts(), run.features()
     built = build_classifier(
         module or facts["student"],
         input_shape=_shape(run),
         num_classes=int(facts["num_classes"]),
+        features=None if features is None else features.module,
     )
     return _filled(run, built, "student")
 

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from dpsd.errors import ConfigError, UnknownNameError
 from dpsd.images.names import Shape
-from dpsd.images.pixels import to_unit_range
+from dpsd.images.pixels import to_pixels, to_unit_range
 from dpsd.synthesis.drawn import smooth_field
-from dpsd.synthesis.sources import Source
+from dpsd.synthesis.sources import Source, chunk_size
 
 #: The side of a cell of the atlas, and the longer side of the character in its middle, in pixels.
 _CELL, _LETTER = 40, 30
@@ -74,7 +74,7 @@ class Glyphs(Source):
     def _chunk(self, count: int, generator: torch.Generator) -> Tensor:
         chance = torch.rand((count,), generator=generator)
         numbers = 1 + (chance < 0.25).long() + (chance < 0.06).long()
-        drawn = self._characters(numbers, generator)
+        drawn, _ = self._characters(numbers, generator)
         first = numbers.cumsum(0) - numbers
         ink = drawn[first]
         for place in range(1, self.most):
@@ -82,8 +82,36 @@ class Glyphs(Source):
             ink[rows] = torch.maximum(ink[rows], drawn[first[rows] + place])
         return self._printed(ink, generator)
 
-    def _characters(self, numbers: Tensor, generator: torch.Generator) -> Tensor:
-        """Draw the characters of all images, in order, ``(sum(numbers), 1, H, W)`` in [0, 1]."""
+    def labelled(self, count: int, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Make images of one character each, and say which.
+
+        Args:
+            count: the number of images, at least 1.
+            generator: a CPU random generator, the source of all randomness here.
+
+        Returns:
+            The images, uint8 ``(count, C, H, W)``, and the code point of the character of each, in
+            lower case, int64 ``(count,)``.
+
+        >>> glyphs = Glyphs((1, 28, 28), kinds=["digits"])
+        >>> images, codes = glyphs.labelled(50, generator=torch.Generator().manual_seed(0))
+        >>> images.shape, set(map(chr, codes.tolist())) == set("0123456789")
+        (torch.Size([50, 1, 28, 28]), True)
+        """
+        images, codes = [], []
+        size = chunk_size(self.shape)
+        for start in range(0, count, size):
+            ones = torch.ones(min(size, count - start), dtype=torch.long)
+            ink, rows = self._characters(ones, generator)
+            images.append(to_pixels(self._printed(ink, generator)))
+            codes.append(_atlas().codes[rows])
+        return torch.cat(images), torch.cat(codes)
+
+    def _characters(self, numbers: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw the characters of all images, in order, and return their rows in the atlas too.
+
+        They are ``(sum(numbers), 1, H, W)`` in [0, 1].
+        """
         _, height, width = self.shape
         count = int(numbers.sum())
         # The place of a character in its row, from the middle, in widths of a character.
@@ -112,22 +140,26 @@ class Glyphs(Source):
         strength = uniform(0, 0.16).unsqueeze(-1)
         grid = torch.stack([x, y], -1) / nearer.clamp_min(0.2).unsqueeze(-1)
         grid = grid + strength * bends.view(count, 2, height, width).movedim(1, -1)
-        cells = self._cells(count, generator)
+        cells, rows_in_atlas = self._cells(count, generator)
         soft = F.grid_sample(cells, grid, align_corners=False)
         # Thin lines may fall between pixels, but those of a character beyond the frame stay away.
         soft = soft / soft.amax((2, 3), keepdim=True).clamp_min(0.3)
         # Lines were blurred, so where they are cut off decides how thick they are.
         thinness, gain = uniform(0.2, 0.6).unsqueeze(1), uniform(2.5, 9).unsqueeze(1)
-        return ((soft - thinness) * gain + 0.5).clamp(0, 1)
+        return ((soft - thinness) * gain + 0.5).clamp(0, 1), rows_in_atlas
 
-    def _cells(self, count: int, generator: torch.Generator) -> Tensor:
-        """Draw ``count`` characters from the atlas, at a resolution that suits the images."""
+    def _cells(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw ``count`` characters from the atlas, at a resolution that suits the images.
+
+        Their rows in the atlas are returned with them.
+        """
         atlas = _atlas()
         kind = self._kinds[torch.randint(0, len(self._kinds), (count,), generator=generator)]
         of_kind = torch.tensor(atlas.sizes)
         within = (torch.rand((count,), generator=generator) * of_kind[kind]).long()
-        cells = to_unit_range(atlas.cells((of_kind.cumsum(0) - of_kind)[kind] + within))
-        return F.avg_pool2d(cells, max(1, _CELL // (5 * min(self.shape[1:]) // 4)))
+        rows = (of_kind.cumsum(0) - of_kind)[kind] + within
+        cells = to_unit_range(atlas.cells(rows))
+        return F.avg_pool2d(cells, max(1, _CELL // (5 * min(self.shape[1:]) // 4))), rows
 
     def _printed(self, ink: Tensor, generator: torch.Generator) -> Tensor:
         """Print ink ``(N, 1, H, W)`` on paper."""
@@ -162,6 +194,8 @@ class _Atlas:
     def __init__(self, kinds: Sequence[Sequence[tuple[Path, int]]]) -> None:
         self.sizes = [len(kind) for kind in kinds]
         self._characters = [character for kind in kinds for character in kind]
+        #: The code point of each character in lower case, int64 ``(sum(sizes),)``.
+        self.codes = torch.tensor([ord(chr(code).lower()[0]) for _, code in self._characters])
         self._cells = torch.empty((sum(self.sizes), 1, _CELL, _CELL), dtype=torch.uint8)
         self._is_drawn = torch.zeros(sum(self.sizes), dtype=torch.bool)
 

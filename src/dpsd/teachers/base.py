@@ -20,7 +20,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +37,9 @@ from dpsd.teachers.describing import described, frames_of
 from dpsd.teachers.probing import probe
 from dpsd.teachers.record import checked_shape as checked_shape
 from dpsd.teachers.silence import silenced, untouched_generators
+
+if TYPE_CHECKING:
+    from dpsd.teachers.backbones import Backbone
 
 Normalization: TypeAlias = tuple[Sequence[float], Sequence[float]]
 Precision: TypeAlias = Literal["float32", "bfloat16"]
@@ -75,6 +78,8 @@ class Teacher(ABC):
     description: str
     scores: Scores
     normalization: Normalization | None
+    features: Backbone | None = None
+    """The frozen public backbone that an ensemble's members are linear on, if there is one."""
     location: str | None = None
     """Where :func:`~dpsd.teachers.load_teacher` finds the teacher again: an absolute path or
     ``package.module:factory``. ``None`` for a teacher that exists in this process alone."""

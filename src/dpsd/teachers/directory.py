@@ -28,6 +28,7 @@ from dpsd.errors import DpsdError, TeacherError, reason, unwritable
 from dpsd.images.names import Shape
 from dpsd.models import build_classifier
 from dpsd.storage.files import file_hash
+from dpsd.teachers.backbones import kept_backbone
 from dpsd.teachers.base import DeclaredScores, Precision, Teacher, agree
 from dpsd.teachers.class_names import found_class_names
 from dpsd.teachers.ensemble import EnsembleTeacher
@@ -127,9 +128,16 @@ def _loaded(
             f"{weights_path} is not the file that {DESCRIPTION_FILE} describes (sha256 differs): "
             "copy the whole directory again, or train the teacher again"
         )
+    features = None
+    if record.features is not None:
+        features = kept_backbone(directory, record.features, input_shape=record.input_shape)
     try:
         module = build_classifier(
-            record.model, input_shape=record.input_shape, num_classes=record.num_classes, seed=0
+            record.model,
+            input_shape=record.input_shape,
+            num_classes=record.num_classes,
+            seed=0,
+            features=None if features is None else features.module,
         )
     except DpsdError as error:
         raise TeacherError(f"{path}: {error}") from None
@@ -138,10 +146,10 @@ def _loaded(
         shards = _checked_shards(directory, record, state, expected=hashes["shards_sha256"])
         first = {name: part[0] for name, part in state.items()}
         # What is not trained, such as the scale of fixed features, is not in the file.
-        trained = dict(module.named_parameters())
+        trained = {name for name, part in module.named_parameters() if part.requires_grad}
         own = {name: part for name, part in module.state_dict().items() if name not in trained}
         fill_module(module, own | first, where=str(directory))
-        return EnsembleTeacher(
+        ensemble = EnsembleTeacher(
             module,
             state,
             input_shape=record.input_shape,
@@ -153,6 +161,8 @@ def _loaded(
             shards=shards,
             key=shards.key,
         )
+        ensemble.features = features
+        return ensemble
     fill_module(module, state, where=str(weights_path))
     return ModuleTeacher(
         module,

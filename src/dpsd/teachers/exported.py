@@ -85,7 +85,7 @@ class ExportedTeacher(Teacher):
         self._device = checked_device(device)
         self._precision = precision
         archive = read_archive(path.read_bytes(), where=str(path))
-        program = _load(archive.content, self._device, path)
+        program = load_program(archive.content, self._device, path)
         calling = calling or Calling()
         image, classes = _the_input_and_classes(program, path, calling)
         batch, *sizes = image.shape
@@ -133,7 +133,12 @@ def _stated(content: bytes, name: str) -> object:
     return described.get(name) if isinstance(described, dict) else None
 
 
-def _load(content: bytes, device: torch.device, path: Path) -> ExportedProgram:
+def load_program(content: bytes, device: torch.device, path: Path) -> ExportedProgram:
+    """Load a program from the content of a checked archive, and move it to a device.
+
+    Raises:
+        TeacherError: this torch cannot load it.
+    """
     log = logging.getLogger("torch.export")
     level = log.level
     log.setLevel(logging.ERROR)  # torch logs a whole traceback before it raises

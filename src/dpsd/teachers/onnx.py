@@ -77,8 +77,8 @@ class OnnxTeacher(Teacher):
         if not path.is_file():
             raise TeacherError(f"there is no file {path}: check the path")
         # Locations are checked before the runtime, which would follow them, sees the file.
-        data_files = _external_data_files(path)
-        self._session = _open_session(path)
+        data_files = external_data_files(path)
+        self._session = open_session(path)
         calling = calling or Calling()
         self._input = _the_input(self._session, path)
         self._output = _the_output(self._session, calling.output, path)
@@ -131,7 +131,7 @@ def _stated_names(session: Any) -> object:
         return None
 
 
-def _external_data_files(path: Path) -> list[Path]:
+def external_data_files(path: Path) -> list[Path]:
     """Return the files that hold the model's weights, checked to lie in the model's folder."""
     try:
         import onnx
@@ -182,7 +182,12 @@ def _tensors(message: Any, tensor_type: type) -> Iterator[Any]:
                 yield from _tensors(item, tensor_type)
 
 
-def _open_session(path: Path) -> Any:
+def open_session(path: Path) -> Any:
+    """Open a file whose external data was checked in ONNX Runtime.
+
+    Raises:
+        TeacherError: ONNX Runtime is not installed, or cannot run the file.
+    """
     try:
         import onnxruntime
     except ImportError:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,8 @@ class TeacherRecord:
         members: the number of teachers, each trained on a shard of its own.
         class_names: the names of the classes in the order of their labels; may be empty.
         data: the name of the training data.
+        features: the frozen backbone that a ``scattering`` model is linear on, with its ``name``,
+            its ``hash`` and what it was ``trained_on``; ``None`` if that is a scattering transform.
         value_range: the stored values of the training images that were read as black and white, if
             they were declared; other images for this teacher are read in the same way.
         validation_share: the share of the training records that was held out for validation, in
@@ -63,6 +65,7 @@ class TeacherRecord:
     members: int = 1
     class_names: tuple[str, ...] = ()
     data: str = ""
+    features: Mapping[str, str] | None = None
     value_range: ValueRange | None = None
     validation_share: float = 0.0
     group_by: str | None = None
@@ -121,6 +124,7 @@ def read_description(directory: Path) -> tuple[TeacherRecord, dict[str, str]]:
                 "num_classes": _checked_count(content["num_classes"]),
                 "members": int(content.get("members", 1)),
                 "class_names": tuple(content.get("class_names", ())),
+                "features": checked_statement(content.get("features")),
                 "value_range": _checked_range(content.get("value_range")),
                 "validation_share": _checked_share(content.get("validation_share", 0.0)),
                 "group_by": _checked_rule(content.get("group_by")),
@@ -138,6 +142,25 @@ def read_description(directory: Path) -> tuple[TeacherRecord, dict[str, str]]:
             f"{path} is damaged ({type(error).__name__}: {error}): copy the directory again, "
             "or train the teacher again"
         ) from None
+
+
+def checked_statement(stated: Any) -> dict[str, str] | None:
+    """Return what a description states of a backbone, checked to be complete.
+
+    Raises:
+        ValueError: something is missing, or is not a text.
+
+    >>> checked_statement({"name": "glyphs"})
+    Traceback (most recent call last):
+        ...
+    ValueError: features do not state name, hash and trained_on
+    """
+    if stated is None:
+        return None
+    names = ("name", "hash", "trained_on")
+    if not isinstance(stated, Mapping) or not all(isinstance(stated.get(n), str) for n in names):
+        raise ValueError("features do not state name, hash and trained_on")
+    return {name: stated[name] for name in names}
 
 
 def _checked_range(values: Any) -> ValueRange | None:

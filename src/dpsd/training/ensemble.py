@@ -29,12 +29,15 @@ from torch import Tensor, nn
 from dpsd.datasets import LabelledImages
 from dpsd.errors import ConfigError, Setting, TeacherError, unwritable
 from dpsd.images.augmentation import draw_distortions, moved
+from dpsd.images.names import Shape
 from dpsd.images.pixels import to_unit_range
 from dpsd.models import build_classifier
 from dpsd.models.names import CLOSED_FORM as CLOSED_FORM
+from dpsd.models.names import check_features
 from dpsd.storage.files import load_tensors, save_tensors, write_text
 from dpsd.streams import stream_seed
 from dpsd.synthesis.drawn import StructuredNoise
+from dpsd.teachers.backbones import Backbone
 from dpsd.teachers.batches import in_batches
 from dpsd.teachers.fingerprint import fingerprint_tensors
 from dpsd.teachers.sharding import Shards
@@ -64,6 +67,7 @@ def train_ensemble(
     model: str = CLOSED_FORM,
     views: int | None = None,
     seed: int = 0,
+    features: Backbone | None = None,
     parts: Path | None = None,
     advance: Callable[[int], None] = lambda _: None,
     **training: Any,
@@ -77,6 +81,8 @@ def train_ensemble(
         views: the number of distorted copies of each record that its teacher is also trained on, at
             least 0; by default :data:`VIEWS`. For ``scattering`` only.
         seed: the seed of initial weights and orders; member ``i`` gets ``seed + i``.
+        features: the frozen public backbone that ``scattering`` teachers are linear on; wavelets if
+            it is ``None``.
         parts: a folder in which finished members of a long training are stored, and from which they
             are read.
         advance: a function to call with the number of members that were just finished.
@@ -87,14 +93,19 @@ def train_ensemble(
         Every weight by name, ``(teachers, …)``, on the CPU.
 
     Raises:
-        ConfigError: ``views`` is below 0, or is given for another architecture.
+        ConfigError: ``views`` is below 0, or ``views`` or ``features`` are given for another
+            architecture.
         TeacherError: training diverged, or ``parts`` belongs to another training.
     """
     if model == CLOSED_FORM:
         views = VIEWS if views is None else views
         if views < 0:
             raise ConfigError(Setting("views"), f" is {views}, but must be at least 0")
-        return _ridge_heads(data, shards, views=views, seed=seed, advance=advance)
+        return _ridge_heads(
+            data, shards, views=views, seed=seed, features=features, advance=advance
+        )
+    if features is not None:
+        check_features(features.name, model=model)
     if views is not None:
         raise ConfigError(
             Setting("views"), f" is {views}, but only {CLOSED_FORM} teachers see distorted copies"
@@ -155,22 +166,34 @@ def _claim(parts: Path, **training: object) -> None:
 
 
 def _ridge_heads(
-    data: LabelledImages, shards: Shards, *, views: int, seed: int, advance: Callable[[int], None]
+    data: LabelledImages,
+    shards: Shards,
+    *,
+    views: int,
+    seed: int,
+    features: Backbone | None,
+    advance: Callable[[int], None],
 ) -> dict[str, Tensor]:
     """Fit linear heads by ridge regression on one-hot labels, all in closed form."""
-    module = build_classifier(
-        CLOSED_FORM, input_shape=data.input_shape, num_classes=data.num_classes, seed=seed
-    )
+    backbone = None if features is None else features.module
+
+    def untrained(seed: int) -> nn.Module:
+        return build_classifier(
+            CLOSED_FORM,
+            input_shape=data.input_shape,
+            num_classes=data.num_classes,
+            seed=seed,
+            features=backbone,
+        )
+
+    module = untrained(seed)
     # In eval mode, nothing in the body depends on the other records of a batch.
     body = nn.Sequential(*list(module.eval().children())[:-1])
-    # Features are scaled by public images: statistics of the private ones would be shared by all
-    # teachers, and a record would then reach every one of them.
-    noise = StructuredNoise(data.input_shape).sample(
-        _PUBLIC_IMAGES, generator=torch.Generator().manual_seed(0)
-    )
-    public = _features(body, to_unit_range(noise))
-    centre, scale = public.mean(0), public.std(0).clamp_min(1e-4)
-    weight = torch.empty(shards.teachers, data.num_classes, len(centre))
+    count = module.get_submodule("head").state_dict()["weight"].shape[1]
+    centre, scale = torch.zeros(count), torch.ones(count)
+    if features is None:  # those of a backbone are normalised image by image
+        centre, scale = _public_scale(body, data.input_shape)
+    weight = torch.empty(shards.teachers, data.num_classes, count)
     bias = torch.empty(shards.teachers, data.num_classes)
     maps = _distortions(shards, views=views, channels=data.input_shape[0], seed=seed)
     for index, rows in enumerate(shards.rows()):
@@ -186,10 +209,23 @@ def _ridge_heads(
             weight[index] = _LOGIT_SCALE * head.mT
             bias[index] = _LOGIT_SCALE * (offset - centre @ head)
         else:
-            untrained = _trained(data, rows, model=CLOSED_FORM, seed=seed + index).state_dict()
-            weight[index], bias[index] = untrained["head.weight"], untrained["head.bias"]
+            head_only = untrained(seed + index).get_submodule("head").state_dict()
+            weight[index], bias[index] = head_only["weight"], head_only["bias"]
         advance(1)
     return {"head.weight": weight, "head.bias": bias}
+
+
+def _public_scale(body: nn.Module, shape: Shape) -> tuple[Tensor, Tensor]:
+    """Return the centre and the scale of features, from public images alone.
+
+    Statistics of the private ones would be shared by all teachers, and a record would then reach
+    every one of them.
+    """
+    noise = StructuredNoise(shape).sample(
+        _PUBLIC_IMAGES, generator=torch.Generator().manual_seed(0)
+    )
+    public = _features(body, to_unit_range(noise))
+    return public.mean(0), public.std(0).clamp_min(1e-4)
 
 
 def _seen(images: Tensor, maps: Tensor) -> Iterator[Tensor]:

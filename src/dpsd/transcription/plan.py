@@ -20,6 +20,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -34,6 +35,7 @@ from dpsd.devices.processes import Processes
 from dpsd.errors import ConfigError, Setting
 from dpsd.images.names import Shape
 from dpsd.models import build_classifier, build_generator
+from dpsd.models.names import WAVELETS
 from dpsd.privacy.calibration import calibrate
 from dpsd.privacy.mechanisms import (
     ConfidentVotes,
@@ -47,6 +49,8 @@ from dpsd.privacy.targets import Adjacency, Budget, Exposure
 from dpsd.streams import stream_seed
 from dpsd.synthesis.names import check_left_out
 from dpsd.teachers import Teacher
+from dpsd.teachers.backbones import Backbone
+from dpsd.transcription.features import settled
 from dpsd.transcription.public import Images, PublicImages, check_probe, gathered
 
 #: The most records that δ may expose outright, on average, before dpsd warns that δ is too large.
@@ -66,6 +70,7 @@ class Plan:
         generator: the name of a generator, ``package.module:factory``, or a module.
         charged: settings of the teacher's account: ``cap``, ``budget_file``, ``count_earlier``.
         public: the public images that queries are made from, and the probe.
+        features: the frozen public backbone that the student is linear on, if there is one.
     """
 
     teacher: Teacher
@@ -76,6 +81,7 @@ class Plan:
     generator: str | nn.Module
     charged: Mapping[str, Any] = field(default_factory=dict)
     public: PublicImages = field(default_factory=PublicImages)
+    features: Backbone | None = None
 
     @classmethod
     def of(
@@ -89,6 +95,7 @@ class Plan:
         generator: str | nn.Module = "dcgan",
         charged: Mapping[str, Any] | None = None,
         given: Mapping[str, Images | None] | None = None,
+        features: str | Backbone | None = None,
     ) -> Plan:
         """Resolve the recipe, read public images, and calibrate the mechanism to the target.
 
@@ -102,6 +109,8 @@ class Plan:
             generator: the name of a generator, ``package.module:factory``, or a module.
             charged: settings of the teacher's account.
             given: public images that were given as tensors, by the names of their settings.
+            features: what a student that is linear on fixed features is linear on; by default, the
+                teachers' own backbone, or wavelets.
 
         Raises:
             ConfigError: the arguments make no sense together.
@@ -122,15 +131,18 @@ class Plan:
         check_probe(recipe, mechanism)
         recipe, public = gathered(recipe, given or {}, shape=teacher.input_shape, teacher=teacher)
         answers = [answers for _, answers in _rounds(recipe, public)]
+        is_linear = teacher.members > 1 or features is not None
+        student = student or (ENSEMBLE_STUDENT if is_linear else "cnn")
         return cls(
             teacher=teacher,
             mechanism=calibrate(mechanism, target, Exposure.of_rounds(answers)),
             target=target,
             recipe=recipe,
-            student=student or (ENSEMBLE_STUDENT if teacher.members > 1 else "cnn"),
+            student=student,
             generator=generator,
             charged=charged or {},
             public=public,
+            features=settled(features, student=student, teacher=teacher),
         )
 
     @property
@@ -196,7 +208,22 @@ class Plan:
             recipe=self.recipe,
             student=self.student_name,
             generator=self.generator_name,
+            features=self._features_name,
         )
+
+    @property
+    def _features_name(self) -> str | None:
+        """The features as a setting; a file by its path, as it may be found from elsewhere."""
+        if self.features is not None:
+            source = self.features.source
+            return str(source.absolute()) if isinstance(source, Path) else self.features.name
+        has_others = self.student == ENSEMBLE_STUDENT and self.teacher.features is not None
+        return WAVELETS if has_others else None
+
+    def stated_features(self) -> dict[str, dict[str, str]]:
+        """What is stated of the backbones of the teachers and of the student, if they have any."""
+        users = {"teachers": self.teacher.features, "student": self.features}
+        return {user: backbone.stated() for user, backbone in users.items() if backbone}
 
     def facts(self, identity: str) -> dict[str, Any]:
         """The facts that are needed, besides the configuration, to read the run back."""
@@ -215,6 +242,7 @@ class Plan:
             "dealt_by": self.teacher.dealt_by,
             "distinct_images": True,
             **({"public_images": images} if (images := self.public.facts()) else {}),
+            **({"features": features} if (features := self.stated_features()) else {}),
         }
 
     def models(self, execution: Execution) -> tuple[nn.Module, nn.Module]:
@@ -230,6 +258,7 @@ class Plan:
             num_classes=self.teacher.num_classes,
             seed=self.recipe.seed,
             execution=execution,
+            features=self.features,
         )
 
     def agree(self, processes: Processes) -> None:
@@ -278,6 +307,7 @@ def new_models(
     num_classes: int,
     seed: int,
     execution: Execution,
+    features: Backbone | None = None,
 ) -> tuple[nn.Module, nn.Module]:
     """Build a new student and a new generator, and place them on the device.
 
@@ -289,6 +319,7 @@ def new_models(
         input_shape=input_shape,
         num_classes=num_classes,
         seed=stream_seed(seed, 0, "student"),
+        features=None if features is None else features.module,
     )
     made = build_generator(
         generator, input_shape=input_shape, seed=stream_seed(seed, 0, "generator")

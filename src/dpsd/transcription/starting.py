@@ -26,6 +26,7 @@ from dpsd.config.transcription import TranscriptionConfig
 from dpsd.devices.execution import Execution
 from dpsd.devices.processes import Processes
 from dpsd.errors import ConfigError, DpsdError, RunError
+from dpsd.models.names import WAVELETS
 from dpsd.privacy.mechanisms import Mechanism
 from dpsd.privacy.targets import Budget
 from dpsd.reporting.progress import watched
@@ -33,6 +34,7 @@ from dpsd.reporting.report import write_report
 from dpsd.runs.directory import Run, RunDirectory
 from dpsd.runs.observing import Observer, Unheard
 from dpsd.teachers import Teacher
+from dpsd.teachers.backbones import Backbone
 from dpsd.transcription.admission import account_of, admit_new
 from dpsd.transcription.launching import processes_for
 from dpsd.transcription.loop import Transcription
@@ -47,6 +49,7 @@ def transcribe(
     budget: Budget,
     out: str | Path,
     student: str | nn.Module | None = None,
+    features: str | Backbone | None = None,
     generator: str | nn.Module = "dcgan",
     rounds: int | None = None,
     queries: int | None = None,
@@ -68,6 +71,9 @@ def transcribe(
         out: the run directory, which must be new or empty.
         student: the name of a model, ``package.module:factory``, or a module; by default ``cnn``,
             and for an ensemble ``scattering``, which learns most from few answers.
+        features: what a student of the kind ``scattering`` is linear on: ``glyphs``, ``cifar100``,
+            a ``.pt2`` or ``.onnx`` file, ``package.module:factory``, or ``wavelets``; by default,
+            the teachers' own features. They must be public.
         generator: the name of a generator, ``package.module:factory``, or a module.
         rounds: the number of rounds, in place of the recipe's.
         queries: the number of queries per round, in place of the recipe's.
@@ -117,6 +123,7 @@ def transcribe(
         ),
         given=given,
         student=student,
+        features=features,
         generator=generator,
         charged={
             "cap": None if cap is None else str(cap),
@@ -128,7 +135,12 @@ def transcribe(
 
 
 def start(
-    config: TranscriptionConfig, teacher: Teacher, *, out: Path, observer: Observer | None = None
+    config: TranscriptionConfig,
+    teacher: Teacher,
+    *,
+    out: Path,
+    features: Backbone | None = None,
+    observer: Observer | None = None,
 ) -> Run:
     """Start a run from a configuration, with a teacher that was loaded from it.
 
@@ -137,6 +149,7 @@ def start(
             again.
         teacher: the teacher to ask.
         out: the run directory, which must be new or empty.
+        features: the backbone that the configuration names, if it is loaded already.
         observer: is notified of progress and warnings.
 
     Raises:
@@ -144,7 +157,7 @@ def start(
         DpsdError: as for :func:`transcribe`.
     """
     config.privacy.require_effect(members=teacher.members)
-    return _started(_planned(config, teacher), out, observer=observer)
+    return _started(_planned(config, teacher, features=features), out, observer=observer)
 
 
 def _planned(
@@ -153,6 +166,7 @@ def _planned(
     *,
     student: str | nn.Module | None = None,
     generator: str | nn.Module | None = None,
+    features: str | Backbone | None = None,
     given: Mapping[str, Images | None] | None = None,
 ) -> Plan:
     """The plan that a configuration describes; models and images may be given as objects."""
@@ -163,6 +177,7 @@ def _planned(
         target=privacy.budget(),
         recipe=config.recipe,
         student=student or config.student,
+        features=features or config.features,
         generator=generator or config.generator,
         charged={name: getattr(privacy, name) for name in ("cap", "budget_file", "count_earlier")},
         given=given,
@@ -208,7 +223,7 @@ def _begun(plan: Plan, out: Path, *, processes: Processes, observer: Observer) -
     )
     transcription.rehearse()
     facts = plan.facts(identity) | transcription.querying.facts()
-    RunDirectory.create(out, config, facts)
+    RunDirectory.create(out, config, facts, features=plan.features)
     try:
         return transcription.run()
     except DpsdError:
@@ -338,8 +353,8 @@ def _continued(
     """The plan of a run that has begun.
 
     Raises:
-        RunError: the run was started with another teacher or other public images, or its mechanism
-            cannot be rebuilt.
+        RunError: the run was started with another teacher, other features or other public images,
+            or its mechanism cannot be rebuilt.
     """
     facts = directory.facts()
     fingerprint = facts.get("teacher")
@@ -350,7 +365,19 @@ def _continued(
         )
     # Settings that are not stored were none; nothing is open any more for the recipe to resolve.
     config = config.model_copy(update={"recipe": Recipe(**config.recipe.model_dump())})
-    plan = _planned(config, teacher, student=student, generator=generator, given=given)
+    plan = _planned(
+        config,
+        teacher,
+        student=student,
+        generator=generator,
+        features=directory.features() or WAVELETS,
+        given=given,
+    )
+    if plan.stated_features() != facts.get("features", {}):
+        raise RunError(
+            f"{directory.path} was started with a teacher of other features; give the teacher that "
+            "it was started with, or start a new run"
+        )
     if plan.public.facts() != facts.get("public_images", {}):
         raise RunError(
             f"{directory.path} was started with other public images: put back what "

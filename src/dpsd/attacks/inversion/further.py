@@ -7,7 +7,7 @@ architectures are built from there, as another name would run code that a file c
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +19,13 @@ from dpsd.devices.execution import Execution
 from dpsd.errors import ConfigError, DpsdError, RunError, Setting, TeacherError, reason
 from dpsd.images.names import Shape
 from dpsd.models import build_classifier, model_names
+from dpsd.models.names import BACKBONES
 from dpsd.runs.directory import RunDirectory
 from dpsd.runs.files import CONFIG_FILE
 from dpsd.storage.files import open_tensors
 from dpsd.teachers import Teacher, load_teacher
+from dpsd.teachers.backbones import unfilled_backbone
+from dpsd.teachers.record import checked_statement
 from dpsd.teachers.weights import fill_module, read_weights
 
 
@@ -79,7 +82,7 @@ def _of_run(path: str) -> _Stated:
     if not run.is_finished():
         raise RunError("the run is not finished: resume it first")
     facts = run.facts()
-    _require_own(facts["student"])
+    _require_own(facts["student"], facts.get("features", {}).get("student"))
     return _Stated(
         tuple(facts["input_shape"]), facts["num_classes"], run.class_names(), run.student
     )
@@ -91,7 +94,7 @@ def _of_export(path: Path) -> _Stated:
             stated = json.loads((file.metadata() or {})["dpsd"])
         name, shape, classes = (stated[one] for one in ("student", "input_shape", "num_classes"))
         sizes = [*shape, classes]
-        names = stated.get("class_names", [])
+        names, features = stated.get("class_names", []), checked_statement(stated.get("features"))
         if len(sizes) != 4 or not all(type(size) is int for size in sizes):
             raise ValueError("a size is not a number")
         if not isinstance(names, list) or not all(isinstance(one, str) for one in names):
@@ -103,25 +106,33 @@ def _of_export(path: Path) -> _Stated:
             "its header does not describe a student, as dpsd export writes it: give a .pt2 or "
             ".onnx file, or package.module:factory"
         ) from None
-    _require_own(name)
+    _require_own(name, features)
 
     def opened() -> nn.Module:
-        module = build_classifier(name, input_shape=tuple(shape), num_classes=classes, seed=0)
+        backbone = None
+        if features is not None:
+            backbone = unfilled_backbone(features["name"], input_shape=tuple(shape))
+        module = build_classifier(
+            name, input_shape=tuple(shape), num_classes=classes, seed=0, features=backbone
+        )
         fill_module(module, read_weights(path), where=str(path))
         return module.eval()
 
     return _Stated(tuple(shape), classes, names, opened)
 
 
-def _require_own(student: object) -> None:
-    """Refuse an architecture whose code a file or folder would choose.
+def _require_own(student: object, features: Mapping[str, str] | None) -> None:
+    """Refuse an architecture, or features, whose code a file or folder would choose.
 
     Raises:
         TeacherError: it is not dpsd's own.
     """
-    if student not in model_names():
+    strange = None if student in model_names() else student
+    if strange is None and features is not None and features["name"] not in BACKBONES:
+        strange = features["name"]
+    if strange is not None:
         raise TeacherError(
-            f"its student is {str(student)[:60]!r}, which is no architecture of dpsd's own, and "
+            f"its student is {str(strange)[:60]!r}, which is no architecture of dpsd's own, and "
             "others run code: export it to .pt2 or .onnx with dpsd export, and give that file, "
             "which is attacked by its labels"
         )

@@ -30,6 +30,7 @@ from dpsd.privacy.records.certificate import ADJACENCY_MEANINGS, ENSEMBLE_MEANIN
 from dpsd.runs.directory import Run
 from dpsd.runs.observing import Unheard
 from dpsd.teachers import Teacher, TeacherRecord, load_teacher, read_record, save_teacher
+from dpsd.teachers.backbones import Backbone
 from dpsd.teachers.sharding import Shards
 from dpsd.training.classifier import train_teacher
 from dpsd.training.ensemble import CLOSED_FORM, train_ensemble
@@ -69,11 +70,13 @@ class TeacherRecipe:
         share: the share of the training records that each shadow has at hand.
         train: the owner's function, which trains a teacher from records and a seed; its name must
             change whenever it does, as results are kept under it.
+        features: the public backbone that the run's teachers are linear on, if there is one.
     """
 
     record: TeacherRecord | None
     share: float
     train: Train | None = None
+    features: Backbone | None = None
 
     @classmethod
     def recorded(cls, target: Target, *, share: float, train: Train | None = None) -> TeacherRecipe:
@@ -110,7 +113,7 @@ class TeacherRecipe:
                 f"{location} was dealt by person ({record.group_by}), and the training records at "
                 "hand do not say whose they are: load them by the same rule"
             )
-        return cls(record=record, share=share)
+        return cls(record=record, share=share, features=teacher.features)
 
     @property
     def members(self) -> int:
@@ -126,7 +129,8 @@ class TeacherRecipe:
             name = f"{self.train.__module__}.{getattr(self.train, '__qualname__', self.train)}"
             return {"function": name}
         known = asdict(self.record)
-        names = ("model", "epochs", "precision", "group_by")
+        names = ["model", "epochs", "precision", "group_by"]
+        names += ["features"] if self.features is not None else []
         return {**{name: known[name] for name in names}, "members": self.members}
 
     def make(
@@ -175,11 +179,13 @@ class TeacherRecipe:
             shards = Shards.assign(
                 records, teachers=record.members, seed=seed, persons=persons, drop_duplicates=True
             )
-            more = {} if record.model == CLOSED_FORM else training
+            more = {"features": self.features} if record.model == CLOSED_FORM else training
             stacked = train_ensemble(records, shards, model=record.model, seed=seed, **more)
             shards.save(folder)
+            if self.features is not None:
+                self.features.save(folder)
             save_teacher(folder, stacked, record)
-            made = Together(_built(record), stacked)
+            made = Together(_built(record, self.features), stacked)
         return load_teacher(folder, device=device, precision=execution.precision), made
 
 
@@ -258,6 +264,8 @@ class StudentRecipe:
         privacy = self.config.privacy.model_dump(mode="json", exclude=set(_ELSEWHERE))
         recipe = self.recipe.model_dump(mode="json", exclude=set(_ELSEWHERE))
         models = {"student": self.config.student, "generator": self.config.generator}
+        if self.config.features is not None:
+            models["features"] = self.config.features
         return {**models, **privacy, **recipe, "public_images": self.public}
 
     def transcribe(self, teacher: Teacher, *, out: Path, budget_file: Path) -> Run:
@@ -279,6 +287,7 @@ class StudentRecipe:
             budget=privacy.budget(),
             out=out,
             student=self.config.student,
+            features=self.config.features,
             generator=self.config.generator,
             recipe=self.recipe,
             budget_file=budget_file,
@@ -322,7 +331,11 @@ def scaled_down(count: int, share: float) -> int:
     return 0 if count == 0 else max(1, round(count * share))
 
 
-def _built(record: TeacherRecord) -> nn.Module:
+def _built(record: TeacherRecord, features: Backbone | None) -> nn.Module:
     return build_classifier(
-        record.model, input_shape=record.input_shape, num_classes=record.num_classes, seed=0
+        record.model,
+        input_shape=record.input_shape,
+        num_classes=record.num_classes,
+        seed=0,
+        features=None if features is None else features.module,
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from dpsd.benchmarks.baselines.checks import require_positive, required_target
 from dpsd.benchmarks.baselines.fitting import fit
@@ -18,11 +19,14 @@ from dpsd.benchmarks.methods import Outcome, Task, Unit
 from dpsd.devices.execution import Execution
 from dpsd.errors import ConfigError
 from dpsd.images.pixels import to_unit_range
+from dpsd.models import build_classifier
+from dpsd.models.names import CLOSED_FORM
 from dpsd.privacy.accounting import spent
 from dpsd.privacy.calibration import calibrate
 from dpsd.privacy.mechanisms import NoisyVotes
 from dpsd.privacy.randomness import ReproducibleNoise
 from dpsd.privacy.targets import Adjacency, Budget, Exposure
+from dpsd.teachers import Teacher
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +40,8 @@ class Pate:
     Args:
         shards: teachers, at least 2.
         queries: public images asked about, at least 1.
+        features: what teachers and student are linear on, such as ``glyphs``; if not given,
+            teachers are linear on wavelets, and the student is of the task's architecture.
 
     Source: Papernot et al., "Scalable Private Learning with PATE", ICLR 2018, section 3 (GNMax),
     with data-independent accounting.
@@ -43,6 +49,7 @@ class Pate:
 
     shards: int = 250
     queries: int = 1_000
+    features: str | None = None
 
     name: str = field(default="PATE", init=False)
     unit: Unit = field(default=Unit.RECORD, init=False)
@@ -69,7 +76,7 @@ class Pate:
             ConfigError: no target or one without δ, or too few images.
         """
         target = required_target(self.name, target, needs_delta=True)
-        test, teacher = task.measured_on, task.teacher(self.shards)
+        test, teacher = task.measured_on, task.teacher(self.shards, self.features)
         order = torch.randperm(len(test), generator=torch.Generator().manual_seed(seed))
         if self.queries > (most := self.most_queries(len(test))):
             raise ConfigError(f"queries is {self.queries}, but at most {most} images are public")
@@ -98,7 +105,7 @@ class Pate:
         student = fit(
             labelled,
             lambda logits, _, rows: F.cross_entropy(logits, taught[rows]),
-            model=task.model,
+            model=self._student(task, teacher, seed=seed),
             epochs=40,
             seed=seed,
         )
@@ -115,4 +122,16 @@ class Pate:
                 "measured_on": len(held_out),
                 "label_accuracy": float((labels == test.labels[asked]).double().mean()),
             },
+        )
+
+    def _student(self, task: Task, teacher: Teacher, *, seed: int) -> str | nn.Module:
+        """A student of the task's architecture, or one on the teachers' features."""
+        if teacher.features is None:
+            return task.model
+        return build_classifier(
+            CLOSED_FORM,
+            input_shape=teacher.input_shape,
+            num_classes=teacher.num_classes,
+            seed=seed,
+            features=teacher.features.module,
         )

@@ -31,6 +31,7 @@ from dpsd.images.augmentation import augment_images, default_augmentation
 from dpsd.images.pixels import to_unit_range
 from dpsd.models import build_classifier
 from dpsd.privacy.targets import Budget
+from dpsd.training.pretraining import find_backbone
 
 #: Records whose gradients are held at once; more no longer fit a processor's cache.
 _GRADIENTS_AT_ONCE = 256
@@ -101,6 +102,8 @@ class PrivateSGD:
         network: ``"scattering"`` is a linear layer on fixed wavelet features, normalised image by
             image: the better one by far wherever there is little time or a small ε; ``"tempered"``
             is a small convolutional network with tempered sigmoids, :func:`tempered_network`.
+        features: what the linear layer of ``"scattering"`` is on, such as ``glyphs``; wavelets if
+            not given.
         epochs: expected passes over the data, at least 1.
         batch_size: expected records a step, at least 64 (a step without any must not happen).
         learning_rate: for SGD on the mean of clipped gradients, > 0.
@@ -120,6 +123,7 @@ class PrivateSGD:
     """
 
     network: Literal["scattering", "tempered"] = "scattering"
+    features: str | None = None
     epochs: int = 20
     batch_size: int = 4096
     learning_rate: float = 16.0
@@ -137,6 +141,8 @@ class PrivateSGD:
         require_positive(self, "epochs", "learning_rate", "max_grad_norm", "augmentations")
         if self.network not in ("scattering", "tempered"):
             raise ConfigError(f"network must be scattering or tempered, not {self.network!r}")
+        if self.features is not None and self.network != "scattering":
+            raise ConfigError("features need network='scattering', which is linear on them")
         if self.augmentations > 1 and self.network == "scattering":
             raise ConfigError("augmentations needs network='tempered': fixed features are kept")
         if self.batch_size < 64:
@@ -271,11 +277,15 @@ class PrivateSGD:
 
     def network_for(self, data: LabelledImages, *, seed: int) -> tuple[nn.Module, nn.Module]:
         """What is fixed and what is trained."""
+        backbone = None
+        if self.features is not None:
+            backbone = find_backbone(self.features, input_shape=data.input_shape)
         model = build_classifier(
             tempered_network if self.network == "tempered" else "scattering",
             input_shape=data.input_shape,
             num_classes=data.num_classes,
             seed=seed,
+            features=None if backbone is None else backbone.module,
         )
         if self.network == "tempered":
             return nn.Identity(), model

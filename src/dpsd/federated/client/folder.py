@@ -138,6 +138,7 @@ class ClientFolder:
                 "dealt_by": teacher.dealt_by,
                 "distinct_images": True,
                 **({"class_names": list(names)} if (names := teacher.class_names) else {}),
+                **({"features": {"teachers": own.stated()}} if (own := teacher.features) else {}),
                 "settings": {CLIENT_FILE: file_hash(self.path / CLIENT_FILE)},
                 "software": {name: version(name) for name in ("dpsd", "torch", "dp-accounting")},
                 "earlier": earlier,

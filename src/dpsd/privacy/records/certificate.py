@@ -90,6 +90,12 @@ TRUST = (
 #: The most names of classes that are shown to people.
 _NAMES_SHOWN = 100
 
+#: The addition to the limits of a run whose teachers or student are linear on a backbone.
+PUBLIC_FEATURES = (
+    "No epsilon covers what the frozen features were trained on, which is taken to be public: if "
+    "private records were among it, nothing here protects them."
+)
+
 FORMAT, VERSION = "dpsd-certificate", 3
 
 
@@ -124,6 +130,9 @@ class Certificate:
         relation: the neighbouring relation, always replace-one.
         class_names: the owner's public names for the classes, in the order of the labels; ``None``
             if the run has none. A certificate without names does not mention them.
+        features: the frozen public backbones that the ``teachers`` and the ``student`` are linear
+            on, each with its ``name``, its ``hash`` and what it was ``trained_on``; ``None`` if
+            neither has one. A certificate without them does not mention them.
         stopped_early: whether the run's own releases ended it before its last round. A certificate
             of another run does not mention it.
         federation: the identity of the federation that a client answered; ``None`` for a run, whose
@@ -151,6 +160,7 @@ class Certificate:
     distinct_images: bool = False
     relation: str = "replace-one"
     class_names: tuple[str, ...] | None = None
+    features: Mapping[str, Mapping[str, str]] | None = None
     stopped_early: bool = False
     federation: str | None = None
 
@@ -238,7 +248,8 @@ class Certificate:
             limits = units.ensemble_limits(is_disjoint=self.is_disjoint, dealt_by=self.dealt_by)
         images = "" if self.distinct_images else f" {REPEATED_IMAGES}"
         early = f" {STOPPED_EARLY}" if self.stopped_early else ""
-        stated = f"{limits}{images}{early} {TIMING_LIMIT}"
+        features = f" {PUBLIC_FEATURES}" if self.features else ""
+        stated = f"{limits}{images}{early}{features} {TIMING_LIMIT}"
         return stated if self.federation is None else client_limits(stated, members=self.members)
 
     def to_json(self) -> str:
@@ -256,6 +267,8 @@ class Certificate:
         }
         if self.class_names is None:
             del stated["class_names"]
+        if self.features is None:
+            del stated["features"]
         if not self.stopped_early:
             del stated["stopped_early"]
         if self.federation is None:
@@ -327,6 +340,7 @@ def certify(ledger: Ledger, *, student: str) -> Certificate:
             dealt_by=units.checked_deal(run.get("dealt_by")),
             distinct_images=run.get("distinct_images") is True,
             class_names=_class_names(run),
+            features=_features(run),
             stopped_early="rounds" in ledger.ending(),
             federation=None if (known := run.get("federation")) is None else str(known),
         )
@@ -342,3 +356,17 @@ def _class_names(run: Mapping[str, Any]) -> tuple[str, ...] | None:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError("class_names is not a list of names")
     return tuple(names)
+
+
+def _features(run: Mapping[str, Any]) -> dict[str, dict[str, str]] | None:
+    """The backbones in a ledger's opening, by who is linear on them; ``None`` without any."""
+    features = run.get("features")
+    if features is None:
+        return None
+    if not isinstance(features, Mapping):
+        raise ValueError("features are not stated by who has them")
+    return {
+        user: {name: str(stated[name]) for name in ("name", "hash", "trained_on")}
+        for user, stated in features.items()
+        if user in ("teachers", "student")
+    }

@@ -8,6 +8,7 @@ The page has the same parts in text, in Markdown and in HTML, so all three say t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -111,7 +112,7 @@ class Statement:
         """What the promise rests on, by name."""
         stated, target = self.certificate, self.certificate.target
         parameters = ", ".join(f"{name} = {value}" for name, value in stated.mechanism.items())
-        public = ", ".join(stated.sources)
+        public, features = ", ".join(stated.sources), stated.features or {}
         if stated.federation is None:
             public += (
                 ", and a generator trained on the student alone; priors are the student's own "
@@ -127,6 +128,7 @@ class Statement:
             ("Mechanism", parameters),
             ("Randomness", stated.noise),
             ("Public data", public),
+            *((f"Frozen features, {user}", _backbone(one)) for user, one in features.items()),
             ("Trust", stated.trust),
             ("History", stated.history),
             ("Accountant", f"{stated.spent.accountant}; RDP as a cross-check"),
@@ -176,6 +178,11 @@ class Statement:
 def in_code(name: str) -> str:
     """Return a name between backticks, which mark it as code and may not be part of it."""
     return f"`{name.replace('`', '')}`"
+
+
+def _backbone(stated: Mapping[str, str]) -> str:
+    """Describe a backbone: what it is called, its hash, and what it was trained on."""
+    return f"{_named(stated['name'], stated['hash'])}, trained on: {stated['trained_on']}"
 
 
 def _named(name: str, identity: str) -> str:
