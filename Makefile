@@ -24,7 +24,7 @@ unexport PYTHONDONTWRITEBYTECODE
 SOURCES := src tests benchmarks examples docs/_site
 TEXTS := README.md CONTRIBUTING.md SECURITY.md
 
-SUITES := data-sensitive label-sensitive transfer sensitivity ablation speed scale federated
+SUITES := data-sensitive label-sensitive transfer sensitivity ablation speed scale federated synthetic
 
 .PHONY: help demo test suite processes lint docs bench thorough crash fuzz clean
 

@@ -13,6 +13,7 @@ SUITE_NAMES = (
     "speed",
     "scale",
     "federated",
+    "synthetic",
 )
 
 

@@ -21,7 +21,9 @@ from dpsd.config.recipe import Recipe
 from dpsd.config.transcription import TranscriptionConfig
 from dpsd.errors import ConfigError
 from dpsd.privacy.targets import Adjacency, Budget
-from dpsd.runs.directory import RunDirectory
+from dpsd.runs.directory import Run, RunDirectory
+from dpsd.runs.observing import Observer
+from dpsd.teachers import Teacher
 from dpsd.transcription.starting import transcribe
 
 _UNITS = {
@@ -104,21 +106,10 @@ class Transcribing:
         if target is None:
             raise ConfigError(f"{self.name} needs a privacy target")
         teacher = task.teacher(self.shards, self.features)
-        recipe = Recipe.suited_to(teacher, **{**self.recipe, "seed": seed})
-        alone = task.model if self.shards is None else None
         with tempfile.TemporaryDirectory() as folder:
-            # A benchmark's teacher is made of public data, and its runs are thrown away. The budget
-            # goes with them, as that of a copy which nobody keeps.
-            teacher.location = folder
             watcher = AccuracyByRound(Path(folder) / "run", task)
-            run = transcribe(
-                teacher,
-                mechanism=self.configuration(target).privacy.mechanism(members=teacher.members),
-                budget=target,
-                out=watcher.directory,
-                student=self.student or alone,
-                recipe=recipe,
-                observer=watcher,
+            run = self.run(
+                task, teacher, target=target, seed=seed, out=watcher.directory, observer=watcher
             )
             seconds = watcher.elapsed()
         spent = run.certificate.spent
@@ -136,6 +127,35 @@ class Transcribing:
                 "seconds_by_part": watcher.rounded(),
                 **task.compared(run.student, teacher),
             },
+        )
+
+    def run(
+        self,
+        task: Task,
+        teacher: Teacher,
+        *,
+        target: Budget,
+        seed: int,
+        out: Path,
+        observer: Observer,
+    ) -> Run:
+        """Transcribe the task's teacher, or many, into a directory that is thrown away.
+
+        Raises:
+            BudgetError: the target cannot be met.
+        """
+        # A benchmark's teacher is made of public data. Its budget goes with the run, as that of a
+        # copy which nobody keeps.
+        teacher.location = str(out.parent)
+        alone = task.model if self.shards is None else None
+        return transcribe(
+            teacher,
+            mechanism=self.configuration(target).privacy.mechanism(members=teacher.members),
+            budget=target,
+            out=out,
+            student=self.student or alone,
+            recipe=Recipe.suited_to(teacher, **{**self.recipe, "seed": seed}),
+            observer=observer,
         )
 
 

@@ -36,7 +36,7 @@ def bench(
         typer.Argument(
             metavar="SUITE",
             help="data-sensitive, label-sensitive, transfer, sensitivity, ablation, speed, "
-            "scale or federated.",
+            "scale, federated or synthetic.",
         ),
     ],
     data: Annotated[

@@ -9,10 +9,13 @@ import pytest
 
 from dpsd.benchmarks.baselines.data_free import DataFreeLearning
 from dpsd.benchmarks.baselines.distillation import Distillation
+from dpsd.benchmarks.baselines.embedding_generators import DpHp, DpMerf
 from dpsd.benchmarks.baselines.label_privacy import PriorLabels, RandomizedLabels
 from dpsd.benchmarks.baselines.pate import Pate
+from dpsd.benchmarks.baselines.private_gan import PrivateGan
 from dpsd.benchmarks.baselines.private_sgd import PrivateSGD
 from dpsd.benchmarks.methods import Method, Outcome, Task, Unit
+from dpsd.benchmarks.scoring import RealRecords
 from dpsd.errors import ConfigError
 from dpsd.privacy.targets import Budget
 
@@ -23,6 +26,10 @@ METHODS: list[Method] = [
     Pate(),
     RandomizedLabels(),
     PriorLabels(),
+    DpMerf(),
+    DpHp(),
+    PrivateGan(),
+    RealRecords(),
 ]
 
 
@@ -35,7 +42,7 @@ def test_a_target_is_needed_by_what_is_private_and_refused_by_what_is_not(
         measured(method, task, epsilon=None if is_private else 1.0)
 
 
-@pytest.mark.parametrize("method", [PrivateSGD(), Pate()])
+@pytest.mark.parametrize("method", [PrivateSGD(), Pate(), DpMerf(), PrivateGan()])
 def test_gaussian_noise_needs_a_delta(method: Method, task: Task) -> None:
     with pytest.raises(ConfigError, match="delta above 0"):
         method.measure(task, target=Budget(epsilon=1.0, delta=0), seed=0)
@@ -56,6 +63,14 @@ def test_gaussian_noise_needs_a_delta(method: Method, task: Task) -> None:
         lambda: PrivateSGD(stop_at=95.0),
         lambda: PrivateSGD(learning_rate=float("nan")),
         lambda: Pate(shards=1),
+        lambda: DpMerf(images=0),
+        lambda: DpMerf(weights_share=1.0),
+        lambda: DpMerf(features=0),
+        lambda: DpHp(order=0),
+        lambda: DpHp(correlation=1.0),
+        lambda: PrivateGan(batch_size=63),
+        lambda: PrivateGan(generator_batch=1),
+        lambda: PrivateGan(generator_every=0),
         lambda: RandomizedLabels(epochs=0),
         lambda: PriorLabels(epochs=-1),
         lambda: PriorLabels(objective="dkd"),  # type: ignore[arg-type]

@@ -16,6 +16,17 @@ label_privacy  RandomizedLabels  the training images and randomised labels  a re
 label_privacy  PriorLabels       the same, in two stages                    a record's label
 =============  ================  =========================================  =================
 
+Others make synthetic records, which a classifier is then trained on
+(:mod:`~dpsd.benchmarks.scoring`). All are given the training data.
+
+====================  ==========  =======================
+module                method      its ε protects
+====================  ==========  =======================
+embedding_generators  DpMerf      a training record
+embedding_generators  DpHp        a training record
+private_gan           PrivateGan  a record added, removed
+====================  ==========  =======================
+
 All noise is drawn from the seed, so that a figure can be repeated: what these methods return is
 for measuring, never for release.
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dpsd.datasets import LabelledImages
@@ -17,14 +18,15 @@ from dpsd.models import build_classifier
 #: A loss of a student's logits, given the images and the images' rows in the data.
 Loss: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
 
+#: An architecture: its name, a function that makes it, or a student itself.
+Model: TypeAlias = str | nn.Module | Callable[..., nn.Module]
+
 #: How every student here is fitted to images.
 _LARGEST_BATCH = 256
 _LEARNING_RATE = 5e-3
 
 
-def fit(
-    data: LabelledImages, loss: Loss, *, model: str | nn.Module, epochs: int, seed: int
-) -> nn.Module:
+def fit(data: LabelledImages, loss: Loss, *, model: Model, epochs: int, seed: int) -> nn.Module:
     """A student fitted to images by one-cycle Adam, in eval mode.
 
     Args:
@@ -59,3 +61,13 @@ def fit(
             optimizer.step()
             schedule.step()
     return student.eval()
+
+
+def fit_to_labels(data: LabelledImages, *, model: Model, epochs: int, seed: int) -> nn.Module:
+    """A student fitted to images and their labels by cross-entropy; otherwise as :func:`fit`."""
+    labels = data.labels.to(Execution.of().device)
+
+    def loss(logits: Tensor, _: Tensor, rows: Tensor) -> Tensor:
+        return F.cross_entropy(logits, labels[rows])
+
+    return fit(data, loss, model=model, epochs=epochs, seed=seed)

@@ -10,11 +10,10 @@ import time
 from dataclasses import dataclass, field, replace
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from dpsd.benchmarks.baselines.checks import require_positive, required_target
-from dpsd.benchmarks.baselines.fitting import fit
+from dpsd.benchmarks.baselines.fitting import fit_to_labels
 from dpsd.benchmarks.methods import Outcome, Task, Unit
 from dpsd.devices.execution import Execution
 from dpsd.errors import ConfigError
@@ -101,13 +100,8 @@ class Pate:
             ]
         )
         labelled = replace(test, images=test.images[asked], labels=labels, split="public")
-        taught = labels.to(Execution.of().device)
-        student = fit(
-            labelled,
-            lambda logits, _, rows: F.cross_entropy(logits, taught[rows]),
-            model=self._student(task, teacher, seed=seed),
-            epochs=40,
-            seed=seed,
+        student = fit_to_labels(
+            labelled, model=self._student(task, teacher, seed=seed), epochs=40, seed=seed
         )
         seconds = time.perf_counter() - start
         found = Execution.of().predict(student, test.images[held_out]).argmax(-1).cpu()

@@ -64,7 +64,7 @@ class Sampling:
 
     def noise_multiplier(self, target: Budget) -> float:
         """Return the noise that meets a target after all steps, under add-or-remove, by Opacus."""
-        found = _opacus().accountants.utils.get_noise_multiplier(
+        found = required_opacus().accountants.utils.get_noise_multiplier(
             target_epsilon=target.epsilon,
             target_delta=target.delta,
             sample_rate=self.rate,
@@ -76,7 +76,7 @@ class Sampling:
 
     def add_or_remove(self, noise_multiplier: float, *, steps: int, delta: float) -> float:
         """Return ε of so many steps if a record is added or removed, by Opacus."""
-        accountant = _opacus().accountants.PRVAccountant()
+        accountant = required_opacus().accountants.PRVAccountant()
         accountant.history = [(noise_multiplier, self.rate, steps)]
         return float(accountant.get_epsilon(delta))
 
@@ -236,7 +236,7 @@ class PrivateSGD:
 
         It is a sequence of what is fixed and what is trained.
         """
-        opacus = _opacus()
+        opacus = required_opacus()
         device = Execution.of().device
         body, head = self.network_for(data, seed=seed)
         body, head = body.to(device), head.to(device)
@@ -333,7 +333,12 @@ def _average_copies(private: nn.Module, records: int) -> None:
         parameter.grad_sample = parameter.grad_sample.unflatten(0, (records, -1)).mean(1)
 
 
-def _opacus() -> Any:
+def required_opacus() -> Any:
+    """Return the library.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
     try:
         import opacus
         import opacus.accountants.utils

@@ -30,12 +30,12 @@ def data_sensitive(task: Task, share: float) -> list[Row]:
             name="dpsd",
             protect="data",
             adjacency=Adjacency.ROUND,
-            recipe=_one_round(task, epsilon, share),
+            recipe=one_round(task, epsilon, share),
         )
         rows += published_methods(task, "data", epsilon, share)
         rows.append(row_of(task, epsilon, "dpsd", own))
         rows.append(generator_alone(task, own, epsilon))
-        if (shards := _shards(task, epsilon)) > 1:
+        if (shards := shards_for(task, epsilon)) > 1:
             many = _many_teachers(task, shards)
             votes = _votes_on_real_images(task, shards, epsilon)
             rows.append(row_of(task, epsilon, "dpsd-many", many))
@@ -47,7 +47,7 @@ def data_sensitive(task: Task, share: float) -> list[Row]:
     return rows
 
 
-def _one_round(task: Task, epsilon: float, share: float) -> dict[str, Any]:
+def one_round(task: Task, epsilon: float, share: float) -> dict[str, Any]:
     """Under ``round`` they cost, so there is one, in which queries are free."""
     if epsilon < 3:
         # So noisy are single answers that large batches pay.
@@ -75,8 +75,8 @@ def _votes_on_real_images(task: Task, shards: int, epsilon: float) -> Pate:
     )
 
 
-def _shards(task: Task, epsilon: float) -> int:
-    # Where records are few, each teacher still gets seven.
+def shards_for(task: Task, epsilon: float) -> int:
+    """How many teachers share the records; where these are few, each still gets seven."""
     return min(3_000 if epsilon < 3 else 500, task.records // 7)
 
 

@@ -19,6 +19,7 @@ from dpsd.benchmarks.suites import (
     scale,
     sensitivity,
     speed,
+    synthetic,
     transfer,
 )
 from dpsd.benchmarks.suites.suite import Suite
@@ -32,4 +33,5 @@ SUITES: Mapping[str, Suite] = {
     "speed": speed.SUITE,
     "scale": scale.SUITE,
     "federated": federated.SUITE,
+    "synthetic": synthetic.SUITE,
 }
