@@ -220,3 +220,49 @@ def test_features_for_a_student_that_learns_its_own_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match="'cnn' learns its own"):
         transcribed(teachers(), tmp_path / "run", student="cnn", features="wavelets.pt2")
+
+
+def test_a_graph_in_onnx_serves_teachers_and_a_student_without_a_generator(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    weight = torch.randn(64, 24, generator=torch.Generator().manual_seed(0))
+    graph = helper.make_graph(
+        [
+            helper.make_node("Flatten", ["images"], ["flat"]),
+            helper.make_node("MatMul", ["flat", "weight"], ["features"]),
+        ],
+        "backbone",
+        [helper.make_tensor_value_info("images", kind, ["batch", *SHAPE])],
+        [helper.make_tensor_value_info("features", kind, ["batch", 24])],
+        [onnx.numpy_helper.from_array(weight.numpy(), "weight")],
+    )
+    opset = helper.make_opsetid("", 17)
+    path = tmp_path / "public.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=9), path)
+    features = load_backbone(str(path), input_shape=SHAPE)
+    digits = load_dataset("digits", "train").subset(torch.arange(400))
+    shards = Shards.assign(digits, teachers=20, seed=0)
+    record = TeacherRecord(
+        model="scattering",
+        input_shape=SHAPE,
+        num_classes=10,
+        members=20,
+        features=features.stated(),
+    )
+    folder = tmp_path / "teachers"
+    folder.mkdir()
+    shards.save(folder)
+    features.save(folder)
+    save_teacher(folder, train_ensemble(digits, shards, features=features, views=0), record)
+    teacher = load_teacher(folder)
+    with pytest.raises(ConfigError, match="no gradients"):
+        transcribed(teacher, tmp_path / "refused")
+    found = transcribed(teacher, tmp_path / "run", recipe={"generator_steps": 0})
+    assert (tmp_path / "run" / "features.onnx").read_bytes() == path.read_bytes()
+    images = torch.rand(4, *SHAPE)
+    again = RunDirectory.open(tmp_path / "run").student()
+    assert torch.allclose(again(images), found.student(images), atol=1e-6)
+    with pytest.raises(DpsdError, match="cannot be exported"):
+        export_student(found.directory, tmp_path / "student.pt2")
+    export_student(found.directory, tmp_path / "student.safetensors")
