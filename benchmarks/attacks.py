@@ -165,7 +165,7 @@ def inverted(
         for name, one in {"teacher": module, "student": run.student(), **models}.items()
     }
     success, nearer = found.tables[:2]
-    first_of = success.columns.index("most %"), nearer.columns.index("nearer to training %")
+    first_of = success.columns.index("success %"), nearer.columns.index("nearer to training %")
     return [
         by_attack(
             f"**Inversion**, {sizes.data}: {len(members):,} training records, {sizes.queries:,} "

@@ -80,8 +80,8 @@ class UnknownNameError(ConfigError):
         known = sorted(known)
         self._arguments = kind, name, known
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        super().__init__(f"unknown {kind} {name!r}: {hint}Known: {', '.join(known)}")
+        hint = f": did you mean {near[0]!r}? Known: " if near else "; known: "
+        super().__init__(f"unknown {kind} {name!r}{hint}{', '.join(known)}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), self._arguments

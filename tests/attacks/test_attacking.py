@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,9 @@ import torch
 
 from dpsd.attacks import attacking as module
 from dpsd.attacks.attacking import Attacking
+from dpsd.attacks.copies import Copies
 from dpsd.attacks.names import KINDS, check_kinds
+from dpsd.attacks.spent import timed
 from dpsd.attacks.target import Target
 from dpsd.datasets import load_dataset
 from dpsd.errors import ConfigError
@@ -76,6 +78,37 @@ def test_findings_about_something_else_do_not_count(
         type(target.run.ledger), "ending", lambda _: {"student": f"{student} changed"}
     )
     assert Attacking(target=target, is_quick=True).earlier("copies") is None
+
+
+def test_a_quick_attack_replaces_none_of_full_size(target: Target) -> None:
+    quick = Attacking(target=target, is_quick=True)
+    found = quick.earlier("copies")
+    assert found is not None
+    full = replace(found, is_quick=False, settings={**found.settings, **asdict(Copies())})
+    full.save(target.run.path)
+    try:
+        assert quick.earlier("copies") == full
+        with pytest.raises(ConfigError, match="copies at full size are there"):
+            replace(quick, seed=1).require_no_loss("copies")
+        replace(quick, is_quick=False, seed=1).require_no_loss("copies")
+    finally:
+        found.save(target.run.path)
+    # A full one replaces a quick one.
+    full_size = replace(quick, is_quick=False)
+    assert full_size.earlier("copies") is None
+    full_size.require_no_loss("copies")
+    replace(quick, seed=1).require_no_loss("copies")
+
+
+def test_the_seconds_of_all_attempts_are_added_up(tmp_path: Path) -> None:
+    file = tmp_path / "seconds.json"
+    file.write_text('{"key": "one", "seconds": 100.5}')
+    with pytest.raises(KeyboardInterrupt), timed(file, key="one"):
+        raise KeyboardInterrupt
+    with timed(file, key="one") as seconds:
+        assert 100 < seconds() < 110
+    with timed(file, key="another") as seconds:
+        assert seconds() < 10
 
 
 def test_findings_of_another_version_of_dpsd_do_not_count(

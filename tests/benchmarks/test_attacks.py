@@ -59,7 +59,7 @@ def test_tables_are_markdown_with_intervals(script: ModuleType) -> None:
         title="Rates", columns=("model", "AUC", "AUC from", "AUC to"), rows=(("a", 0.5, 0.4, 0.6),)
     )
     assert script.markdown(table).splitlines() == [
-        "Rates.", "", "| model | AUC |", "| --- | --- |", "| a | 0.5 (0.4 to 0.6) |",
+        "Rates.", "", "| model | AUC |", "| --- | --- |", "| a | 0.500 (0.400 to 0.600) |",
     ]  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,8 +17,11 @@ from torch import Tensor
 
 from dpsd.attacks.attacking import Attacking
 from dpsd.attacks.copies import searching
-from dpsd.cli import progress
+from dpsd.cli import console as cli_console
+from dpsd.cli import findings, progress
 from dpsd.datasets import load_dataset
+from dpsd.errors import ConfigError, Setting
+from dpsd.runs.findings import Table
 
 Invoke = Callable[..., Result]
 AssertError = Callable[[Result, int, str], None]
@@ -30,9 +34,11 @@ def test_findings_are_shown_with_their_controls_and_kept(invoke: Invoke, run_cop
     for words in (
         "No near-copies among 400 samples at threshold",
         "this is not a privacy measure; see membership.",
-        "Near-copies of training records: more is worse",
+        "Near-copies of training records; more is worse",
         "the teacher",
-        "passed: A generator was planted that returns",
+        "quick; valid: all 3 controls passed",
+        "a decision needs one of full size",
+        "passed: a generator that returns training images;",
         "copies-pixels.png; it shows private records",
         "no number or picture here is privatised",
     ):
@@ -41,14 +47,16 @@ def test_findings_are_shown_with_their_controls_and_kept(invoke: Invoke, run_cop
     stated = json.loads(run_copy.joinpath("attacks", "copies.json").read_text())
     assert (stated["privatised"], stated["is_valid"]) == (False, True)
     again = invoke("attack", run_copy, *QUICK, "--json")
-    assert "copies was attacked before; --again repeats it" in again.stderr
+    assert "copies: the run was attacked before; --again repeats the attack" in again.stderr
     assert json.loads(again.stdout) == [stated]
 
     repeated = invoke("attack", run_copy, *QUICK, "--json", "--again")
     assert "attacked before" not in repeated.stderr
     (found,) = json.loads(repeated.stdout)
     assert found | {"seconds": 0} == stated | {"seconds": 0}
-    assert invoke("certify", run_copy).exit_code == 0
+    certified = invoke("certify", run_copy)
+    assert certified.exit_code == 0
+    assert f"{run_copy / 'attacks'} is for the owner of the data alone" in certified.stderr
 
 
 def test_an_attack_that_misses_its_plant_fails(
@@ -117,14 +125,97 @@ def test_further_models_are_opened_under_their_names(
 
     monkeypatch.setattr(Attacking, "earlier", look)
     command = ("attack", run_copy, "--data", "digits", "--quick")
-    also = ("--also", f"trained={teacher}", "--also", run_copy)
+    other = run_copy.parent / "other"
+    shutil.copytree(run_copy, other)
+    also = ("--also", f"trained={teacher}", "--also", other)
     assert invoke(*command, "--kind", "inversion,copies", *also).exit_code == 130
-    assert given == [["trained", run_copy.name]]
+    assert given == [["trained", "other"]]
+    assert_error(
+        invoke(*command, "--kind", "inversion", "--also", f"same={run_copy}"),
+        2,
+        "is the run itself, whose student is attacked anyway",
+    )
     assert_error(
         invoke(*command, "--kind", "copies", *also),
         2,
         "--also is for inversion, which attacks models one by one: add it to --kind",
     )
+
+
+def test_an_interrupt_says_how_to_go_on(
+    invoke: Invoke, run_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Attacking, "play", interrupted)
+    result = invoke("attack", run_copy, *QUICK, "--seed", 2, "--device", "cpu")
+    assert result.exit_code == 130
+    assert "400 of the generator's images are compared" in result.stderr
+    assert "interrupted; what is finished is kept" in result.stderr
+    again = f"dpsd attack {run_copy} --data digits --kind copies --seed 2 --quick --device cpu"
+    assert f"continue with: {again}" in result.stderr
+
+
+def test_data_that_do_not_fit_are_refused_before_anything_is_asked(
+    invoke: Invoke, run_copy: Path, assert_error: AssertError
+) -> None:
+    own = run_copy.parent / "large.npz"
+    images, labels = np.zeros((20, 9, 9), np.uint8), np.arange(20) % 10
+    np.savez(own, train_images=images, train_labels=labels, test_images=images, test_labels=labels)
+    result = invoke("attack", run_copy, "--data", own, "--kind", "copies")
+    assert_error(result, 2, "has images of shape (1, 9, 9); the run's is (1, 8, 8)")
+    result = invoke("evaluate", run_copy, "--data", own, "--split", "validation")
+    assert_error(result, 2, "has images of shape (1, 9, 9); the run's is (1, 8, 8)")
+
+
+def test_what_is_left_out_is_said_once(
+    invoke: Invoke, run_copy: Path, assert_error: AssertError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(attacking: Attacking, kind: str, **_: object) -> None:
+        raise ConfigError(Setting("quick"), f" does not suit {kind}")
+
+    monkeypatch.setattr(Attacking, "play", refused)
+    alone = invoke("attack", run_copy, *QUICK)
+    assert_error(alone, 2, "--quick does not suit copies")
+    assert "warning" not in alone.stderr
+    both = invoke("attack", run_copy, "--data", "digits", "--kind", "membership,copies")
+    assert_error(both, 2, "left out, as said above: membership, copies")
+    assert "warning: membership is left out: --quick does not suit membership" in both.stderr
+    assert "Measured on" not in alone.stdout + both.stdout
+
+
+def test_a_line_tells_of_each_part_where_there_is_no_terminal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    console, seconds = Console(file=io.StringIO(), width=80), iter([0.0, 0.0, 30.0, 35.0, 120.0])
+    monkeypatch.setattr(progress, "STATUS", console)
+    stream = console.file
+    with progress.AttackProgress(clock=lambda: next(seconds)) as shown:
+        for done in (0, 1, 2, 4):
+            shown.step("shadows", done, 4)
+    assert isinstance(stream, io.StringIO)
+    assert stream.getvalue().splitlines() == [
+        "shadows: 1 of 4, about 90 s left",
+        "shadows: done in 2 min",
+    ]
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_tables_fit_into_the_terminal(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    console = Console(file=io.StringIO(), width=width)
+    for module in (findings, cli_console):
+        monkeypatch.setattr(module, "RESULTS", console)
+    columns = ("images of", "attack", *(f"quite a long heading of number {n} %" for n in range(9)))
+    numbers = tuple(n / 100 for n in range(9))
+    row: tuple[str | float, ...] = ("teacher", "prior-free", *numbers)
+    findings._show_table(Table(title="", columns=columns, rows=(row, row)))
+    assert isinstance(console.file, io.StringIO)
+    lines = console.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    assert "…" not in console.file.getvalue()
+    words = console.file.getvalue().split()
+    assert all(words.count(f"{number:.1%}") == 2 for number in numbers)
 
 
 def test_a_terminal_shows_a_bar_with_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,8 +237,10 @@ def test_unfinished_runs_and_impossible_records_are_refused(
     assert_error(
         invoke("attack", run_copy, "--data", "digits", "--teacher", "nowhere"),
         2,
-        "or the place of the teacher's record with --teacher",
+        "(there is no nowhere: give the place to which it was moved)",
     )
     lines = (run_copy / "ledger.jsonl").read_text().splitlines(keepends=True)
     (run_copy / "ledger.jsonl").write_text("".join(lines[:-1]))
-    assert_error(invoke("attack", run_copy, *QUICK), 5, "is not finished: resume it before")
+    result = invoke("attack", run_copy, *QUICK)
+    assert_error(result, 5, f"finish it with dpsd transcribe --resume {run_copy}")
+    assert "warning" not in result.stderr

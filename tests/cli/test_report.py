@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,8 +33,10 @@ def attacked(run: Path, *, student: str = "") -> None:
         run=directory.identity,
         student=student or directory.ledger.ending()["student"],
         data="digits",
-        seed=0,
+        seed=4,
         seconds=1.0,
+        is_quick=True,
+        asked=("--teacher", "moved"),
         verdict="No near-copies were found.",
         controls=(Control(name="returned", found=True, sentence="Records were returned."),),
         scores={"nearest": 1},
@@ -69,6 +72,59 @@ def test_findings_are_shown_unless_the_page_is_public(
         assert ("No near-copies were found." in page) == is_shown
         assert ("Not for publication" in page) == is_shown
         assert ("for the owner" in result.stdout) == is_shown
+
+
+def test_commands_are_those_that_made_the_page(
+    invoke: Invoke, run_copy: Path, tmp_path: Path
+) -> None:
+    attacked(run_copy)
+    for flags, place in (((), str(run_copy)), (("--public",), "RUN")):
+        out = tmp_path / f"{place[0]}.html".replace("/", "own")
+        assert invoke("report", run_copy, "--out", out, *flags).exit_code == 0
+        text = re.sub("<[^>]*>", "", out.read_text(encoding="utf-8"))
+        again = text[text.index("How to reproduce") :]
+        for command in (
+            f"dpsd transcribe --config {place}/config.toml --out {place}-again",
+            f"dpsd certify {place}\n",
+            f"dpsd report {place}{' --public' * bool(flags)}\n",
+        ):
+            assert command in again
+        attack = f"dpsd attack {place} --data digits --kind copies --seed 4 --quick --teacher moved"
+        assert (attack in again) == (not flags)
+
+
+def test_a_page_does_not_deny_its_own_numbers(
+    invoke: Invoke, run_copy: Path, measured: Path, tmp_path: Path
+) -> None:
+    denial = "No number here says how the student does on real images"
+    attacked(run_copy)
+    for name, flags, is_said in (
+        ("attacked", (), False),
+        ("evaluated", ("--evaluation", measured), False),
+        ("public", ("--public",), True),
+    ):
+        out = tmp_path / f"{name}.html"
+        assert invoke("report", run_copy, *flags, "--out", out).exit_code == 0
+        page = out.read_text(encoding="utf-8")
+        assert (denial in page) == is_said
+    assert "transcribe with public images" in page
+    assert "--evaluation" not in page
+
+
+def test_a_run_is_shown_once(
+    invoke: Invoke, finished_run: Path, tmp_path: Path, assert_error: AssertError
+) -> None:
+    same = finished_run.parent / "." / finished_run.name
+    result = invoke("report", finished_run, same, "--out", tmp_path / "page.html")
+    assert_error(result, 2, "is given twice: give each run once")
+
+
+def test_no_folder_is_created_above_that_of_the_page(
+    invoke: Invoke, finished_run: Path, tmp_path: Path, assert_error: AssertError
+) -> None:
+    result = invoke("report", finished_run, "--out", tmp_path / "a" / "b" / "page.html")
+    assert_error(result, 5, "cannot be created")
+    assert not (tmp_path / "a").exists()
 
 
 def test_runs_of_the_same_name_are_told_apart(

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
+import os
+import platform
+import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +30,18 @@ def unfinished(run_copy: Path) -> Parts:
     (run_copy / "metrics.jsonl").unlink()
     (run_copy / "ledger.jsonl").write_text("".join(ledger[:2]))
     return run_copy, metrics, ledger[2:]
+
+
+def hold(path: Path) -> None:
+    """Leave what a process that executes a run, this one, says of itself."""
+    holder = {"host": platform.node(), "pid": os.getpid()}
+    (path / ".ledger.jsonl.holder.json").write_text(json.dumps(holder))
+
+
+def leave_alone(path: Path) -> None:
+    """Let the last write of a run be an hour ago."""
+    for file in path.rglob("*"):
+        os.utime(file, (time.time() - 3600,) * 2)
 
 
 class Writer:
@@ -106,12 +123,67 @@ def test_an_interrupt_ends_the_watching_alone(
         raise KeyboardInterrupt
 
     path, _, _ = unfinished
+    hold(path)
     before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
     monkeypatch.setattr(watching.Watch, "look", interrupted)
     result = invoke("watch", path)
     assert result.exit_code == 0
     assert "the run goes on" in result.stdout
     assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
+
+
+def test_a_run_that_nobody_executes_is_said_to_be_so(
+    invoke: Callable[..., Result],
+    unfinished: Parts,
+    assert_error: Callable[[Result, int, str], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path, metrics, _ = unfinished
+    (path / "metrics.jsonl").write_text(metrics[0])
+    leave_alone(path)
+    again = f"continue with dpsd transcribe --resume {path}"
+    # Where there is no terminal, it would be waited for for ever.
+    assert_error(invoke("watch", path), 5, f"nobody is executing it here: {again}")
+
+    stream = io.StringIO()
+    console = Console(file=stream, width=300, height=60, force_terminal=True, color_system=None)
+
+    def interrupted(_seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        follow(RunDirectory.open(path), console, wait=interrupted)
+    assert again in stream.getvalue()
+    assert " left;" not in stream.getvalue()
+    monkeypatch.setattr(watching, "follow", lambda *_, **__: interrupted(0))
+    assert "Nobody is executing the run here; continue it with" in invoke("watch", path).stdout
+
+
+def test_a_run_that_is_executed_or_has_just_begun_is_not_abandoned(unfinished: Parts) -> None:
+    path, _, _ = unfinished
+    watch = Watch(RunDirectory.open(path))
+    assert watch.look().is_executed is False
+    assert not watch.look().is_abandoned
+    leave_alone(path)
+    assert watch.look().is_abandoned
+    hold(path)
+    assert not watch.look().is_abandoned
+
+
+def test_a_run_that_has_not_begun_is_waited_for(
+    invoke: Callable[..., Result],
+    finished_run: Path,
+    tmp_path: Path,
+    assert_error: Callable[[Result, int, str], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    later = tmp_path / "later"
+    assert_error(invoke("watch", later), 5, "wait for it with --wait")
+    monkeypatch.setattr("dpsd.cli.watch.time.sleep", lambda _: shutil.copytree(finished_run, later))
+    result = invoke("watch", later, "--wait")
+    assert result.exit_code == 0, result.stderr
+    assert f"waiting for a run to begin in {later}" in result.stderr
+    assert "The run is finished" in result.stdout
 
 
 def test_a_folder_that_is_no_run_is_refused(

@@ -129,7 +129,7 @@ def test_what_is_not_fetched_says_where_it_is_and_where_it_goes(name: str, tmp_p
 
 
 def test_what_cannot_be_fetched(tmp_path: Path) -> None:
-    with pytest.raises(UnknownNameError, match="Known: fashion-mnist, mnist"):
+    with pytest.raises(UnknownNameError, match="known: fashion-mnist, mnist"):
         fetch("cifar", tmp_path)
     with pytest.raises(ConfigError, match="comes with scikit-learn"):
         fetch("digits", tmp_path)

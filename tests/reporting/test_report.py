@@ -231,7 +231,7 @@ def test_as_many_runs_as_are_named_fit_with_their_commands(
     made = report(runs=3, private=False)
     drawn = made.figures["epsilon"]  # once, as drawing is slow
     monkeypatch.setattr("dpsd.reporting.report.epsilon_figure", lambda _: drawn)
-    monkeypatch.setattr("dpsd.reporting.report.progress_figure", lambda _: None)
+    monkeypatch.setattr("dpsd.reporting.report.progress_figure", lambda _, **__: None)
     made = replace(made, commands=["dpsd report " + 5_000 * "x"])
     two = replace(made, subjects=made.subjects[:2])
     monkeypatch.setattr("dpsd.reporting.report._SPARE", 0)
@@ -301,6 +301,18 @@ def test_further_models_are_named_without_their_paths(
     assert "--kind inversion --also dp-sgd=PATH --also data-8=PATH dpsd attack" in again
     assert again.count("--also") == 2
     assert "sha256:ab" not in text
+
+
+def test_runs_are_compared_in_words_and_side_by_side(page: Page) -> None:
+    compared = page.text[page.text.index("All runs") : page.text.index("Accuracy, agreement")]
+    assert "run 1 bought ε = 8 at δ = 1e-05, adjacency response ; run 2 bought" in compared
+    assert "On 40 images of s, test split, the student's accuracy is" in compared
+    assert "fact run 1 run 2 what was bought" in compared
+
+
+def test_flags_are_not_broken_into_two_lines(html: str) -> None:
+    assert '<span class="flag">--public</span>' in html
+    assert ".flag { white-space: nowrap; }" in html
 
 
 def test_figures_are_written_for_papers(report: Make, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dpsd.errors import RunError
-from dpsd.runs.findings import Control, Findings, Picture, Table, read_findings
+from dpsd.runs.findings import QUICK, Control, Findings, Picture, Table, read_findings
 
 FINDINGS = Findings(
     kind="membership",
@@ -95,3 +95,35 @@ def test_an_infinite_epsilon_survives_and_is_shown(tmp_path: Path) -> None:
 def test_a_table_with_a_short_row_is_refused() -> None:
     with pytest.raises(ValueError, match="a row has not 2 cells"):
         Table(title="Rates", columns=("score", "AUC"), rows=(("lira",),))
+
+
+def test_quick_findings_say_so_wherever_they_are_shown(tmp_path: Path) -> None:
+    quick = replace(FINDINGS, is_quick=True, verdict="Nothing.\n\nIn detail.")
+    missed = replace(quick, controls=(Control(name="told", found=False, sentence="Missed."),))
+    for one in (quick, missed):
+        assert "quick" in one.validity
+        assert QUICK in one.sentence()
+        assert QUICK in one.paragraphs()
+        assert "--quick" in one.asking
+    assert quick.sentence() == f"Nothing. {QUICK}"
+    assert QUICK not in FINDINGS.sentence()
+    quick.save(tmp_path)
+    assert read_findings(tmp_path) == [quick]
+
+
+def test_findings_state_how_they_are_made_again() -> None:
+    assert FINDINGS.asking == ("--data", "digits", "--kind", "membership")
+    again = replace(FINDINGS, seed=3, asked=("--also", "other=runs/other")).asking
+    assert again[4:] == ("--seed", "3", "--also", "other=runs/other")
+
+
+def test_validity_counts_the_controls() -> None:
+    both = (*FINDINGS.controls, Control(name="empty", found=False, sentence="Found."))
+    assert FINDINGS.validity == "valid: its control passed"
+    assert replace(FINDINGS, controls=both).validity == "invalid: 1 of 2 controls failed"
+
+
+def test_an_interval_has_as_many_decimals_as_its_number() -> None:
+    columns = ("score", "AUC", "AUC from", "AUC to")
+    table = Table(title="Rates", columns=columns, rows=(("lira", 0.52, 0.4231, 0.6),))
+    assert table.texts() == (("lira", "0.520 (0.423 to 0.600)"),)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from dpsd.errors import RunError
-from dpsd.storage.locks import exclusively
+from dpsd.storage.locks import exclusively, is_held_here
 
 HOLD = """
 import sys, time
@@ -68,6 +68,21 @@ def test_another_process_is_refused_until_the_first_dies(tmp_path: Path) -> None
     with exclusively(file):
         assert len(beside(file)) == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not tell without a signal")
+def test_it_is_known_without_locking_whether_a_process_here_holds_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "ledger.jsonl"
+    assert is_held_here(file) is False
+    with another_process(file) as holder:
+        assert is_held_here(file) is True
+        os.kill(holder.pid, signal.SIGKILL)
+        holder.wait()
+    (left,) = beside(file)  # what the dead process wrote
+    assert is_held_here(file) is False
+    for unknown in ('{"host": "elsewhere", "pid": 1}', "damaged", '{"host": "elsewhere"}'):
+        left.write_text(unknown)
+        assert is_held_here(file) is None
 
 
 @pytest.mark.parametrize("is_written", [True, False])

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
@@ -22,9 +22,10 @@ from torch import nn
 
 from dpsd.attacks.inversion.attacked import attacked
 from dpsd.attacks.names import INVERSION
+from dpsd.attacks.spent import timed
 from dpsd.attacks.target import Progress, Silent, Target
 from dpsd.datasets import LabelledImages
-from dpsd.errors import RunError
+from dpsd.errors import ConfigError, RunError, Setting
 from dpsd.runs.findings import FOLDER, Findings, read_findings
 from dpsd.teachers import Teacher
 
@@ -38,24 +39,43 @@ class Attacking:
         seed: the seed of every attack.
         is_quick: whether the attacks are made small, to try them out.
         also: further models by name, which are inverted beside the run's own.
+        asked: the flags of ``dpsd attack`` with which they were asked for, by kind, besides the
+            data, the kind, the seed and the size. Findings state them.
     """
 
     target: Target
     seed: int = 0
     is_quick: bool = False
     also: Mapping[str, nn.Module | Teacher] = field(default_factory=dict)
+    asked: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def earlier(self, kind: str) -> Findings | None:
         """Return what an earlier attack found with the same student, data, settings and seed.
 
-        Findings that cannot be read, as another version of dpsd wrote them, count as none.
+        An attack of full size answers a quick one too. Findings that cannot be read, as another
+        version of dpsd wrote them, count as none.
         """
-        try:
-            found = read_findings(self.target.run.path)
-        except RunError:
-            return None
-        known = (one for one in found if one.kind == kind and self._is_answered_by(one))
-        return next(known, None)
+        found = self._kept(kind)
+        return found if found is not None and self._is_answered_by(found) else None
+
+    def require_no_loss(self, kind: str) -> None:
+        """Refuse a quick attack that would replace what one of full size found.
+
+        Raises:
+            ConfigError: it would.
+        """
+        found = self._kept(kind)
+        if self.is_quick and found and not found.is_quick and found.student == self._student:
+            raise ConfigError(
+                f"findings of {kind} at full size are there, with other records, models, seed or "
+                "version, and a quick attack would replace them: leave out ",
+                *(Setting("quick"), ", or replace them with ", Setting("again")),
+            )
+
+    def plan(self, kind: str) -> str:
+        """Return a sentence on what an attack of a kind makes, which may take long."""
+        size = "quick, as a trial" if self.is_quick else "at full size"
+        return f"{kind}, {size}: {self._settings(kind).plan}. Whatever is finished is kept."
 
     def play(self, kind: str, *, progress: Progress | None = None) -> Findings:
         """Attack, and save the findings in the run directory.
@@ -70,29 +90,43 @@ class Attacking:
         """
         folder = self.target.run.path / FOLDER
         folder.mkdir(exist_ok=True)
-        settings = self._settings(kind)
-        found: Findings = _module(kind).attack(
-            self.target,
-            settings=settings,
-            seed=self.seed,
-            folder=folder,
-            progress=Silent() if progress is None else progress,
-            **({"also": self.also} if kind == INVERSION else {}),
-        )
+        settings, attacked_by = self._settings(kind), self._attacked_by(kind)
+        stated = [self._student, self.seed, asdict(settings), attacked_by]
+        key = hashlib.sha256(json.dumps(stated).encode()).hexdigest()[:16]
+        with timed(folder / f"{kind}-seconds.json", key=key) as seconds:
+            found: Findings = _module(kind).attack(
+                self.target,
+                settings=settings,
+                seed=self.seed,
+                folder=folder,
+                progress=Silent() if progress is None else progress,
+                **({"also": self.also} if kind == INVERSION else {}),
+            )
         found = replace(
             found,
-            seconds=round(found.seconds),
+            seconds=round(seconds()),
             settings={**found.settings, **_in_json(asdict(settings))},
-            details={**found.details, "attacked": self._attacked_by(kind)},
+            details={**found.details, "attacked": attacked_by},
+            is_quick=self.is_quick,
+            asked=tuple(self.asked.get(kind, ())),
         )
         found.save(self.target.run.path)
         return found
 
+    def _kept(self, kind: str) -> Findings | None:
+        try:
+            found = read_findings(self.target.run.path)
+        except RunError:
+            return None
+        return next((one for one in found if one.kind == kind), None)
+
     def _is_answered_by(self, found: Findings) -> bool:
-        asked = _in_json(asdict(self._settings(found.kind)))
+        size = self if found.is_quick else replace(self, is_quick=False)
+        asked = _in_json(asdict(size._settings(found.kind)))
         known = {name: found.settings.get(name) for name in asked}
         return (
-            (found.student, found.seed) == (self._student, self.seed)
+            (self.is_quick or not found.is_quick)
+            and (found.student, found.seed) == (self._student, self.seed)
             and known == asked
             and found.details.get("attacked") == self._attacked_by(found.kind)
         )

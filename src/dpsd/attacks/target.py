@@ -59,7 +59,9 @@ class Target:
 
     def __post_init__(self) -> None:
         if not self.run.is_finished():
-            raise RunError(f"{self.run.path} is not finished: resume it before it is attacked")
+            raise RunError(
+                f"{self.run.path} is not finished: to attack it, finish it with {self.run.resuming}"
+            )
         for data in (self.members, self.others):
             check_fits(data, self.run)
         if self.teacher is not None and self.teacher.fingerprint != self.run.facts()["teacher"]:

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dpsd.attacks.names import INVERSION, KINDS, check_kinds, check_model, named_paths
-from dpsd.cli.console import STATUS, grid, say, say_json, show, shown_warnings, warn
+from dpsd.cli.console import STATUS, say, say_json, shown_warnings, warn
 from dpsd.cli.declaring import RULE_HELP, Channels, Classes, Range, Size, declared_by
+from dpsd.cli.errors import INTERRUPTED, worded
+from dpsd.cli.findings import show_findings
 from dpsd.cli.measuring import DataName, DataRoot, TeacherPath, declared_by_run, teacher_of
 from dpsd.cli.results import Device, RunPath, opened
 from dpsd.datasets import check_dataset, is_folder
 from dpsd.errors import ConfigError, DataError, DpsdError, RunError, Setting, TeacherError
-from dpsd.runs.files import check_run
+from dpsd.runs.files import ATTACKS_FOLDER, check_run
+from dpsd.shell import command_line
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Mapping, Sequence
 
-    from dpsd.datasets import Declared, LabelledImages
-    from dpsd.runs.directory import RunDirectory
-    from dpsd.runs.findings import Findings, Table
+    from dpsd.runs.findings import Findings
 
 
 def attack(
@@ -78,7 +79,7 @@ def attack(
         typer.Option(
             "--again",
             help="Attack even if findings with the same student, data, settings and seed are "
-            "there.",
+            "there, or if a quick attack would replace those of one of full size.",
         ),
     ] = False,
     size: Size = None,
@@ -104,21 +105,46 @@ def attack(
     check_dataset(data)
     kinds = check_kinds(kind)
     declared = declared_by(size, channels, classes, value_range)
-    paths = _checked(also or (), kinds)
+    paths = _checked(also or (), kinds, run)
+    flags = _flags(
+        data_root=data_root,
+        teacher=teacher,
+        validation_share=validation_share,
+        group_by=group_by,
+        size=size,
+        channels=channels,
+        classes=classes,
+        value_range=value_range,
+        device=device,
+    )
+    further = [word for name, path in paths.items() for word in ("--also", f"{name}={path}")]
 
     from dpsd.attacks.attacking import Attacking
     from dpsd.attacks.inversion.further import further_model
     from dpsd.attacks.target import Target
     from dpsd.cli.progress import AttackProgress
+    from dpsd.datasets import load_dataset
+    from dpsd.results.evaluation import check_fits
     from dpsd.results.validation import trained_on_by
 
-    directory = opened(run)
+    directory = opened(run, to="attack it")
     if is_folder(data):
         declared = declared.over(declared_by_run(directory, teacher))
+    with shown_warnings():
+        others = load_dataset(data, "test", root=data_root, declared=declared)
+    check_fits(others, directory)  # before it is asked what was held out of data that do not fit
     share, group_by = trained_on_by(
         directory, data, teacher=teacher, share=validation_share, group_by=group_by
     )
-    members, others = _loaded(data, data_root, declared, share, group_by)
+    with shown_warnings():
+        members = load_dataset(
+            data,
+            "train",
+            root=data_root,
+            declared=declared,
+            validation_share=share,
+            group_by=group_by,
+        )
     target = Target(
         run=directory,
         members=members,
@@ -134,33 +160,63 @@ def attack(
             name: further_model(path, run=directory, execution=target.execution)
             for name, path in paths.items()
         },
+        asked={one: (*flags, *(further if one == INVERSION else ())) for one in kinds},
     )
     found: list[Findings] = []
-    refused: list[DpsdError] = []
+    refused: dict[str, DpsdError] = {}
     for one in kinds:
         known = None if again else attacking.earlier(one)
         if known is None:
             try:
+                if not again:
+                    attacking.require_no_loss(one)
+                STATUS.print(attacking.plan(one), style="dim", soft_wrap=True)
                 with AttackProgress() as progress:
                     found.append(attacking.play(one, progress=progress))
             except (ConfigError, DataError, RunError) as error:
-                refused.append(error)  # what the other kinds find is not lost
-                warn(f"{one} is left out: {error}")
+                if len(kinds) == 1:
+                    raise
+                refused[one] = error  # what the other kinds find is not lost
+                warn(f"{one} is left out: {worded(error)}")
                 continue
+            except KeyboardInterrupt:
+                size_flags = ("--quick",) * quick + ("--again",) * again
+                seed_flags = ("--seed", seed) * bool(seed)
+                going_on = _command(run, data, kind, *seed_flags, *size_flags, *flags, *further)
+                STATUS.print("interrupted; what is finished is kept", soft_wrap=True)
+                STATUS.print(f"continue with: {going_on}", soft_wrap=True)
+                raise typer.Exit(INTERRUPTED) from None
         else:
-            STATUS.print(f"{one} was attacked before; --again repeats it", style="dim")
+            of_full_size = " at full size" * (quick and not known.is_quick)
+            STATUS.print(
+                f"{one}: the run was attacked{of_full_size} before; --again repeats the attack",
+                style="dim",
+            )
             found.append(known)
         if not as_json:
-            _show(found[-1], directory)
+            show_findings(found[-1], directory)
     if as_json:
         say_json([one.to_dict() for one in found])
-    else:
+    elif found:
         say(
             "Measured on the owner's own data: no number or picture here is privatised, and the "
-            "run's certificate does not cover publishing them."
+            "run's certificate does not cover publishing them. "
+            f"{directory.path / ATTACKS_FOLDER} is for the owner alone: leave it out when the run "
+            "is handed over."
         )
+    _fail(found, refused)
+
+
+def _fail(found: Sequence[Findings], refused: Mapping[str, DpsdError]) -> None:
+    """Fail if a kind was left out, or is invalid.
+
+    Raises:
+        DpsdError: it is so.
+    """
     if refused:
-        raise refused[0]
+        failed = DpsdError(f"left out, as said above: {', '.join(refused)}")
+        failed.exit_code = next(iter(refused.values())).exit_code
+        raise failed
     if invalid := [one.kind for one in found if not one.is_valid]:
         raise DpsdError(
             f"{' and '.join(invalid)}: the attack is invalid, as it failed its own controls, so "
@@ -168,11 +224,28 @@ def attack(
         )
 
 
-def _checked(also: Sequence[str], kinds: Sequence[str]) -> dict[str, str]:
+def _flags(**given: object) -> tuple[str, ...]:
+    """The flags that were given, as they are typed."""
+    return tuple(
+        word
+        for name, value in given.items()
+        if value is not None
+        for word in (f"--{name.replace('_', '-')}", str(value))
+    )
+
+
+def _command(run: Path, data: str, kind: str, *flags: object) -> str:
+    """The command that goes on with an attack."""
+    kinds = ("--kind", kind) * (kind != ",".join(KINDS))
+    return command_line("dpsd", "attack", run, "--data", data, *kinds, *flags)
+
+
+def _checked(also: Sequence[str], kinds: Sequence[str], run: Path) -> dict[str, str]:
     """The paths of further models by name, which are models by their names.
 
     Raises:
-        ConfigError: names collide, or nothing is attempted that could attack further models.
+        ConfigError: names collide, nothing is attempted that could attack further models, or one is
+            the run that is attacked anyway.
         TeacherError: there is no model.
     """
     paths = named_paths(also)
@@ -182,53 +255,12 @@ def _checked(also: Sequence[str], kinds: Sequence[str]) -> dict[str, str]:
             *(Setting("kind"), ", or leave out ", Setting("also")),
         )
     for path in paths.values():
+        if Path(path).resolve() == run.resolve():
+            raise ConfigError(
+                Setting("also"), f": {path} is the run itself, whose student is attacked anyway"
+            )
         try:
             check_model(path)
         except TeacherError as error:
             raise TeacherError(Setting("also"), ": ", *error.parts) from None
     return paths
-
-
-def _loaded(
-    data: str, root: Path | None, declared: Declared, share: float, group_by: str | None
-) -> tuple[LabelledImages, LabelledImages]:
-    """The records that the teacher was trained on, and those of the test split."""
-    from dpsd.datasets import load_dataset
-
-    with shown_warnings():
-        members = load_dataset(
-            data,
-            "train",
-            root=root,
-            declared=declared,
-            validation_share=share,
-            group_by=group_by,
-        )
-        return members, load_dataset(data, "test", root=root, declared=declared)
-
-
-def _show(found: Findings, directory: RunDirectory) -> None:
-    from dpsd.runs.findings import FOLDER
-
-    say(f"{found.kind} ({found.data}, seed {found.seed}, {found.seconds:,.0f} s)", style="bold")
-    say(found.sentence(), style=None if found.is_valid else "bold red")
-    for table in found.tables:
-        say(f"\n{table.title}:")
-        _show_table(table)
-    say("\nControls:")
-    for control in found.controls:
-        say(f"  {'passed' if control.found else 'FAILED'}: {control.sentence}")
-    folder = directory.path / FOLDER
-    for picture in found.pictures:
-        for path in sorted(folder.glob(f"{picture.name}.*")):
-            records = "; it shows private records" * picture.shows_records
-            say(f"  picture: {path}{records}")
-    say(f"  findings: {folder / found.kind}.json\n")
-
-
-def _show_table(table: Table) -> None:
-    headings = table.headings()
-    shown = grid(*headings, right=headings[1:])
-    for row in table.texts():
-        shown.add_row(*row)
-    show(shown)

@@ -74,6 +74,12 @@ def spell(ctx: click.Context, names: Mapping[str, str]) -> None:
     ctx.meta[_SPELLINGS] |= names
 
 
+def worded(error: DpsdError) -> str:
+    """Return an error's message with the settings as the command that is running spells them."""
+    context = click.get_current_context(silent=True)
+    return described(error, {} if context is None else context.meta.get(_SPELLINGS, {}))[0]
+
+
 def accept_earlier_names(name: str) -> str:
     """Return the name of a flag, without its dashes, that is meant by an earlier name of it.
 

@@ -74,6 +74,7 @@ def evaluate(
         )
 
     from dpsd.datasets import has_validation, load_dataset
+    from dpsd.results.evaluation import check_fits
     from dpsd.results.evaluation import evaluate as measure
     from dpsd.results.validation import held_out_by
 
@@ -82,9 +83,14 @@ def evaluate(
         declared = declared.over(declared_by_run(directory, teacher))
     share = 0.0
     if split == "validation" and not has_validation(data, root=data_root):
-        share, group_by = held_out_by(
-            directory, data, teacher=teacher, share=validation_share, group_by=group_by
-        )
+        try:
+            share, group_by = held_out_by(
+                directory, data, teacher=teacher, share=validation_share, group_by=group_by
+            )
+        except ConfigError:
+            # Data that do not fit are refused for that, whatever is known of what was held out.
+            check_fits(load_dataset(data, "test", root=data_root, declared=declared), directory)
+            raise
     with shown_warnings():
         labelled = load_dataset(
             data,

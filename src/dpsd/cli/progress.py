@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from types import TracebackType
 
 from rich.progress import (
@@ -18,8 +20,12 @@ from rich.progress import (
 
 from dpsd.cli.console import STATUS, warn
 from dpsd.reporting import progress
+from dpsd.reporting.progress import duration
 from dpsd.runs.observing import Observer
 from dpsd.teachers.silence import spared
+
+#: The seconds after which a line says how far a part of an attack is, where there is no terminal.
+_EVERY = 20.0
 
 
 class QuietObserver(Observer):
@@ -66,10 +72,14 @@ def pretraining(passes: int) -> Iterator[Callable[[int], None]]:
 class AttackProgress:
     """A bar with the time left for each part of an attack that is going on.
 
-    Bars are shown in terminals alone.
+    Bars are shown in terminals alone. Elsewhere, a line says when a part is finished and, during a
+    long one, how far it is and about how long it will take.
+
+    Args:
+        clock: a function that returns seconds.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -82,6 +92,8 @@ class AttackProgress:
             transient=True,
         )
         self._parts: dict[str, TaskID] = {}
+        self._lines: dict[str, _Part] = {}
+        self._clock, self._last = clock, clock()
         self._end = ExitStack()
 
     def __enter__(self) -> AttackProgress:
@@ -103,8 +115,35 @@ class AttackProgress:
 
     def step(self, what: str, done: int, total: int) -> None:
         """Show that ``done`` of ``total`` steps of a part are done; its bar ends with the last."""
+        if not STATUS.is_terminal:
+            self._print(what, done, total)
+            return
         if what not in self._parts:
             self._parts[what] = self._bars.add_task(what, total=total)
         self._bars.update(self._parts[what], completed=done, total=total)
         if done >= total:
             self._bars.remove_task(self._parts.pop(what))
+
+    def _print(self, what: str, done: int, total: int) -> None:
+        now = self._clock()
+        part = self._lines.setdefault(what, _Part(begun=self._last, shown=now, done=done))
+        if done >= total:
+            del self._lines[what]
+            text = f"{what}: done in {duration(now - part.begun)}"
+        elif now - part.shown >= _EVERY and done > part.done:
+            left = (now - part.shown) / (done - part.done) * (total - done)
+            self._lines[what] = replace(part, shown=now, done=done)
+            text = f"{what}: {done:,} of {total:,}, about {duration(left)} left"
+        else:
+            return
+        self._last = now
+        STATUS.print(text, soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A part of an attack, with when it began, and what was done when a line last said so."""
+
+    begun: float
+    shown: float
+    done: int

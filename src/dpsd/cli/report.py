@@ -64,8 +64,10 @@ def report(
     nothing. It shows everything that is known of the runs: also the findings of `dpsd attack`, and
     then it is for the owner of the data. With --public it shows releases and public choices alone.
     """
-    for run in runs:
+    for number, run in enumerate(runs):
         check_run(run)
+        if run.resolve() in (other.resolve() for other in runs[:number]):
+            raise ConfigError(f"{run} is given twice: give each run once")
     if public and evaluation:
         raise ConfigError(
             Setting("evaluation"), " is measured on private data, which --public leaves out"
@@ -95,7 +97,9 @@ def report(
         return
     with shown_warnings():
         subjects = _subjects(runs, evaluation or [], is_public=public)
-    made = Report(subjects=subjects, commands=[_command(subjects, is_public=public)])
+    made = Report(
+        subjects=subjects, commands=[_command(subjects, is_public=public)], is_public=public
+    )
     page = made.html()  # fails if there are too many runs, before anything is written
     write_text(_folder_of(out), page)
     say(f"wrote {out}")
@@ -106,13 +110,13 @@ def report(
 
 
 def _folder_of(out: Path) -> Path:
-    """Create the folder of the page, and return the page's path.
+    """Create the folder of the page, but no folder above it, and return the page's path.
 
     Raises:
         RunError: the folder cannot be created.
     """
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
+        out.parent.mkdir(exist_ok=True)
     except OSError as error:
         raise unwritable(
             error, f"{out.parent} cannot be created", mend="give another --out", kind=RunError
@@ -161,6 +165,7 @@ def _subjects(runs: list[Path], evaluations: list[Path], *, is_public: bool) -> 
             run=directory,
             certificate=certificate,
             name=_named(run, number, names, is_public=is_public),
+            place="" if is_public else str(run),
             number=number,
             evaluations=[found for _, found in measured if is_about(found, certificate)],
             findings=() if is_public else _findings(directory, certificate),
@@ -185,9 +190,7 @@ def _findings(directory: RunDirectory, certificate: Certificate) -> list[Finding
     found = read_findings(directory.path)
     for one in found:
         if (one.run, one.student) != (certificate.run, certificate.student):
-            again = command_line(
-                "dpsd", "attack", directory.path, "--data", one.data, "--kind", one.kind
-            )
+            again = command_line("dpsd", "attack", directory.path, *one.asking)
             raise RunError(
                 f"{directory.path}: the findings of {one.kind} are about another student than this "
                 f"run's: attack it again with {again}"
@@ -199,5 +202,5 @@ def _command(subjects: list[Subject], *, is_public: bool) -> str:
     """The command that makes the page, with the names of files that its page gives."""
     files = [file for subject in subjects for file in subject.evaluation_files]
     flags = [word for file in files for word in ("--evaluation", file)]
-    names = [subject.name for subject in subjects]
-    return command_line("dpsd", "report", *names, *flags, *["--public"] * is_public)
+    places = [subject.place for subject in subjects]
+    return command_line("dpsd", "report", *places, *flags, *["--public"] * is_public)

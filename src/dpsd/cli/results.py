@@ -19,9 +19,9 @@ from dpsd.cli.console import (
 )
 from dpsd.cli.federate import client_folder
 from dpsd.cli.privacy import show_certificate
-from dpsd.errors import ConfigError, DpsdError
+from dpsd.errors import ConfigError, DpsdError, RunError
 from dpsd.results.destinations import Destination
-from dpsd.runs.files import JOURNAL_FILE, check_run
+from dpsd.runs.files import ATTACKS_FOLDER, JOURNAL_FILE, check_run
 from dpsd.shell import command_line
 
 if TYPE_CHECKING:
@@ -39,8 +39,16 @@ Device = Annotated[
 Force = Annotated[bool, typer.Option("--force", help="Replace existing files.")]
 
 
-def opened(run: Path) -> RunDirectory:
-    """Open a run; warn if it is unfinished, or if anybody can reproduce its noise."""
+def opened(run: Path, *, to: str = "") -> RunDirectory:
+    """Open a run; warn if it is unfinished, or if anybody can reproduce its noise.
+
+    Args:
+        run: the run's directory.
+        to: what an unfinished run is refused for, as in ``"attack it"``; by default it is not.
+
+    Raises:
+        RunError: the folder is not a run, or the run is refused.
+    """
     check_run(run)
 
     from dpsd.privacy.records.certificate import NOT_PRIVATE
@@ -50,6 +58,8 @@ def opened(run: Path) -> RunDirectory:
     if not directory.is_federation and directory.config().privacy.reproducible_noise is not None:
         warn(NOT_PRIVATE)
     if not directory.is_finished():
+        if to:
+            raise RunError(f"{run} is not finished: to {to}, finish it with {directory.resuming}")
         warn("the run is not finished: this is its student after the last finished round")
     return directory
 
@@ -154,6 +164,7 @@ def export(
 
     for path in export_student(opened(run), to, evaluations=evaluation or ()):
         say(f"wrote {path}")
+    _tell_of_attacks(run)
 
 
 def certify(
@@ -195,6 +206,17 @@ def certify(
     _put(certificate, format, run=directory.name, teacher=directory.teacher_name)
     _compare_with_stored(directory, certificate)
     _tell_of_budgets(compared)
+    _tell_of_attacks(run)
+
+
+def _tell_of_attacks(run: Path) -> None:
+    """Say that what attacks found is for the owner, if the run was attacked."""
+    if (run / ATTACKS_FOLDER).exists():
+        warn(
+            f"{run / ATTACKS_FOLDER} is for the owner of the data alone, as it was measured on "
+            "private records and may show some: no certificate covers it, so leave it out when "
+            "the run is handed over"
+        )
 
 
 def _certify_client(place: Path, format: str, *, name: str) -> None:

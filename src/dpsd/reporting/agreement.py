@@ -20,8 +20,8 @@ ON_QUERIES = (
 
 #: What is said of a run without a probe.
 WITHOUT_PROBE = (
-    "No number here says how the student does on real images, which may be far worse. A probe of "
-    "public images tells: --probe or --public (probe= or public=)"
+    "No number here says how the student does on real images, which may be far worse. To know it, "
+    "transcribe with public images: --probe or --public (probe= or public= in Python)"
 )
 
 #: What is said of the agreement of a federation.

@@ -8,7 +8,7 @@ from typing import Any
 from dpsd.config.transcription import TranscriptionConfig
 from dpsd.privacy.accounting import format_epsilon
 from dpsd.privacy.targets import Adjacency
-from dpsd.reporting.agreement import shown
+from dpsd.reporting.agreement import WITHOUT_PROBE, shown
 from dpsd.reporting.evaluations import where, with_interval
 from dpsd.reporting.sections import Rows, Subject
 
@@ -17,29 +17,27 @@ _PLACES = {"teacher", "teacher_weights", "public", "probe", "budget_file", "ca_b
 
 
 def comparison(subjects: Sequence[Subject]) -> tuple[list[str], Rows]:
-    """Return the headings and the rows of a table of all runs."""
+    """Return the headings and the rows of a table with a column for each run."""
     places = list(dict.fromkeys(where(one) for each in subjects for one in each.evaluations))
     kinds = list(dict.fromkeys(one.kind for each in subjects for one in each.findings))
-    headings = [
-        *("run", "what was bought", *(f"ε under {kind.value}" for kind in Adjacency)),
+    names = [
+        *("what was bought", *(f"ε under {kind.value}" for kind in Adjacency)),
         *("rounds", "queries", "agreement on the last queries", "on the probe"),
         *(f"student's accuracy, {place}" for place in places),
         *(f"attack: {kind}" for kind in kinds),
         "seconds",
     ]
-    return headings, [_compared(one, places, kinds) for one in subjects]
+    columns = [_compared(one, places, kinds) for one in subjects]
+    return ["fact", *(one.name for one in subjects)], list(zip(names, *columns, strict=True))
 
 
 def _compared(one: Subject, places: Sequence[str], kinds: Sequence[str]) -> tuple[str, ...]:
     measured = {where(found): found for found in one.evaluations}
-    valid = {
-        found.kind: "controls passed" if found.is_valid else "attack invalid"
-        for found in one.findings
-    }
+    valid = {found.kind: found.validity for found in one.findings}
     last = one.metrics[-1] if one.metrics else {}
     probe = last.get("final_probe", last.get("probe", {}))
     return (
-        *(one.name, one.statement.claim.replace("`", "")),
+        one.statement.claim.replace("`", ""),
         *(format_epsilon(one.certificate.spent.under(kind)) for kind in Adjacency),
         *(str(len(one.metrics)), f"{sum(line['queries'] for line in one.metrics):,}"),
         *(shown(last.get("agreement")), shown(probe.get("agreement"))),
@@ -54,9 +52,37 @@ def _compared(one: Subject, places: Sequence[str], kinds: Sequence[str]) -> tupl
     )
 
 
+def compared(subjects: Sequence[Subject]) -> list[str]:
+    """Return what runs have and have not in common, in sentences."""
+    bought = [f"{one.name} bought {one.statement.claim}" for one in subjects]
+    found = [f"{'; '.join(bought)}."]
+    if len({one.certificate.counting for one in subjects}) > 1:
+        found[0] += " An ε under one adjacency is not to be compared with one under another."
+    for place in dict.fromkeys(where(one) for each in subjects for one in each.evaluations):
+        shares = {
+            each.name: one for each in subjects for one in each.evaluations if where(one) == place
+        }
+        if len(shares) < 2:
+            continue
+        said = (
+            f"{with_interval(one['student_accuracy'], one['images'])} for {name}"
+            for name, one in shares.items()
+        )
+        found.append(
+            f"On {place}, the student's accuracy is {', '.join(said)} (with 95 % intervals). All "
+            "were measured on the same images, so overlapping intervals do not rule a difference "
+            "out."
+        )
+    return found
+
+
 def about_rounds(subjects: Sequence[Subject]) -> list[str]:
     """Return what the agreements of the rounds are about, in sentences, each of them once."""
-    return list(dict.fromkeys(text for subject in subjects for text in subject.about_rounds))
+    sentences = dict.fromkeys(text for subject in subjects for text in subject.about_rounds)
+    # Its verdict says it of a run of which nothing is known, beside others of which something is.
+    if any(subject.is_measured for subject in subjects):
+        sentences.pop(f"{WITHOUT_PROBE}.", None)
+    return list(sentences)
 
 
 def limits(subjects: Sequence[Subject]) -> dict[str, list[str]]:

@@ -10,6 +10,7 @@ True
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -22,6 +23,13 @@ from dpsd.reporting.figures import INK, LINES, MARKS, SERIES, Figure, canvas, pl
 
 #: The fewest points that make a curve, and the most classes whose confusion is drawn.
 _FEWEST, MOST_CLASSES = 2, 25
+#: The most losses that are drawn apart.
+_MOST_APART = 3
+#: What is said of losses that are not to be compared.
+_UNLIKE = (
+    "These runs minimise unlike losses, so a smaller one does not mean a better student: compare "
+    "accuracies, or agreement on the same images."
+)
 #: The ends of the axis of ε if none is outside.
 _LEAST, _MOST = 0.1, 100.0
 
@@ -29,11 +37,14 @@ Metrics = Sequence[Mapping[str, Any]]
 Points = list[tuple[int, float, float]]
 
 
-def progress_figure(runs: Mapping[str, Metrics]) -> Figure | None:
+def progress_figure(runs: Mapping[str, Metrics], *, is_one_loss: bool = True) -> Figure | None:
     """Draw agreement (with twice its standard error) and the student's loss, by round.
 
     Args:
         runs: the metrics of the rounds, in order, by the name of the run.
+        is_one_loss: whether the losses of all runs are of one objective and mechanism. If not, each
+            of a few is drawn apart, on an axis of its own, and the figure says that they are not to
+            be compared.
 
     Returns:
         The figure; ``None`` if no curve has two points.
@@ -48,8 +59,10 @@ def progress_figure(runs: Mapping[str, Metrics]) -> Figure | None:
     drawn: list[Callable[[Any], None]] = []
     if agreements:
         drawn.append(partial(_draw_agreement, curves=agreements, are_many=len(runs) > 1))
-    if losses:
-        drawn.append(partial(_draw_loss, losses=losses, are_many=len(runs) > 1))
+    is_together = is_one_loss or len(losses) > _MOST_APART
+    apart = [losses] if is_together else [{name: lines} for name, lines in losses.items()]
+    for number, some in enumerate(apart if losses else ()):
+        drawn.append(partial(_draw_loss, losses=some, are_many=len(runs) > 1, first=number))
     if not drawn:
         return None
     from matplotlib.ticker import MaxNLocator
@@ -64,7 +77,12 @@ def progress_figure(runs: Mapping[str, Metrics]) -> Figure | None:
     return Figure(
         name="rounds",
         title="Agreement and loss by round",
-        finding=" ".join(_progress_found(agreements, losses, are_many=len(runs) > 1)),
+        finding=" ".join(
+            [
+                *_progress_found(agreements, losses, are_many=len(runs) > 1),
+                *([] if is_one_loss or len(losses) < 2 else [_UNLIKE]),
+            ]
+        ),
         drawn=figure,
     )
 
@@ -133,6 +151,7 @@ def confusion_figure(
     classes: Sequence[str],
     rows_are: str,
     title: str,
+    run: str,
 ) -> Figure | None:
     """Draw how often each pair of classes is said.
 
@@ -143,6 +162,7 @@ def confusion_figure(
         classes: the names of the classes.
         rows_are: what rows are, as ``"the teacher says"``.
         title: what is drawn.
+        run: the name of the run, which the drawing states with the title.
 
     Returns:
         The figure; ``None`` if there are too many classes to be read.
@@ -152,7 +172,8 @@ def confusion_figure(
         return None
     from matplotlib.patches import Rectangle
 
-    figure = canvas(1.6 + 0.36 * count, 1.2 + 0.32 * count)
+    width = 1.6 + 0.36 * count
+    figure = canvas(width, 2.0 + 0.32 * count)
     axes = styled_axes(figure, 1, 1, 1)
     known = {row: of_row for row, of_row in enumerate(shares) if of_row is not None}
     for row, of_row in known.items():
@@ -172,6 +193,9 @@ def confusion_figure(
     axes.set_xlabel("the student says")
     axes.set_ylabel(rows_are)
     axes.tick_params(length=0)
+    # A picture that is saved stands alone. A letter is about 0.065 inches wide.
+    lines = textwrap.wrap(f"{run}: {title}. Shares of each row, in %", max(20, int(width / 0.065)))
+    figure.suptitle(plain("\n".join(lines)), x=0.02, ha="left", fontsize=8)
     share, row, column = max(
         (share, row, column)
         for row, of_row in known.items()
@@ -232,8 +256,8 @@ def _draw_agreement(axes: Any, *, curves: Mapping[tuple[str, str], Points], are_
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
 
 
-def _draw_loss(axes: Any, *, losses: Mapping[str, Metrics], are_many: bool) -> None:
-    for number, (name, lines) in enumerate(losses.items()):
+def _draw_loss(axes: Any, *, losses: Mapping[str, Metrics], are_many: bool, first: int) -> None:
+    for number, (name, lines) in enumerate(losses.items(), start=first):
         axes.plot(
             [line["round"] for line in lines],
             [line["student_loss"] for line in lines],

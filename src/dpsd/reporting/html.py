@@ -37,7 +37,22 @@ def coded(text: str) -> Markup:
     >>> print(coded("`a < b` & c"))
     <code>a &lt; b</code> &amp; c
     """
-    return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))
+    return Markup(
+        re.sub(r"`([^`]*)`", lambda found: f"<code>{_whole_flags(found[1])}</code>", escape(text))
+    )
+
+
+def flagged(text: str) -> Markup:
+    """Return text as HTML in which no flag is broken into two lines.
+
+    >>> print(flagged("dpsd report --public"))
+    dpsd report <span class="flag">--public</span>
+    """
+    return Markup(_whole_flags(str(escape(text))))
+
+
+def _whole_flags(html: str) -> str:
+    return re.sub(r"(?<![\w-])--[a-z][\w-]*", r'<span class="flag">\g<0></span>', html)
 
 
 def counted(number: int, noun: str) -> str:
@@ -65,5 +80,5 @@ def template(name: str) -> Template:
         lstrip_blocks=True,
         loader=FunctionLoader(part),
     )
-    environment.filters |= {"coded": coded, "counted": counted}
+    environment.filters |= {"coded": coded, "counted": counted, "flagged": flagged}
     return environment.get_template(name)

@@ -194,6 +194,17 @@ def _can_show_bars(console: Console) -> bool:
     return console.is_terminal
 
 
+def duration(seconds: float) -> str:
+    """Return a number of seconds in words.
+
+    >>> duration(59), duration(200), duration(9000)
+    ('59 s', '3 min', '2.5 h')
+    """
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
 def round_line(metrics: dict[str, Any], *, rounds: int) -> str:
     """Describe a round in one line.
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from dpsd.errors import ConfigError, Setting
 from dpsd.privacy.records.certificate import Certificate
-from dpsd.reporting.comparing import about_rounds, comparison, limits, settings
+from dpsd.reporting.comparing import about_rounds, compared, comparison, limits, settings
 from dpsd.reporting.curves import epsilon_figure, progress_figure
 from dpsd.reporting.figures import Figure
 from dpsd.reporting.html import part, template
@@ -43,16 +43,21 @@ class Report:
     Args:
         subjects: the runs with what was measured of them, in the order in which they are shown.
         commands: the commands that are needed besides those of each run to make the page again.
+        is_public: whether the page is to be published, so that it suggests no private measurements.
     """
 
     subjects: Sequence[Subject]
     commands: Sequence[str] = ()
+    is_public: bool = False
     figures: Mapping[str, Figure] = field(init=False)
 
     def __post_init__(self) -> None:
         named = {subject.name: subject for subject in self.subjects}
         found = [
-            progress_figure({name: subject.metrics for name, subject in named.items()}),
+            progress_figure(
+                {name: subject.metrics for name, subject in named.items()},
+                is_one_loss=len({subject.loss for subject in self.subjects}) == 1,
+            ),
             epsilon_figure({name: subject.certificate for name, subject in named.items()}),
             *(figure for subject in self.subjects for figure in subject.confusions()),
         ]
@@ -106,10 +111,16 @@ class Report:
         return template("report.html.j2").render(
             runs=self.subjects,
             are_many=len(self.subjects) > 1,
+            is_public=self.is_public,
             is_private=any(subject.is_private for subject in self.subjects),
-            has_further=any(one.further for subject in self.subjects for one in subject.findings),
+            has_further=any(
+                one.further and not one.asked
+                for subject in self.subjects
+                for one in subject.findings
+            ),
             figures=self.figures,
             comparison=comparison(self.subjects),
+            compared=compared(self.subjects),
             settings=settings(self.subjects),
             about_rounds=about_rounds(self.subjects),
             limits=limits(self.subjects),
@@ -131,7 +142,9 @@ def write_report(run: RunDirectory, certificate: Certificate) -> None:
         RunError: the disk is full, or the directory cannot be written to.
     """
     # What its owner calls the directory is nobody's business.
-    report = Report(subjects=[Subject(run=run, certificate=certificate, name="RUN")])
+    report = Report(
+        subjects=[Subject(run=run, certificate=certificate, name="RUN")], is_public=True
+    )
     write_text(run.path / REPORT_FILE, report.html())
 
 

@@ -16,7 +16,7 @@ from dpsd.reporting.evaluations import chosen_on, where, with_interval
 from dpsd.reporting.figures import Figure
 from dpsd.reporting.inlining import attack_pictures, round_pictures
 from dpsd.reporting.telling import Said, confusion, largest, said_of_generator
-from dpsd.reporting.verdict import Point, verdict
+from dpsd.reporting.verdict import Point, is_measured, verdict
 from dpsd.runs.directory import RunDirectory
 from dpsd.runs.findings import Findings, Picture
 from dpsd.shell import command_line
@@ -37,6 +37,7 @@ class Subject:
         run: the run.
         certificate: its certificate.
         name: the name by which the page calls it; that of its directory by default.
+        place: what commands on the page call its directory; ``name`` by default.
         number: its number among the page's runs, from 1.
         evaluations: what ``dpsd evaluate --json`` wrote about its student.
         findings: what attacks on it found.
@@ -45,6 +46,7 @@ class Subject:
     run: RunDirectory
     certificate: Certificate
     name: str = ""
+    place: str = ""
     number: int = 1
     evaluations: Sequence[Mapping[str, Any]] = ()
     findings: Sequence[Findings] = ()
@@ -52,11 +54,18 @@ class Subject:
     def __post_init__(self) -> None:
         if not self.name:
             object.__setattr__(self, "name", self.run.name)
+        if not self.place:
+            object.__setattr__(self, "place", self.name)
 
     @property
     def is_private(self) -> bool:
         """Whether the page shows something that was measured on private data."""
         return bool(self.evaluations or self.findings)
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether the page says how the student does on real images."""
+        return is_measured(self.evaluations, self.findings)
 
     @cached_property
     def metrics(self) -> list[dict[str, Any]]:
@@ -98,6 +107,12 @@ class Subject:
         )
 
     @property
+    def loss(self) -> tuple[object, ...]:
+        """What determines which loss the student's is, so that equal ones can be compared."""
+        mechanism = self.certificate.mechanism
+        return (self.run.recipe.objective, *sorted(map(str, mechanism.items())))
+
+    @property
     def about_rounds(self) -> list[str]:
         """What the agreement of the rounds is about, in sentences."""
         stated = [
@@ -110,7 +125,7 @@ class Subject:
                 "Agreement on the probe is with the teacher on public images that nothing is "
                 "trained on, after the round.",
             ]
-        return stated if self.evaluations else [*stated, f"{WITHOUT_PROBE}."]
+        return stated if self.is_measured else [*stated, f"{WITHOUT_PROBE}."]
 
     @property
     def rounds(self) -> Rows:
@@ -173,6 +188,7 @@ class Subject:
                 classes=[one["name"] for one in stated["classes"]],
                 rows_are="the true class is",
                 title=f"Confusion of true class and student, on {where(stated)}",
+                run=self.name,
             )
             for number, stated in enumerate(self.evaluations, start=1)
             if stated.get("confusion")
@@ -185,6 +201,7 @@ class Subject:
                 classes=self.classes,
                 rows_are="the teacher says",
                 title=f"{title} (standard errors up to {told.standard_error:.0%})",
+                run=self.name,
             )
             found.insert(0, drawn)
         return [figure for figure in found if figure is not None]
@@ -270,19 +287,17 @@ class Subject:
     @property
     def commands(self) -> list[str]:
         """The commands that make the run and its measurements again."""
-        again = ("--config", f"{self.name}/config.toml", "--out", f"{self.name}-again")
+        again = ("--config", f"{self.place}/config.toml", "--out", f"{self.place}-again")
         lines = [
             command_line("dpsd", "transcribe", *again),
-            command_line("dpsd", "certify", self.name),
+            command_line("dpsd", "certify", self.place),
         ]
         for found, file in zip(self.evaluations, self.evaluation_files, strict=True):
             measured = ("--data", found["data"], "--split", found["split"], "--json")
-            lines.append(f"{command_line('dpsd', 'evaluate', self.name, *measured)} > {file}")
-        for one in self.findings:
-            kind = ("--data", one.data, "--kind", one.kind)
-            also = (word for name in one.further for word in ("--also", f"{name}=PATH"))
-            lines.append(command_line("dpsd", "attack", self.name, *kind, *also))
-        return lines
+            lines.append(f"{command_line('dpsd', 'evaluate', self.place, *measured)} > {file}")
+        return lines + [
+            command_line("dpsd", "attack", self.place, *one.asking) for one in self.findings
+        ]
 
 
 #: The files and folders of a run whose sizes are shown. Owners may keep files of their own there.

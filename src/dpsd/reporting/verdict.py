@@ -42,9 +42,12 @@ def verdict(
         ("What was bought", f"{statement.claim}. {statement.about}"),
         (
             "What was not bought",
-            _not_bought(certificate, is_measured=bool(evaluations or findings)),
+            _not_bought(certificate, is_private=bool(evaluations or findings)),
         ),
-        ("What the student learned", _learned(run, is_evaluated=bool(evaluations))),
+        (
+            "What the student learned",
+            _learned(run, is_measured=is_measured(evaluations, findings)),
+        ),
         *measured(evaluations),
         *attacked(findings),
     ]
@@ -59,11 +62,21 @@ def measured(evaluations: Sequence[Mapping[str, Any]]) -> list[Point]:
 
 
 def attacked(findings: Sequence[Findings]) -> list[Point]:
-    """Return a point for each attack: what it found, or that it is invalid."""
+    """Return a point for each attack: what it found in short, or that it is invalid."""
     return [(f"What {found.kind} found", found.sentence()) for found in findings]
 
 
-def _not_bought(certificate: Certificate, *, is_measured: bool) -> str:
+def is_measured(
+    evaluations: Sequence[Mapping[str, Any]], findings: Sequence[Findings] = ()
+) -> bool:
+    """Whether something says how the student does on real images.
+
+    So do evaluations, and a valid search for copies, which classifies held-out records.
+    """
+    return bool(evaluations) or any(one.kind == "copies" and one.is_valid for one in findings)
+
+
+def _not_bought(certificate: Certificate, *, is_private: bool) -> str:
     others = [
         f"ε = {format_epsilon(certificate.spent.under(kind))} under `{kind.value}`, for "
         f"{certificate.meanings[kind]}"
@@ -74,7 +87,7 @@ def _not_bought(certificate: Certificate, *, is_measured: bool) -> str:
         f"The same run spent {'; and '.join(others)}. These are promises about other pairs of "
         "worlds, and a large ε promises nothing."
     )
-    if is_measured:
+    if is_private:
         text += (
             " No ε covers accuracies, confusions and attacks that are measured on private data, "
             "which are on this page too."
@@ -82,7 +95,7 @@ def _not_bought(certificate: Certificate, *, is_measured: bool) -> str:
     return text
 
 
-def _learned(run: RunDirectory, *, is_evaluated: bool) -> str:
+def _learned(run: RunDirectory, *, is_measured: bool) -> str:
     if (probe := final_probe(run)) is not None:
         return str(probe["sentence"])
     known = [line for line in run.metrics() if line["agreement"]]
@@ -95,7 +108,7 @@ def _learned(run: RunDirectory, *, is_evaluated: bool) -> str:
         )
     else:
         text = "The releases do not tell how often the student agrees with the teacher."
-    return text if is_evaluated else f"{text} {WITHOUT_PROBE}."
+    return text if is_measured else f"{text} {WITHOUT_PROBE}."
 
 
 def _accuracies(found: Mapping[str, Any]) -> str:

@@ -26,12 +26,15 @@ from dpsd.privacy.accounting import format_epsilon
 from dpsd.privacy.records.certificate import Certificate, certify
 from dpsd.privacy.records.statement import Statement
 from dpsd.reporting.federations import stated_epsilon
-from dpsd.reporting.progress import RoundLines, round_line
+from dpsd.reporting.progress import RoundLines, duration, round_line
 from dpsd.runs.directory import RunDirectory
+from dpsd.runs.files import CONFIG_FILE
 from dpsd.runs.journal import Client
 
 #: The most rounds, classes and sources that are shown at once, and the length of a bar.
 _MOST_ROUNDS, _MOST_BARS, _LENGTH = 5, 10, 30
+#: The seconds in which a process that has just begun a run may not have locked it yet.
+_BEGINNING = 5.0
 #: The rounds whose duration tells how long others will take.
 _RECENT = 3
 
@@ -45,7 +48,9 @@ class Look:
         metrics: the metrics of the finished rounds.
         certificate: what was spent so far; ``None`` if nothing was asked yet.
         is_finished: whether the run is finished.
-        silent: the seconds since the run last wrote into its ledger or metrics.
+        silent: the seconds since the run last wrote into its settings, ledger or metrics.
+        is_executed: whether a process executes the run; ``None`` if that cannot be known from here.
+        resuming: the command that continues the run.
         clients: the clients of a federation; empty for other runs.
     """
 
@@ -54,13 +59,20 @@ class Look:
     certificate: Certificate | None
     is_finished: bool
     silent: float
+    is_executed: bool | None = None
+    resuming: str = ""
     clients: Sequence[Client] = ()
 
     @property
+    def is_abandoned(self) -> bool:
+        """Whether nobody executes the run, which is not finished and has not begun just now."""
+        return not self.is_finished and self.is_executed is False and self.silent > _BEGINNING
+
+    @property
     def left(self) -> float | None:
-        """The seconds that the remaining rounds may take; ``None`` before the first is finished."""
+        """The seconds that the remaining rounds may take; ``None`` if nothing tells."""
         recent = [float(line["seconds"]) for line in self.metrics[-_RECENT:]]
-        if not recent or self.is_finished:
+        if not recent or self.is_finished or self.is_abandoned:
             return None
         return sum(recent) / len(recent) * (self.rounds - len(self.metrics))
 
@@ -104,7 +116,8 @@ class Watch:
         reserved = len(ledger.reservations()) if ledger.is_begun() else 0
         if reserved != self._reserved:  # ε takes a moment to compute
             self._certificate, self._reserved = certify(ledger, student=""), reserved
-        written = [path.stat().st_mtime for path in (ledger.path, metrics) if path.exists()]
+        files = (self._run.path / CONFIG_FILE, ledger.path, metrics)
+        written = [path.stat().st_mtime for path in files if path.exists()]
         return Look(
             rounds=self._rounds,
             # Before its last line, a run may have written its last metrics.
@@ -112,6 +125,8 @@ class Watch:
             metrics=_complete_lines(metrics),
             certificate=self._certificate,
             silent=max(0.0, time.time() - max(written, default=time.time())),
+            is_executed=self._run.is_executed(),
+            resuming=self._run.resuming,
             clients=self._run.clients(),
         )
 
@@ -151,6 +166,9 @@ def follow(
 ) -> Look:
     """Show a run until it is finished: redrawn in a terminal, and elsewhere as a line per round.
 
+    In a terminal, a run that nobody executes is said to be so, and watched on. Elsewhere, the
+    watching ends, as nobody would see that it goes on for ever.
+
     Args:
         run: the run.
         console: the console to write to.
@@ -161,7 +179,7 @@ def follow(
         The last look.
 
     Raises:
-        RunError: a file of the run is damaged.
+        RunError: a file of the run is damaged; or, where there is no terminal, nobody executes it.
     """
     watch = Watch(run)
     look = watch.look()
@@ -177,6 +195,8 @@ def follow(
                 told = len(look.metrics)
             if look.is_finished:
                 return look
+            if look.is_abandoned and live is None:
+                raise RunError(f"{run.path} is not finished, and {abandoned(look)}")
             wait(every)
             look = watch.look()
 
@@ -189,19 +209,14 @@ def _state(look: Look) -> str:
     if look.metrics and (seconds := look.metrics[-1]["seconds"]):
         text += f", {look.metrics[-1]['queries'] / seconds:,.0f} queries/s in the last"
     if look.left is not None:
-        text += f"; about {_duration(look.left)} left"
-    return f"{text}; last written {_duration(look.silent)} ago"
+        text += f"; about {duration(look.left)} left"
+    text += f"; last written {duration(look.silent)} ago"
+    return f"{text}; {abandoned(look)}" if look.is_abandoned else text
 
 
-def _duration(seconds: float) -> str:
-    """Return a number of seconds in words.
-
-    >>> _duration(59), _duration(200), _duration(9000)
-    ('59 s', '3 min', '2.5 h')
-    """
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+def abandoned(look: Look) -> str:
+    """Say of a run that nobody executes it, and how it is continued."""
+    return f"nobody is executing it here: continue with {look.resuming}"
 
 
 def _bars(title: str, shares: Mapping[str, float]) -> RenderableType:

@@ -10,7 +10,10 @@
     images/               some of the generator's images after each round, and all on one sheet
     report.html           the results on one page
 
-Nothing in it depends on a raw answer except through a release.
+Nothing in it depends on a raw answer except through a release. An owner who attacks the run gets a
+folder more, which is theirs alone: what is in it was measured on private data.
+
+    attacks/              what attacks found, with pictures that may show private records
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from dpsd.runs.folder import RunFolder
 from dpsd.runs.journal import Client
 from dpsd.runs.models import load_generator, load_student
 from dpsd.runs.pictures import save_sheet
+from dpsd.shell import command_line
 from dpsd.storage.files import file_hash, save_tensors
 
 
@@ -52,6 +56,11 @@ class RunDirectory(RunFolder):
 
             return cast("Self", FederationDirectory.open(path))  # as it is a RunDirectory
         return super().open(path)
+
+    @property
+    def resuming(self) -> str:
+        """The command that continues the run."""
+        return command_line("dpsd", "transcribe", "--resume", self.path)
 
     def clients(self) -> Sequence[Client]:
         """The clients of a federation in the order in which they appeared; none in other runs."""

@@ -18,6 +18,9 @@ CONFIG_FILE = "config.toml"
 #: The name of a federation's journal, by which its directory is known.
 JOURNAL_FILE = "journal.jsonl"
 
+#: The folder of what attacks on a run found, which is the owner's alone.
+ATTACKS_FOLDER = "attacks"
+
 #: The kinds of attack on a run, in the order in which they are made and shown.
 ATTACKS = ("inversion", "membership", "copies")
 

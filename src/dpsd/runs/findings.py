@@ -30,18 +30,23 @@ from typing import Any
 from pydantic import ConfigDict, with_config
 
 from dpsd.errors import RunError
-from dpsd.runs.files import ATTACKS
+from dpsd.runs.files import ATTACKS, ATTACKS_FOLDER
 from dpsd.storage.files import read_json, write_text
 from dpsd.storage.stated import as_json, from_json, validated
 
 #: The folder of findings in a run directory, and the version of their files.
-FOLDER, VERSION = "attacks", 1
+FOLDER, VERSION = ATTACKS_FOLDER, 1
 KINDS = ATTACKS
 
 Cell = str | int | float | None
 
 #: A file that states anything else is refused.
 _WHOLE = ConfigDict(extra="forbid")
+
+#: What is said of findings that were made with little effort.
+QUICK = (
+    "This was a quick attack, made small to try the command out: a decision needs one of full size."
+)
 
 #: The names of columns with the ends of an interval.
 _END = re.compile(r"\b(from|to),?( %)?$")
@@ -74,6 +79,7 @@ class Table:
         rows: the cells. A float in [0, 1] is a share, which is shown in percent if the name of its
             column ends in ``%``. The ends of an interval follow what it is about, in columns whose
             names end in ``from`` and ``to``, and are shown with it.
+        note: what the columns mean, in sentences, where their names do not say it.
 
     >>> numbers = Table(
     ...     title="Rates", columns=("score", "found %", "from %", "to %"),
@@ -86,6 +92,7 @@ class Table:
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
+    note: str = ""
 
     def __post_init__(self) -> None:
         if any(len(row) != len(self.columns) for row in self.rows):
@@ -104,21 +111,23 @@ class Table:
         return [place for place, is_end in enumerate(ends) if not is_end]
 
     def _text(self, row: tuple[Cell, ...], place: int) -> str:
-        value = _as_text(row[place], self.columns[place])
         ends = place + 1, place + 2
         if ends[1] >= len(row) or not _END.search(self.columns[ends[0]]) or row[ends[0]] is None:
-            return value
-        low, high = (_as_text(row[end], self.columns[end]) for end in ends)
+            return _as_text(row[place], self.columns[place])
+        # A number and the ends of its interval have equally many decimals.
+        value, low, high = (
+            _as_text(row[one], self.columns[one], decimals=",.3f") for one in (place, *ends)
+        )
         return f"{value} ({low} to {high})"
 
 
-def _as_text(cell: Cell, column: str) -> str:
+def _as_text(cell: Cell, column: str, *, decimals: str = ",.3g") -> str:
     if cell is None:
         return "-"
     if isinstance(cell, float):
         if math.isinf(cell):
             return "∞" if cell > 0 else "-∞"
-        return f"{cell:.1%}" if column.endswith("%") else f"{cell:,.3g}"
+        return f"{cell:.1%}" if column.endswith("%") else format(cell, decimals)
     return f"{cell:,}" if isinstance(cell, int) else cell
 
 
@@ -151,14 +160,18 @@ class Findings:
         student: the hash of the student's file.
         data: the name of the private data set.
         seed: the seed of the attack.
-        seconds: the time that the attack took, since it was last resumed.
-        verdict: what was found, in plain sentences that state numbers and intervals.
+        seconds: the time that was spent on it, also before it was interrupted or repeated.
+        verdict: what was found, in plain sentences that state numbers and intervals, in paragraphs
+            with an empty line between them. The first stands for all of them in a summary.
         controls: the planted leaks, at least one.
         scores: the version of each score that was used, by name.
         tables: the numbers.
         pictures: the figures.
         settings: the settings of the attack, in JSON types.
         details: further numbers, in JSON types.
+        is_quick: whether the attack was made small, to try it out.
+        asked: the flags of ``dpsd attack`` with which it was asked for, besides those that follow
+            from what is stated here.
 
     Raises:
         ValueError: the kind is unknown, or there is no control.
@@ -177,6 +190,8 @@ class Findings:
     pictures: tuple[Picture, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
+    is_quick: bool = False
+    asked: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -196,12 +211,41 @@ class Findings:
         also = attacked.get("also") if isinstance(attacked, Mapping) else None
         return tuple(also) if isinstance(also, Mapping) else ()
 
+    @property
+    def validity(self) -> str:
+        """Whether the attack is valid, with the number of its controls."""
+        count, missed = len(self.controls), sum(not one.found for one in self.controls)
+        quick = "quick; " * self.is_quick
+        if missed:
+            return f"{quick}invalid: {missed:,} of {count:,} controls failed"
+        return f"{quick}valid: {'its control' if count == 1 else f'all {count:,} controls'} passed"
+
+    @property
+    def asking(self) -> tuple[str, ...]:
+        """The flags of ``dpsd attack`` that repeat the attack, for the same run."""
+        # Findings of an attack from Python do not tell where further models are.
+        also = () if self.asked else (f"{name}=PATH" for name in self.further)
+        return (
+            *("--data", self.data, "--kind", self.kind),
+            *(("--seed", str(self.seed)) if self.seed else ()),
+            *(("--quick",) if self.is_quick else ()),
+            *(self.asked or (word for one in also for word in ("--also", one))),
+        )
+
+    def paragraphs(self) -> tuple[str, ...]:
+        """Return the verdict in its paragraphs, or that the attack is invalid."""
+        found = tuple(self.verdict.split("\n\n"))
+        if not self.is_valid:
+            missed = ", ".join(control.name for control in self.controls if not control.found)
+            found = (
+                f"Attack invalid: it failed its own controls ({missed}). Nothing follows from it.",
+            )
+        return (*found, QUICK) if self.is_quick else found
+
     def sentence(self) -> str:
-        """Return the verdict, or that the attack is invalid."""
-        if self.is_valid:
-            return self.verdict
-        missed = ", ".join(control.name for control in self.controls if not control.found)
-        return f"Attack invalid: it failed its own controls ({missed}). Nothing follows from it."
+        """Return the first paragraph of the verdict, and whether the attack was a quick one."""
+        first, *_ = found = self.paragraphs()
+        return f"{first} {found[-1]}" if self.is_quick else first
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything in JSON types, and that nothing is privatised."""

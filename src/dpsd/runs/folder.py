@@ -25,7 +25,7 @@ from dpsd.privacy.records.ledger import Ledger
 from dpsd.runs.files import CONFIG_FILE, check_run
 from dpsd.shell import command_line
 from dpsd.storage.files import UNFINISHED, Column, file_hash, read_json, write_text
-from dpsd.storage.locks import Hold, exclusively
+from dpsd.storage.locks import Hold, exclusively, is_held_here
 from dpsd.synthesis.queries import Queries, Spool
 from dpsd.teachers.backbones import FEATURES_FILES, Backbone, kept_backbone
 from dpsd.teachers.class_names import checked_class_names
@@ -101,6 +101,10 @@ class RunFolder:
     def held(self) -> AbstractContextManager[Hold]:
         """Lock the run for this process, by its ledger, the file that exists as long as the run."""
         return exclusively(self.ledger.path, name=self.path.resolve())
+
+    def is_executed(self) -> bool | None:
+        """Return whether a process executes the run; ``None`` if that cannot be known from here."""
+        return is_held_here(self.ledger.path)
 
     def _remove_settings(self) -> None:
         """Remove the settings, as half a run can neither be continued nor started again."""

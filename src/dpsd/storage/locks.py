@@ -124,6 +124,39 @@ def exclusively(path: Path, *, name: Path | None = None, patience: float = 0.0) 
         os.close(descriptor)
 
 
+def is_held_here(path: Path) -> bool | None:
+    """Return whether a process of this machine holds the lock on a file, without touching the lock.
+
+    What a holder wrote about itself is read, so a new holder counts a moment after it has locked
+    the file.
+
+    Args:
+        path: the path of the file.
+
+    Returns:
+        Whether it does; ``None`` if a process on another machine wrote that it holds it, or if this
+        system does not tell which processes there are.
+    """
+    path = path.resolve()
+    holder_file = path.with_name(f".{path.name}{HOLDER_FILE}")
+    try:
+        holder = json.loads(holder_file.read_text(encoding="utf-8"))
+        host, process = holder["host"], int(holder["pid"])
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    if host != platform.node() or sys.platform == "win32":
+        return None
+    try:
+        os.kill(process, 0)  # sends nothing
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
+
+
 class _TakenError(Exception):
     """An error that another process holds the lock."""
 

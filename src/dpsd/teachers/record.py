@@ -102,6 +102,8 @@ def read_description(directory: Path) -> tuple[TeacherRecord, dict[str, str]]:
         TeacherError: as for :func:`read_record`.
     """
     path = directory / DESCRIPTION_FILE
+    if not directory.exists():
+        raise TeacherError(f"there is no {directory}: give the place to which it was moved")
     if not path.is_file():
         raise TeacherError(
             f"{directory} has no {DESCRIPTION_FILE}: give a directory that train-teacher wrote, "

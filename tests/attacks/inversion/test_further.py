@@ -117,7 +117,7 @@ def test_damaged_and_unfinished_models_are_refused_by_their_path(
     begun = shutil.copytree(run.path, tmp_path / "begun")
     lines = (begun / "ledger.jsonl").read_text().splitlines(keepends=True)
     (begun / "ledger.jsonl").write_text("".join(lines[:-1]))
-    for path, said in ((cut, "does not describe"), (begun, "is not finished: resume it first")):
+    for path, said in ((cut, "does not describe"), (begun, "is not finished: finish it with dpsd")):
         with pytest.raises(TeacherError, match=f"^also: {path} cannot be attacked: .*{said}"):
             further_model(str(path), run=run, execution=EXECUTION)
     with pytest.raises(TeacherError, match="there is no"):

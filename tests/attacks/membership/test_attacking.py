@@ -170,11 +170,21 @@ def test_findings_say_what_they_rest_on(findings: Findings) -> None:
     assert f"the largest AUC by the students is {largest:.3f}" in findings.verdict
     assert "180 non-members cannot show" in findings.verdict
     assert "1 false positive among" in findings.verdict
-    assert "67 % of the training records" in findings.verdict
-    assert "50 % of the run's queries" in findings.verdict
+    assert "67% of the teacher's training records" in findings.verdict
+    first, *_ = findings.paragraphs()
+    assert "each with 50% of its queries" in first
+    # The only numbers about the student that was attacked are explained.
+    assert "300 training records from 200 held-out ones with an AUC of" in first
+    assert "unless these were split at random" in first
     counts = {str(row[0]): row[1:5] for row in findings.tables[1].rows}
     assert counts["teachers"] == counts["students"] == (6, 60, 180, 180)
-    assert counts["this run's student, members and held-out"] == (1, 500, 300, 200)
+    assert counts["this run's student"] == (1, 500, 300, 200)
+
+
+def test_what_few_records_cannot_show_is_not_shown(findings: Findings) -> None:
+    shares = [row[5:] for row in findings.tables[0].rows]
+    assert {cell for row in shares for cell in row} == {None}
+    assert findings.verdict.count("cannot show how many members are found at") == 1
 
 
 def test_findings_and_pictures_are_written(findings: Findings, target: Target) -> None:

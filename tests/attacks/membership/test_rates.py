@@ -46,7 +46,7 @@ def test_what_a_rate_rests_on_has_the_interval_of_the_binomial() -> None:
     among = stats.binomtest(2, 2_000).proportion_ci(0.95)
     said = found.rests_on(0.001)
     assert "2 false positives among 2,000" in said
-    assert f"{100 * among.low:.2f} to {100 * among.high:.2f} %" in said
+    assert f"{100 * among.low:.2f}% to {100 * among.high:.2f}%" in said
 
 
 def test_equal_scores_are_guessing() -> None:

@@ -82,10 +82,13 @@ class Records:
             null=others.subset(is_null.nonzero().flatten()),
         )
         if min(len(dealt.paired), len(dealt.null)) < _FEWEST:
+            lacking = "held-out records" if len(dealt.null) < _FEWEST else "training records"
             raise ConfigError(
-                f"data set {members.name!r} has {len(others):,} held-out and {len(members):,} "
-                "training records that are not duplicates of each other, too few to tell copies "
-                "from likenesses: give a data set with at least 80 of each in the same classes"
+                f"data set {members.name!r} has too few records to tell copies from likenesses. Of "
+                f"{len(others):,} held-out ones that are no duplicates, {len(dealt.null):,} can be "
+                "examined as if they were samples (a quarter of each class, rounded down), and "
+                f"{len(dealt.paired):,} can be paired with one of {len(members):,} training "
+                f"records of their class. Both must be at least {_FEWEST}: give more {lacking}"
             )
         return dealt
 

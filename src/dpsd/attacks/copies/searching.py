@@ -18,9 +18,23 @@ from dpsd.attacks.copies.spaces import SPACES, Embedding, pixels, scattering_fea
 from dpsd.attacks.copies.statistics import SCORES
 from dpsd.attacks.copies.usefulness import VERSION, Accuracy, accuracies, accuracy_table
 from dpsd.attacks.target import Progress, Target
+from dpsd.datasets import LabelledImages
 from dpsd.reporting.evaluations import wilson
 from dpsd.results.synthetic import synthesise
 from dpsd.runs.findings import Findings, Table
+
+#: What the columns of the two tables mean.
+NOTE = (
+    "Samples: of the run's generator; planted ones, all or some of which are copies; and held-out "
+    "records, among which nothing is to be found. Near-copies: with the interval of their share. "
+    "By chance: how many of as many held-out records would pass the threshold. p: how often "
+    "held-out records would give as many."
+)
+NEARNESS_NOTE = (
+    "Nearer: than to any of as many held-out records. C: the mean z of the three-sample test of "
+    "data copying; above 0, samples are farther from training records than held-out ones are. Each "
+    "p: how often chance does as much."
+)
 
 #: By space, what samples are near to.
 BySpace = Mapping[str, Comparison]
@@ -79,7 +93,7 @@ def attack(
         data=target.members.name,
         seed=seed,
         seconds=round(time.monotonic() - started, 1),
-        verdict=" ".join([*_sentences(own, records), _useful(trained)]),
+        verdict="\n\n".join([*_sentences(own, records), _useful(trained, target.others)]),
         controls=plants.controls(*planted),
         scores=SCORES | {"train on synthetic, test on real": VERSION},
         tables=(*_tables(found), accuracy_table(trained)),
@@ -157,16 +171,17 @@ def _sentences(own: BySpace, records: Records) -> list[str]:
             f"Near-copies among {first.near.of:,} samples at threshold {thresholds}: {counts}, "
             + calibrated
         ]
-    sentences += [
+    nearness = [
         f"In {SPACES[space]}, {one.nearer.share:.1%} ({one.nearer.low:.1%} to "
         f"{one.nearer.high:.1%}) of the samples are nearer to a training record than to any of "
         f"{len(records.reference):,} held-out ones, where 50% means no difference."
         for space, one in own.items()
     ]
-    return sentences
+    return [*sentences, " ".join(nearness)]
 
 
-def _useful(trained: list[Accuracy]) -> str:
+def _useful(trained: list[Accuracy], others: LabelledImages) -> str:
+    guessed = int(others.labels.bincount().max()) / len(others)
     named = [
         f"{one.model} {share:.1%} ({low:.1%} to {high:.1%})"
         for one in trained
@@ -174,7 +189,8 @@ def _useful(trained: list[Accuracy]) -> str:
     ]
     return (
         f"Of {trained[0].of:,} held-out records, models that were trained on synthetic images "
-        f"alone classify correctly: {', '.join(named[:2])}; beside them, {', '.join(named[2:])}."
+        f"alone classify correctly: {', '.join(named[:2])}; beside them, {', '.join(named[2:])}. "
+        f"Always saying the most frequent class is right for {guessed:.1%}."
     )
 
 
@@ -185,12 +201,12 @@ def _tables(found: Mapping[str, BySpace]) -> tuple[Table, Table]:
         for space, one in spaces.items()
     ]
     copies = Table(
-        title="Near-copies of training records: more is worse. p is how often held-out records "
-        "would give as many",
+        title="Near-copies of training records; more is worse",
         columns=(
             *("samples", "space", "number", "near-copies", "from %", "to %", "by chance"),
             *("threshold", "p"),
         ),
+        note=NOTE,
         rows=tuple(
             (
                 *(name, space, near.of, near.count, *wilson(near.share, near.of)),
@@ -200,11 +216,12 @@ def _tables(found: Mapping[str, BySpace]) -> tuple[Table, Table]:
         ),
     )
     nearness = Table(
-        title="Nearness to training records: a C of the three-sample test far below 0 is worse, "
-        "and so is a share of nearer samples above 50%. Each p is how often chance does as much",
-        columns=("samples", "space", "C", "p of C", "nearer %", "from %", "to %", "p of nearer"),
+        title="Nearness to training records; a share of nearer samples above 50% is worse, and so "
+        "is a C far below 0",
+        columns=("samples", "space", "nearer %", "from %", "to %", "p of nearer", "C", "p of C"),
+        note=NEARNESS_NOTE,
         rows=tuple(
-            (name, space, three.statistic, three.p, near.share, near.low, near.high, near.p)
+            (name, space, near.share, near.low, near.high, near.p, three.statistic, three.p)
             for name, space, _, three, near in rows
         ),
     )

@@ -41,6 +41,14 @@ class Copies:
         if self.rate >= 1:
             raise ConfigError(Setting("rate"), f" is {self.rate}; it must be below 1, as in 0.001")
 
+    @property
+    def plan(self) -> str:
+        """What is made, in words."""
+        return (
+            f"{self.samples:,} of the generator's images are compared with records, and 2 models "
+            f"are trained on {self.training:,}"
+        )
+
     @classmethod
     def quick(cls) -> Copies:
         """Return settings that take seconds on images of 8x8 pixels."""

@@ -107,7 +107,7 @@ def _nearness(exact: Judgement) -> Control:
         sentence=(
             f"The gradient of a model leads to its training records. Of {share.count:,} prior-free "
             f"reconstructions, {percent(share.share)} are nearer in {JUDGED} to a training record "
-            f"than to a held-out one, at least {percent(share.low)} with 95 % confidence."
+            f"than to a held-out one, at least {percent(share.low)} with 95% confidence."
         ),
     )
 
@@ -137,6 +137,6 @@ def percent(share: float) -> str:
     """Return a share in words.
 
     >>> percent(0.123)
-    '12.3 %'
+    '12.3%'
     """
-    return f"{100 * share:.1f} %"
+    return f"{share:.1%}"

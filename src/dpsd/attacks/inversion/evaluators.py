@@ -5,7 +5,7 @@ residual convolutional network, and a linear classifier of fixed wavelet feature
 does not know the data judges nothing, so weak ones are refused.
 
 >>> weakness(0.62, best=0.97, num_classes=10)
-'its balanced accuracy of 62.0 % is more than 10 points below the best one of 97.0 %'
+'its balanced accuracy of 62.0% is more than 10 points below the best one of 97.0%'
 """
 
 from __future__ import annotations
@@ -130,13 +130,13 @@ def weakness(accuracy: float, *, best: float, num_classes: int) -> str:
     ''
     """
     least = (1 + 1 / num_classes) / 2
-    stated = f"its balanced accuracy of {100 * accuracy:.1f} % is"
+    stated = f"its balanced accuracy of {100 * accuracy:.1f}% is"
     if accuracy < least:
-        return f"{stated} nearer to chance than to certainty (below {100 * least:.0f} %)"
+        return f"{stated} nearer to chance than to certainty (below {100 * least:.0f}%)"
     if accuracy < best - _MOST_BELOW:
         return (
             f"{stated} more than {100 * _MOST_BELOW:.0f} points below the best one of "
-            f"{100 * best:.1f} %"
+            f"{100 * best:.1f}%"
         )
     return ""
 

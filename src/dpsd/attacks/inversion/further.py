@@ -80,7 +80,7 @@ def _naming(path: str) -> Iterator[None]:
 def _of_run(path: str) -> _Stated:
     run = RunDirectory.open(path)
     if not run.is_finished():
-        raise RunError("the run is not finished: resume it first")
+        raise RunError(f"the run is not finished: finish it with {run.resuming}")
     facts = run.facts()
     _require_own(facts["student"], facts.get("features", {}).get("student"))
     return _Stated(

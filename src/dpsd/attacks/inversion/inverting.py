@@ -148,10 +148,15 @@ def attack(
         controls=controls,
         scores=VERSIONS,
         tables=tables(judged, floor, ceiling, evaluators),
-        pictures=_pictures(made, members, names, attacker, bool(leaking(judged, floor)), folder),
+        pictures=(
+            ()
+            if are_of_persons(members) or are_of_persons(others)
+            else _pictures(made, outside, names, attacker, bool(leaking(judged, floor)), folder)
+        ),
         settings=asdict(settings) | {"attacks": list(settings.attacks)},
         details={
             "targets": {one.name: one.key for one in targets},
+            "evaluators": {one.name: one.content for one in evaluators},
             "questions for a label-only reconstruction, at most": most_questions(
                 settings.rounds, settings.points
             ),
@@ -176,15 +181,14 @@ def _targets(target: Target, also: Mapping[str, Model], execution: Execution) ->
 
 def _pictures(
     made: Mapping[tuple[str, str], Reconstructions],
-    members: LabelledImages,
+    outside: LabelledImages,
     names: tuple[str, ...],
     attacker: Attacker,
     is_leaking: bool,
     folder: Path,
 ) -> tuple[Picture, ...]:
-    if are_of_persons(members):
-        return ()
     rows = {
+        "real, held out": as_reconstructions(outside.images, outside.labels),
         "prior, unguided": attacker.unguided(1),
         **{f"{target}, {attack}": one for (target, attack), one in made.items()},
     }
@@ -194,7 +198,8 @@ def _pictures(
             name=_GRID,
             caption=(
                 "The reconstruction of each class that its target is surest of, by target and "
-                "attack, below unguided images of the attacker's prior"
+                "attack, below a real record that was held out and an unguided image of the "
+                "attacker's prior."
             ),
             finding=(
                 f"Reconstructions of {len(made)} pairs of target and attack. "
@@ -204,6 +209,6 @@ def _pictures(
                     else "None is nearer to training records than chance allows."
                 )
             ),
-            shows_records=is_leaking or attacker.public.are_private,
+            shows_records=True,
         ),
     )

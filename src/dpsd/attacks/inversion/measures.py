@@ -29,6 +29,8 @@ from torch import Tensor
 _NEIGHBOURS = 3
 #: The number of permutations of classes in the test of success.
 _PERMUTATIONS = 10_000
+#: The least probability that so many permutations tell.
+LEAST_CHANCE = 1 / (1 + _PERMUTATIONS)
 
 
 @dataclass(frozen=True)

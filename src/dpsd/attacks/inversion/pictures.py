@@ -50,7 +50,8 @@ def draw_grid(
     rows = [torch.stack([_surest(one, label) for label in shown]) for one in made.values()]
     height, width = rows[0].shape[2:]
     with styled():
-        size = (1.6 + 0.55 * len(shown), 0.4 + 0.55 * len(rows))
+        # Room for the longest label, whose letters are at most 0.1 inches wide on average.
+        size = (0.3 + 0.1 * max(map(len, made)) + 0.55 * len(shown), 0.4 + 0.55 * len(rows))
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.add_subplot()
         axes.imshow(_sheet(rows), interpolation="nearest")

@@ -86,6 +86,15 @@ class Inversion:
                     *(Setting("restarts"), f", which is {self.restarts}"),
                 )
 
+    @property
+    def plan(self) -> str:
+        """What is made, in words."""
+        return (
+            "3 evaluators and a generator are trained; then "
+            f"{', '.join(self.attacks)} make {self.reconstructions} reconstructions of each class "
+            f"from every model, and {self.control_reconstructions} from planted ones"
+        )
+
     @classmethod
     def quick(cls) -> Self:
         """Return settings for tests and demonstrations, which take seconds for images of 8x8."""

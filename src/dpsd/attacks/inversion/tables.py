@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dpsd.attacks.inversion.controls import percent
 from dpsd.attacks.inversion.evaluators import Evaluator
 from dpsd.attacks.inversion.judging import JUDGED, SPACES, Judgement
-from dpsd.attacks.inversion.measures import Share
+from dpsd.attacks.inversion.measures import LEAST_CHANCE, Share
+from dpsd.attacks.names import STUDENT, TEACHER
 from dpsd.runs.findings import Cell, Table
 
 Judgements = Mapping[tuple[str, str], Judgement]
@@ -30,48 +31,61 @@ def tables(
     """
     named = {f"{target}, {attack}": one for (target, attack), one in judged.items()}
     everything = {**named, FLOOR: floor, CEILING: ceiling}
+    are_stuck = any(one.not_begun for one in everything.values())
     judging = [one.name for one in evaluators if not one.refused]
     return (
         Table(
             title=(
-                "Reconstructions that show the intended class to evaluators, of all restarts and "
-                "of those that the target picked. Higher is worse for privacy; a class is no record"
+                "Reconstructions that show the intended class. Higher is worse for privacy; a "
+                "class is no record"
             ),
             columns=(
-                *("images of", "reconstructions", "not begun"),
-                *(f"{name} %" for name in judging),
-                *("most %", "from %", "to %", "picked", "of picked, most %"),
-                "chance of such a success",
+                *("images of", "number", "success %", "from %", "to %", "number picked"),
+                *("success of picked %", "p", *(f"{name} %" for name in judging)),
+                *(("number not begun",) if are_stuck else ()),
             ),
             rows=tuple(
                 (
-                    *(name, one.success.count, one.not_begun),
-                    *(one.by_evaluator[evaluator] for evaluator in judging),
+                    *(name, one.success.count),
                     *(one.success.share, one.success.low, one.success.high),
                     *((one.picked.count, one.picked.share) if one.picked else (None, None)),
-                    one.chance,
+                    _at_least(one.chance),
+                    *(one.by_evaluator[evaluator] for evaluator in judging),
+                    *((one.not_begun,) if are_stuck else ()),
                 )
                 for name, one in everything.items()
+            ),
+            note=(
+                "Success: most evaluators see the class that was meant, with its 95% interval; the "
+                f"columns of {', '.join(judging)} say how often each evaluator does. Picked: those "
+                "that the attacked model is surest of among several restarts. p: how often classes "
+                f"given out at random would succeed as often; {LEAST_CHANCE:.4f} is the least that "
+                "is told."
+                + " Not begun: a model that never says a class gives an attack by its labels "
+                "nothing to begin with." * are_stuck
             ),
         ),
         Table(
             title=(
                 "Reconstructions that are nearer to a training record than to one of equally many "
-                "held-out records of their class. 50 % is no leak if records were split at random, "
-                "and no more than the unguided prior if they were not; higher is worse for "
-                f"privacy. The verdict rests on {JUDGED}, in which the control shows a leak. "
-                "Intervals count reconstructions with the same nearest record once, and hold for "
-                "all rows together with 95 % confidence"
+                "held-out records of their class. Higher is worse for privacy; 50% is no leak"
             ),
             columns=(
                 *("images of", "distance in", "nearer to training %", "from %", "to %"),
-                *("reconstructions", "independent ones"),
+                "independent images",
             ),
             rows=tuple(
                 (name, space, *_nearer(one.nearer[space]))
                 for name, one in everything.items()
                 if one.nearer is not None
                 for space in SPACES
+            ),
+            note=(
+                "If training and held-out records were not split at random, no leak is no more "
+                f"than the unguided prior has. The verdict rests on {JUDGED}, in which the control "
+                "shows a leak. Images with the same nearest record count as one, which leaves so "
+                "many independent ones for the intervals. These hold for all rows together with "
+                "95% confidence."
             ),
         ),
         Table(
@@ -84,19 +98,25 @@ def tables(
             rows=tuple(
                 (name, one.frechet, one.precision, one.recall) for name, one in everything.items()
             ),
+            note=(
+                "Precision is the share of the images that lie among held-out records, and recall "
+                "the share of held-out records that lie among the images."
+            ),
         ),
         Table(
             title="Evaluators, trained on training records and measured on held-out ones",
-            columns=("evaluator", "balanced accuracy %", "weights", "judges"),
-            rows=tuple(
-                (one.name, one.accuracy, one.content, one.refused or "yes") for one in evaluators
-            ),
+            columns=("evaluator", "balanced accuracy %", "good enough to judge"),
+            rows=tuple((one.name, one.accuracy, one.refused or "yes") for one in evaluators),
         ),
     )
 
 
+def _at_least(chance: float) -> Cell:
+    return chance if chance > LEAST_CHANCE else f"≤ {LEAST_CHANCE:.4f}"
+
+
 def _nearer(share: Share) -> tuple[Cell, ...]:
-    return (share.share, share.low, share.high, share.count, round(share.effective, 1))
+    return (share.share, share.low, share.high, round(share.effective))
 
 
 def verdict(
@@ -118,28 +138,28 @@ def verdict(
         evaluators: the number of evaluators that judge.
         compared: the number of training records that reconstructions are compared with.
     """
-    sentences = [
-        f"The attacker's prior knows {prior}. Most of {evaluators} evaluators see the intended "
-        f"class in {percent(floor.success.share)} of unguided images of the prior and in "
-        f"{percent(ceiling.success.share)} of real held-out records."
+    targets = dict.fromkeys(target for target, _ in judged)
+    near = [sentence for target in targets for sentence in _nearness(target, judged, floor)] or [
+        "No attack made reconstructions that are nearer to training records than to held-out ones "
+        "more often than chance, or the unguided prior, allows."
     ]
-    for target in dict.fromkeys(target for target, _ in judged):
-        attack, best = max(
-            ((name, one) for (of, name), one in judged.items() if of == target),
-            key=lambda pair: pair[1].success.share,
+    return "\n\n".join(
+        " ".join(sentences)
+        for sentences in (
+            [
+                *near,
+                "Reconstructing what a class looks like is not leakage of a record: only nearness "
+                "to training records would be.",
+            ],
+            [
+                f"Most of {evaluators} evaluators see the intended class in "
+                f"{percent(floor.success.share)} of unguided images of the attacker's prior, which "
+                f"knows {prior}, and in {percent(ceiling.success.share)} of real held-out records.",
+                *(_success(target, judged) for target in targets),
+            ],
+            [f"Nearness was compared with {compared:,} training and as many held-out records."],
         )
-        sentences.append(
-            f"Of the {target}, {attack} succeeds most (picked afterwards, so partly by luck), with "
-            f"{percent(best.success.share)} of {best.success.count:,} reconstructions "
-            f"(95 % interval {_interval(best.success)})."
-        )
-        sentences += _nearness(target, judged, floor)
-    sentences.append(
-        "Nearness was compared with "
-        f"{compared:,} training and as many held-out records. Reconstructing what a class looks "
-        "like is not leakage of a record: only nearness to training records would be."
     )
-    return " ".join(sentences)
 
 
 def leaking(judged: Judgements, floor: Judgement, target: str | None = None) -> list[str]:
@@ -156,22 +176,36 @@ def leaking(judged: Judgements, floor: Judgement, target: str | None = None) -> 
     ]
 
 
+def _success(target: str, judged: Judgements) -> str:
+    """How often the best attack on a target, or the only one that is possible, succeeds."""
+    attacks = {name: one for (of, name), one in judged.items() if of == target}
+    attack, best = max(attacks.items(), key=lambda pair: pair[1].success.share)
+    many = f"{best.success.count:,} reconstructions (95% interval {_interval(best.success)})"
+    share = percent(best.success.share)
+    if len(attacks) > 1:
+        return (
+            f"Of {_named(target)}, {attack} succeeds most (picked afterwards, so partly by luck), "
+            f"with {share} of {many}."
+        )
+    how = "by its labels alone" if attack == "label-only" else f"by {attack} alone"
+    return f"Of {_named(target)}, which was attacked {how}, {share} of {many} succeed."
+
+
 def _nearness(target: str, judged: Judgements, floor: Judgement) -> list[str]:
-    nearest = leaking(judged, floor, target)
-    if not nearest:
-        return [
-            "No attack on it made reconstructions that are nearer to training records than to "
-            "held-out ones more often than chance, or the unguided prior, allows."
-        ]
     found = []
-    for attack in nearest:
+    for attack in leaking(judged, floor, target):
         share = (judged[target, attack].nearer or {})[JUDGED]
         found.append(
-            f"Its {attack} reconstructions are nearer to a training record than to a held-out one "
-            f"in {percent(share.share)} of cases in {JUDGED} (interval {_interval(share)}, which "
-            "holds with 95 % confidence for all attacks together; 50 % is no leak)."
+            f"The {attack} reconstructions of {_named(target)} are nearer to a training record "
+            f"than to a held-out one in {percent(share.share)} of cases in {JUDGED} (interval "
+            f"{_interval(share)}, which holds with 95% confidence for all attacks together; 50% is "
+            "no leak)."
         )
     return found
+
+
+def _named(target: str) -> str:
+    return f"the {target}" if target in (TEACHER, STUDENT) else target
 
 
 def _interval(share: Share) -> str:

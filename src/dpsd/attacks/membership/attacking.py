@@ -79,6 +79,14 @@ class Membership:
             )
         require_enough(self.pairs, delta=0.0)
 
+    @property
+    def plan(self) -> str:
+        """What is made, in words."""
+        return (
+            f"{self.shadows} shadow teachers are trained and transcribed, one after the other, and "
+            "one more if the run has an ensemble"
+        )
+
     @classmethod
     def quick(cls) -> Self:
         """Return settings for tests and demos, which take seconds with images of 8x8 pixels."""

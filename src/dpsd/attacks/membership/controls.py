@@ -15,10 +15,10 @@ from dpsd.attacks.membership.rates import Rates, measured
 from dpsd.attacks.membership.scores import SCORES, Flags, Numbers, left_out
 from dpsd.runs.findings import Control
 
-#: The share of told members that every score must find at 1 % false positives.
+#: The share of told members that every score must find at 1% false positives.
 _TOLD_FOUND = 0.5
 #: Where nothing was told, the area may lie so many standard errors from a half, and so many members
-#: may be found at 1 % false positives.
+#: may be found at 1% false positives.
 _NULL_ERRORS, _NULL_FOUND = 4.0, 0.06
 #: What is claimed for a student that was told which canaries are in, as a part of the ε that right
 #: guesses alone would prove. The rest is room for some wrong guesses.
@@ -54,9 +54,8 @@ def told_controls(told: Numbers, is_in: Flags, *, draws: int) -> Iterator[Contro
             name=f"told students, {name}",
             found=caught.value >= _TOLD_FOUND,
             sentence=(
-                "The shadows' students were told which records are members and were made surer of "
-                f"their labels; {name} found {caught.percent()} of these members at 1 % false "
-                "positives, and must find half."
+                f"{name} found {caught.percent()} of the members of whom students were told, at 1% "
+                "false positives; it must find half."
             ),
         )
 
@@ -79,7 +78,7 @@ def null_control(confidences: Numbers, is_in: Flags, *, draws: int, seed: int) -
         for found in rates.values()
     )
     said = "; ".join(
-        f"{found.auc.value:.3f} and {100 * found.caught[0.01].value:.1f} % with {name}"
+        f"{found.auc.value:.3f} and {100 * found.caught[0.01].value:.1f}% with {name}"
         for name, found in rates.items()
     )
     return Control(
@@ -87,7 +86,7 @@ def null_control(confidences: Numbers, is_in: Flags, *, draws: int, seed: int) -
         found=is_null,
         sentence=(
             "Membership was drawn anew, independently of the students, so that no score may find "
-            f"it; the AUC and the share of members found at 1 % false positives were {said}."
+            f"it; the AUC and the share of members found at 1% false positives were {said}."
         ),
     )
 

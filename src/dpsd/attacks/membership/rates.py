@@ -24,7 +24,7 @@ from sklearn.metrics import roc_curve
 from dpsd.attacks.membership.scores import Flags, Numbers
 
 #: The false-positive rates at which true positives are counted, as sentences write them.
-AT = {0.01: "1 %", 0.001: "0.1 %"}
+AT = {0.01: "1%", 0.001: "0.1%"}
 #: The fewest false positives on which a rate of true positives may rest, to be called shown.
 FEWEST = 10
 
@@ -35,7 +35,7 @@ _AT_ONCE = 1 << 22
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with its 95 % interval.
+    """An estimate with its 95% interval.
 
     Args:
         value: the estimate.
@@ -54,10 +54,10 @@ class Interval:
         """Return a share in percent.
 
         >>> Interval(0.123, 0.1, 0.15).percent()
-        '12.3 % (10.0 to 15.0 %)'
+        '12.3% (10.0% to 15.0%)'
         """
         value, low, high = (100 * share for share in (self.value, self.low, self.high))
-        return f"{value:.1f} % ({low:.1f} to {high:.1f} %)"
+        return f"{value:.1f}% ({low:.1f}% to {high:.1f}%)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,13 +94,13 @@ class Rates:
         >>> scores = np.linspace(0, 1, 4_000).reshape(2, 2_000)
         >>> is_in = np.stack([np.arange(2_000) % 2 == 0, np.arange(2_000) % 2 == 1])
         >>> measured(scores, is_in, draws=20).rests_on(0.001)
-        '2 false positives among 2,000 non-members, so a rate of 0.01 to 0.36 %'
+        '2 false positives among 2,000 non-members, so a rate of 0.01% to 0.36%'
         """
         count = self.false_positives[rate]
         among = stats.binomtest(count, self.others).proportion_ci(_CONFIDENCE)
         return (
             f"{count:,} false positive{'s' * (count != 1)} among {self.others:,} non-members, so a "
-            f"rate of {100 * among.low:.2f} to {100 * among.high:.2f} %"
+            f"rate of {100 * among.low:.2f}% to {100 * among.high:.2f}%"
         )
 
 

@@ -173,6 +173,15 @@ SCORES = (
 )
 
 
+#: What the scores are, for tables.
+SCORED = (
+    "Scores: LiRA, the likelihood ratio of a model's confidence with and without the record, by "
+    "the other shadows (offline: by those without it alone); BaVarIA-t, the same with Student's t "
+    "distributions; RMIA, how many other records became less likely; threshold, the confidence "
+    "itself, without any shadow."
+)
+
+
 def left_out(confidences: Numbers, is_in: Flags, score: Score) -> Numbers:
     """Score every model with the others as references, leaving out the model and its complement.
 

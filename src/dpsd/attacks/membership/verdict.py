@@ -7,15 +7,17 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from dpsd.attacks.membership.one_run import Bound
-from dpsd.attacks.membership.rates import AT, Rates
+from dpsd.attacks.membership.rates import AT, FEWEST, Interval, Rates
 from dpsd.attacks.membership.roc import NAME
-from dpsd.attacks.membership.scores import SCORES
+from dpsd.attacks.membership.scores import SCORED, SCORES
 from dpsd.attacks.membership.shadows import STUDENTS, TEACHERS, Shadows
 from dpsd.privacy.accounting import format_epsilon
 from dpsd.runs.findings import Cell, Picture, Table
 
 #: The score that the verdict states.
 _HEADLINE = SCORES[0].name
+#: What tables call the student that is attacked, whose members are the teacher's training records.
+OWN = "this run's student"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,26 +56,26 @@ class Found:
     has_canaries: bool
 
     def verdict(self) -> str:
-        """Return what was found, on what, and what it cannot show."""
-        sentences = [
-            self._compared(),
-            self._largest(),
-            *(sentence for rate in AT for sentence in self._caught(rate)),
-            self._measured_on(),
-        ]
+        """Return what was found, on what, and what it cannot show, in paragraphs."""
+        about = [self._measured_on()]
         if self.one_run is not None:
-            sentences.append(audited(self.one_run))
-        sentences.append(
-            "An attack that finds little proves no privacy: a stronger one may find more."
+            about.append(audited(self.one_run))
+        about.append("An attack that finds little proves no privacy: a stronger one may find more.")
+        return "\n\n".join(
+            " ".join(sentences)
+            for sentences in (
+                [self._compared(), self._own_student()],
+                [self._largest(), *self._caught()],
+                about,
+            )
         )
-        return " ".join(sentences)
 
     def tables(self) -> tuple[Table, ...]:
         """Return the tables of all scores and of what their rates rest on."""
         found = [
             Table(
                 title="How well members are told from others; an AUC of 0.5 and as many true as "
-                "false positives are guessing, and more is worse for privacy (95 % intervals over "
+                "false positives are guessing, and more is worse for privacy (95% intervals over "
                 "models and records)",
                 columns=(
                     *("models", "score", "AUC", "AUC from", "AUC to"),
@@ -87,6 +89,11 @@ class Found:
                     (kind, name, *_numbers(rates))
                     for kind, of_kind in self._all().items()
                     for name, rates in of_kind.items()
+                ),
+                note=(
+                    f"Models: shadow teachers and their students, and this run's student. {SCORED} "
+                    f"A share is not shown (-) if it would rest on fewer than {FEWEST} false "
+                    "positives."
                 ),
             ),
             Table(
@@ -146,7 +153,7 @@ class Found:
         }
 
     def _all(self) -> dict[str, Mapping[str, Rates]]:
-        return {**self.rates, "this run's student, members and held-out": {"threshold": self.own}}
+        return {**self.rates, OWN: {"threshold": self.own}}
 
     def _records(self) -> str:
         count = f"{len(self.shadows.split.scored):,}"
@@ -154,14 +161,24 @@ class Found:
 
     def _compared(self) -> str:
         teachers, students = (self.rates[kind][_HEADLINE].auc for kind in (TEACHERS, STUDENTS))
-        hidden = students.low <= 0.5
+        shadows, share = self.shadows, self.shadows.students.share
+        fewer = f", but each with {_share(share)} of its queries" * (share < 1)
         return (
-            f"On {self._records()}, {_HEADLINE} tells those that a teacher was trained on from "
-            f"others with an AUC of {teachers} by the teacher's confidence, and of {students} by "
-            "its student's"
-            + (", which cannot be told from guessing" if hidden else "")
-            + " (0.5 is guessing; 95 % intervals). The students were transcribed as this run's "
-            f"was, with {self.shadows.students.claim}."
+            f"{shadows.count} shadow teachers were transcribed by this run's recipe, with "
+            f"{shadows.students.claim}{fewer}. On {self._records()}, {_HEADLINE} tells those that "
+            f"a teacher was trained on from others with an AUC of {students} by its student's "
+            f"confidence{_beside_guessing(students)}, and of {teachers} by the teacher's own (0.5 "
+            "is guessing; 95% intervals)."
+        )
+
+    def _own_student(self) -> str:
+        """Say what is found of the student that is attacked, and what else may have made it so."""
+        auc = self.own.auc
+        return (
+            "By the confidence of this run's own student, a threshold tells the teacher's "
+            f"{self.own.members:,} training records from {self.own.others:,} held-out ones with an "
+            f"AUC of {auc}{_beside_guessing(auc)}; unless these were split at random, a difference "
+            "between them counts like a leak."
         )
 
     def _largest(self) -> str:
@@ -173,22 +190,25 @@ class Found:
             f"{of_kind[name].auc} ({name}; picked afterwards, so partly by luck)."
         )
 
-    def _caught(self, rate: float) -> Iterator[str]:
-        """Yield how many members are found at a rate of false positives, or that it is not known.
+    def _caught(self) -> Iterator[str]:
+        """Yield how many members are found at rates of false positives, as far as it is known.
 
         All kinds of models have equally many non-members.
         """
-        for kind, of_kind in self.rates.items():
-            rates, at = of_kind[_HEADLINE], AT[rate]
-            if not rates.shows(rate):
+        hidden = [rate for rate in AT if not self.rates[STUDENTS][_HEADLINE].shows(rate)]
+        for rate in (rate for rate in AT if rate not in hidden):
+            for kind, of_kind in self.rates.items():
+                rates = of_kind[_HEADLINE]
                 yield (
-                    f"{rates.others:,} non-members cannot show how many members are found at {at} "
-                    f"false positives: that would rest on {rates.rests_on(rate)}."
+                    f"At {AT[rate]} false positives it finds {rates.caught[rate].percent()} of the "
+                    f"members by the {kind}, which rests on {rates.rests_on(rate)}."
                 )
-                return
+        if hidden:
+            rates = self.rates[STUDENTS][_HEADLINE]
             yield (
-                f"At {at} false positives it finds {rates.caught[rate].percent()} of the members "
-                f"by the {kind}, which rests on {rates.rests_on(rate)}."
+                f"{rates.others:,} non-members cannot show how many members are found at "
+                f"{' or '.join(AT[rate] for rate in hidden)} false positives: that would rest on "
+                f"{rates.rests_on(hidden[0])}."
             )
 
     def _measured_on(self) -> str:
@@ -199,11 +219,15 @@ class Found:
             else ""
         )
         return (
-            f"Measured on {shadows.count} shadow teachers and their students, each teacher trained "
-            f"on a random half of the {self._records()}{always}. They share "
-            f"{_share(shadows.teachers.share)} of the training records, and each is asked "
-            f"{_share(shadows.students.share)} of the run's queries."
+            f"Each shadow teacher was trained on a random half of the {self._records()}{always}. "
+            f"All of these are {_share(shadows.teachers.share)} of the teacher's training records."
         )
+
+
+def _beside_guessing(auc: Interval) -> str:
+    if auc.low > 0.5:
+        return ", which is better than guessing"
+    return ", which cannot be told from guessing" if auc.high >= 0.5 else ", worse than guessing"
 
 
 def audited(found: Audited) -> str:
@@ -213,7 +237,7 @@ def audited(found: Audited) -> str:
         f"In one more run, {bound.right:,} of {bound.guesses:,} guesses about {bound.pairs:,} "
         f"pairs of canaries were right, which proves that a record's ε (adjacency teacher, "
         f"replace-one, δ = {found.delta:g}) is at least {bound.epsilon:.2f} with confidence "
-        f"{100 * bound.confidence:g} %"
+        f"{100 * bound.confidence:g}%"
     )
     claimed = format_epsilon(found.claimed)
     if bound.epsilon > found.claimed:
@@ -225,9 +249,13 @@ def audited(found: Audited) -> str:
 
 
 def _numbers(rates: Rates) -> list[Cell]:
-    intervals = [rates.auc, *rates.caught.values()]
-    return [number for one in intervals for number in (one.value, one.low, one.high)]
+    shown = (one if rates.shows(rate) else None for rate, one in rates.caught.items())
+    return [
+        number
+        for one in (rates.auc, *shown)
+        for number in ((one.value, one.low, one.high) if one else (None, None, None))
+    ]
 
 
 def _share(share: float) -> str:
-    return "all" if share == 1 else f"{100 * share:.2g} %"
+    return "all" if share == 1 else f"{100 * share:.2g}%"
