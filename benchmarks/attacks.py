@@ -159,9 +159,14 @@ def inverted(
             also=models,
         )
     claims = {way.name: way.claim for way in protected}
-    claims |= {"student": f"{first.claim}: {first.name}"}
+    claims["student"] = first.claim
+    names = {"student": first.name}
     about = {
-        name: (name, claims.get(name, "no privacy"), evaluate_accuracy(one, others))
+        name: (
+            names.get(name, name),
+            claims.get(name, "no privacy"),
+            evaluate_accuracy(one, others),
+        )
         for name, one in {"teacher": module, "student": run.student(), **models}.items()
     }
     success, nearer = found.tables[:2]
