@@ -364,6 +364,7 @@ def test_training_does_not_replace_a_teacher_unasked(
 
 
 def test_lists(invoke: Invoke) -> None:
-    assert "resnet18" in invoke("models").stdout
+    listed = invoke("models").stdout
+    assert all(name in listed for name in ("resnet18", "networks", "wavelets"))
     assert "dpsd data fetch mnist" in invoke("data", "list").stdout
     assert invoke("--version").stdout.strip() == f"dpsd {dpsd.__version__}"

@@ -20,6 +20,7 @@ from dpsd.cli.console import STATUS, grid, say, show
 from dpsd.cli.errors import Command, spell
 from dpsd.datasets import data_root, dataset_names, fetch, fetchable_names
 from dpsd.models import generator_names, model_names
+from dpsd.models.names import feature_names
 from dpsd.synthesis.names import source_names
 
 INTRODUCTION = """
@@ -105,7 +106,7 @@ def fetch_data(
 
 
 def models() -> None:
-    """List the names of models, generators and public sources of queries.
+    """List the names of models, generators, public sources of queries and frozen features.
 
     Example: dpsd models
     """
@@ -113,5 +114,6 @@ def models() -> None:
     table.add_row("models", "--model, --student", ", ".join(model_names()))
     table.add_row("generators", "--generator", ", ".join(generator_names()))
     table.add_row("sources", "--sources", ", ".join(source_names()))
+    table.add_row("features", "--features", ", ".join(feature_names()))
     show(table)
-    say("\nGive a model or generator of your own as package.module:factory.")
+    say("\nGive a model, generator or features of your own as package.module:factory.")
