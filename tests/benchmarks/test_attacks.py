@@ -93,7 +93,7 @@ def test_every_model_is_inverted_with_one_prior(
     pytest.importorskip("opacus")
     script.main(["inversion", *QUICK, str(tmp_path)])
     said = capsys.readouterr().out
-    for name in ("teacher", "student", "student, distilled", "DP-SGD, ε = 10"):
+    for name in ("teacher", "student, labels, ε = 10", "student, distilled", "DP-SGD, ε = 10"):
         # In success and in nearness, by each of four attacks.
         rows = [line for line in said.splitlines() if line.startswith(f"| {name} | ")]
         assert [row.count(" to ") for row in rows] == [4, 4]

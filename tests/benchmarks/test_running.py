@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from dpsd.benchmarks import running
+from dpsd.benchmarks.baselines.pate import Pate
 from dpsd.benchmarks.figures import draw
 from dpsd.benchmarks.kept import Measured, read_results, settings_of
 from dpsd.benchmarks.methods import Outcome, Task, Unit
@@ -88,6 +89,14 @@ def test_every_row_is_measured_once_in_a_process_of_its_own(
     # Again: nothing is measured twice, and the same comes back.
     assert measure_all(rows, seeds=2, results=results) == measured
     assert sorted(path.name for path in notes.iterdir()) == made
+
+
+def test_a_row_without_features_is_known_from_before_there_were_any(rows: list[Row]) -> None:
+    row = replace(rows[0], task=replace(rows[0].task, data="digits", model="cnn"), target=None)
+    plain = replace(row, method=Pate(shards=30, queries=50))
+    assert settings_of(plain) == "6cb83be52043a0ad"
+    on_glyphs = replace(row, method=Pate(shards=30, queries=50, features="glyphs"))
+    assert settings_of(on_glyphs) != settings_of(plain)
 
 
 @pytest.mark.thorough

@@ -115,7 +115,9 @@ def settings_of(row: Row) -> str:
     said: tuple[object, ...] = row.method, row.task.data, row.task.model, row.target
     if row.task.validation_share:
         said += (row.task.validation_share,)
-    return hashlib.sha256(repr(said).encode()).hexdigest()[:16]
+    # What was measured before methods could have features had none.
+    text = repr(said).replace(", features=None", "")
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def by_others(measured: Iterable[tuple[Row, Measured]]) -> str:

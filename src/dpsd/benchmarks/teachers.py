@@ -33,6 +33,7 @@ from dpsd.datasets import (
 from dpsd.devices.execution import Execution
 from dpsd.errors import ConfigError, TeacherError
 from dpsd.models import build_classifier
+from dpsd.models.names import WAVELETS
 from dpsd.teachers import TeacherRecord, load_teacher, read_record, save_teacher
 from dpsd.teachers.directory import DESCRIPTION_FILE, WEIGHTS_FILE
 from dpsd.teachers.sharding import Shards
@@ -71,6 +72,8 @@ def trained_teacher(
         TeacherError: training diverged, the directory cannot be written, or another teacher is in
             it.
     """
+    if features == WAVELETS:
+        features = None
     if shards is not None:
         model = CLOSED_FORM
     kind = model if shards is None else f"{model}-{shards}-{VIEWS}-views"

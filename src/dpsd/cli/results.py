@@ -102,7 +102,7 @@ def sample(
     Example: dpsd sample runs/digits --count 1000 --out synthetic
 
     The flags to know first are --count and --out. The images show what the student learned from.
-    They are poor training data for another model: deploy the student.
+    They were poor training data for another model where that was measured: deploy the student.
     """
     check_run(run)
 

@@ -70,7 +70,8 @@ def step_by_hand(
     random = stream(0, 0, "images for a discriminator")
     each = max(2, PrivateGan().generator_batch // data.num_classes)
     pool = generator.batch(torch.arange(data.num_classes).repeat(each), random).detach()
-    beside = torch.randint(each, (len(data),), generator=random)
+    places = stream(0, 0, "places in a discriminator's images")
+    beside = torch.randint(each, (len(data),), generator=places)
     made = pool.unflatten(0, (each, -1))[beside, data.labels]
     total = torch.zeros(())
     for real, fake, label in zip(data.images / 255, made, data.labels, strict=True):
@@ -116,6 +117,20 @@ def test_a_record_that_is_removed_moves_the_sum_by_no_more_than_the_bound(
     ]
     moved = float((sums[0] - sums[1]).norm())
     assert bound / 2 < moved <= bound * (1 + 1e-3)
+
+
+@pytest.mark.usefixtures("plain")
+def test_the_images_beside_records_depend_on_none_of_them(
+    some: LabelledImages, generator: ConditionalGenerator
+) -> None:
+    pools = []
+    for data in (some, some.subset(torch.arange(1, len(some)))):
+        discriminator = Discriminator(
+            PrivateGan(batch_size=70), data, generator, noise_multiplier=1.0, seed=0
+        )
+        discriminator.step()
+        pools.append(discriminator._pool())
+    assert torch.equal(*pools)
 
 
 @pytest.mark.usefixtures("plain")

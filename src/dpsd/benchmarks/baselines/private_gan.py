@@ -191,6 +191,8 @@ class Discriminator:
         )
         self.network: Any = opacus.GradSampleModule(network.to(self._device).train())
         self._batches = stream(seed, 0, "batches of a GAN")
+        # Of its own, so that how many records there are moves no pool.
+        self._places = stream(seed, 0, "places in a discriminator's images")
         self._latents = stream(seed, 0, "images for a discriminator")
         noise = torch.Generator(self._device)
         noise.manual_seed(stream(seed, 0, "noise of a discriminator").initial_seed())
@@ -208,12 +210,12 @@ class Discriminator:
         """Learn from a Poisson sample of the records, each beside one of the generator's images."""
         pool = self._pool()
         drawn = torch.rand(len(self._data), generator=self._batches) < self._rate
+        beside = torch.randint(self._images_a_class, drawn.shape, generator=self._places)
         parts = torch.split(drawn.nonzero().squeeze(-1), _GRADIENTS_AT_ONCE)
         for number, rows in enumerate(parts, start=1):
             real = to_unit_range(self._data.images[rows].to(self._device))
             labels = self._data.labels[rows].to(self._device)
-            beside = torch.randint(self._images_a_class, rows.shape, generator=self._latents)
-            made = pool[labels + self._data.num_classes * beside.to(self._device)]
+            made = pool[labels + self._data.num_classes * beside[rows].to(self._device)]
             # The two halves of a pair lie a batch apart.
             realness = of_class(self.network(torch.cat([real, made])), labels.repeat(2))
             signs = torch.ones(2, len(rows), device=self._device)
