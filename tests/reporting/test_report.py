@@ -335,9 +335,12 @@ def test_settings_do_not_tell_where_something_is_kept(
 ) -> None:
     made = report(private=False)
     config: Any = made.subjects[0].run.config()
-    kept = config.changed(teacher="/home/me/secret/clinic.onnx", public="/home/me/secret/scans")
+    kept = config.changed(
+        teacher="/home/me/secret/clinic.onnx",
+        public="/home/me/secret/scans",
+        features="/home/me/secret/backbone",
+    )
     monkeypatch.setattr(type(made.subjects[0].run), "config", lambda _: kept)
     text = Page(made.html()).text
     assert "secret" not in text
-    assert "clinic.onnx" in text
-    assert "scans" in text
+    assert all(name in text for name in ("clinic.onnx", "scans", "backbone"))

@@ -13,7 +13,9 @@ from dpsd.reporting.evaluations import where, with_interval
 from dpsd.reporting.sections import Rows, Subject
 
 #: Settings that say where the owner keeps something, of which the last part of the name is shown.
-_PLACES = {"teacher", "teacher_weights", "public", "probe", "budget_file", "ca_bundle"}
+_PLACES = {
+    *("teacher", "teacher_weights", "public", "features", "probe", "budget_file", "ca_bundle"),
+}
 
 
 def comparison(subjects: Sequence[Subject]) -> tuple[list[str], Rows]:
