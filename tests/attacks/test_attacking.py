@@ -100,6 +100,23 @@ def test_a_quick_attack_replaces_none_of_full_size(target: Target) -> None:
     replace(quick, seed=1).require_no_loss("copies")
 
 
+def test_a_damaged_file_of_another_kind_changes_nothing(target: Target) -> None:
+    quick = Attacking(target=target, is_quick=True)
+    found = quick.earlier("copies")
+    assert found is not None
+    sibling = target.run.path / "attacks" / "membership.json"
+    sibling.write_text("damaged")
+    full = replace(found, is_quick=False, settings={**found.settings, **asdict(Copies())})
+    full.save(target.run.path)
+    try:
+        assert quick.earlier("copies") == full
+        with pytest.raises(ConfigError, match="copies at full size are there"):
+            replace(quick, seed=1).require_no_loss("copies")
+    finally:
+        sibling.unlink()
+        found.save(target.run.path)
+
+
 def test_the_seconds_of_all_attempts_are_added_up(tmp_path: Path) -> None:
     file = tmp_path / "seconds.json"
     file.write_text('{"key": "one", "seconds": 100.5}')
@@ -121,7 +138,7 @@ def test_findings_of_another_version_of_dpsd_do_not_count(
 def test_findings_that_cannot_be_read_are_made_anew(target: Target) -> None:
     path = target.run.path / "attacks" / "copies.json"
     before = path.read_text()
-    for damaged in (before.replace('"version": 1', '"version": 0', 1), before[:99]):
+    for damaged in (before.replace('"version": 2', '"version": 1', 1), before[:99]):
         path.write_text(damaged)
         assert Attacking(target=target, is_quick=True).earlier("copies") is None
     path.write_text(before)
