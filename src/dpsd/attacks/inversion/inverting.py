@@ -29,6 +29,7 @@ from dpsd.attacks.inversion.tables import leaking, tables, verdict
 from dpsd.attacks.names import STUDENT, TEACHER
 from dpsd.attacks.target import Progress, Silent, Target, are_of_persons
 from dpsd.datasets import LabelledImages
+from dpsd.datasets.published import dataset_names
 from dpsd.devices.execution import Execution
 from dpsd.errors import ConfigError
 from dpsd.runs.findings import Findings, Picture
@@ -187,8 +188,12 @@ def _pictures(
     is_leaking: bool,
     folder: Path,
 ) -> tuple[Picture, ...]:
+    # Of a user's own data nobody knows whom they show, so a picture shows none of their records
+    # unless the reconstructions may show them anyway.
+    shows_records = is_leaking or attacker.public.are_private or outside.name in dataset_names()
+    real = {"real, held out": as_reconstructions(outside.images, outside.labels)}
     rows = {
-        "real, held out": as_reconstructions(outside.images, outside.labels),
+        **(real if shows_records else {}),
         "prior, unguided": attacker.unguided(1),
         **{f"{target}, {attack}": one for (target, attack), one in made.items()},
     }
@@ -198,8 +203,9 @@ def _pictures(
             name=_GRID,
             caption=(
                 "The reconstruction of each class that its target is surest of, by target and "
-                "attack, below a real record that was held out and an unguided image of the "
-                "attacker's prior."
+                "attack, below "
+                + "a real record that was held out and " * shows_records
+                + "an unguided image of the attacker's prior."
             ),
             finding=(
                 f"Reconstructions of {len(made)} pairs of target and attack. "
@@ -209,6 +215,6 @@ def _pictures(
                     else "None is nearer to training records than chance allows."
                 )
             ),
-            shows_records=True,
+            shows_records=shows_records,
         ),
     )
