@@ -161,11 +161,10 @@ def test_no_picture_is_made_of_people_and_others_say_that_they_show_records(
     )
     _, folder = found
     for path in folder.glob("*.safetensors"):
-        for copy in (tmp_path, tmp_path / "pictured"):
-            copy.mkdir(exist_ok=True)
-            (copy / path.name).write_bytes(path.read_bytes())
-    shown = attack(target_of(run, world), settings=SMALL, folder=tmp_path / "pictured")
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    shown = attack(target_of(run, world), settings=SMALL, folder=tmp_path)
     assert shown.pictures[0].shows_records
+    assert {path.suffix for path in tmp_path.glob("inversion-grid.*")} == {".svg", ".png"}
     findings = attack(target_of(run, world, people), settings=SMALL, folder=tmp_path)
     assert findings.pictures == ()
     assert not list(tmp_path.glob("*.svg")) + list(tmp_path.glob("*.png"))

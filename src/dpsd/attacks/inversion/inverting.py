@@ -27,7 +27,7 @@ from dpsd.attacks.inversion.settings import Inversion
 from dpsd.attacks.inversion.shelf import Shelf
 from dpsd.attacks.inversion.tables import leaking, tables, verdict
 from dpsd.attacks.names import STUDENT, TEACHER
-from dpsd.attacks.target import Progress, Silent, Target, are_of_persons
+from dpsd.attacks.target import Progress, Silent, Target, are_of_persons, remove_picture
 from dpsd.datasets import LabelledImages
 from dpsd.datasets.published import dataset_names
 from dpsd.devices.execution import Execution
@@ -82,6 +82,9 @@ def attack(
     execution = Execution(target.execution.device, "float32")
     shelf = Shelf(folder)
     members, others = target.members, target.others
+    has_persons = are_of_persons(members) or are_of_persons(others)
+    if has_persons:
+        remove_picture(folder, _GRID)
     names = target.run.class_names() or members.class_names
     public = public_images(settings.public, others, most=settings.public_images, seed=seed)
     inside, outside = comparable(members, others, public.classes, seed=seed)
@@ -151,7 +154,7 @@ def attack(
         tables=tables(judged, floor, ceiling, evaluators),
         pictures=(
             ()
-            if are_of_persons(members) or are_of_persons(others)
+            if has_persons
             else _pictures(made, outside, names, attacker, bool(leaking(judged, floor)), folder)
         ),
         settings=asdict(settings) | {"attacks": list(settings.attacks)},
