@@ -17,7 +17,7 @@ from dpsd.attacks.names import KINDS, check_kinds
 from dpsd.attacks.spent import timed
 from dpsd.attacks.target import Target
 from dpsd.datasets import load_dataset
-from dpsd.errors import ConfigError
+from dpsd.errors import ConfigError, WriteError
 from dpsd.runs import findings
 from dpsd.runs.directory import RunDirectory
 
@@ -126,6 +126,23 @@ def test_the_seconds_of_all_attempts_are_added_up(tmp_path: Path) -> None:
         assert 100 < seconds() < 110
     with timed(file, key="another") as seconds:
         assert seconds() < 10
+
+
+@pytest.mark.parametrize("seconds", ["Infinity", "NaN", "-1.5", '"1"'])
+def test_seconds_that_are_none_count_as_none(tmp_path: Path, seconds: str) -> None:
+    file = tmp_path / "seconds.json"
+    file.write_text(f'{{"key": "one", "seconds": {seconds}}}')
+    with timed(file, key="one") as spent:
+        assert 0 <= spent() < 10
+    assert json.loads(file.read_text())["seconds"] < 10
+
+
+def test_seconds_that_cannot_be_kept_do_not_hide_why_an_attack_ended(tmp_path: Path) -> None:
+    file = tmp_path / "gone" / "seconds.json"
+    with pytest.raises(KeyboardInterrupt), timed(file, key="one"):
+        raise KeyboardInterrupt
+    with pytest.raises(WriteError), timed(file, key="one"):
+        pass
 
 
 def test_findings_of_another_version_of_dpsd_do_not_count(
