@@ -71,9 +71,9 @@ def compared(subjects: Sequence[Subject]) -> list[str]:
             for name, one in shares.items()
         )
         found.append(
-            f"On {place}, the student's accuracy is {', '.join(said)} (with 95 % intervals). All "
-            "were measured on the same images, so overlapping intervals do not rule a difference "
-            "out."
+            f"On {place}, the student's accuracy is {', '.join(said)} (with 95% intervals). All "
+            "were measured on data of the same name and size. If the images are the same, "
+            "overlapping intervals do not rule a difference out."
         )
     return found
 
