@@ -313,5 +313,5 @@ def test_there_is_no_picture_of_persons(
         if are_named
         else replace(data, name="celeba-hair")
     )
-    assert draw(replace(records, **{of: shown})) is None
+    assert draw(replace(records, **{of: shown})) is None  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())
