@@ -36,7 +36,7 @@ _MOST_ROUNDS, _MOST_BARS, _LENGTH = 5, 10, 30
 #: The seconds in which a process that has just begun a run may not have locked it yet.
 _BEGINNING = 5.0
 #: The seconds for which a run must be seen abandoned before the watching ends: a process that
-#: resumes it takes as long to start.
+#: resumes it may take as long to start.
 _PATIENCE = 30.0
 #: The rounds whose duration tells how long others will take.
 _RECENT = 3
