@@ -17,7 +17,7 @@ from dpsd.attacks.names import KINDS, check_kinds
 from dpsd.attacks.spent import timed
 from dpsd.attacks.target import Target
 from dpsd.datasets import load_dataset
-from dpsd.errors import ConfigError
+from dpsd.errors import ConfigError, WriteError
 from dpsd.runs import findings
 from dpsd.runs.directory import RunDirectory
 
@@ -100,6 +100,23 @@ def test_a_quick_attack_replaces_none_of_full_size(target: Target) -> None:
     replace(quick, seed=1).require_no_loss("copies")
 
 
+def test_a_damaged_file_of_another_kind_changes_nothing(target: Target) -> None:
+    quick = Attacking(target=target, is_quick=True)
+    found = quick.earlier("copies")
+    assert found is not None
+    sibling = target.run.path / "attacks" / "membership.json"
+    sibling.write_text("damaged")
+    full = replace(found, is_quick=False, settings={**found.settings, **asdict(Copies())})
+    full.save(target.run.path)
+    try:
+        assert quick.earlier("copies") == full
+        with pytest.raises(ConfigError, match="copies at full size are there"):
+            replace(quick, seed=1).require_no_loss("copies")
+    finally:
+        sibling.unlink()
+        found.save(target.run.path)
+
+
 def test_the_seconds_of_all_attempts_are_added_up(tmp_path: Path) -> None:
     file = tmp_path / "seconds.json"
     file.write_text('{"key": "one", "seconds": 100.5}')
@@ -109,6 +126,23 @@ def test_the_seconds_of_all_attempts_are_added_up(tmp_path: Path) -> None:
         assert 100 < seconds() < 110
     with timed(file, key="another") as seconds:
         assert seconds() < 10
+
+
+@pytest.mark.parametrize("seconds", ["Infinity", "NaN", "-1.5", '"1"'])
+def test_seconds_that_are_none_count_as_none(tmp_path: Path, seconds: str) -> None:
+    file = tmp_path / "seconds.json"
+    file.write_text(f'{{"key": "one", "seconds": {seconds}}}')
+    with timed(file, key="one") as spent:
+        assert 0 <= spent() < 10
+    assert json.loads(file.read_text())["seconds"] < 10
+
+
+def test_seconds_that_cannot_be_kept_do_not_hide_why_an_attack_ended(tmp_path: Path) -> None:
+    file = tmp_path / "gone" / "seconds.json"
+    with pytest.raises(KeyboardInterrupt), timed(file, key="one"):
+        raise KeyboardInterrupt
+    with pytest.raises(WriteError), timed(file, key="one"):
+        pass
 
 
 def test_findings_of_another_version_of_dpsd_do_not_count(
@@ -121,7 +155,7 @@ def test_findings_of_another_version_of_dpsd_do_not_count(
 def test_findings_that_cannot_be_read_are_made_anew(target: Target) -> None:
     path = target.run.path / "attacks" / "copies.json"
     before = path.read_text()
-    for damaged in (before.replace('"version": 1', '"version": 0', 1), before[:99]):
+    for damaged in (before.replace('"version": 2', '"version": 1', 1), before[:99]):
         path.write_text(damaged)
         assert Attacking(target=target, is_quick=True).earlier("copies") is None
     path.write_text(before)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from math import prod
 from pathlib import Path
 
@@ -295,15 +296,22 @@ def test_models_that_were_trained_are_not_trained_again(
         played(others=fewer)
 
 
-@pytest.mark.parametrize(
-    "change", [{"name": "celeba-hair"}, {"persons": tuple(map(str, range(len(MEMBERS))))}, {}]
-)
+@pytest.mark.parametrize("of", ["members", "reference"])
+@pytest.mark.parametrize("are_named", [True, False])
 def test_there_is_no_picture_of_persons(
-    records: Records, space: Space, tmp_path: Path, change: dict[str, object]
+    records: Records, space: Space, tmp_path: Path, of: str, are_named: bool
 ) -> None:
+    """Whoever they are, and even if there was one before."""
     samples = snow(20)
     found = space.compare(samples)
-    changed = replace(records, members=replace(MEMBERS, **change))  # type: ignore[arg-type]
-    drawn = closest_pairs(samples, found, changed, space="pixels", count=5, folder=tmp_path)
-    assert (drawn is None) == bool(change)
-    assert [path.name for path in tmp_path.iterdir()] == ([] if change else ["copies-pixels.png"])
+    draw = partial(closest_pairs, samples, found, space="pixels", count=5, folder=tmp_path)
+    assert draw(records) is not None
+    assert [path.name for path in tmp_path.iterdir()] == ["copies-pixels.png"]
+    data: LabelledImages = getattr(records, of)
+    shown = (
+        replace(data, persons=tuple(map(str, range(len(data)))))
+        if are_named
+        else replace(data, name="celeba-hair")
+    )
+    assert draw(replace(records, **{of: shown})) is None  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())

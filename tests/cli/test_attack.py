@@ -20,7 +20,7 @@ from dpsd.attacks.copies import searching
 from dpsd.cli import console as cli_console
 from dpsd.cli import findings, progress
 from dpsd.datasets import load_dataset
-from dpsd.errors import ConfigError, Setting
+from dpsd.errors import ConfigError, RunError, Setting
 from dpsd.runs.findings import Table
 
 Invoke = Callable[..., Result]
@@ -157,6 +157,26 @@ def test_an_interrupt_says_how_to_go_on(
     assert f"continue with: {again}" in result.stderr
 
 
+def test_an_interrupt_names_the_kinds_that_are_left(
+    invoke: Invoke, run_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def played(attacking: Attacking, kind: str, **_: object) -> None:
+        if kind == "inversion":
+            raise RunError("there is no evaluator")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Attacking, "play", played)
+    other = run_copy.parent / "other"
+    shutil.copytree(run_copy, other)
+    result = invoke("attack", run_copy, "--data", "digits", "--also", other, "--again")
+    assert result.exit_code == 130
+    # What is for inversion alone would be refused with the others.
+    again = f"dpsd attack {run_copy} --data digits --kind membership,copies --again"
+    assert result.stderr.splitlines()[-1] == f"continue with: {again}"
+    last = invoke("attack", run_copy, "--data", "digits", "--kind", "inversion,copies")
+    assert "--data digits --kind copies\n" in last.stderr
+
+
 def test_data_that_do_not_fit_are_refused_before_anything_is_asked(
     invoke: Invoke, run_copy: Path, assert_error: AssertError
 ) -> None:
@@ -216,6 +236,20 @@ def test_tables_fit_into_the_terminal(width: int, monkeypatch: pytest.MonkeyPatc
     assert "…" not in console.file.getvalue()
     words = console.file.getvalue().split()
     assert all(words.count(f"{number:.1%}") == 2 for number in numbers)
+
+
+@pytest.mark.parametrize("is_name", [True, False])
+def test_no_word_of_a_long_cell_is_lost(is_name: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    console = Console(file=io.StringIO(), width=60)
+    for module in (findings, cli_console):
+        monkeypatch.setattr(module, "RESULTS", console)
+    long = " ".join(f"word{place}" for place in range(40))
+    row: tuple[str | float, ...] = (long, "b", 0.25) if is_name else ("a", 0.25, long)
+    findings._show_table(Table(title="", columns=("one", "two", "three"), rows=(row,)))
+    assert isinstance(console.file, io.StringIO)
+    shown = console.file.getvalue()
+    assert max(map(len, shown.splitlines())) <= 60
+    assert set(long.split()) | {"0.25"} <= set(shown.split())
 
 
 def test_a_terminal_shows_a_bar_with_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,12 +9,14 @@ import platform
 import shutil
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 from click.testing import Result
 from rich.console import Console
 
+from dpsd.errors import RunError
 from dpsd.reporting import watching
 from dpsd.reporting.watching import Watch, follow
 from dpsd.runs.directory import RunDirectory
@@ -143,6 +145,7 @@ def test_a_run_that_nobody_executes_is_said_to_be_so(
     leave_alone(path)
     again = f"continue with dpsd transcribe --resume {path}"
     # Where there is no terminal, it would be waited for for ever.
+    monkeypatch.setattr(watching, "_PATIENCE", 0.0)
     assert_error(invoke("watch", path), 5, f"nobody is executing it here: {again}")
 
     stream = io.StringIO()
@@ -157,6 +160,31 @@ def test_a_run_that_nobody_executes_is_said_to_be_so(
     assert " left;" not in stream.getvalue()
     monkeypatch.setattr(watching, "follow", lambda *_, **__: interrupted(0))
     assert "Nobody is executing the run here; continue it with" in invoke("watch", path).stdout
+
+
+@pytest.mark.parametrize("resumed_after", [None, 20])
+def test_a_run_that_was_left_long_ago_may_be_resumed_while_it_is_watched(
+    unfinished: Parts, resumed_after: int | None
+) -> None:
+    """However long ago it last wrote: what counts is for how long it was seen abandoned."""
+    path, metrics, ledger = unfinished
+    leave_alone(path)
+    seconds, writer = [0.0], Writer(path, metrics, ledger)
+
+    def wait(passed: float) -> None:
+        seconds[0] += passed
+        if resumed_after is not None and seconds[0] > resumed_after:
+            hold(path)
+            writer(passed)
+
+    console = Console(file=io.StringIO(), width=120)
+    follows = partial(follow, RunDirectory.open(path), console, wait=wait, clock=lambda: seconds[0])
+    if resumed_after is None:
+        with pytest.raises(RunError, match="nobody is executing it here"):
+            follows()
+        assert seconds == [30.0]
+    else:
+        assert follows().is_finished
 
 
 def test_a_run_that_is_executed_or_has_just_begun_is_not_abandoned(unfinished: Parts) -> None:

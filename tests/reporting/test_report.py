@@ -86,7 +86,7 @@ def test_every_number_says_what_it_is_about(page: Page) -> None:
     for expected in (
         *("ε = 8 at δ = 1e-05, adjacency response", "On 40 images of s, test split"),
         *("dpsd chose nothing by these images", "before it learned from them"),
-        *("95 %", "estimated from releases"),
+        *("95%", "estimated from releases"),
     ):
         assert expected in page.text
 
@@ -307,6 +307,7 @@ def test_runs_are_compared_in_words_and_side_by_side(page: Page) -> None:
     compared = page.text[page.text.index("All runs") : page.text.index("Accuracy, agreement")]
     assert "run 1 bought ε = 8 at δ = 1e-05, adjacency response ; run 2 bought" in compared
     assert "On 40 images of s, test split, the student's accuracy is" in compared
+    assert "All were measured on data of the same name and size. If the images are" in compared
     assert "fact run 1 run 2 what was bought" in compared
 
 
@@ -335,9 +336,12 @@ def test_settings_do_not_tell_where_something_is_kept(
 ) -> None:
     made = report(private=False)
     config: Any = made.subjects[0].run.config()
-    kept = config.changed(teacher="/home/me/secret/clinic.onnx", public="/home/me/secret/scans")
+    kept = config.changed(
+        teacher="/home/me/secret/clinic.onnx",
+        public="/home/me/secret/scans",
+        features="/home/me/secret/backbone",
+    )
     monkeypatch.setattr(type(made.subjects[0].run), "config", lambda _: kept)
     text = Page(made.html()).text
     assert "secret" not in text
-    assert "clinic.onnx" in text
-    assert "scans" in text
+    assert all(name in text for name in ("clinic.onnx", "scans", "backbone"))

@@ -56,7 +56,7 @@ def test_findings_without_a_control_are_refused() -> None:
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        ({"version": 2}, "another version of dpsd"),
+        ({"version": 3}, "another version of dpsd"),
         ({"controls": None}, "controls: "),
         ({"controls": []}, "no control"),
         ({"controls": [{"name": "told", "found": 1, "sentence": ""}]}, "controls.0.found: "),
@@ -109,6 +109,17 @@ def test_quick_findings_say_so_wherever_they_are_shown(tmp_path: Path) -> None:
     assert QUICK not in FINDINGS.sentence()
     quick.save(tmp_path)
     assert read_findings(tmp_path) == [quick]
+
+
+def test_findings_that_do_not_say_whether_they_are_quick_are_not_taken_for_full_size(
+    tmp_path: Path,
+) -> None:
+    path = replace(FINDINGS, is_quick=True).save(tmp_path)
+    stated = json.loads(path.read_text()) | {"version": 1}
+    del stated["is_quick"]
+    path.write_text(json.dumps(stated))
+    with pytest.raises(RunError, match="another version of dpsd"):
+        read_findings(tmp_path)
 
 
 def test_findings_state_how_they_are_made_again() -> None:

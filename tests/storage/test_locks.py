@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import signal
@@ -82,6 +83,9 @@ def test_it_is_known_without_locking_whether_a_process_here_holds_a_file(tmp_pat
     assert is_held_here(file) is False
     for unknown in ('{"host": "elsewhere", "pid": 1}', "damaged", '{"host": "elsewhere"}'):
         left.write_text(unknown)
+        assert is_held_here(file) is None
+    for impossible in ("0", "-1", "1e999", str(10**30), "null"):
+        left.write_text(f'{{"host": {json.dumps(platform.node())}, "pid": {impossible}}}')
         assert is_held_here(file) is None
 
 

@@ -115,10 +115,10 @@ class Attacking:
 
     def _kept(self, kind: str) -> Findings | None:
         try:
-            found = read_findings(self.target.run.path)
+            found = read_findings(self.target.run.path, [kind])
         except RunError:
             return None
-        return next((one for one in found if one.kind == kind), None)
+        return found[0] if found else None
 
     def _is_answered_by(self, found: Findings) -> bool:
         size = self if found.is_quick else replace(self, is_quick=False)

@@ -12,12 +12,13 @@ True
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from dpsd.errors import RunError
+from dpsd.errors import RunError, WriteError
 from dpsd.storage.files import read_json, write_text
 
 
@@ -30,17 +31,23 @@ def timed(path: Path, *, key: str) -> Iterator[Callable[[], float]]:
         key: what is timed; the seconds of another key count as none.
 
     Raises:
-        RunError: the file cannot be written.
+        WriteError: the file cannot be written, and nothing else failed.
     """
     before, started = _kept(path, key), time.monotonic()
 
     def seconds() -> float:
         return before + time.monotonic() - started
 
+    def keep() -> None:
+        write_text(path, json.dumps({"key": key, "seconds": round(seconds(), 2)}) + "\n")
+
     try:
         yield seconds
-    finally:
-        write_text(path, json.dumps({"key": key, "seconds": round(seconds(), 2)}) + "\n")
+    except BaseException:
+        with suppress(WriteError):  # why it ended matters more than how long it took
+            keep()
+        raise
+    keep()
 
 
 def _kept(path: Path, key: str) -> float:
@@ -49,6 +56,6 @@ def _kept(path: Path, key: str) -> float:
     except RunError:  # there is none yet, or it is damaged
         return 0.0
     seconds = found.get("seconds")
-    if found.get("key") != key or not isinstance(seconds, float):
+    if found.get("key") != key or not isinstance(seconds, float) or not math.isfinite(seconds):
         return 0.0
     return max(0.0, seconds)

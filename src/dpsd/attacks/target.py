@@ -8,6 +8,7 @@ finds is privatised, and no transcription ever calls one.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from torch import nn
@@ -18,6 +19,7 @@ from dpsd.devices.execution import Execution
 from dpsd.errors import ConfigError, RunError, Setting
 from dpsd.results.evaluation import check_fits
 from dpsd.runs.directory import RunDirectory
+from dpsd.storage.files import writing
 from dpsd.teachers import Teacher
 
 
@@ -85,3 +87,19 @@ class Target:
 def are_of_persons(data: LabelledImages) -> bool:
     """Return whether records show persons, or scans of them, of whom no picture is drawn."""
     return data.persons is not None or shows_persons(data.name)
+
+
+def remove_picture(folder: Path, name: str) -> None:
+    """Remove a picture that an earlier attack drew, before it was known that there are persons.
+
+    Args:
+        folder: the folder of the picture.
+        name: the name of its files without their suffix.
+
+    Raises:
+        WriteError: it cannot be removed.
+    """
+    for suffix in ("svg", "png"):
+        path = folder / f"{name}.{suffix}"
+        with writing(path):
+            path.unlink(missing_ok=True)

@@ -182,7 +182,9 @@ def attack(
             except KeyboardInterrupt:
                 size_flags = ("--quick",) * quick + ("--again",) * again
                 seed_flags = ("--seed", seed) * bool(seed)
-                going_on = _command(run, data, kind, *seed_flags, *size_flags, *flags, *further)
+                left = kinds[kinds.index(one) :]
+                models = further if INVERSION in left else ()
+                going_on = _command(run, data, left, *seed_flags, *size_flags, *flags, *models)
                 STATUS.print("interrupted; what is finished is kept", soft_wrap=True)
                 STATUS.print(f"continue with: {going_on}", soft_wrap=True)
                 raise typer.Exit(INTERRUPTED) from None
@@ -234,9 +236,9 @@ def _flags(**given: object) -> tuple[str, ...]:
     )
 
 
-def _command(run: Path, data: str, kind: str, *flags: object) -> str:
-    """The command that goes on with an attack."""
-    kinds = ("--kind", kind) * (kind != ",".join(KINDS))
+def _command(run: Path, data: str, left: Sequence[str], *flags: object) -> str:
+    """The command that goes on with the kinds of attack that are left."""
+    kinds = ("--kind", ",".join(left)) * (tuple(left) != tuple(KINDS))
     return command_line("dpsd", "attack", run, "--data", data, *kinds, *flags)
 
 

@@ -64,7 +64,7 @@ def _show_table(table: Table) -> None:
         headings = [heading for heading, _ in part]
         shown = grid(*headings, right=tuple(headings[names:]))
         for column in shown.columns:
-            column.no_wrap, column.overflow = True, "fold"
+            column.overflow = "fold"  # text that is wider than the terminal is broken, not cut
         for row in zip(*(cells for _, cells in part), strict=True):
             shown.add_row(*row)
         show(shown)

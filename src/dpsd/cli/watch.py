@@ -30,7 +30,7 @@ def watch(
     The flags to know first are --every and --wait. The run may be made by another process, or by
     another machine that shares the folder. Ctrl-C ends the watching and stops no run. If nobody
     executes the run, that is said with the command that continues it; where there is no terminal,
-    the watching then ends with exit code 5.
+    the watching ends after 30 s of it, with exit code 5.
     """
     if not wait and not run.exists():
         raise RunError(f"there is no {run}: if the run begins later, wait for it with --wait")

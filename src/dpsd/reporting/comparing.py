@@ -13,7 +13,9 @@ from dpsd.reporting.evaluations import where, with_interval
 from dpsd.reporting.sections import Rows, Subject
 
 #: Settings that say where the owner keeps something, of which the last part of the name is shown.
-_PLACES = {"teacher", "teacher_weights", "public", "probe", "budget_file", "ca_bundle"}
+_PLACES = {
+    *("teacher", "teacher_weights", "public", "features", "probe", "budget_file", "ca_bundle"),
+}
 
 
 def comparison(subjects: Sequence[Subject]) -> tuple[list[str], Rows]:
@@ -69,9 +71,9 @@ def compared(subjects: Sequence[Subject]) -> list[str]:
             for name, one in shares.items()
         )
         found.append(
-            f"On {place}, the student's accuracy is {', '.join(said)} (with 95 % intervals). All "
-            "were measured on the same images, so overlapping intervals do not rule a difference "
-            "out."
+            f"On {place}, the student's accuracy is {', '.join(said)} (with 95% intervals). All "
+            "were measured on data of the same name and size. If the images are the same, "
+            "overlapping intervals do not rule a difference out."
         )
     return found
 

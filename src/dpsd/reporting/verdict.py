@@ -118,4 +118,4 @@ def _accuracies(found: Mapping[str, Any]) -> str:
         text += f", and the teacher for {with_interval(found['teacher_accuracy'], images)}"
     if found.get("agreement") is not None:
         text += f"; both say the same for {with_interval(found['agreement'], images)}"
-    return f"{text} (with 95 % intervals)"
+    return f"{text} (with 95% intervals)"

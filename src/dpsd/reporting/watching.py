@@ -35,6 +35,9 @@ from dpsd.runs.journal import Client
 _MOST_ROUNDS, _MOST_BARS, _LENGTH = 5, 10, 30
 #: The seconds in which a process that has just begun a run may not have locked it yet.
 _BEGINNING = 5.0
+#: The seconds for which a run must be seen abandoned before the watching ends: a process that
+#: resumes it may take as long to start.
+_PATIENCE = 30.0
 #: The rounds whose duration tells how long others will take.
 _RECENT = 3
 
@@ -163,17 +166,19 @@ def follow(
     *,
     every: float = 1.0,
     wait: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Look:
     """Show a run until it is finished: redrawn in a terminal, and elsewhere as a line per round.
 
     In a terminal, a run that nobody executes is said to be so, and watched on. Elsewhere, the
-    watching ends, as nobody would see that it goes on for ever.
+    watching ends after 30 s of it, as nobody would see that it goes on for ever.
 
     Args:
         run: the run.
         console: the console to write to.
         every: the seconds between two looks.
         wait: a function that waits so many seconds.
+        clock: a function that returns the seconds since some moment.
 
     Returns:
         The last look.
@@ -185,6 +190,7 @@ def follow(
     look = watch.look()
     lines, told = RoundLines(console, rounds=look.rounds), 0
     is_drawn = console.is_terminal
+    abandoned_since: float | None = None
     with Live(console=console, auto_refresh=False) if is_drawn else nullcontext() as live:
         while True:
             if live is not None:
@@ -195,7 +201,11 @@ def follow(
                 told = len(look.metrics)
             if look.is_finished:
                 return look
-            if look.is_abandoned and live is None:
+            if not look.is_abandoned:
+                abandoned_since = None
+            elif abandoned_since is None:
+                abandoned_since = clock()
+            elif live is None and clock() - abandoned_since >= _PATIENCE:
                 raise RunError(f"{run.path} is not finished, and {abandoned(look)}")
             wait(every)
             look = watch.look()

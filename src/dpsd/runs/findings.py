@@ -22,7 +22,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -34,8 +34,9 @@ from dpsd.runs.files import ATTACKS, ATTACKS_FOLDER
 from dpsd.storage.files import read_json, write_text
 from dpsd.storage.stated import as_json, from_json, validated
 
-#: The folder of findings in a run directory, and the version of their files.
-FOLDER, VERSION = ATTACKS_FOLDER, 1
+#: The folder of findings in a run directory, and the version of their files. Those of version 1 may
+#: come from a quick attack without saying so.
+FOLDER, VERSION = ATTACKS_FOLDER, 2
 KINDS = ATTACKS
 
 Cell = str | int | float | None
@@ -265,13 +266,17 @@ class Findings:
         return path
 
 
-def read_findings(run: Path) -> list[Findings]:
-    """Read all findings of a run, in the order of ``KINDS``.
+def read_findings(run: Path, kinds: Sequence[str] = KINDS) -> list[Findings]:
+    """Read the findings of a run, in the order of ``kinds``.
+
+    Args:
+        run: the run directory.
+        kinds: the kinds that are read; by default, all of them.
 
     Raises:
-        RunError: a file is damaged, or of another version.
+        RunError: a file that is read is damaged, or of another version.
     """
-    paths = [run / FOLDER / f"{kind}.json" for kind in KINDS]
+    paths = [run / FOLDER / f"{kind}.json" for kind in kinds]
     return [_restored(path) for path in paths if path.is_file()]
 
 

@@ -128,13 +128,15 @@ def is_held_here(path: Path) -> bool | None:
     """Return whether a process of this machine holds the lock on a file, without touching the lock.
 
     What a holder wrote about itself is read, so a new holder counts a moment after it has locked
-    the file.
+    the file. A container numbers its processes itself: seen from another one with the same host
+    name, a holder may seem to be gone, or one that is gone may seem to be there.
 
     Args:
         path: the path of the file.
 
     Returns:
-        Whether it does; ``None`` if a process on another machine wrote that it holds it, or if this
+        Whether it does; ``None`` if that cannot be known from here: a process on another machine
+        wrote that it holds the file, what was written cannot be read or names no process, or this
         system does not tell which processes there are.
     """
     path = path.resolve()
@@ -144,15 +146,18 @@ def is_held_here(path: Path) -> bool | None:
         host, process = holder["host"], int(holder["pid"])
     except FileNotFoundError:
         return False
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
-    if host != platform.node() or sys.platform == "win32":
+    # A number of 0 or below would stand for a group of processes.
+    if host != platform.node() or process <= 0 or sys.platform == "win32":
         return None
     try:
         os.kill(process, 0)  # sends nothing
     except ProcessLookupError:
         return False
-    except (PermissionError, OverflowError):
+    except OverflowError:  # no process has such a number
+        return None
+    except PermissionError:
         return True
     return True
 

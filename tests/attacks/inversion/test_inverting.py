@@ -6,14 +6,19 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 from tests.attacks.inversion.conftest import SHAPE, World
 from torch import Tensor
 
 import dpsd
-from dpsd.attacks.inversion import Inversion, attack
+from dpsd.attacks.inversion import Inversion, attack, inverting
+from dpsd.attacks.inversion.attacker import as_reconstructions
+from dpsd.attacks.inversion.pictures import _PAPER, _surest, draw_grid
 from dpsd.attacks.inversion.planted import memorising
+from dpsd.attacks.inversion.reconstructions import Reconstructions
 from dpsd.attacks.target import Target
 from dpsd.datasets import LabelledImages
 from dpsd.errors import ConfigError, UnknownNameError
@@ -156,14 +161,48 @@ def test_no_picture_is_made_of_people_and_others_say_that_they_show_records(
     )
     _, folder = found
     for path in folder.glob("*.safetensors"):
-        for copy in (tmp_path, tmp_path / "pictured"):
-            copy.mkdir(exist_ok=True)
-            (copy / path.name).write_bytes(path.read_bytes())
-    shown = attack(target_of(run, world), settings=SMALL, folder=tmp_path / "pictured")
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    shown = attack(target_of(run, world), settings=SMALL, folder=tmp_path)
     assert shown.pictures[0].shows_records
+    assert {path.suffix for path in tmp_path.glob("inversion-grid.*")} == {".svg", ".png"}
     findings = attack(target_of(run, world, people), settings=SMALL, folder=tmp_path)
     assert findings.pictures == ()
     assert not list(tmp_path.glob("*.svg")) + list(tmp_path.glob("*.png"))
+
+
+def test_a_picture_shows_held_out_records_of_published_data_alone(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless reconstructions may show records anyway."""
+    drawn = list[dict[str, Reconstructions]]()
+    monkeypatch.setattr(inverting, "draw_grid", lambda rows, **_: drawn.append(rows))
+    published, own = world.others, replace(world.others, name="folder:/home/me/friends")
+    for data, is_leaking, are_private, shows in (
+        (published, False, False, True),
+        (own, False, False, False),
+        (own, True, False, True),
+        (own, False, True, True),
+    ):
+        attacker = SimpleNamespace(
+            public=SimpleNamespace(classes=torch.arange(3), are_private=are_private),
+            unguided=lambda _: as_reconstructions(published.images[:3], torch.arange(3)),
+        )
+        (picture,) = inverting._pictures({}, data, "abc", attacker, is_leaking, tmp_path)  # type: ignore[arg-type]
+        assert picture.shows_records == shows
+        assert ("real, held out" in drawn.pop()) == shows
+        assert ("real record that was held out" in picture.caption) == shows
+
+
+def test_the_cell_of_a_class_without_a_record_is_empty(world: World, tmp_path: Path) -> None:
+    classes = torch.arange(3)
+    rows = {
+        "real": as_reconstructions(world.others.images[:2] * 0, torch.tensor([0, 2])),
+        "prior": as_reconstructions(world.others.images[:3] * 0, classes),
+    }
+    draw_grid(rows, classes=classes, class_names="abc", folder=tmp_path, name="grid")
+    assert (tmp_path / "grid.png").is_file()
+    cells = [_surest(rows["real"], label).float().mean().item() for label in range(3)]
+    assert cells == [0, _PAPER, 0]
 
 
 def test_a_name_of_the_own_models_is_taken(

@@ -21,6 +21,8 @@ def test_other_classes_of_the_domain_are_named_the_milder_setting(world: World) 
     found = public_images("classes:0, 2", world.others, most=1000, seed=0)
     assert found.classes.tolist() == [1]
     assert "GMI's milder setting" in found.words
+    assert found.are_private
+    assert not public_images("strokes", world.others, most=64, seed=0).are_private
     held_out = set(image_digests(world.others.images[world.others.labels != 1]).tolist())
     assert set(image_digests(found.pixels).tolist()) == held_out
 

@@ -1,6 +1,6 @@
 """The samples that are closest to training records, as a picture: they may be records themselves.
 
-No picture is made of data sets that show persons.
+No picture is made of data sets that show persons, and an earlier one is removed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor
 from dpsd.attacks.copies.comparing import Comparison
 from dpsd.attacks.copies.records import Records
 from dpsd.attacks.copies.spaces import SPACES
-from dpsd.attacks.target import are_of_persons
+from dpsd.attacks.target import are_of_persons, remove_picture
 from dpsd.images.contact_sheet import contact_sheet, save_image
 from dpsd.runs.findings import Picture
 
@@ -39,8 +39,9 @@ def closest_pairs(
     Returns:
         The picture; ``None`` for data sets that show persons.
     """
-    members = records.members
-    if are_of_persons(members):
+    members, name = records.members, f"copies-{space}"
+    if are_of_persons(members) or are_of_persons(records.reference):
+        remove_picture(folder, name)
         return None
     order = found.training.ratios.argsort()[:count]
     rows = [
@@ -48,7 +49,6 @@ def closest_pairs(
         members.images[found.training.rows[order]],
         records.reference.images[found.held_out.rows[order]],
     ]
-    name = f"copies-{space}"
     sheet = contact_sheet(rows, labels=("sample", "nearest training", "nearest held-out"))
     save_image(sheet, folder / f"{name}.png")
     smallest = float(found.training.ratios[order[0]])

@@ -27,8 +27,9 @@ from dpsd.attacks.inversion.settings import Inversion
 from dpsd.attacks.inversion.shelf import Shelf
 from dpsd.attacks.inversion.tables import leaking, tables, verdict
 from dpsd.attacks.names import STUDENT, TEACHER
-from dpsd.attacks.target import Progress, Silent, Target, are_of_persons
+from dpsd.attacks.target import Progress, Silent, Target, are_of_persons, remove_picture
 from dpsd.datasets import LabelledImages
+from dpsd.datasets.published import dataset_names
 from dpsd.devices.execution import Execution
 from dpsd.errors import ConfigError
 from dpsd.runs.findings import Findings, Picture
@@ -81,6 +82,9 @@ def attack(
     execution = Execution(target.execution.device, "float32")
     shelf = Shelf(folder)
     members, others = target.members, target.others
+    has_persons = are_of_persons(members) or are_of_persons(others)
+    if has_persons:
+        remove_picture(folder, _GRID)
     names = target.run.class_names() or members.class_names
     public = public_images(settings.public, others, most=settings.public_images, seed=seed)
     inside, outside = comparable(members, others, public.classes, seed=seed)
@@ -150,7 +154,7 @@ def attack(
         tables=tables(judged, floor, ceiling, evaluators),
         pictures=(
             ()
-            if are_of_persons(members) or are_of_persons(others)
+            if has_persons
             else _pictures(made, outside, names, attacker, bool(leaking(judged, floor)), folder)
         ),
         settings=asdict(settings) | {"attacks": list(settings.attacks)},
@@ -187,8 +191,12 @@ def _pictures(
     is_leaking: bool,
     folder: Path,
 ) -> tuple[Picture, ...]:
+    # Of a user's own data nobody knows whom they show, so a picture shows none of their records
+    # unless the reconstructions may show them anyway.
+    shows_records = is_leaking or attacker.public.are_private or outside.name in dataset_names()
+    real = {"real, held out": as_reconstructions(outside.images, outside.labels)}
     rows = {
-        "real, held out": as_reconstructions(outside.images, outside.labels),
+        **(real if shows_records else {}),
         "prior, unguided": attacker.unguided(1),
         **{f"{target}, {attack}": one for (target, attack), one in made.items()},
     }
@@ -198,8 +206,9 @@ def _pictures(
             name=_GRID,
             caption=(
                 "The reconstruction of each class that its target is surest of, by target and "
-                "attack, below a real record that was held out and an unguided image of the "
-                "attacker's prior."
+                "attack, below "
+                + "a real record that was held out and " * shows_records
+                + "an unguided image of the attacker's prior."
             ),
             finding=(
                 f"Reconstructions of {len(made)} pairs of target and attack. "
@@ -209,6 +218,6 @@ def _pictures(
                     else "None is nearer to training records than chance allows."
                 )
             ),
-            shows_records=True,
+            shows_records=shows_records,
         ),
     )

@@ -34,6 +34,8 @@ def draw_grid(
 ) -> None:
     """Draw the image of each class that the target picked and is surest of, as SVG and PNG.
 
+    The cell of a class without an image is left empty.
+
     Args:
         made: the reconstructions, by the name of their row.
         classes: the classes that were attacked, int64 ``(K,)``.
@@ -72,8 +74,10 @@ def draw_grid(
 
 
 def _surest(made: Reconstructions, label: int) -> Tensor:
-    """Return the image of a class with the least cost, uint8 ``(C, H, W)``."""
+    """Return the image of a class with the least cost, uint8 ``(C, H, W)``, or an empty one."""
     rows = (made.classes == label).nonzero().flatten()
+    if not len(rows):
+        return made.images.new_full(made.images.shape[1:], _PAPER)
     return made.images[rows[made.cost[rows].argmin()]]
 
 

@@ -34,11 +34,13 @@ class PublicImages:
         pixels: the images, uint8 ``(N, C, H, W)``.
         words: what they are, for findings.
         classes: the classes that are attacked, int64 ``(K,)``.
+        are_private: whether they are records of the private data set, as in GMI's milder setting.
     """
 
     pixels: Tensor
     words: str
     classes: Tensor
+    are_private: bool = False
 
 
 def public_images(spec: str, others: LabelledImages, *, most: int, seed: int) -> PublicImages:
@@ -85,6 +87,7 @@ def public_images(spec: str, others: LabelledImages, *, most: int, seed: int) ->
             pixels=_few(pixels, most, random),
             words=words,
             classes=classes[~chosen],
+            are_private=True,
         )
     if spec == others.name:
         raise ConfigError(
