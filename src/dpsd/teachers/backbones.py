@@ -42,6 +42,9 @@ from dpsd.teachers.weights import fill_module, read_weights
 #: What is known of the images that a backbone of the user's was trained on.
 VOUCHED = "not on record; its user vouches that it is public"
 
+#: The most that two computations of the same features may differ, of the largest feature.
+_ROUNDING = 1e-3
+
 _STEM = "features"
 _WEIGHTS = f"{_STEM}.safetensors"
 
@@ -189,17 +192,41 @@ def _of_module(
     *,
     input_shape: Shape,
 ) -> Backbone:
-    """Check on noise that a module returns features."""
+    """Check on noise that a module returns features, image by image, and that nothing changes it.
+
+    If features depended on other images, or on earlier ones, a record would reach other teachers.
+    """
     label = f"features {name!r}"
     images = torch.rand((3, *input_shape), generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        found = probe(module, images, label=label)
-    if found.ndim not in (2, 4) or len(found) != len(images) or not found.is_floating_point():
+    images *= torch.tensor([1.0, 0.5, 0.1]).view(3, 1, 1, 1)  # of different statistics
+    before = fingerprint_module(module)
+    found = probe(module, images, label=label)
+    is_shaped = found.ndim in (2, 4) and len(found) == len(images) and found.is_floating_point()
+    if not is_shaped or not found.isfinite().all():
         raise ConfigError(
             f"{label} are {found.dtype} {tuple(found.shape)} for three images of shape "
-            f"{input_shape}; numbers of shape (3, F) or (3, M, h, w) are needed"
+            f"{input_shape}; finite numbers of shape (3, F) or (3, M, h, w) are needed"
+        )
+    alone = probe(module, images[:1], label=label)
+    again = probe(module, images, label=label, seed=1)
+    if not (_same(alone, found[:1]) and _same(again, found)):
+        raise ConfigError(
+            f"{label} of an image depend on other images, or on chance, by which a record would "
+            "reach other teachers: put the module into eval mode before it is exported, or use "
+            "neither statistics of a batch nor random numbers"
+        )
+    if fingerprint_module(module) != before:
+        raise ConfigError(
+            f"{label} change when they are computed, by which a record would reach other teachers: "
+            "export the module in eval mode, or let its forward change no buffer"
         )
     return Backbone(name=name, module=module, source=source, fingerprint=fingerprint)
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    """Return whether features differ by rounding at most."""
+    largest = float(other.abs().max()) if other.numel() else 0.0
+    return one.shape == other.shape and one.allclose(other, rtol=0.0, atol=_ROUNDING * largest)
 
 
 def _made(name: str, *, input_shape: Shape) -> nn.Module:
