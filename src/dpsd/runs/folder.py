@@ -154,7 +154,11 @@ class RunFolder:
 
     def config(self) -> TranscriptionConfig:
         """The configuration the run was started with."""
-        return TranscriptionConfig(**read_toml(self.path / CONFIG_FILE))
+        return TranscriptionConfig(**self._stored_settings())
+
+    def _stored_settings(self) -> dict[str, Any]:
+        """The settings on disk; runs of versions that had no cold start go on without one."""
+        return {"cold_start": False} | read_toml(self.path / CONFIG_FILE)
 
     @property
     def recipe(self) -> Recipe:
