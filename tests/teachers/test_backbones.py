@@ -218,6 +218,41 @@ def test_a_description_that_states_half_a_backbone_is_refused(
         load_teacher(folder)
 
 
+@pytest.mark.parametrize("text", ["", "public\n| images", "public " * 100])
+def test_a_description_that_a_certificate_cannot_quote_is_refused(
+    text: str, digits: LabelledImages, shards: Shards, tmp_path: Path
+) -> None:
+    given = backbone("factory", tmp_path)
+    stated = {**given.stated(), "trained_on": text}
+    folder = stored(tmp_path / "teachers", given, digits, shards, stated=stated)
+    with pytest.raises(TeacherError, match="no trained_on of 1 to 300 printable signs"):
+        load_teacher(folder)
+
+
+@pytest.mark.parametrize("kind", KINDS[:-1])
+def test_a_description_cannot_vouch_for_features_that_dpsd_does_not_know(
+    kind: str, tmp_path: Path
+) -> None:
+    given = backbone(kind, tmp_path)
+    (tmp_path / "kept").mkdir()
+    given.save(tmp_path / "kept")
+    stated = {**given.stated(), "trained_on": "public images alone"}
+    with pytest.raises(TeacherError, match="which dpsd knows of its own alone"):
+        kept_backbone(tmp_path / "kept", stated, input_shape=SHAPE)
+
+
+@pytest.mark.parametrize("kind", ["pt2", "onnx"])
+def test_what_is_kept_is_what_was_loaded_even_if_the_file_is_gone(
+    kind: str, tmp_path: Path
+) -> None:
+    given = backbone(kind, tmp_path)
+    (tmp_path / f"public.{kind}").unlink()
+    (tmp_path / "kept").mkdir()
+    given.save(tmp_path / "kept")
+    kept = kept_backbone(tmp_path / "kept", given.stated(), input_shape=SHAPE)
+    assert kept.fingerprint == given.fingerprint
+
+
 def test_the_fingerprint_of_a_file_depends_on_its_content_alone(tmp_path: Path) -> None:
     one, same, other = (
         load_backbone(str(exported(tmp_path / name, seed=seed)), input_shape=SHAPE).fingerprint
