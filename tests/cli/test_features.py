@@ -11,6 +11,7 @@ from click.testing import Result
 
 from dpsd.runs.directory import RunDirectory
 from dpsd.teachers import read_record
+from dpsd.training.pretraining import Pretraining
 
 Invoke = Callable[..., Result]
 AssertError = Callable[[Result, int, str], None]
@@ -79,3 +80,26 @@ def test_features_choose_the_student_that_is_linear_on_them(invoke: Invoke) -> N
     assert shown.exit_code == 0, shown.stderr
     assert 'student = "scattering"' in shown.stdout
     assert 'features = "glyphs"' in shown.stdout
+
+
+def test_a_place_that_is_taken_is_refused_before_features_are_loaded(
+    invoke: Invoke, assert_error: AssertError, teacher: Path
+) -> None:
+    (Path("taken") / "other").mkdir(parents=True)
+    Path("damaged.pt2").write_bytes(b"no model")
+    chosen = ("--student", "scattering", "--features", "damaged.pt2", "--epsilon", 1)
+    assert_error(invoke("transcribe", teacher, *chosen, "--out", "taken"), 5, "is not empty")
+    assert_error(invoke("transcribe", teacher, *chosen, "--out", "new"), 4, "damaged")
+
+
+@pytest.mark.parametrize("flags", [(), ("--quiet",)])
+def test_quiet_is_about_the_training_of_a_backbone_too(
+    flags: tuple[str, ...], invoke: Invoke, teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny = {"glyphs": Pretraining(images=200, epochs=1)}
+    monkeypatch.setattr("dpsd.training.pretraining.PRETRAINING", tiny)
+    sizes = ("--queries", 100, "--rounds", 1, "--student-steps", 2, "--generator-steps", 1)
+    chosen = ("--student", "scattering", "--features", "glyphs", "--epsilon", 1, "--device", "cpu")
+    done = invoke("transcribe", teacher, *chosen, *sizes, "--out", "run", *flags)
+    assert done.exit_code == 0, done.stderr
+    assert ("training a public backbone" in done.stderr) == (not flags)

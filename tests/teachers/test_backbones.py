@@ -34,6 +34,32 @@ def number():
 
 def flat():
     return torch.nn.Flatten(0)
+
+def broken():
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Threshold(2.0, float("nan")))
+
+class Centred(torch.nn.Module):
+    def forward(self, images):
+        return (images - images.mean(0)).flatten(1)
+
+class Guessing(torch.nn.Module):
+    def forward(self, images):
+        return torch.nn.functional.dropout(images, 0.3, training=True).flatten(1)
+
+class Remembering(torch.nn.Module):
+    def __init__(self, patience=0):
+        super().__init__()
+        self.asked, self.patience = 0, patience
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, images):
+        self.asked += 1
+        if self.asked > self.patience:
+            self.seen += 1e-9 * images.mean()
+        return images.flatten(1) - self.seen
+
+def later():
+    return Remembering(patience=10)
 """
 
 
@@ -192,6 +218,41 @@ def test_a_description_that_states_half_a_backbone_is_refused(
         load_teacher(folder)
 
 
+@pytest.mark.parametrize("text", ["", "public\n| images", "public " * 100])
+def test_a_description_that_a_certificate_cannot_quote_is_refused(
+    text: str, digits: LabelledImages, shards: Shards, tmp_path: Path
+) -> None:
+    given = backbone("factory", tmp_path)
+    stated = {**given.stated(), "trained_on": text}
+    folder = stored(tmp_path / "teachers", given, digits, shards, stated=stated)
+    with pytest.raises(TeacherError, match="no trained_on of 1 to 300 printable signs"):
+        load_teacher(folder)
+
+
+@pytest.mark.parametrize("kind", KINDS[:-1])
+def test_a_description_cannot_vouch_for_features_that_dpsd_does_not_know(
+    kind: str, tmp_path: Path
+) -> None:
+    given = backbone(kind, tmp_path)
+    (tmp_path / "kept").mkdir()
+    given.save(tmp_path / "kept")
+    stated = {**given.stated(), "trained_on": "public images alone"}
+    with pytest.raises(TeacherError, match="which dpsd knows of its own alone"):
+        kept_backbone(tmp_path / "kept", stated, input_shape=SHAPE)
+
+
+@pytest.mark.parametrize("kind", ["pt2", "onnx"])
+def test_what_is_kept_is_what_was_loaded_even_if_the_file_is_gone(
+    kind: str, tmp_path: Path
+) -> None:
+    given = backbone(kind, tmp_path)
+    (tmp_path / f"public.{kind}").unlink()
+    (tmp_path / "kept").mkdir()
+    given.save(tmp_path / "kept")
+    kept = kept_backbone(tmp_path / "kept", given.stated(), input_shape=SHAPE)
+    assert kept.fingerprint == given.fingerprint
+
+
 def test_the_fingerprint_of_a_file_depends_on_its_content_alone(tmp_path: Path) -> None:
     one, same, other = (
         load_backbone(str(exported(tmp_path / name, seed=seed)), input_shape=SHAPE).fingerprint
@@ -229,6 +290,10 @@ def fixed_batch(path: Path) -> Path:
         ("absent.onnx", "no file"),
         ("tiny_backbones:number", "are a int, not an nn.Module"),
         ("tiny_backbones:flat", r"numbers of shape \(3, F\)"),
+        ("tiny_backbones:broken", "finite numbers"),
+        ("tiny_backbones:Centred", "depend on other images"),
+        ("tiny_backbones:Guessing", "or on chance"),
+        ("tiny_backbones:Remembering", "change when they are computed"),
         ("tiny_backbones:nothing", "no attribute"),
         ("fixed.pt2", "batches of 2 only"),
         ("damaged.pt2", "damaged"),
@@ -251,6 +316,27 @@ def test_what_is_no_backbone_is_refused_in_one_line(
 def test_a_program_for_images_of_another_shape_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"does not take images of shape \(1, 28, 28\)"):
         load_backbone(str(exported(tmp_path / "a.pt2")), input_shape=(1, 28, 28))
+
+
+@pytest.mark.parametrize("layer", [nn.BatchNorm2d(1), nn.Dropout(0.3)])
+def test_a_program_that_was_exported_in_training_is_refused(
+    layer: nn.Module, tmp_path: Path
+) -> None:
+    module = nn.Sequential(layer, nn.Flatten()).train()
+    shapes = ({0: torch.export.Dim("batch")},)
+    program = torch.export.export(module, (torch.zeros(2, *SHAPE),), dynamic_shapes=shapes)
+    torch.export.save(program, tmp_path / "training.pt2")
+    with pytest.raises(ConfigError, match="depend on other images, or on chance") as raised:
+        load_backbone(str(tmp_path / "training.pt2"), input_shape=SHAPE)
+    assert "\n" not in str(raised.value)
+
+
+def test_features_that_change_only_during_the_training_are_refused(
+    digits: LabelledImages, shards: Shards
+) -> None:
+    features = load_backbone("tiny_backbones:later", input_shape=SHAPE)
+    with pytest.raises(TeacherError, match="features changed while they were computed"):
+        train_ensemble(digits, shards, features=features, views=0)
 
 
 def test_a_graph_says_that_it_has_no_gradients(tmp_path: Path) -> None:

@@ -96,6 +96,12 @@ def test_cifar100_is_learned_in_the_form_that_is_there(monkeypatch: pytest.Monke
     monkeypatch.setattr(importlib.import_module(pretraining.__name__), "load_dataset", load)
     found = find_backbone("cifar100", input_shape=(3, 64, 64), training=TINY)
     assert found is not None
+    assert "JPEG" in found.trained_on
+    assert kept_at("cifar100-jpeg", TINY).exists()
+    assert not kept_at("cifar100", TINY).exists()
+    again = find_backbone("cifar100", input_shape=(3, 64, 64), training=TINY)
+    assert again is not None
+    assert again.stated() == found.stated()
     with torch.no_grad():
         assert found.module(torch.rand(2, 3, 64, 64)).shape == (2, 1152)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from torch import Tensor
 
 import dpsd
 from dpsd import Budget, RandomizedResponse, Recipe, ReproducibleNoise, Run, Teacher
+from dpsd.config.base import to_toml
 from dpsd.config.transcription import TranscriptionConfig
 from dpsd.datasets.labelled import LabelledImages
 from dpsd.datasets.registry import load_dataset
@@ -103,6 +105,7 @@ def test_a_cold_start_leaves_the_few_classes_of_one_generator(
     teacher: Teacher, tmp_path: Path, started: Run
 ) -> None:
     stuck = transcribe(teacher, tmp_path, cold_start=False)
+    assert stuck.certificate.sources == ["none"]
     for without, line in zip(stuck.metrics, started.metrics, strict=True):
         assert entropy(line["label_shares"]) > max(1.4, entropy(without["label_shares"]) + 0.3)
     assert len(predicted(stuck).unique()) < len(predicted(started).unique())
@@ -113,7 +116,8 @@ def test_networks_begin_and_the_generator_joins_them(started: Run) -> None:
     first, second = (line["sources"] for line in started.metrics)
     assert first == {"networks": 300, "generator": 0}
     assert second["networks"] > second["generator"] > 0
-    assert started.certificate.sources == ["none"]
+    assert started.certificate.sources == ["networks"]
+    assert started.directory.ledger.opening()["sources"] == ["networks"]
 
 
 def test_a_run_that_was_cut_off_ends_with_the_same_bits_as_another_of_its_seed(
@@ -140,6 +144,24 @@ def test_a_run_that_was_cut_off_ends_with_the_same_bits_as_another_of_its_seed(
         assert asked.release.equal(same.release)
 
 
+def test_a_run_of_a_version_without_a_cold_start_goes_on_without_it(
+    teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    earlier = functools.partial(to_toml, without={"cold_start"})
+    monkeypatch.setattr("dpsd.runs.folder.to_toml", earlier)
+
+    class Stops(dpsd.Observer):
+        def round_finished(self, metrics: Any) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        transcribe(teacher, tmp_path, observer=Stops(), cold_start=False, queries=40)
+    assert "cold_start =" not in (tmp_path / "config.toml").read_text(encoding="utf-8")
+    resumed = dpsd.resume(tmp_path, teacher)
+    assert resumed.metrics[1]["sources"] == {"generator": 40}
+    assert resumed.certificate.sources == ["none"]
+
+
 def test_the_seed_decides_which_networks_ask(
     teacher: Teacher, tmp_path: Path, started: Run
 ) -> None:
@@ -154,6 +176,7 @@ def test_public_images_are_a_start_of_their_own(teacher: Teacher, tmp_path: Path
     public = (255 * enlarged(load_dataset("digits", "train"))).to(torch.uint8)[:300]
     run = transcribe(teacher, tmp_path, rounds=1, queries=100, public=public, probe="none")
     assert run.metrics[0]["sources"] == {"public": 100, "generator": 0}
+    assert run.certificate.sources == ["none", "public:(tensor)"]
 
 
 def test_a_cold_start_is_the_default_and_changes_no_other_run() -> None:

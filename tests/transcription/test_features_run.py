@@ -22,6 +22,7 @@ from dpsd.teachers import Teacher, TeacherRecord, load_teacher, save_teacher
 from dpsd.teachers.backbones import Backbone, load_backbone
 from dpsd.teachers.sharding import Shards
 from dpsd.training.ensemble import train_ensemble
+from dpsd.transcription.features import settled
 from dpsd.transcription.starting import resume
 
 SHAPE = (1, 8, 8)
@@ -109,6 +110,19 @@ def test_the_student_gets_the_teachers_own_features(run: Run, public: Backbone) 
     weight = run.student.get_submodule("features")(images)
     with torch.no_grad():
         assert torch.allclose(weight, public.module(images), atol=1e-6)
+
+
+def test_a_file_of_the_same_name_is_not_taken_for_the_teachers_own(
+    teachers: Callable[[], Teacher], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = exported(tmp_path / "edges.pt2", seed=1)
+    monkeypatch.chdir(tmp_path)
+    teacher = teachers()
+    assert teacher.features is not None
+    assert teacher.features.name == other.name
+    found = settled("edges.pt2", student="scattering", teacher=teacher)
+    assert found is not None
+    assert found.fingerprint == other.fingerprint != teacher.features.fingerprint
 
 
 def test_the_certificate_states_the_features_and_that_nothing_covers_them(

@@ -18,8 +18,10 @@ from dpsd.privacy.records.certificate import NOT_PRIVATE
 from dpsd.privacy.targets import Budget
 from dpsd.reporting.agreement import WITHOUT_PROBE, final_probe, left_out
 from dpsd.runs.directory import Run, RunDirectory
+from dpsd.runs.files import check_new
 from dpsd.runs.observing import Observer
 from dpsd.shell import command_line
+from dpsd.synthesis.sources import unseen
 from dpsd.teachers import Teacher
 from dpsd.transcription import starting
 from dpsd.transcription.features import settled
@@ -78,6 +80,8 @@ def _played(
     mlflow: bool,
 ) -> Run:
     """Execute a run to its end; if it is stopped, say how to continue it."""
+    if is_new and not is_follower(settings.recipe.devices):
+        check_new(path)  # as a backbone may be trained first, for minutes
     done = 0 if is_new else len(RunDirectory.open(path).metrics())
     loaded = settings.load_teacher()
     if loaded.applied is not None and not quiet:
@@ -85,7 +89,8 @@ def _played(
     features = None
     if is_new:
         student, named = settings.student, settings.features
-        features = settled(named, student=student, teacher=loaded, started=pretraining)
+        shown = unseen if quiet else pretraining
+        features = settled(named, student=student, teacher=loaded, started=shown)
     budget_file = settings.privacy.budget_file
     if budget_file is not None:
         # A run may be continued from another working directory, so paths must be absolute.

@@ -19,7 +19,7 @@ from dpsd.errors import ConfigError, Setting
 from dpsd.images.names import Augmentation
 from dpsd.images.value_range import ValueRange, checked_range, stated_range
 from dpsd.privacy.targets import Adjacency, Budget
-from dpsd.synthesis.names import DEFAULT, is_folder_source
+from dpsd.synthesis.names import DEFAULT, begun_with, is_folder_source
 
 if TYPE_CHECKING:
     from dpsd.distillation.objectives import GeneratorWeights, Objective
@@ -279,7 +279,12 @@ class Recipe(Settings):
     @property
     def stated_sources(self) -> list[str]:
         """All public data of a run, by name, as its ledger and its certificate state them."""
-        return [*self.sources, *self.stated_images]
+        return [*self.asked_sources, *self.stated_images]
+
+    @property
+    def asked_sources(self) -> tuple[str, ...]:
+        """The sources of a run, with the start that it makes if it has no public data."""
+        return begun_with(self.sources, cold_start=self.cold_start and self.public is None)
 
     @property
     def stated_images(self) -> list[str]:
@@ -288,11 +293,7 @@ class Recipe(Settings):
         return [f"{name}:{spec}" for name, spec in images.items() if spec]
 
     def resolved(
-        self,
-        *,
-        members: int = 1,
-        images: Sequence[int] | None = None,
-        budget: Budget | None = None,
+        self, *, members: int = 1, images: Sequence[int] | None = None, budget: Budget | None = None
     ) -> Recipe:
         """Return the recipe with settings that nobody chose fitted to the teacher and the budget.
 
@@ -322,8 +323,7 @@ class Recipe(Settings):
             recipe = recipe._completed(recipe._worth(budget))
         pixels = 0 if images is None else images[-2] * images[-1]
         if pixels > _SMALL_IMAGE:
-            sizes = {name: getattr(self, name) * _SMALL_IMAGE // pixels for name in _SIZED}
-            sizes = {name: max(2, size) for name, size in sizes.items()}
+            sizes = {name: max(2, getattr(self, name) * _SMALL_IMAGE // pixels) for name in _SIZED}
             recipe = recipe._completed({"selection": 1.0, **sizes})
         return recipe
 

@@ -211,8 +211,14 @@ def build_module(
     return built, label
 
 
-def probe(module: nn.Module, inputs: Tensor, *, label: str) -> Tensor:
+def probe(module: nn.Module, inputs: Tensor, *, label: str, seed: int = 0) -> Tensor:
     """Return a module's output in eval mode, without changing its mode or torch's generator.
+
+    Args:
+        module: the module.
+        inputs: what it is asked, on any device.
+        label: what messages call it.
+        seed: the seed of torch's generator while the module runs.
 
     Raises:
         ConfigError: the module raises an error, or its output is not a tensor.
@@ -224,7 +230,7 @@ def probe(module: nn.Module, inputs: Tensor, *, label: str) -> Tensor:
     weight = next(module.parameters(), torch.empty(0))
     try:
         module.eval()
-        with torch.no_grad(), _seeded(0):
+        with torch.no_grad(), _seeded(seed):
             output = module(inputs.to(weight.device, weight.dtype))
     except KeyboardInterrupt:
         raise

@@ -5,6 +5,7 @@
     releases/             the releases, one safetensors file per round
     checkpoint.safetensors  student and generator after the last finished round
     student.safetensors, student.json, generator.safetensors
+    features.*            the frozen backbone that the student is linear on, if it is on one
     metrics.jsonl         one line per round
     certificate.json
     images/               some of the generator's images after each round, and all on one sheet

@@ -24,7 +24,6 @@ from typing import NoReturn
 import torch
 from torch import Tensor
 
-from dpsd.config.base import read_toml
 from dpsd.config.federation import FederationConfig
 from dpsd.config.recipe import Recipe
 from dpsd.config.transcription import TranscriptionConfig
@@ -32,7 +31,7 @@ from dpsd.distillation.releases import RoundReleases, save_releases
 from dpsd.errors import RunError
 from dpsd.privacy.records.certificate import Certificate
 from dpsd.runs.directory import RunDirectory
-from dpsd.runs.files import CONFIG_FILE, JOURNAL_FILE
+from dpsd.runs.files import JOURNAL_FILE
 from dpsd.runs.folder import SETTINGS, save_queries
 from dpsd.runs.journal import Client, Journal
 from dpsd.shell import command_line
@@ -58,7 +57,7 @@ class FederationDirectory(RunDirectory):
 
     def settings(self) -> FederationConfig:
         """The configuration the federation was started with."""
-        return FederationConfig(**read_toml(self.path / CONFIG_FILE))
+        return FederationConfig(**self._stored_settings())
 
     @property
     def recipe(self) -> Recipe:

@@ -1,4 +1,4 @@
-"""A quick check that a folder is a run, which reads nothing and imports little.
+"""Quick checks that a folder is a run, or may become one, which read nothing and import little.
 
 >>> import tempfile
 >>> check_run(Path(tempfile.mkdtemp()))
@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dpsd.errors import RunError
+from dpsd.errors import RunError, unwritable
+from dpsd.shell import command_line
 
 CONFIG_FILE = "config.toml"
 
@@ -33,3 +34,23 @@ def check_run(path: Path) -> None:
     """
     if not (path / CONFIG_FILE).is_file():
         raise RunError(f"{path} is not a run directory: it has no {CONFIG_FILE}")
+
+
+def check_new(path: Path) -> None:
+    """Refuse a folder in which no run can begin, as there is something else.
+
+    Raises:
+        RunError: the folder is a file, is not empty, or cannot be read.
+    """
+    try:
+        if path.exists() and not path.is_dir():
+            raise RunError(f"{path} is a file, but a run is a directory: give another --out")
+        if path.exists() and any(path.iterdir()):
+            is_run = (path / CONFIG_FILE).exists()
+            resume = command_line("--resume", path)
+            mend = f"Continue that run with {resume}, or give" if is_run else "Give"
+            raise RunError(f"{path} is not empty. {mend} another --out")
+    except OSError as error:
+        raise unwritable(
+            error, f"{path} cannot be created", mend="give another --out", kind=RunError
+        ) from None

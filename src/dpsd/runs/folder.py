@@ -22,7 +22,7 @@ from dpsd.distillation.releases import RoundReleases, save_releases
 from dpsd.errors import DiskFullError, RunError, TeacherError, reason, unwritable
 from dpsd.privacy.mechanisms import Mechanism
 from dpsd.privacy.records.ledger import Ledger
-from dpsd.runs.files import CONFIG_FILE, check_run
+from dpsd.runs.files import CONFIG_FILE, check_new, check_run
 from dpsd.shell import command_line
 from dpsd.storage.files import UNFINISHED, Column, file_hash, read_json, write_text
 from dpsd.storage.locks import Hold, exclusively, is_held_here
@@ -69,14 +69,8 @@ class RunFolder:
         Raises:
             RunError: the directory is not empty, or it cannot be created.
         """
+        check_new(path)
         try:
-            if path.exists() and not path.is_dir():
-                raise RunError(f"{path} is a file, but a run is a directory: give another --out")
-            if path.exists() and any(path.iterdir()):
-                is_run = (path / CONFIG_FILE).exists()
-                resume = command_line("--resume", path)
-                mend = f"Continue that run with {resume}, or give" if is_run else "Give"
-                raise RunError(f"{path} is not empty. {mend} another --out")
             (path / "releases").mkdir(parents=True)
         except OSError as error:
             raise unwritable(
@@ -154,7 +148,11 @@ class RunFolder:
 
     def config(self) -> TranscriptionConfig:
         """The configuration the run was started with."""
-        return TranscriptionConfig(**read_toml(self.path / CONFIG_FILE))
+        return TranscriptionConfig(**self._stored_settings())
+
+    def _stored_settings(self) -> dict[str, Any]:
+        """The settings on disk; runs of versions that had no cold start go on without one."""
+        return {"cold_start": False} | read_toml(self.path / CONFIG_FILE)
 
     @property
     def recipe(self) -> Recipe:

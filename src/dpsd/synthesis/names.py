@@ -44,6 +44,17 @@ def source_names() -> list[str]:
     return [*DRAWN, MIXED, DIFFUSION, f"{FOLDER}:PATH", NO_SOURCE]
 
 
+def begun_with(names: tuple[str, ...], *, cold_start: bool) -> tuple[str, ...]:
+    """Return the sources that a run asks about: for none, networks if that start is wanted.
+
+    All images of an untrained generator are of one class. Those of many networks are not.
+
+    >>> begun_with(("none",), cold_start=True), begun_with(("none",), cold_start=False)
+    (('networks',), ('none',))
+    """
+    return (NETWORKS,) if cold_start and names == (NO_SOURCE,) else names
+
+
 def is_folder_source(name: str) -> bool:
     """Return whether a source is a folder of images.
 

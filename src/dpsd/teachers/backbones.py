@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from dpsd.devices.layout import answer_in_float32, hand_its_type
-from dpsd.errors import ConfigError, Setting, TeacherError
+from dpsd.errors import ConfigError, Setting, TeacherError, reason
 from dpsd.images.names import Shape
 from dpsd.models.backbones import MADE_FOR, fitted, untrained_backbone
 from dpsd.models.frozen import Frozen
@@ -35,12 +35,15 @@ from dpsd.storage.files import replacing, save_tensors
 from dpsd.teachers.archive import read_archive
 from dpsd.teachers.exported import load_program
 from dpsd.teachers.factory import build_from_factory
-from dpsd.teachers.fingerprint import fingerprint_files, fingerprint_module
+from dpsd.teachers.fingerprint import fingerprint_content, fingerprint_module
 from dpsd.teachers.onnx import external_data_files, open_session
 from dpsd.teachers.weights import fill_module, read_weights
 
 #: What is known of the images that a backbone of the user's was trained on.
 VOUCHED = "not on record; its user vouches that it is public"
+
+#: The most that two computations of the same features may differ, of the largest feature.
+_ROUNDING = 1e-3
 
 _STEM = "features"
 _WEIGHTS = f"{_STEM}.safetensors"
@@ -58,14 +61,14 @@ class Backbone:
         module: maps float images ``(N, C, H, W)`` in [0, 1] to features, ``(N, F)`` or
             ``(N, M, h, w)``; in eval mode.
         source: the module whose weights are kept, which takes images of the shape that the
-            backbone was made for; or the file that is kept.
+            backbone was made for; or the content of the file that was loaded.
         fingerprint: the hash of its content.
         trained_on: what it was trained on, in words.
     """
 
     name: str
     module: nn.Module
-    source: nn.Module | Path
+    source: nn.Module | bytes
     fingerprint: str
     trained_on: str = VOUCHED
 
@@ -84,10 +87,8 @@ class Backbone:
             state = self.source.state_dict()
             save_tensors(directory / _WEIGHTS, state, metadata={"format": "pt"})
             return
-        path = directory / f"{_STEM}{self.source.suffix}"
-        content = self.source.read_bytes()
-        with replacing(path) as temporary:
-            temporary.write_bytes(content)
+        with replacing(directory / f"{_STEM}{Path(self.name).suffix}") as temporary:
+            temporary.write_bytes(self.source)
 
 
 def load_backbone(name: str, *, input_shape: Shape) -> Backbone:
@@ -104,9 +105,9 @@ def load_backbone(name: str, *, input_shape: Shape) -> Backbone:
     """
     path = Path(name)
     if path.suffix == ".pt2":
-        return _of_module(path.name, *_program(path, input_shape), path, input_shape=input_shape)
+        return _of_module(path.name, *_program(path, input_shape), input_shape=input_shape)
     if path.suffix == ".onnx":
-        return _of_module(path.name, *_graph(path), path, input_shape=input_shape)
+        return _of_module(path.name, *_graph(path), input_shape=input_shape)
     module = _made(name, input_shape=input_shape)
     fingerprint = fingerprint_module(module)
     return _of_module(name, module, fingerprint, module, input_shape=input_shape)
@@ -148,10 +149,16 @@ def kept_backbone(directory: Path, stated: Mapping[str, Any], *, input_shape: Sh
         input_shape: the channels, height and width of the images that it will get.
 
     Raises:
-        TeacherError: the file is missing or damaged, or holds another backbone.
+        TeacherError: the file is missing or damaged, or holds another backbone, or the description
+            states more of a user's backbone than dpsd can know.
     """
     name, wanted = str(stated["name"]), str(stated["hash"])
     trained_on = str(stated["trained_on"])
+    if name not in BACKBONES and trained_on != VOUCHED:
+        raise TeacherError(
+            f"{directory} says what the features {name!r} were trained on, which dpsd knows of its "
+            "own alone: copy the whole directory again"
+        )
     path = directory / f"{_STEM}{Path(name).suffix}"
     if path.name in FEATURES_FILES and path.name != _WEIGHTS:
         found = load_backbone(str(path), input_shape=input_shape)
@@ -185,21 +192,45 @@ def _of_module(
     name: str,
     module: nn.Module,
     fingerprint: str,
-    source: nn.Module | Path,
+    source: nn.Module | bytes,
     *,
     input_shape: Shape,
 ) -> Backbone:
-    """Check on noise that a module returns features."""
+    """Check on noise that a module returns features, image by image, and that nothing changes it.
+
+    If features depended on other images, or on earlier ones, a record would reach other teachers.
+    """
     label = f"features {name!r}"
     images = torch.rand((3, *input_shape), generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        found = probe(module, images, label=label)
-    if found.ndim not in (2, 4) or len(found) != len(images) or not found.is_floating_point():
+    images *= torch.tensor([1.0, 0.5, 0.1]).view(3, 1, 1, 1)  # of different statistics
+    before = fingerprint_module(module)
+    found = probe(module, images, label=label)
+    is_shaped = found.ndim in (2, 4) and len(found) == len(images) and found.is_floating_point()
+    if not is_shaped or not found.isfinite().all():
         raise ConfigError(
             f"{label} are {found.dtype} {tuple(found.shape)} for three images of shape "
-            f"{input_shape}; numbers of shape (3, F) or (3, M, h, w) are needed"
+            f"{input_shape}; finite numbers of shape (3, F) or (3, M, h, w) are needed"
+        )
+    alone = probe(module, images[:1], label=label)
+    again = probe(module, images, label=label, seed=1)
+    if not (_same(alone, found[:1]) and _same(again, found)):
+        raise ConfigError(
+            f"{label} of an image depend on other images, or on chance, by which a record would "
+            "reach other teachers: put the module into eval mode before it is exported, or use "
+            "neither statistics of a batch nor random numbers"
+        )
+    if fingerprint_module(module) != before:
+        raise ConfigError(
+            f"{label} change when they are computed, by which a record would reach other teachers: "
+            "export the module in eval mode, or let its forward change no buffer"
         )
     return Backbone(name=name, module=module, source=source, fingerprint=fingerprint)
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    """Return whether features differ by rounding at most."""
+    largest = float(other.abs().max()) if other.numel() else 0.0
+    return one.shape == other.shape and one.allclose(other, rtol=0.0, atol=_ROUNDING * largest)
 
 
 def _made(name: str, *, input_shape: Shape) -> nn.Module:
@@ -216,11 +247,19 @@ def _made(name: str, *, input_shape: Shape) -> nn.Module:
     return made.eval()
 
 
-def _program(path: Path, input_shape: Shape) -> tuple[nn.Module, str]:
-    """Load a program, whose batch must be open."""
+def _content(path: Path) -> bytes:
     if not path.is_file():
         raise TeacherError(f"there is no file {path}: check the path")
-    archive = read_archive(path.read_bytes(), where=str(path))
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise TeacherError(f"{path} cannot be read: {reason(error)}") from None
+
+
+def _program(path: Path, input_shape: Shape) -> tuple[nn.Module, str, bytes]:
+    """Load a program, whose batch must be open."""
+    content = _content(path)
+    archive = read_archive(content, where=str(path))
     program = load_program(archive.content, torch.device("cpu"), path)
     taken = program.graph_signature.user_inputs
     examples = {node.name: node.meta.get("val") for node in program.graph.nodes}
@@ -235,16 +274,15 @@ def _program(path: Path, input_shape: Shape) -> tuple[nn.Module, str]:
             f": {path} takes batches of {image.shape[0]} only: export it with the batch dynamic",
         )
     # It refuses to be put into any mode, as it was exported in one.
-    return Frozen(program.module()), archive.fingerprint
+    return Frozen(program.module()), archive.fingerprint, content
 
 
-def _graph(path: Path) -> tuple[nn.Module, str]:
+def _graph(path: Path) -> tuple[nn.Module, str, bytes]:
     """Open a graph, whose weights must be in the file itself."""
-    if not path.is_file():
-        raise TeacherError(f"there is no file {path}: check the path")
+    content = _content(path)
     if external_data_files(path):
         raise TeacherError(f"{path} keeps weights beside itself: export it with them inside")
-    return OnnxFeatures(path), fingerprint_files([path])
+    return OnnxFeatures(path), fingerprint_content(content), content
 
 
 class OnnxFeatures(nn.Module):

@@ -66,6 +66,11 @@ def fingerprint_records(records: Mapping[str, bytes]) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
+def fingerprint_content(content: bytes) -> str:
+    """Hash the content of a file like :func:`fingerprint_files`, once it is read."""
+    return f"sha256:{hashlib.sha256(len(content).to_bytes(8, 'big') + content).hexdigest()}"
+
+
 def fingerprint_files(paths: Iterable[Path]) -> str:
     """Hash the contents of files in the given order, without their names and dates."""
     digest = hashlib.sha256()

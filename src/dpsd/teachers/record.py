@@ -29,6 +29,9 @@ _FORMAT, _VERSION = "dpsd-teacher", 1
 #: A description that states more classes is taken to be forged.
 _MOST_CLASSES = 10_000_000
 
+#: The most characters of what it states of features, which certificates quote.
+_LONGEST_TEXT = 300
+
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherRecord:
@@ -150,7 +153,7 @@ def checked_statement(stated: Any) -> dict[str, str] | None:
     """Return what a description states of a backbone, checked to be complete.
 
     Raises:
-        ValueError: something is missing, or is not a text.
+        ValueError: something is missing, or is not a text, or one that a certificate cannot quote.
 
     >>> checked_statement({"name": "glyphs"})
     Traceback (most recent call last):
@@ -162,6 +165,9 @@ def checked_statement(stated: Any) -> dict[str, str] | None:
     names = ("name", "hash", "trained_on")
     if not isinstance(stated, Mapping) or not all(isinstance(stated.get(n), str) for n in names):
         raise ValueError("features do not state name, hash and trained_on")
+    for name in names:
+        if not (0 < len(stated[name]) <= _LONGEST_TEXT and stated[name].isprintable()):
+            raise ValueError(f"features state no {name} of 1 to {_LONGEST_TEXT} printable signs")
     return {name: stated[name] for name in names}
 
 

@@ -39,7 +39,7 @@ from dpsd.streams import stream_seed
 from dpsd.synthesis.drawn import StructuredNoise
 from dpsd.teachers.backbones import Backbone
 from dpsd.teachers.batches import in_batches
-from dpsd.teachers.fingerprint import fingerprint_tensors
+from dpsd.teachers.fingerprint import fingerprint_module, fingerprint_tensors
 from dpsd.teachers.sharding import Shards
 from dpsd.training.classifier import train_teacher
 
@@ -95,7 +95,8 @@ def train_ensemble(
     Raises:
         ConfigError: ``views`` is below 0, or ``views`` or ``features`` are given for another
             architecture.
-        TeacherError: training diverged, or ``parts`` belongs to another training.
+        TeacherError: training diverged, ``parts`` belongs to another training, or ``features`` are
+            not frozen.
     """
     if model == CLOSED_FORM:
         views = VIEWS if views is None else views
@@ -174,7 +175,11 @@ def _ridge_heads(
     features: Backbone | None,
     advance: Callable[[int], None],
 ) -> dict[str, Tensor]:
-    """Fit linear heads by ridge regression on one-hot labels, all in closed form."""
+    """Fit linear heads by ridge regression on one-hot labels, all in closed form.
+
+    Raises:
+        TeacherError: the features changed on the way, and may carry records to other shards.
+    """
     backbone = None if features is None else features.module
 
     def untrained(seed: int) -> nn.Module:
@@ -189,6 +194,7 @@ def _ridge_heads(
     module = untrained(seed)
     # In eval mode, nothing in the body depends on the other records of a batch.
     body = nn.Sequential(*list(module.eval().children())[:-1])
+    before = fingerprint_module(body)
     count = module.get_submodule("head").state_dict()["weight"].shape[1]
     centre, scale = torch.zeros(count), torch.ones(count)
     if features is None:  # those of a backbone are normalised image by image
@@ -212,6 +218,11 @@ def _ridge_heads(
             head_only = untrained(seed + index).get_submodule("head").state_dict()
             weight[index], bias[index] = head_only["weight"], head_only["bias"]
         advance(1)
+    if fingerprint_module(body) != before:
+        raise TeacherError(
+            "the features changed while they were computed, by which a record would reach other "
+            "teachers: let the forward of their module change no buffer"
+        )
     return {"head.weight": weight, "head.bias": bias}
 
 

@@ -63,6 +63,10 @@ PRETRAINING = {
 }
 
 
+#: What each of them may be trained on, which is not the same backbone, with the better data first.
+_TRAINED_ON = {"cifar100": ("cifar100", "cifar100-jpeg"), "glyphs": ("glyphs",)}
+
+
 def find_backbone(
     name: str,
     *,
@@ -96,41 +100,47 @@ def find_backbone(
     if name not in BACKBONES:
         return load_backbone(name, input_shape=input_shape)
     training = training or PRETRAINING[name]
-    body, path = untrained_backbone(name), kept_at(name, training)
-    if not _restored(body, path):
+    body = untrained_backbone(name)
+    kept = (on for on in _TRAINED_ON[name] if _restored(body, kept_at(on, training)))
+    if (on := next(kept, None)) is None:
+        data, on = _glyphs(training) if name == "glyphs" else _cifar(training, root)
         # Copied, so that weights lie in memory as those that are read, and give the same features.
-        body.load_state_dict(_pretrained(name, training, root=root, started=started))
-        _keep(body, path)
-    return own_backbone(name, body, trained_on=_described(name, training), input_shape=input_shape)
+        body.load_state_dict(_pretrained(data, training, started=started))
+        _keep(body, kept_at(on, training))
+    return own_backbone(name, body, trained_on=_described(on, training), input_shape=input_shape)
 
 
-def kept_at(name: str, training: Pretraining) -> Path:
+def kept_at(on: str, training: Pretraining) -> Path:
     """Return the file in the user's data folder where one of dpsd's own backbones is kept.
 
     Its name is the hash of what determines the training.
 
+    Args:
+        on: what it is trained on: ``glyphs``, ``cifar100`` or ``cifar100-jpeg``.
+        training: how it is trained.
+
     >>> kept_at("glyphs", PRETRAINING["glyphs"]).name.startswith("glyphs-")
     True
     """
-    stated = {"version": _VERSION, "on": _described(name, training), **asdict(training)}
+    stated = {"version": _VERSION, "on": _described(on, training), **asdict(training)}
     digest = hashlib.sha256(json.dumps(stated, sort_keys=True).encode()).hexdigest()
     folder: Path = user_data_path("dpsd", appauthor=False) / "backbones"
-    return folder / f"{name}-{digest[:16]}.safetensors"
+    return folder / f"{on}-{digest[:16]}.safetensors"
 
 
-def _described(name: str, training: Pretraining) -> str:
+def _described(on: str, training: Pretraining) -> str:
     """Return in words what a backbone is trained on, without reading it."""
-    if name == "glyphs":
+    if on == "glyphs":
         fonts = f"the fonts of matplotlib {version('matplotlib')}"
         return f"{training.images:,} distorted digits and letters of {fonts}, which are public"
-    return f"{training.images:,} training images of CIFAR-100, which are public"
+    pixels = "compressed as JPEG" if on == "cifar100-jpeg" else "with the published pixels"
+    return f"{training.images:,} training images of CIFAR-100, {pixels}, which are public"
 
 
 def _pretrained(
-    name: str, training: Pretraining, *, root: Path | None, started: Started
+    data: LabelledImages, training: Pretraining, *, started: Started
 ) -> dict[str, Tensor]:
-    """Train a backbone to tell the classes of its images apart, and return its weights."""
-    data = _glyphs(training) if name == "glyphs" else _cifar(training, root)
+    """Train a backbone to tell the classes of images apart, and return its weights."""
     execution = Execution.of()
     network = build_classifier(
         pretrained_network,
@@ -151,29 +161,31 @@ def _pretrained(
     return body_of(trained.cpu()).state_dict()
 
 
-def _glyphs(training: Pretraining) -> LabelledImages:
+def _glyphs(training: Pretraining) -> tuple[LabelledImages, str]:
     """Draw digits and letters; a letter is one class, whether it is small or a capital."""
     source = Glyphs(MADE_FOR["glyphs"], kinds=("digits", "letters"))
     random = torch.Generator().manual_seed(training.seed)
     images, codes = source.labelled(training.images, generator=random)
     known, labels = torch.unique(codes, return_inverse=True)
     names = tuple(map(chr, known.tolist()))
-    return LabelledImages(
+    data = LabelledImages(
         images=images, labels=labels, class_names=names, name="glyphs", split="public"
     )
+    return data, "glyphs"
 
 
-def _cifar(training: Pretraining, root: Path | None) -> LabelledImages:
-    """Read CIFAR-100's training images, of which some may be enough."""
+def _cifar(training: Pretraining, root: Path | None) -> tuple[LabelledImages, str]:
+    """Read CIFAR-100's training images, of which some may be enough, in the form that is there."""
+    on, other = _TRAINED_ON["cifar100"]
     try:
-        data = load_dataset("cifar100", "train", root=root)
+        data = load_dataset(on, "train", root=root)
     except MissingDataError as error:
         try:
-            data = load_dataset("cifar100-jpeg", "train", root=root)
+            data, on = load_dataset(other, "train", root=root), other
         except MissingDataError:
             raise error from None
     random = torch.Generator().manual_seed(training.seed)
-    return data.subset(torch.randperm(len(data), generator=random)[: training.images])
+    return data.subset(torch.randperm(len(data), generator=random)[: training.images]), on
 
 
 def _restored(body: nn.Module, path: Path) -> bool:

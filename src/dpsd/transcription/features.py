@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from dpsd.models.names import CLOSED_FORM, WAVELETS, check_features
+from dpsd.models.names import BACKBONES, CLOSED_FORM, WAVELETS, check_features
 from dpsd.synthesis.sources import Started, unseen
 from dpsd.teachers import Teacher
 from dpsd.teachers.backbones import Backbone
@@ -48,6 +48,8 @@ def settled(
         return teacher.features
     if isinstance(features, Backbone):
         return features
-    if teacher.features is not None and features == teacher.features.name:
-        return teacher.features
+    # Two files or functions of one name may be different features, unlike two of dpsd's own.
+    own = teacher.features if features in BACKBONES else None
+    if own is not None and features == own.name:
+        return own
     return find_backbone(features, input_shape=teacher.input_shape, started=started)

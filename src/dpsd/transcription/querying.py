@@ -28,7 +28,6 @@ from dpsd.runs.observing import Phases
 from dpsd.streams import stream
 from dpsd.synthesis.distinct import AskedImages, image_digests
 from dpsd.synthesis.mixture import Mixture, build_mixture
-from dpsd.synthesis.names import NETWORKS, NO_SOURCE
 from dpsd.synthesis.queries import Queries, Spool, flat_prior, instructive, scarcity
 from dpsd.transcription.public import PublicImages
 
@@ -92,12 +91,8 @@ class Querying:
             execution: the device and precision that models run in.
             phases: report the progress of each phase.
         """
-        names = recipe.sources
-        if recipe.cold_start and names == (NO_SOURCE,) and public.source is None:
-            # All images of an untrained generator are of one class. Those of many are not.
-            names = (NETWORKS,)
         sources = build_mixture(
-            names,
+            recipe.asked_sources,
             shape,
             value_range=recipe.value_range,
             public=public.source,
