@@ -279,7 +279,7 @@ def test_games_of_a_cap_are_batches_of_their_own() -> None:
 
 def test_a_cap_that_is_not_kept_is_caught() -> None:
     """Among so many teachers that the threshold stops no query."""
-    mechanism = WithoutItsCap(threshold=1e-3, test_noise=3.0, answered=0.5)
+    mechanism = WithoutItsCap(threshold=1e-3, test_noise=3.0, answered=0.25)
     game = worst_case(mechanism, Adjacency.TEACHER, epsilon=1.0, teachers=60)
     assert not audit(game, draws=FEWER).holds
     kept = replace(game, mechanism=ConfidentVotes(**vars(game.mechanism)))
