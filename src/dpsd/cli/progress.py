@@ -50,11 +50,9 @@ class ProgressObserver(progress.ProgressObserver):
         warn(message)
 
 
-@contextmanager
-def pretraining(passes: int) -> Iterator[Callable[[int], None]]:
-    """Show how far the training of a public backbone is; yields a function to call with passes."""
-    STATUS.print("training a public backbone, which is kept for later", style="dim")
-    with Progress(
+def _bars() -> Progress:
+    """Bars with the time left, which are shown in terminals alone and vanish at the end."""
+    return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         TaskProgressColumn(),
@@ -64,7 +62,14 @@ def pretraining(passes: int) -> Iterator[Callable[[int], None]]:
         console=STATUS,
         disable=not STATUS.is_terminal,
         transient=True,
-    ) as bars:
+    )
+
+
+@contextmanager
+def pretraining(passes: int) -> Iterator[Callable[[int], None]]:
+    """Show how far the training of a public backbone is; yields a function to call with passes."""
+    STATUS.print("training a public backbone, which is kept for later", style="dim")
+    with _bars() as bars:
         task = bars.add_task("public backbone", total=passes)
         yield lambda done: bars.advance(task, done)
 
@@ -80,17 +85,7 @@ class AttackProgress:
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TaskProgressColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=STATUS,
-            disable=not STATUS.is_terminal,
-            transient=True,
-        )
+        self._bars = _bars()
         self._parts: dict[str, TaskID] = {}
         self._lines: dict[str, _Part] = {}
         self._clock, self._last = clock, clock()

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dpsd.datasets import LabelledImages
 from dpsd.devices.execution import Execution
 from dpsd.images.names import Shape
 from dpsd.images.pixels import to_pixels
@@ -51,6 +52,18 @@ class ConditionalGenerator(nn.Module):
         noise = torch.randn((len(labels), self.latent_dim), generator=random)
         images: Tensor = self(noise.to(labels.device), labels)
         return images
+
+
+def untrained_for(data: LabelledImages, *, latent_dim: int, seed: int) -> ConditionalGenerator:
+    """Return an untrained generator of the images of a data set, where training runs."""
+    return Execution.of().place(
+        ConditionalGenerator(
+            input_shape=data.input_shape,
+            num_classes=data.num_classes,
+            latent_dim=latent_dim,
+            seed=seed,
+        )
+    )
 
 
 def even_labels(count: int, num_classes: int) -> Tensor:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from dpsd.benchmarks.baselines.checks import require_positive
-from dpsd.benchmarks.baselines.conditional import ConditionalGenerator, sampled
+from dpsd.benchmarks.baselines.conditional import sampled, untrained_for
 from dpsd.benchmarks.baselines.kernel_features import (
     Features,
     FourierFeatures,
@@ -22,7 +22,6 @@ from dpsd.benchmarks.baselines.mean_embedding import EmbeddingNoise, imitate, re
 from dpsd.benchmarks.methods import Unit
 from dpsd.benchmarks.scoring import Made, PrivateGenerator
 from dpsd.datasets import LabelledImages
-from dpsd.devices.execution import Execution
 from dpsd.errors import ConfigError
 from dpsd.privacy.targets import Budget
 from dpsd.streams import stream
@@ -63,14 +62,7 @@ class EmbeddingGenerator(PrivateGenerator):
         noise = EmbeddingNoise.meeting(target, weights_share=self.weights_share)
         features = self.features_for(math.prod(data.input_shape), seed=seed)
         embedding = released(data, features, noise=noise, seed=seed)
-        generator = Execution.of().place(
-            ConditionalGenerator(
-                input_shape=data.input_shape,
-                num_classes=data.num_classes,
-                latent_dim=self.latent_dim,
-                seed=seed,
-            )
-        )
+        generator = untrained_for(data, latent_dim=self.latent_dim, seed=seed)
         imitate(
             embedding,
             features,

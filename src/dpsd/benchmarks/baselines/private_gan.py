@@ -15,7 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dpsd.benchmarks.baselines.checks import require_positive
-from dpsd.benchmarks.baselines.conditional import ConditionalGenerator, even_labels, sampled
+from dpsd.benchmarks.baselines.conditional import (
+    ConditionalGenerator,
+    even_labels,
+    sampled,
+    untrained_for,
+)
 from dpsd.benchmarks.baselines.private_sgd import Sampling, required_opacus
 from dpsd.benchmarks.methods import Unit
 from dpsd.benchmarks.scoring import Made, PrivateGenerator
@@ -127,14 +132,7 @@ class PrivateGan(PrivateGenerator):
             noise_multiplier: the noise's deviation in units of the bound on a record's gradient.
             seed: decides initial weights, batches and noise, which is therefore not secret.
         """
-        generator = Execution.of().place(
-            ConditionalGenerator(
-                input_shape=data.input_shape,
-                num_classes=data.num_classes,
-                latent_dim=self.latent_dim,
-                seed=seed,
-            )
-        )
+        generator = untrained_for(data, latent_dim=self.latent_dim, seed=seed)
         discriminator = Discriminator(
             self, data, generator, noise_multiplier=noise_multiplier, seed=seed
         )
