@@ -66,6 +66,12 @@ class Hospital:
             stderr=subprocess.DEVNULL,
         )
 
+    def nodes(self) -> list[psutil.Process]:
+        """Return the nodes of Flower's that the program runs."""
+        if self._program is None:
+            return []
+        return [one for one in psutil.Process(self._program.pid).children() if one.is_running()]
+
     def end(self, how: signal.Signals = signal.SIGINT) -> None:
         """End the program, and see that nothing of it is left."""
         if self._program is not None and self._program.poll() is None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
@@ -123,6 +125,64 @@ def test_a_client_that_is_killed_and_started_again_answers_the_same_round(
         assert asked(exchange, 9, hospital.key)[hospital.key].code is Code.ANSWERED
 
     within(server, run)
+
+
+@pytest.mark.thorough  # the server believes for a minute that the node is there
+def test_a_client_whose_node_is_killed_starts_another_and_answers_on(
+    server: ServerPlace, hospital: Hospital
+) -> None:
+    def run(exchange: Exchange) -> None:
+        connected(exchange, hospital.key)
+        assert asked(exchange, 7, hospital.key)[hospital.key].code is Code.ANSWERED
+        (node,) = hospital.nodes()
+        node.kill()
+        assert not psutil.wait_procs([node], timeout=PATIENCE)[1]
+        assert _eventually(exchange, 8, hospital.key).release is not None
+        assert hospital.nodes() != [node]
+
+    within(server, run)
+
+
+@pytest.mark.thorough  # for the same minute
+def test_a_client_goes_on_when_its_server_fails_for_a_while(tmp_path: Path) -> None:
+    place = ServerPlace(tmp_path / "server")
+    place.prepare()
+    hospital = Hospital(tmp_path / "hospital-1", place)
+
+    def run(exchange: Exchange) -> None:
+        connected(exchange, hospital.key)
+        assert asked(exchange, 7, hospital.key)[hospital.key].code is Code.ANSWERED
+        (node,) = hospital.nodes()
+        database = sqlite3.connect(place.folder / "state.db", isolation_level=None)
+        with closing(database):
+            database.execute("BEGIN EXCLUSIVE")  # each request now ends in an HTTP error 500
+            assert not psutil.wait_procs([node], timeout=PATIENCE)[1]
+            database.execute("ROLLBACK")
+        assert b"Server error '500" in hospital.place.log.read_bytes()
+        assert _eventually(exchange, 8, hospital.key).release is not None
+
+    with superlink(place):
+        hospital.register()
+        hospital.start()
+        try:
+            within(place, run)
+        finally:
+            hospital.end()
+
+
+def _eventually(exchange: Exchange, pixel: int, key: str) -> Reply:
+    """Ask a client, again and again, until it answers."""
+    deadline = time.time() + PATIENCE
+    while (reply := asked(exchange, pixel, key, seconds=10)[key]).code is not Code.ANSWERED:
+        assert time.time() < deadline, "the client did not come back"
+    return reply
+
+
+def test_a_client_whose_node_cannot_start_is_told_so(server: ServerPlace, tmp_path: Path) -> None:
+    stranger = Hospital(tmp_path / "stranger", server)
+    stranger.place.private_key.write_text("no key", encoding="utf-8")
+    with pytest.raises(RunError, match="Flower's node has ended"):
+        join(stranger.place, stranger.invitation(), FirstPixel())
 
 
 def test_a_client_whose_key_is_not_registered_is_refused_in_one_line(

@@ -10,6 +10,7 @@ import importlib
 import sys
 
 from flwr.supercore.app_utils import start_parent_process_monitor
+from flwr.supercore.exit import ExitCode, flwr_exit
 
 #: The modules of the commands, of which only the one that is run is imported, and their functions.
 _COMMANDS = {
@@ -24,6 +25,8 @@ def main() -> None:
     sys.argv = sys.argv[2:]
     module, function = _COMMANDS[sys.argv[0]]
     getattr(importlib.import_module(module), function)()
+    # A node whose server failed returns, and would stay for the threads that it has left behind.
+    flwr_exit(ExitCode.SUCCESS)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,8 @@ _PATIENCE, _LOOK_AGAIN = 10.0, 0.2
 _CHILD = "dpsd.federated.flower.child"
 #: What Flower prints as it leaves, and the bytes of a log in which that is looked for.
 _EXIT_CODE, _TAIL = re.compile(rb"Exit Code: (\d+)"), 1 << 14
+#: What a node of Flower's prints when its server failed at a request, in httpx's words.
+_SERVER_ERROR = re.compile(rb"Server error '5\d\d")
 
 #: What a node of Flower's prints when it cannot reach its server, and when it does.
 _CONNECTION = re.compile(
@@ -76,6 +78,11 @@ class Child:
         """
         found = _CONNECTION.findall(self._printed())
         return not found[-1] if found else None
+
+    @property
+    def server_failed(self) -> bool:
+        """Whether a node of Flower's was told by its server that the server itself had failed."""
+        return _SERVER_ERROR.search(self._printed()) is not None
 
     def _printed(self) -> bytes:
         """The end of what the process has printed."""
