@@ -7,9 +7,10 @@ from typing import Any
 from dpsd.benchmarks.methods import Task
 from dpsd.benchmarks.suites.suite import Settings
 
-#: Sources of queries that suit what is in a data set's images; others get :data:`PUBLIC`.
+#: Sources of queries that suit what is in a data set's images; others get :data:`PUBLIC`. Those of
+#: MNIST and Fashion-MNIST were chosen on validation images.
 SOURCES = {
-    "mnist": ("noise", "strokes"),
+    "mnist": ("noise", "strokes", "glyphs"),
     "fashion-mnist": ("silhouettes",),
     "digits": ("noise", "strokes"),
 }
