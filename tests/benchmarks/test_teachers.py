@@ -8,12 +8,15 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from dpsd.benchmarks import teachers
 from dpsd.benchmarks.methods import Task
 from dpsd.benchmarks.teachers import trained_teacher
+from dpsd.datasets.sameness import place_of
 from dpsd.errors import ConfigError, TeacherError
+from dpsd.teachers import TeacherRecord
 
 
 def test_a_teacher_is_trained_once(task: Task) -> None:
@@ -73,3 +76,27 @@ def test_an_ensemble_is_no_white_box(task: Task) -> None:
 
     with pytest.raises(ConfigError, match="holds 20 teachers"):
         open_module(task.teacher_path(20))
+
+
+def test_a_relative_path_to_other_data_finds_no_teacher_of_the_same_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, name in enumerate(("one", "two")):
+        (tmp_path / name).mkdir()
+        np.savez(tmp_path / name / "own.npz", train_images=np.full((2, 8, 8), number))
+    monkeypatch.chdir(tmp_path / "one")
+    made = TeacherRecord(
+        model="cnn",
+        input_shape=(1, 8, 8),
+        num_classes=10,
+        data="own.npz",
+        data_place=str(place_of("own.npz")),
+        seed=0,
+    )
+    kept = tmp_path / "own.npz-cnn"
+    kept.mkdir()
+    (kept / "teacher.json").write_text(made.describe(weights_sha256="none"))
+    assert trained_teacher("own.npz", tmp_path, model="cnn") == kept
+    monkeypatch.chdir(tmp_path / "two")
+    with pytest.raises(TeacherError, match=f"own.npz at {tmp_path}/one/own.npz.* is wanted"):
+        trained_teacher("own.npz", tmp_path, model="cnn")

@@ -92,6 +92,47 @@ def test_records_that_a_teacher_was_trained_on_do_not_validate(
         assert_error(invoke(*evaluate, *flags), 2, "was trained on all training records of 'digits")
 
 
+def test_a_teachers_own_data_are_known_by_any_path(
+    invoke: Invoke, assert_error: AssertError, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither do they validate, nor does a run publish them."""
+    images = load_dataset("digits", "train")
+    pixels, labels = images.images[:120, 0].numpy(), images.labels[:120].numpy()
+    for name in ("small", "project"):
+        (tmp_path / name).mkdir()
+    data = tmp_path / "small" / "own.npz"
+    np.savez(
+        data,
+        train_images=pixels,
+        train_labels=labels,
+        test_images=pixels[:9],
+        test_labels=labels[:9],
+    )
+    monkeypatch.chdir(tmp_path / "project")
+    flags = ("--epochs", 1, "--model", "lenet5", "--device", "cpu", "--out", "teacher")
+    result = invoke("train-teacher", "--data", "../small/own.npz", *flags)
+    assert result.exit_code == 0, result.stderr
+    record = json.loads(Path("teacher/teacher.json").read_text())
+    assert (record["data"], record["data_place"]) == ("../small/own.npz", str(data.resolve()))
+
+    monkeypatch.chdir(tmp_path)
+    asking = ("transcribe", "project/teacher", "--epsilon", 9, "--adjacency", "response")
+    small = ("--rounds", 1, "--queries", 40, "--generator-steps", 0, "--device", "cpu")
+    for given in (("--probe", "small/own.npz"), ("--public", data)):
+        refused = invoke(*asking, *given, *small, "--out", "run")
+        assert_error(refused, 2, "holds what the teacher was trained on (../small/own.npz)")
+    Path("run.toml").write_text('sources = ["noise", "folder:project/../small"]\n')
+    refused = invoke(*asking, "--config", "run.toml", *small, "--out", "run")
+    assert_error(refused, 2, "sources is folder:project/../small, which holds what")
+    assert not Path("run").exists()
+
+    result = invoke(*asking, *small, "--out", "run")
+    assert result.exit_code == 0, result.stderr
+    evaluate = ("evaluate", "run", "--data", data, "--split", "validation")
+    for share in ((), ("--validation-share", 0.2)):
+        assert_error(invoke(*evaluate, *share), 2, "was trained on all training records of")
+
+
 def test_a_held_out_record_reaches_no_teacher(invoke: Invoke, tmp_path: Path) -> None:
     """Neither by its content, nor as a duplicate of a record for training."""
     train = load_dataset("digits", "train")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dpsd.datasets import load_dataset
+from dpsd.datasets.sameness import place_of
 from dpsd.errors import TeacherError
 from dpsd.federated.partitions import dirichlet_partition
 from dpsd.federated.parts import ClientTeachers
@@ -76,3 +78,32 @@ def test_teachers_of_another_partition_are_refused(home: Path, tmp_path: Path) -
     (copied / "partition.json").write_text("{")
     with pytest.raises(TeacherError, match="is damaged"):
         teachers(tmp_path).train()
+
+
+def test_a_relative_path_to_other_data_finds_no_teachers_of_the_same_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, name in enumerate(("one", "two")):
+        (tmp_path / name).mkdir()
+        images = np.full((20, 8, 8), number, dtype=np.uint8)
+        labels = np.arange(20) % 2
+        np.savez(
+            tmp_path / name / "own.npz",
+            train_images=images,
+            train_labels=labels,
+            test_images=images,
+            test_labels=labels,
+        )
+    monkeypatch.chdir(tmp_path / "one")
+
+    def kept() -> ClientTeachers:
+        return ClientTeachers(
+            data="own.npz", folder=tmp_path, model="lenet5", clients=2, alpha=9.0, epochs=1
+        )
+
+    paths = kept().train()
+    assert read_record(paths[0]).data_place == str(place_of("own.npz"))
+    assert kept().are_kept()
+    monkeypatch.chdir(tmp_path / "two")
+    with pytest.raises(TeacherError, match=r"holds teachers of the data in .*/one/own\.npz"):
+        kept().train()

@@ -30,12 +30,14 @@ from dpsd.datasets import (
     load_dataset,
     settled_in_full,
 )
+from dpsd.datasets.sameness import place_of
 from dpsd.devices.execution import Execution
 from dpsd.errors import ConfigError, TeacherError
 from dpsd.models import build_classifier
 from dpsd.models.names import WAVELETS
 from dpsd.teachers import TeacherRecord, load_teacher, read_record, save_teacher
 from dpsd.teachers.directory import DESCRIPTION_FILE, WEIGHTS_FILE
+from dpsd.teachers.origins import origin_of
 from dpsd.teachers.sharding import Shards
 from dpsd.teachers.weights import fill_module, read_weights
 from dpsd.training.classifier import evaluate_accuracy, train_teacher
@@ -121,7 +123,10 @@ def _require(
     """
     found = read_record(path)
     own = "" if found.features is None else found.features["name"]
-    there = (found.members, found.model, found.data, found.seed, found.validation_share, own)
+    # A relative path may be the name of other data, in another working directory.
+    origin = origin_of(found, path)
+    made_of = data if origin.is_named(data) else str(origin)
+    there = (found.members, found.model, made_of, found.seed, found.validation_share, own)
     wanted = (members, model, data, _SEED, share, Path(features).name if features else "")
     if there != wanted:
         form = "{} x {} on {!r}, seed {}, {:g} held out"
@@ -147,6 +152,7 @@ def _train(
         num_classes=train.num_classes,
         class_names=train.class_names,
         data=data,
+        data_place=str(place_of(data)),
         validation_share=share,
         seed=_SEED,
     )

@@ -24,6 +24,7 @@ from dpsd.privacy.targets import Adjacency, Budget
 from dpsd.runs.directory import Run, RunDirectory
 from dpsd.runs.observing import Observer
 from dpsd.teachers import Teacher
+from dpsd.transcription.public import refuse_private
 from dpsd.transcription.starting import transcribe
 
 _UNITS = {
@@ -143,7 +144,10 @@ class Transcribing:
 
         Raises:
             BudgetError: the target cannot be met.
+            ConfigError: public images are what the teacher was trained on.
         """
+        recipe = Recipe.suited_to(teacher, **{**self.recipe, "seed": seed})
+        refuse_private(recipe, [teacher])  # while its record tells what it was trained on
         # A benchmark's teacher is made of public data. Its budget goes with the run, as that of a
         # copy which nobody keeps.
         teacher.location = str(out.parent)
@@ -154,7 +158,7 @@ class Transcribing:
             budget=target,
             out=out,
             student=self.student or alone,
-            recipe=Recipe.suited_to(teacher, **{**self.recipe, "seed": seed}),
+            recipe=recipe,
             observer=observer,
         )
 

@@ -134,7 +134,12 @@ def attack(
         others = load_dataset(data, "test", root=data_root, declared=declared)
     check_fits(others, directory)  # before it is asked what was held out of data that do not fit
     share, group_by = trained_on_by(
-        directory, data, teacher=teacher, share=validation_share, group_by=group_by
+        directory,
+        data,
+        teacher=teacher,
+        share=validation_share,
+        group_by=group_by,
+        root=data_root,
     )
     with shown_warnings():
         members = load_dataset(

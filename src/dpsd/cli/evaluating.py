@@ -85,7 +85,12 @@ def evaluate(
     if split == "validation" and not has_validation(data, root=data_root):
         try:
             share, group_by = held_out_by(
-                directory, data, teacher=teacher, share=validation_share, group_by=group_by
+                directory,
+                data,
+                teacher=teacher,
+                share=validation_share,
+                group_by=group_by,
+                root=data_root,
             )
         except ConfigError:
             # Data that do not fit are refused for that, whatever is known of what was held out.

@@ -165,6 +165,7 @@ def train_teacher(
         declared = settled_in_full(data, declared)
 
     from dpsd.datasets import load_dataset, load_training
+    from dpsd.datasets.sameness import place_of
     from dpsd.devices.execution import Execution
     from dpsd.teachers import TeacherRecord, save_teacher
     from dpsd.teachers.sharding import Shards, distinct_rows
@@ -191,6 +192,7 @@ def train_teacher(
         num_classes=training.num_classes,
         class_names=training.class_names,
         data=data,
+        data_place=str(place_of(data, root=root)),
         value_range=declared.value_range,
         validation_share=training.validation_share,
         group_by=group_by,

@@ -19,7 +19,7 @@ from dpsd.errors import ConfigError, Setting
 from dpsd.images.names import Augmentation
 from dpsd.images.value_range import ValueRange, checked_range, stated_range
 from dpsd.privacy.targets import Adjacency, Budget
-from dpsd.synthesis.names import DEFAULT, begun_with, is_folder_source
+from dpsd.synthesis.names import DEFAULT, begun_with, is_folder_source, published_name
 
 if TYPE_CHECKING:
     from dpsd.distillation.objectives import GeneratorWeights, Objective
@@ -278,8 +278,8 @@ class Recipe(Settings):
 
     @property
     def stated_sources(self) -> list[str]:
-        """All public data of a run, by name, as its ledger and its certificate state them."""
-        return [*self.asked_sources, *self.stated_images]
+        """All public data of a run, as its ledger and its certificate state them."""
+        return [published_name(name) for name in (*self.asked_sources, *self.stated_images)]
 
     @property
     def asked_sources(self) -> tuple[str, ...]:
@@ -288,7 +288,7 @@ class Recipe(Settings):
 
     @property
     def stated_images(self) -> list[str]:
-        """The public images among :attr:`stated_sources`."""
+        """The public images among :attr:`stated_sources`, with whole paths."""
         images = {"public": self.public, "probe": None if self.probe == NO_PROBE else self.probe}
         return [f"{name}:{spec}" for name, spec in images.items() if spec]
 

@@ -43,13 +43,14 @@ def is_dataset(spec: str) -> bool:
     return spec in dataset_names() or spec.startswith("medmnist:")
 
 
-def path_of(spec: str) -> Path:
-    """Return the path of a folder or file of public images, absolute.
+def path_of(spec: str, *, absolute: bool = True) -> Path:
+    """Return the path of a folder or file of images, absolute unless it is wanted as it was given.
 
     >>> path_of("/photographs"), path_of("folder:/photographs")
     (PosixPath('/photographs'), PosixPath('/photographs'))
     """
-    return Path(spec.removeprefix("folder:")).expanduser().absolute()
+    path = Path(spec.removeprefix("folder:")).expanduser()
+    return path.absolute() if absolute else path
 
 
 def read_public(spec: str, shape: Shape, *, value_range: ValueRange | None = None) -> Tensor:

@@ -23,11 +23,13 @@ from pathlib import Path
 from typing import Any
 
 from dpsd.datasets import has_validation, load_dataset
+from dpsd.datasets.sameness import Origin, place_of
 from dpsd.devices.execution import Execution
 from dpsd.errors import TeacherError, reason, unwritable
 from dpsd.federated.partitions import Partition, dirichlet_partition
 from dpsd.storage.files import write_text
 from dpsd.teachers.directory import DESCRIPTION_FILE, TeacherRecord, save_teacher
+from dpsd.teachers.record import read_record
 from dpsd.training.classifier import evaluate_accuracy, train_teacher
 
 PARTITION_FILE = "partition.json"
@@ -89,7 +91,16 @@ class ClientTeachers:
         if not (self.home / PARTITION_FILE).exists():
             return False
         _require(self.home, self._made_of())
-        return all((path / DESCRIPTION_FILE).exists() for path in self.paths)
+        if not all((path / DESCRIPTION_FILE).exists() for path in self.paths):
+            return False
+        # A relative path may be the name of other data, in another working directory.
+        place = read_record(self.paths[0]).data_place
+        if not Origin.of(self.data, place=place).is_named(self.data):
+            raise TeacherError(
+                f"{self.home} holds teachers of the data in {place}, and {self.data} leads to "
+                f"{place_of(self.data)}: move it away, or keep teachers elsewhere"
+            )
+        return True
 
     def train(self, notify: Callable[[str], None] = lambda _: None) -> list[Path]:
         """Train the teachers that are not there, and return the directories of all, in order.
@@ -133,6 +144,7 @@ class ClientTeachers:
                 num_classes=train.num_classes,
                 class_names=train.class_names,
                 data=f"part {number + 1} of {self.clients} of {self.data}",
+                data_place=str(place_of(self.data)),
                 validation_share=self.validation_share,
                 accuracy=evaluate_accuracy(module, test),
                 precision=precision,

@@ -112,7 +112,7 @@ def new_simulation(
                 f"{place} takes images {own[0]} of {own[1]} classes, and {settings.teachers[0]} "
                 f"takes {first[0]} of {first[1]}: the teachers of a federation must agree"
             )
-    plan, directory = begin(configured(teachers[0]), out, simulated=True)
+    plan, directory = begin(configured(teachers[0]), out, simulated=True, teachers=teachers)
     try:
         respondents = _respondents(settings, teachers, plan.recipe, directory, observer)
         write_text(directory.path / SIMULATION_FILE, to_toml(settings))
@@ -135,9 +135,10 @@ def resumed_simulation(path: Path, *, observer: Observer, **changed: Any) -> Sim
         RunError: there is no simulation, or its files were damaged.
         TeacherError: a teacher cannot be loaded.
     """
-    plan, directory = begin_again(path, **changed)
+    FederationDirectory.open(path)  # refuses what is no federation, or was changed
     settings = SimulationSettings(**read_toml(path / SIMULATION_FILE))
     teachers = [load_teacher(place) for place in settings.teachers]
+    plan, directory = begin_again(path, teachers=teachers, **changed)
     respondents = _respondents(settings, teachers, plan.recipe, directory, observer)
     return Simulation(plan=plan, directory=directory, respondents=respondents)
 

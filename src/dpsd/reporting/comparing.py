@@ -11,6 +11,7 @@ from dpsd.privacy.targets import Adjacency
 from dpsd.reporting.agreement import WITHOUT_PROBE, shown
 from dpsd.reporting.evaluations import where, with_interval
 from dpsd.reporting.sections import Rows, Subject
+from dpsd.synthesis.names import published_name
 
 #: Settings that say where the owner keeps something, of which the last part of the name is shown.
 _PLACES = {
@@ -117,7 +118,7 @@ def _value(name: str, value: Any) -> str:
     if value is None:
         return "-"
     if isinstance(value, list):
-        return ", ".join(map(str, value))
+        return ", ".join(published_name(str(one)) for one in value)
     if name in _PLACES:
         return str(value).replace("\\", "/").rstrip("/").rpartition("/")[-1]
     return str(value)

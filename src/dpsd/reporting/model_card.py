@@ -17,6 +17,7 @@ from dpsd.privacy.accounting import format_epsilon
 from dpsd.privacy.records.certificate import NOT_PRIVATE, TRUST, Certificate
 from dpsd.reporting.agreement import final_probe
 from dpsd.runs.directory import RunDirectory
+from dpsd.synthesis.names import published_name
 
 #: What Markdown would take for markup in somebody's words.
 _MARKUP = re.compile(r"([\\`*_{}\[\]()#+!|~])")
@@ -51,8 +52,8 @@ def model_card(
     results = [
         EvalResult(
             task_type="image-classification",
-            dataset_type=found["data"],
-            dataset_name=found["data"],
+            dataset_type=published_name(found["data"]),
+            dataset_name=published_name(found["data"]),
             dataset_split=found["split"],
             metric_type="accuracy",
             metric_value=round(found["student_accuracy"], 6),
@@ -109,7 +110,7 @@ def _privacy(certificate: Certificate) -> list[dict[str, str]]:
 
 def _measured(found: Mapping[str, Any]) -> dict[str, str]:
     return {
-        "data": _plain(found["data"]),
+        "data": _plain(published_name(found["data"])),
         "split": _plain(found["split"]),
         "images": f"{found['images']:,}",
         "accuracy": f"{found['student_accuracy']:.2%}",

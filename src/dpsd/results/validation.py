@@ -6,10 +6,13 @@ the record of the run's teacher states.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from dpsd.datasets.validation import check_share
 from dpsd.errors import ConfigError, Setting, TeacherError
 from dpsd.runs.directory import RunDirectory
 from dpsd.teachers import read_record
+from dpsd.teachers.origins import origin_of
 from dpsd.teachers.record import TeacherRecord
 
 
@@ -20,6 +23,7 @@ def held_out_by(
     teacher: str | None = None,
     share: float | None = None,
     group_by: str | None = None,
+    root: str | Path | None = None,
 ) -> tuple[float, str | None]:
     """Return the share of training records that was held out, and the rule for persons, if any.
 
@@ -32,6 +36,7 @@ def held_out_by(
         share: the share, for a teacher without a record of its training on these data.
         group_by: the rule, for the same; or the rule with which the recorded one is replaced, if
             its file has moved.
+        root: the folder of data sets; by default :func:`~dpsd.datasets.data_root`.
 
     Raises:
         ConfigError: the teacher was trained on all records, the share is not the recorded one, or
@@ -40,7 +45,7 @@ def held_out_by(
     place = teacher or run.config().teacher.teacher
     if share is not None:
         check_share(share)
-    record, unknown = _record_about(data, place)
+    record, unknown = _record_about(data, place, root)
     if record is None:
         if not share:
             raise ConfigError(
@@ -66,6 +71,7 @@ def trained_on_by(
     teacher: str | None = None,
     share: float | None = None,
     group_by: str | None = None,
+    root: str | Path | None = None,
 ) -> tuple[float, str | None]:
     """Return the share of training records that the teacher was *not* trained on, and the rule.
 
@@ -78,7 +84,7 @@ def trained_on_by(
     """
     if share is not None:
         check_share(share)
-    record, unknown = _record_about(data, teacher or run.config().teacher.teacher)
+    record, unknown = _record_about(data, teacher or run.config().teacher.teacher, root)
     if record is None:
         if share is None:
             raise ConfigError(
@@ -91,14 +97,17 @@ def trained_on_by(
     return _as_recorded(record, share, group_by)
 
 
-def _record_about(data: str, place: str) -> tuple[TeacherRecord | None, str]:
+def _record_about(
+    data: str, place: str, root: str | Path | None
+) -> tuple[TeacherRecord | None, str]:
     """Return a teacher's record of its training on some data, or why there is none."""
     try:
         record = read_record(place)
     except TeacherError as error:
         return None, str(error)
-    if record.data != data:
-        return None, f"the teacher's record is about {record.data!r}"
+    origin = origin_of(record, place)
+    if not origin.is_named(data, root=root):
+        return None, f"the teacher's record is about '{origin}'"
     return record, ""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from dpsd.config.recipe import Recipe
 from dpsd.distillation.releases import RoundReleases, check_asked_once
 from dpsd.errors import RunError
 from dpsd.privacy.records.certificate import Certificate, certify
@@ -33,7 +34,7 @@ def _check_opening(run: RunFolder) -> None:
     for name, said, settings in (
         ("target", opening["target"], config.privacy.budget().to_dict()),
         ("rounds", opening["rounds"], config.recipe.rounds),
-        ("sources", opening["sources"], config.recipe.stated_sources),
+        ("sources", opening["sources"], _sources(config.recipe, opening["sources"])),
         ("run", opening.get("run"), facts["run"]),
         ("members", opening.get("members"), facts.get("members")),
         ("disjoint_data", opening.get("disjoint_data"), facts.get("disjoint_data")),
@@ -66,6 +67,12 @@ def _check_opening(run: RunFolder) -> None:
             raise RunError(
                 f"ledger {run.ledger.path}: records a cost that differs from its mechanism's"
             )
+
+
+def _sources(recipe: Recipe, said: object) -> list[str]:
+    """Return the sources as a ledger has to state them; earlier versions stated whole paths."""
+    full = [*recipe.asked_sources, *recipe.stated_images]
+    return full if said == full else recipe.stated_sources
 
 
 def _check_against_ledger(run: RunFolder) -> None:

@@ -141,7 +141,7 @@ def build_mixture(
     for name in names:
         kind, _, path = name.partition(":")
         if kind == FOLDER:
-            sources[name] = Folder(shape, Path(path), value_range=value_range)
+            sources[name] = Folder(shape, Path(path).expanduser(), value_range=value_range)
         elif kind in SOURCES:
             sources[name] = SOURCES[kind](shape)
     own: list[Source] = [] if public is None else [Public(public)]

@@ -6,6 +6,7 @@ noise strokes silhouettes glyphs leaves fractals crops networks mixed diffusion 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from dpsd.errors import ConfigError, Setting, UnknownNameError
@@ -62,6 +63,18 @@ def is_folder_source(name: str) -> bool:
     (True, False)
     """
     return name.partition(":")[0] == FOLDER
+
+
+def published_name(name: str) -> str:
+    """Return public images, or other data, as they are named to everyone: without their folders.
+
+    >>> published_name("folder:/home/ann/scans/"), published_name("public:medmnist:bloodmnist")
+    ('folder:scans', 'public:medmnist:bloodmnist')
+    """
+    kinds = re.match(r"(?:\w+:)*", name)
+    assert kinds is not None  # as it may be empty
+    path = name[kinds.end() :].rstrip("/\\")
+    return kinds[0] + re.split(r"[/\\]", path)[-1]
 
 
 def plain_sources(names: Sequence[str]) -> list[str]:

@@ -44,6 +44,8 @@ class TeacherRecord:
         members: the number of teachers, each trained on a shard of its own.
         class_names: the names of the classes in the order of their labels; may be empty.
         data: the name of the training data.
+        data_place: where they lay, as :func:`dpsd.datasets.sameness.place_of` returned it, by which
+            they are known under other names too; empty in records of earlier versions.
         features: the frozen backbone that a ``scattering`` model is linear on, with its ``name``,
             its ``hash`` and what it was ``trained_on``; ``None`` if that is a scattering transform.
         value_range: the stored values of the training images that were read as black and white, if
@@ -68,6 +70,7 @@ class TeacherRecord:
     members: int = 1
     class_names: tuple[str, ...] = ()
     data: str = ""
+    data_place: str = ""
     features: Mapping[str, str] | None = None
     value_range: ValueRange | None = None
     validation_share: float = 0.0
@@ -129,6 +132,7 @@ def read_description(directory: Path) -> tuple[TeacherRecord, dict[str, str]]:
                 "num_classes": _checked_count(content["num_classes"]),
                 "members": int(content.get("members", 1)),
                 "class_names": tuple(content.get("class_names", ())),
+                "data_place": str(content.get("data_place", "")),
                 "features": checked_statement(content.get("features")),
                 "value_range": _checked_range(content.get("value_range")),
                 "validation_share": _checked_share(content.get("validation_share", 0.0)),

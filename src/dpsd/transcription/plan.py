@@ -129,7 +129,9 @@ class Plan:
         if recipe.leave_one_out_steps:
             _check_left_out(recipe, mechanism)
         check_probe(recipe, mechanism)
-        recipe, public = gathered(recipe, given or {}, shape=teacher.input_shape, teacher=teacher)
+        recipe, public = gathered(
+            recipe, given or {}, shape=teacher.input_shape, teachers=[teacher]
+        )
         answers = [answers for _, answers in _rounds(recipe, public)]
         is_linear = teacher.members > 1 or features is not None
         student = student or (ENSEMBLE_STUDENT if is_linear else "cnn")

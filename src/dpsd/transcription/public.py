@@ -7,8 +7,7 @@ private: a run stores and publishes what it asks about.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -18,14 +17,15 @@ from torch import Tensor
 
 from dpsd.config.recipe import NO_PROBE, Recipe
 from dpsd.datasets.public_images import is_dataset, path_of, read_public
-from dpsd.errors import ConfigError, Setting, TeacherError
+from dpsd.errors import ConfigError, Setting
 from dpsd.images.fitting import fitted
 from dpsd.images.names import Shape
 from dpsd.privacy.mechanisms import Mechanism
 from dpsd.streams import stream
 from dpsd.synthesis.distinct import AskedImages, image_digests
+from dpsd.synthesis.names import is_folder_source
 from dpsd.teachers import Teacher
-from dpsd.teachers.record import read_record
+from dpsd.teachers.origins import origins_of
 
 #: Public images as a user gives them in Python: where they are, or uint8 ``(N, C, H, W)``.
 Images: TypeAlias = str | Path | Tensor
@@ -91,7 +91,11 @@ def check_probe(recipe: Recipe, mechanism: Mechanism) -> None:
 
 
 def gathered(
-    recipe: Recipe, given: Mapping[str, Images | None], *, shape: Shape, teacher: Teacher | None
+    recipe: Recipe,
+    given: Mapping[str, Images | None],
+    *,
+    shape: Shape,
+    teachers: Iterable[Teacher],
 ) -> tuple[Recipe, PublicImages]:
     """Read the public images that a recipe names, and set the probe apart.
 
@@ -99,7 +103,7 @@ def gathered(
         recipe: the settings ``public``, ``probe`` and ``probe_images``.
         given: the images that were given as tensors, by the names of the settings.
         shape: the shape of an image, which the images are fitted to.
-        teacher: the teacher, whose training data are refused; ``None`` if it is elsewhere.
+        teachers: the teachers, whose training data are refused; none if they are elsewhere.
 
     Returns:
         The recipe with absolute paths, and the images.
@@ -108,6 +112,7 @@ def gathered(
         ConfigError: the images make no sense together or with the teacher.
         DataError: images are missing, damaged or of a shape that cannot be fitted.
     """
+    refuse_private(recipe, teachers)
     read, paths = dict[str, Tensor](), dict[str, str]()
     for name, spec in (("public", recipe.public), ("probe", recipe.probe)):
         if spec is None or (name == "probe" and spec == NO_PROBE):
@@ -116,8 +121,6 @@ def gathered(
             read[name] = _of_tensor(name, given.get(name), shape)
             continue
         paths[name] = spec if is_dataset(spec) else str(path_of(spec))
-        if teacher is not None:
-            _refuse_private(name, paths[name], teacher)
         read[name] = read_public(paths[name], shape, value_range=recipe.value_range)
     return recipe.model_copy(update=paths), _divided(recipe, **read)
 
@@ -141,29 +144,32 @@ def _of_tensor(name: str, images: Images | None, shape: Shape) -> Tensor:
     return fitted(images.cpu(), shape)
 
 
-def _refuse_private(name: str, spec: str, teacher: Teacher) -> None:
-    """Refuse the data that a teacher was trained on, as far as its record tells."""
-    for data in _trained_on(teacher):
-        is_same = spec == data
-        if data and not is_dataset(data) and not is_dataset(spec):
-            own, path = path_of(data), Path(spec)
-            train = own if own.suffix == ".npz" else own / "train"
-            is_same = path == own or train.is_relative_to(path) or path.is_relative_to(train)
-        if is_same:
-            raise ConfigError(
-                *(Setting(name), f" is {spec}, which holds what the teacher was trained on "),
-                f"({data}), and a run publishes these images: give others, which are public",
-            )
+def refuse_private(recipe: Recipe, teachers: Iterable[Teacher]) -> None:
+    """Refuse the data that teachers were trained on, by whatever path they would become queries.
+
+    What a teacher was trained on is known as far as a record beside it tells.
+
+    Raises:
+        ConfigError: ``public``, ``probe`` or a folder of ``sources`` holds training images.
+    """
+    named = list(_named(recipe))
+    for origin in origins_of(teachers) if named else ():
+        for name, spec in named:
+            if origin.is_shown_by(spec):
+                raise ConfigError(
+                    *(Setting(name), f" is {spec}, which holds what the teacher was trained on "),
+                    f"({origin.name}), and a run publishes these images: give others, which are "
+                    "public",
+                )
 
 
-def _trained_on(teacher: Teacher) -> Iterator[str]:
-    """Yield the names of the data that a teacher, or each of a committee, was trained on."""
-    if teacher.location is None:
-        return
-    place = Path(teacher.location)
-    for folder in (place, *(sorted(place.iterdir()) if place.is_dir() else ())):
-        with suppress(TeacherError):  # not a directory that dpsd wrote
-            yield read_record(folder).data
+def _named(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    """Yield the images that a recipe names, each with its setting: the only ones that are read."""
+    for source in filter(is_folder_source, recipe.sources):
+        yield "sources", source
+    for name, spec in (("public", recipe.public), ("probe", recipe.probe)):
+        if spec is not None and spec not in (IN_MEMORY, NO_PROBE):
+            yield name, spec
 
 
 def _divided(

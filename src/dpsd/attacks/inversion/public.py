@@ -17,6 +17,7 @@ from torch import Tensor
 from dpsd.attacks.inversion.settings import LETTERS
 from dpsd.datasets import LabelledImages
 from dpsd.datasets.public_images import read_public
+from dpsd.datasets.sameness import Origin
 from dpsd.errors import ConfigError, Setting
 from dpsd.streams import stream
 from dpsd.synthesis.glyphs import Glyphs
@@ -89,7 +90,7 @@ def public_images(spec: str, others: LabelledImages, *, most: int, seed: int) ->
             classes=classes[~chosen],
             are_private=True,
         )
-    if spec == others.name:
+    if Origin.of(others.name).is_shown_by(spec):
         raise ConfigError(
             Setting("public"),
             f" is {spec!r}, the private data set itself, whose images the attacker does not have",

@@ -164,7 +164,7 @@ class TeacherRecipe:
             )
             teacher.location = str(folder)  # its budget is kept there
             return teacher, module
-        record = replace(self.record, members=self.members, data="", class_names=())
+        record = replace(self.record, members=self.members, data="", data_place="", class_names=())
         training: dict[str, Any] = {
             "epochs": record.epochs,
             "device": device,

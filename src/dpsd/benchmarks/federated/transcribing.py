@@ -76,16 +76,17 @@ class FederatedTranscribing(Transcribing, Clients):
         asked = (config.recipe.first_queries or queries) + (rounds - 1) * queries
         mechanism = self.configuration(target).privacy.mechanism(members=1)
         with tempfile.TemporaryDirectory() as folder:
+            teachers = [load_teacher(path) for path in paths]
             # The teachers are made of public data, and their records are thrown away with the run.
             clients = [
                 Respondent(
-                    load_teacher(path),
+                    teacher,
                     mechanism=mechanism,
                     target=target,
                     plan=AnswerPlan(rounds=rounds, queries=-(-asked // rounds)),
                     directory=Path(folder) / path.name,
                 )
-                for path in paths
+                for path, teacher in zip(paths, teachers, strict=True)
             ]
             exchange = Directly(clients)
             run: FederatedRun = federate(
@@ -93,6 +94,7 @@ class FederatedTranscribing(Transcribing, Clients):
                 exchange=exchange,
                 out=Path(folder) / "server",
                 simulated=True,
+                teachers=teachers,
                 observer=Observer(),
             )
             seconds = time.perf_counter() - start

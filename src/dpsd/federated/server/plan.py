@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from dpsd.config.federation import FederationConfig, FederationSettings
 from dpsd.config.recipe import NO_PROBE, Recipe
 from dpsd.devices.execution import Execution
 from dpsd.images.names import Shape
+from dpsd.teachers import Teacher
 from dpsd.transcription.plan import model_name, new_models
 from dpsd.transcription.public import Images, PublicImages, gathered
 
@@ -51,6 +52,7 @@ class FederationPlan:
         generator: str | nn.Module | None = None,
         given: Mapping[str, Images | None] | None = None,
         simulated: bool = False,
+        teachers: Sequence[Teacher] = (),
     ) -> FederationPlan:
         """Resolve the recipe, and read public images.
 
@@ -60,9 +62,11 @@ class FederationPlan:
             generator: the generator, in place of the configuration's.
             given: public images that were given as tensors, by the names of their settings.
             simulated: whether all clients are on this machine, and end with the server.
+            teachers: the teachers of clients on this machine, whose training data are refused as
+                public images; a server cannot know those of other machines.
 
         Raises:
-            ConfigError: the settings make no sense together.
+            ConfigError: the settings make no sense together or with the teachers.
             DataError: public images cannot be read.
         """
         shape = config.federation.input_shape
@@ -70,7 +74,7 @@ class FederationPlan:
         # A panel tells nothing unbiased of agreement, so no public image is set apart for a probe.
         recipe = recipe.model_copy(update={"probe": NO_PROBE} if recipe.public else {})
         recipe.objective_function()
-        recipe, public = gathered(recipe, given or {}, shape=shape, teacher=None)
+        recipe, public = gathered(recipe, given or {}, shape=shape, teachers=teachers)
         return cls(
             settings=config.federation,
             recipe=recipe,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from dpsd.reporting.federations import write_federation_report
 from dpsd.reporting.progress import watched
 from dpsd.runs.federation import FederationDirectory
 from dpsd.runs.observing import Observer
+from dpsd.teachers import Teacher
 from dpsd.transcription.public import Images
 
 #: The settings that may change when a federation is resumed: when its server waits.
@@ -33,6 +35,7 @@ def begin(
     generator: str | nn.Module | None = None,
     public: Images | None = None,
     simulated: bool = False,
+    teachers: Sequence[Teacher] = (),
 ) -> tuple[FederationPlan, FederationDirectory]:
     """Plan a federation, and create the directory of its server, which has an identity.
 
@@ -44,14 +47,21 @@ def begin(
         public: public unlabelled images of the domain, a source of queries: as the recipe names
             them, or a tensor, uint8 ``(N, C, H, W)``.
         simulated: whether all clients are on this machine, and end with the server.
+        teachers: the teachers of clients on this machine, whose training data are refused as public
+            images.
 
     Raises:
-        ConfigError: the settings make no sense together.
+        ConfigError: the settings make no sense together or with the teachers.
         DataError: public images cannot be read.
         RunError: the directory is not empty or cannot be written to.
     """
     plan = FederationPlan.of(
-        config, student=student, generator=generator, given={"public": public}, simulated=simulated
+        config,
+        student=student,
+        generator=generator,
+        given={"public": public},
+        simulated=simulated,
+        teachers=teachers,
     )
     identity = secrets.token_hex(8)
     directory = FederationDirectory.create(Path(out), plan.config(), plan.facts(identity))
@@ -65,6 +75,7 @@ def begin_again(
     student: str | nn.Module | None = None,
     generator: str | nn.Module | None = None,
     public: Images | None = None,
+    teachers: Sequence[Teacher] = (),
     **changed: Any,
 ) -> tuple[FederationPlan, FederationDirectory]:
     """Return the plan and the directory of a federation that has begun.
@@ -74,9 +85,11 @@ def begin_again(
         student: the student; needed again only if it was given as a module.
         generator: the generator; needed again only if it was given as a module.
         public: the public images; needed again only if they were given as a tensor.
+        teachers: as for :func:`begin`.
         changed: other values of the settings :data:`CHANGEABLE`.
 
     Raises:
+        ConfigError: the public images are what a teacher was trained on.
         RunError: there is no federation, it is damaged, or its public images were changed.
     """
     if unknown := changed.keys() - set(CHANGEABLE):
@@ -85,7 +98,9 @@ def begin_again(
     config = directory.settings().changed(**changed)
     # Settings that are not stored were none; nothing is open any more for the recipe to resolve.
     config = config.model_copy(update={"recipe": Recipe(**config.recipe.model_dump())})
-    plan = FederationPlan.of(config, student=student, generator=generator, given={"public": public})
+    plan = FederationPlan.of(
+        config, student=student, generator=generator, given={"public": public}, teachers=teachers
+    )
     if plan.public.facts() != directory.facts().get("public_images", {}):
         raise RunError(
             f"{directory.path} was started with other public images: put back what "
