@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -43,7 +44,10 @@ def test_an_unknown_name_does_too() -> None:
     ("settings", "said"),
     [
         ({"epsilon": -1.0}, "[epsilon] must be positive"),
-        ({"epsilon": 1.0, "prior_temperature": 0.0}, "[prior_temperature]: Input should be"),
+        (
+            {"epsilon": 1.0, "prior_temperature": 0.0},
+            "[prior_temperature] must be above 0, not 0.0",
+        ),
         ({"epsilon": 1.0, "candidates": 1}, "[candidates] must be"),
         ({"epsilon": 1.0, "protect": "data", "consensus": 0.5}, "[consensus] is tested on votes"),
         (
@@ -71,6 +75,37 @@ def test_several_mistakes_are_told_together_and_each_once() -> None:
     with pytest.raises(dpsd.ConfigError) as caught:
         TranscriptionConfig(teacher="some/teacher", epsilon=1.0, rounds=0, queries=0)
     assert caught.value.spelled("[{}]".format) == (
-        "[rounds]: Input should be greater than or equal to 1 (not 0); "
-        "[queries]: Input should be greater than or equal to 1 (not 0)"
+        "[rounds] must be at least 1 and at most 10,000, not 0; "
+        "[queries] must be at least 1 and at most 100,000,000, not 0"
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"until": 2.0}, "until must be above 0 and below 1, not 2.0"),
+        ({"until": "x"}, "until must be a number, not 'x'"),
+        ({"rounds": 1.5}, "rounds must be a whole number, not 1.5"),
+        ({"adaptive": "perhaps"}, "adaptive must be true or false, not 'perhaps'"),
+        ({"augment": "spin"}, "augment must be 'none', 'shift' or 'shift-flip', not 'spin'"),
+        ({"learning_rate": float("inf")}, "learning_rate must be a finite number, not inf"),
+        ({"value_range": (1.0, "x")}, "value_range must be a number, not 'x'"),
+    ],
+)
+def test_a_value_that_is_out_of_range_is_refused_in_our_own_words(
+    given: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(dpsd.ConfigError) as caught:
+        dpsd.Recipe(**given)
+    assert str(caught.value) == said
+
+
+def test_no_setting_is_refused_in_the_words_of_a_library() -> None:
+    for name in TranscriptionConfig.fields():
+        for value in (-1e9, 1e9, object(), "no such word", float("nan"), ("x",)):
+            said = ""
+            try:
+                TranscriptionConfig(**{"teacher": "some/teacher", "epsilon": 1.0, name: value})
+            except DpsdError as error:
+                said = str(error)
+            assert "nput should" not in said, (name, value)

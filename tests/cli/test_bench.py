@@ -276,3 +276,16 @@ def test_rows_are_listed_as_they_are_measured(share: float) -> None:
         assert [(row.key, row.method) for row in suite.rows(here, 1.0)] == [
             (row.key, row.method) for row in suite.rows(published, 1.0)
         ]
+
+
+def test_a_list_of_rows_needs_no_data_and_says_nothing_of_it(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DPSD_DATA", str(tmp_path / "empty"))
+    listed = invoke("bench", "transfer", "--list")
+    assert listed.exit_code == 0, listed.stderr
+    assert "mnist/10/labels-default" in listed.stdout
+    assert listed.stderr == ""
+    absent = invoke("bench", "transfer", "--list", "--data", tmp_path / "absent.npz")
+    assert absent.exit_code == 3
+    assert "skipped: " in absent.stderr

@@ -119,7 +119,7 @@ def test_flags_override_the_file_and_defaults_do_not(invoke: Invoke, tmp_path: P
     [
         (["teacher", "--out", "run"], "--epsilon is required"),
         (["teacher", "--epsilon", "-1", "--out", "run"], "--epsilon must be positive"),
-        (["teacher", "--epsilon", "1", "--rounds", "0", "--out", "run"], "--rounds: "),
+        (["teacher", "--epsilon", "1", "--rounds", "0", "--out", "run"], "--rounds must be"),
         (["teacher", "--epsilon", "1", "--delta", "1", "--out", "run"], "--delta must be"),
         (["teacher", "--epsilon", "1"], "--out"),
         (["--epsilon", "1", "--out", "run"], "TEACHER is required"),
@@ -214,7 +214,7 @@ def test_rounds_that_nobody_chose_suit_the_budget(
 @pytest.mark.parametrize(
     ("line", "key"),
     [
-        ("prior_temperature = -1.0", "prior_temperature: Input should be greater than 0"),
+        ("prior_temperature = -1.0", "prior_temperature must be above 0, not -1.0"),
         ("top_k = 3", "top_k is 3, but it shapes gradients, and --protect 'labels'"),
         ("mean = [0.5]", "mean and --deviation belong together"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,6 +47,7 @@ def test_evaluate_measures_on_exactly_what_was_held_out(
         *("--precision", "float32", "--device", "cpu"),
     )
     assert result.exit_code == 0, result.stderr
+    assert f"dpsd evaluate {run} --data digits --split validation\n" in result.stdout
     record = json.loads((taught / "teacher.json").read_text())
     held = load_dataset("digits", "validation", validation_share=SHARE)
     assert record["validation_share"] == SHARE
@@ -56,7 +58,12 @@ def test_evaluate_measures_on_exactly_what_was_held_out(
     assert [row["images"] for row in found["classes"]] == held.labels.bincount().tolist()
     assert found["teacher_accuracy"] == record["validation_accuracy"]
     shown = invoke(*evaluate, "--split", "validation").stdout
-    assert f"digits, {SHARE} of the training split, held out for validation" in shown
+    part = f"digits, {SHARE} of the training split, held out for validation"
+    assert f"{part} ({len(held)} images)" in shown
+    for share in ("student_accuracy", "student_balanced_accuracy", "agreement"):
+        error = found["standard_errors"][share]
+        assert 0 < error < 0.1
+        assert re.search(rf"{found[share]:.2%} +{100 * error:.2f} points", shown)
     testing = json.loads(invoke(*evaluate, "--json").stdout)
     assert (testing["split"], testing["validation_share"]) == ("test", 0.0)
     assert testing["teacher_accuracy"] == record["accuracy"]
@@ -90,6 +97,7 @@ def test_records_that_a_teacher_was_trained_on_do_not_validate(
     invoke: Invoke, assert_error: AssertError, finished_run: Path
 ) -> None:
     evaluate = ("evaluate", finished_run, "--data", "digits", "--split", "validation")
+    assert_error(invoke(*evaluate[:-1], "val"), 2, "Did you mean 'validation'?")
     for flags in ((), ("--validation-share", 0.1)):
         assert_error(invoke(*evaluate, *flags), 2, "was trained on all training records of 'digits")
 

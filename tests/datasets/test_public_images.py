@@ -81,7 +81,7 @@ def bomb(path: Path) -> None:
         (save(images=PIXELS[0]), "uint8"),
         (save(images=PIXELS[:0]), "at least one image"),
         (save(images=np.array([{"a": 1}])), "pickled objects; refused"),
-        (save(images=PIXELS[..., None].repeat(4, -1)), "4 channels and the teacher takes 1"),
+        (save(images=PIXELS[..., None].repeat(4, -1)), "4 channels as .* the teacher takes 1"),
         (lambda path: path.write_bytes(b"no archive"), "damaged or not an .npz file"),
         (cut_short, "damaged or not an .npz file"),
         (bomb, "refused"),
@@ -116,3 +116,15 @@ def test_images_that_take_too_much_memory_are_refused_before_they_are_read(
     monkeypatch.setattr(public_images, "LARGEST_SET", 100)
     with pytest.raises(DataError, match=r"2 images in .* take 128 bytes"):
         read_public(str(folder), SHAPE)
+
+
+def test_pytorchs_layout_is_recognised(tmp_path: Path) -> None:
+    path = tmp_path / "public.npz"
+    np.savez(path, images=np.zeros((5, 1, 16, 16), np.uint8))
+    with pytest.raises(DataError) as caught:
+        read_public(str(path), (1, 8, 8), setting="probe")
+    said = caught.value.spelled("--{}".format)
+    assert said.startswith(
+        f"--probe: {path}: images is uint8 (5, 1, 16, 16), which has 16 channels"
+    )
+    assert "(N, H, W) or (N, H, W, C) is needed; this may be PyTorch's (N, C, H, W)" in said

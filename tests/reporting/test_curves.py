@@ -39,3 +39,25 @@ def test_losses_that_are_not_to_be_compared_are_drawn_apart(is_one_loss: bool, p
     assert figure is not None
     assert len(figure.drawn.axes) == panels
     assert ("a smaller one does not mean a better student" in figure.finding) != is_one_loss
+
+
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [
+        ([], "On average over the classes, the student"),
+        ([1], "On average over the 2 of 3 classes that have a row, the student"),
+    ],
+)
+def test_a_mean_over_some_of_the_classes_says_over_how_many(missing: list[int], said: str) -> None:
+    rows = [[0.9, 0.1, -0.0001], [0.5, 0.5, 0.0], [-0.0001, 0.1, 0.9]]
+    figure = confusion_figure(
+        "confusion",
+        [None if number in missing else row for number, row in enumerate(rows)],
+        classes=["a", "b", "c"],
+        rows_are="the teacher says",
+        title="Confusion",
+        run="run",
+    )
+    assert figure is not None
+    assert figure.finding.startswith(said)
+    assert "-0.0%" not in str(figure.rows)

@@ -85,3 +85,8 @@ def test_what_is_no_json_is_refused(tmp_path: Path) -> None:
     (tmp_path / "measured.json").write_text("no")
     with pytest.raises(ConfigError, match=r"cannot be read.*write it with dpsd evaluate"):
         read_evaluation(tmp_path / "measured.json")
+
+
+def test_an_evaluation_of_an_earlier_version_has_no_errors(tmp_path: Path) -> None:
+    earlier = {name: value for name, value in FOUND.items() if name != "standard_errors"}
+    assert read_evaluation(written(tmp_path, earlier)) == json.loads(json.dumps(earlier))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 
 import pytest
@@ -79,3 +80,17 @@ def test_a_student_that_knows_every_class_is_not_said_to_know_one(run: dpsd.RunD
     assert found.student_balanced_accuracy == found.student_accuracy == 1
     assert found.dominant() is None
     assert [row.predicted for row in found.classes] == [90, 6, 4, 0]
+
+
+def test_every_share_has_the_error_of_its_images(run: dpsd.RunDirectory) -> None:
+    constant = evaluate(run, said(torch.zeros(100)), student=Says()).standard_errors
+    assert constant["student_accuracy"] == pytest.approx(math.sqrt(92 * 12 / 104**2 / 103))
+    # Each class counts a third, and the rare ones are known the least, though all of them fare
+    # alike: as 2 of 94, of 10 and of 8.
+    balanced = (
+        math.hypot(*(math.sqrt(2 * (n + 2) / (n + 4) ** 2 / (n + 3)) for n in (90, 6, 4))) / 3
+    )
+    assert constant["student_balanced_accuracy"] == pytest.approx(balanced)
+    assert constant.keys() == {"student_accuracy", "student_balanced_accuracy"}
+    perfect = evaluate(run, said(LABELS), student=Says()).standard_errors
+    assert all(0 < error < 0.1 for error in perfect.values())

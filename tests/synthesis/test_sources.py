@@ -22,6 +22,7 @@ from dpsd.synthesis.drawn import Silhouettes, Strokes, StructuredNoise
 from dpsd.synthesis.glyphs import Glyphs
 from dpsd.synthesis.leaves import Leaves
 from dpsd.synthesis.mixture import SOURCES, Mixture, apportion, build_mixture
+from dpsd.synthesis.names import check_sources
 from dpsd.synthesis.photographs import Crops, Folder
 from dpsd.synthesis.public import Public
 from dpsd.synthesis.sources import CHUNK, Source, is_blank
@@ -510,3 +511,15 @@ def test_a_mixture_makes_as_many_as_wanted_however_few(count: int) -> None:
     images, source = mixture.sample(count, generator=torch.Generator().manual_seed(0))
     assert images.shape == (count, 1, 8, 8)
     assert source.shape == (count,)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("../covid", "write folder:../covid for a folder of public images, or give it with public"),
+        ("public", "leave 'public' out, as public adds the images that it names"),
+    ],
+)
+def test_what_is_named_in_the_wrong_way_is_told_the_right_one(name: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        check_sources(["noise", name])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -82,7 +84,7 @@ def test_a_last_student_that_is_clearly_worse_gives_way_to_the_best(
     ("wrong", "is_over"),
     [
         ([300, 200, 100, 50, 20], [False] * 5),
-        ([300, 298, 296], [False, False, True]),
+        ([200, 198, 196], [False, False, True]),
         ([300, 298, 200, 198, 197], [False, False, False, False, True]),
         ([100, 200, 300], [False, False, True]),
     ],
@@ -115,3 +117,36 @@ def test_what_a_checkpoint_keeps_is_all_that_matters() -> None:
     assert after.is_over == before.is_over
     assert after.settle(student, 3)[0] == 2
     assert student.wrong.item() == 40
+
+
+def held(answers: Tensor) -> Choice:
+    """A choice by true releases of other answers."""
+    releases = replace(probe().releases, release=answers)
+    return Choice(Probe(releases, RandomizedResponse(epsilon=20.0)), EXECUTION, until=0.02)
+
+
+def test_a_run_does_not_stop_at_what_always_saying_one_class_agrees_on() -> None:
+    """The student says class 1 for all images, as the teacher does for nearly all."""
+    answers = torch.ones(IMAGES, dtype=torch.long)
+    answers[:16] = 0
+    choosing = held(answers)
+    head = nn.Linear(64, CLASSES)
+    nn.init.zeros_(head.weight)
+    head.bias.data = torch.tensor([0.0, 1.0, 0.0, 0.0])
+    constant = nn.Sequential(nn.Flatten(), head)
+    told = []
+    for number in range(1, 6):
+        quality = choosing.consider(constant, number)
+        told.append(list(choosing.warnings(quality, number)))
+        assert not choosing.is_over
+    assert quality.agreement == quality.constant
+    assert "round 1: the probe shows nearly one class" in told[0][0]
+    assert "round 3: agreement on the probe no longer rises, but it is not clearly" in told[2][0]
+    assert told[1] == told[3] == told[4] == []
+
+
+def test_a_run_that_has_stopped_stays_so() -> None:
+    """Also one of an earlier version, which stopped at any agreement."""
+    choosing = held(torch.ones(IMAGES, dtype=torch.long))
+    choosing.close()
+    assert choosing.is_over

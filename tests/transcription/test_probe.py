@@ -254,12 +254,14 @@ def test_a_run_stops_when_two_rounds_no_longer_help(
             return super().phase(name, total=total, round_index=round_index)
 
     observer, probe = Listens(), random_images(200)
-    chosen: dict[str, Any] = {"probe": probe, "until": 0.9, "rounds": 9}
+    budget = Budget(epsilon=27.0, delta=1e-6, adjacency="round")
+    chosen: dict[str, Any] = {"probe": probe, "until": 0.9, "rounds": 9, "budget": budget}
+    chosen |= {"queries": 300, "epochs": 3.0}  # for more than always saying one class
     run = transcribe(teacher, tmp_path / "whole", observer=observer, **chosen)
     assert [line["round"] for line in run.metrics] == [1, 2, 3]
     assert any("nothing more is asked or spent" in notice for notice in observer.notices)
-    assert run.certificate.events == {"response": 1, "round": 3, "teacher": 3 * 60 + 200}
-    assert run.certificate.spent.round < BUDGET.epsilon / 2
+    assert run.certificate.events == {"response": 1, "round": 3, "teacher": 3 * 300 + 200}
+    assert run.certificate.spent.round < budget.epsilon / 2
     assert run.directory.ledger.ending()["rounds"] == 3
     assert run.certificate.stopped_early
     assert "holds in any case, is the target's" in run.certificate.limits
@@ -337,7 +339,7 @@ def test_mechanisms_that_cannot_tell_agreement_are_refused(
         ({"probe": torch.zeros(4, 1, 8, 8)}, ConfigError, "probe must be uint8"),
         ({"probe": random_images(9, shape=(8, 8))}, ConfigError, "probe must be uint8"),
         ({"public": random_images(0)}, ConfigError, "at least one image"),
-        ({"probe": random_images(9, shape=(4, 8, 8))}, DataError, "4 channels and the teacher"),
+        ({"probe": random_images(9, shape=(4, 8, 8))}, DataError, "4 channels as .* the teacher"),
         ({"probe": random_images(1)}, ConfigError, "1 distinct images, and a probe needs 2"),
         ({"public": random_images(9)}, ConfigError, "a probe needs 10: give more, or probe none"),
         (
@@ -346,6 +348,18 @@ def test_mechanisms_that_cannot_tell_agreement_are_refused(
             "no image that is not in the probe",
         ),
         ({"public": "absent"}, DataError, "is no folder, no .npz file and no data set"),
+        (
+            {"until": 0.01, "probe": "none", "public": random_images(9)},
+            ConfigError,
+            "until is 0.01, but probe is none, .* leave probe none out, and part of public is",
+        ),
+        (
+            {"until": 0.01, "probe": "none"},
+            ConfigError,
+            "probe is none, .*: give public images with probe; or leave until out",
+        ),
+        ({"probe": "chestx"}, DataError, "^probe: '.*chestx' is no folder"),
+        ({"probe": random_images(9, shape=(8, 8, 1))}, DataError, r"8 channels as \(N, C, H, W\)"),
         ({"until": 0.01}, ConfigError, "give public images with probe or public, or leave it out"),
     ],
 )
@@ -420,3 +434,58 @@ def test_pages_say_what_agreement_is_about(teacher: Teacher, tmp_path: Path) -> 
     assert "read no data set" not in cards[0]
     assert "The run read no data set." in cards[1]
     assert "probe" not in cards[1]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            {"probe": random_images(5).repeat(40, 1, 1, 1)},
+            ["the probe has 200 images, 5 of them distinct", "± 13 points at best"],
+        ),
+        (
+            {"public": random_images(100).repeat(2, 1, 1, 1)},
+            ["of 200 public images, 100 are distinct: 20 of these are the probe", "± 7 points"],
+        ),
+        ({"probe": random_images(100)}, []),
+    ],
+)
+def test_a_small_probe_and_duplicates_are_told_of(
+    teacher: Teacher, tmp_path: Path, given: dict[str, Any], said: list[str]
+) -> None:
+    observer = Listens()
+    transcribe(teacher, tmp_path, observer=observer, rounds=1, **given)
+    told = [one for one in observer.warnings if "distinct" in one]
+    assert len(told) == len(said)
+    assert all(words in one for words, one in zip(said, told, strict=True))
+
+
+def test_what_always_saying_one_class_agrees_on_is_beside_every_agreement(tmp_path: Path) -> None:
+    from dpsd.reporting.progress import RoundLines, round_line
+
+    named = dpsd.load_teacher(
+        Answering(),
+        input_shape=SHAPE,
+        num_classes=3,
+        scores="probabilities",
+        class_names=("left", "middle", "right"),
+    )
+    dark = random_images(120) // 4
+    dark[:, :, :2] += 150  # the teacher says the first class for all
+    observer = Listens()
+    run = transcribe(named, tmp_path, probe=dark, rounds=1, observer=observer)
+    assert any(
+        "nearly one class to the teacher, which says class 'left'" in w for w in observer.warnings
+    )
+    line = run.metrics[0]
+    stated = line["probe"]["constant"]
+    constant = f"{stated['mean']:.1%} ± {stated['standard_error']:.1%}"
+    assert line["probe"]["constant_class"] == 0
+    assert f"  {stated['mean']:.1%}  " in round_line(line, rounds=1)
+    assert RoundLines.headings(line).split("  ").count("constant") == 1
+    assert f"most frequent, agrees on {constant}" in RoundLines.about(line)[1]
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "For comparison, always saying 'left', the teacher's most frequent, agrees on " in (
+        page.replace("&#39;", "'")
+    )
+    assert page.count(constant) >= 2  # the sentence, and the table of rounds

@@ -139,6 +139,7 @@ def bench(
     folder = out / name
     missed = named or suite.data
     present: list[Task] = []
+    skipped: list[DpsdError] = []
     for one in wanted:
         # Rows of what is wanted can be named before it is here, but for data nobody describes.
         is_listed = show_rows and one in missed and one in RECORDS
@@ -149,11 +150,15 @@ def bench(
             model=model or "",
             validation_share=validation_share,
         )
-        if is_listed or _is_here(task, missed=one in missed):
+        if is_listed or _is_here(task, missed=one in missed, skipped=skipped):
             present.append(task)
+    rows = [row for task in present for row in _rows_of(suite, task, share, skipped)]
+    for problem in skipped:
+        # A list needs no data, but damaged ones are not passed over in silence.
+        if not (show_rows and rows and isinstance(problem, MissingDataError)):
+            warn(f"skipped: {problem}")
     if not present:
         raise DataError(f"none of these data sets is here: {', '.join(missed)}")
-    rows = [row for task in present for row in _rows_of(suite, task, share)]
     if not rows:
         raise DataError(f"of {', '.join(wanted)} nothing can be measured; the warnings say why")
     rows = _chosen(rows, only, changed)
@@ -276,19 +281,19 @@ def _chosen(rows: list[Row], only: str | None, changes: dict[str, str]) -> list[
         raise ConfigError(f"--set {error}") from None
 
 
-def _rows_of(suite: Suite, task: Task, share: float) -> list[Row]:
+def _rows_of(suite: Suite, task: Task, share: float, skipped: list[DpsdError]) -> list[Row]:
     try:
         return list(suite.rows(task, share))
     except DpsdError as error:  # the training split is not there, or too large to be read
-        warn(f"skipped: {error}")
+        skipped.append(error)
         return []
 
 
-def _is_here(task: Task, *, missed: bool) -> bool:
+def _is_here(task: Task, *, missed: bool, skipped: list[DpsdError]) -> bool:
     try:
         task.measured_on  # noqa: B018 - is it here?
     except DataError as error:
         if missed or not isinstance(error, MissingDataError):
-            warn(f"skipped: {error}")
+            skipped.append(error)
         return False
     return True

@@ -6,9 +6,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
-import click
 import typer
 
+from dpsd.cli.choices import Words
 from dpsd.cli.console import grid, hint, say, say_json, show, warn
 from dpsd.cli.errors import PARTS_OF_TEACHER, spell
 from dpsd.errors import ConfigError
@@ -44,10 +44,10 @@ def budget(
         typer.Option(help="A second budget file, in addition to the usual one beside the teacher."),
     ] = None,
     layout: Annotated[
-        str, typer.Option(click_type=click.Choice(["auto", "nchw", "nhwc", "flat"]), help=_CALLED)
+        str, typer.Option(click_type=Words(["auto", "nchw", "nhwc", "flat"]), help=_CALLED)
     ] = "auto",
     input_scale: Annotated[
-        str, typer.Option(click_type=click.Choice(["1", "255", "uint8"]), help=_CALLED)
+        str, typer.Option(click_type=Words(["1", "255", "uint8"]), help=_CALLED)
     ] = "1",
     output: Annotated[str | None, typer.Option(help=_CALLED)] = None,
     delta: Annotated[float, typer.Option(help="δ at which ε is stated.")] = 1e-5,

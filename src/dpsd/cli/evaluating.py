@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-import click
 import typer
 
+from dpsd.cli.choices import Words
 from dpsd.cli.console import grid, say, say_json, show, shown_warnings
 from dpsd.cli.declaring import (
     RULE_HELP,
@@ -35,7 +35,7 @@ def evaluate(
     split: Annotated[
         str,
         typer.Option(
-            click_type=click.Choice(["test", "validation", "train"]),
+            click_type=Words(["test", "validation", "train"]),
             help="The part of the data to measure on: test; validation, the validation split of "
             "the data set, or else the part of its training split that `train-teacher "
             "--validation-share` held out; or train, all of the training split.",
@@ -117,22 +117,24 @@ def _show_evaluation(measured: Evaluation) -> None:
     what = f"{measured.split} split"
     if measured.validation_share:
         what = f"{measured.validation_share:g} of the training split, held out for validation"
-    say(f"{measured.data}, {what}, {measured.images:,} images")
-    summary = grid("", "share", right=("share",))
-    if measured.teacher_accuracy is not None:
-        summary.add_row("teacher accuracy", f"{measured.teacher_accuracy:.2%}")
-    summary.add_row("student accuracy", f"{measured.student_accuracy:.2%}", style="bold")
-    if measured.teacher_balanced_accuracy is not None:
-        summary.add_row("teacher balanced accuracy", f"{measured.teacher_balanced_accuracy:.2%}")
-    summary.add_row("student balanced accuracy", f"{measured.student_balanced_accuracy:.2%}")
+    say(f"{measured.data}, {what} ({measured.images:,} images)")
+    summary = grid("", "share", "± s.e.", right=("share", "± s.e."))
+    for words, name, style in (
+        ("teacher accuracy", "teacher_accuracy", None),
+        ("student accuracy", "student_accuracy", "bold"),
+        ("teacher balanced accuracy", "teacher_balanced_accuracy", None),
+        ("student balanced accuracy", "student_balanced_accuracy", None),
+        ("student agrees with teacher", "agreement", None),
+    ):
+        if (share := getattr(measured, name)) is not None:
+            error = f"{100 * measured.standard_errors[name]:.2f} points"
+            summary.add_row(words, f"{share:.2%}", error, style=style)
     if (most := measured.dominant()) is not None:
         summary.add_row(
             f"student says {most.name!r} for nearly all images",
             f"{most.predicted / measured.images:.2%}",
             style="bold red",
         )
-    if measured.agreement is not None:
-        summary.add_row("student agrees with teacher", f"{measured.agreement:.2%}")
     show(summary)
     say()
     numbers = ("images", "predicted", "teacher", "student", "agreement")
@@ -144,7 +146,8 @@ def _show_evaluation(measured: Evaluation) -> None:
     show(table)
     say(
         "\nBalanced accuracy is the mean over classes of the share that is right; `predicted` "
-        "counts the images for which the student says the class."
+        "counts the images for which the student says the class. A standard error (s.e.) covers "
+        "which images were measured on, if they are a random sample, and no choice made by them."
     )
     say(
         "Measured on the owner's own data: these numbers are not privatised, and the run's "

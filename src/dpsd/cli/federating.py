@@ -13,6 +13,7 @@ import click
 import typer
 from pydantic.fields import FieldInfo
 
+from dpsd.cli.choices import Words
 from dpsd.cli.console import say, say_json
 from dpsd.cli.errors import spell
 from dpsd.cli.federate import CLIENT_FOLDER, FLOWER_FOLDER, within
@@ -134,7 +135,7 @@ def _simulate(
     backend: Annotated[
         str,
         typer.Option(
-            click_type=click.Choice(BACKENDS),
+            click_type=Words(BACKENDS),
             help="Where clients answer: one after another in this process, or at the same time in "
             "processes of Ray's, which take longer to start.",
             rich_help_panel="Clients",

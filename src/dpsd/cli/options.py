@@ -14,6 +14,7 @@ from click.core import ParameterSource
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from dpsd.cli.choices import Words
 from dpsd.cli.errors import Command, accept_earlier_names, unwrapped
 from dpsd.config.privacy import PrivacySettings
 from dpsd.config.teacher import TeacherSettings
@@ -212,11 +213,11 @@ def _click_type(
         return click.STRING, "|".join([*words, "N"])
     (only,) = options
     if words:
-        return click.Choice(words), None
+        return Words(words), None
     if get_origin(only) is tuple:
         return CommaList(), "A,B,…"
     if isinstance(only, type) and issubclass(only, Enum):
-        return click.Choice([member.value for member in only]), None
+        return Words([member.value for member in only]), None
     plain = {bool: click.BOOL, int: click.INT, float: click.FLOAT, str: click.STRING}
     return plain[only], None
 

@@ -11,7 +11,7 @@ from dpsd.cli.console import RESULTS, STATUS, grid, hint, say, show, shown_warni
 from dpsd.cli.errors import INTERRUPTED
 from dpsd.cli.privacy import show_privacy
 from dpsd.cli.progress import ProgressObserver, QuietObserver, pretraining
-from dpsd.cli.results import show_written
+from dpsd.cli.results import measurable_on, show_written
 from dpsd.config.transcription import TranscriptionConfig
 from dpsd.errors import AnswerError, WriteError
 from dpsd.privacy.records.certificate import NOT_PRIVATE
@@ -169,7 +169,8 @@ def _show_summary(run: Run) -> None:
     _show_probe(run)
     _show_left_out(run)
     pages = "certificate.json, report.html       the privacy spent, and a report of the run"
-    show_written(path, pages, "certify", path)
+    on = measurable_on(run.directory)
+    show_written(path, pages, "certify", path, measured_on=on)
 
 
 def _show_probe(run: Run) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import click
 import typer
 
+from dpsd.cli.choices import Words
 from dpsd.cli.console import (
     RESULTS,
     STATUS,
@@ -64,13 +65,29 @@ def opened(run: Path, *, to: str = "") -> RunDirectory:
     return directory
 
 
-def show_written(path: Path, pages: str, *last: object) -> None:
+def measurable_on(directory: RunDirectory) -> tuple[str, ...]:
+    """The words that say what a run's student can be measured on, as its teacher's record says."""
+    from dpsd.teachers import read_record
+
+    try:
+        record = read_record(directory.config().teacher.teacher)
+    except DpsdError:  # the teacher has no record
+        return ("--data", "NAME")
+    # Of a data set that nothing was held out of, there is at least the test split.
+    has_part = record.validation_share or record.validation_accuracy is not None
+    return ("--data", record.data or "NAME", *(("--split", "validation") if has_part else ()))
+
+
+def show_written(
+    path: Path, pages: str, *last: object, measured_on: Sequence[str] = ("--data", "NAME")
+) -> None:
     """Show which files a run wrote, and the commands that go on from there.
 
     Args:
         path: the directory of the run.
         pages: a line about the files that are for people.
         last: the words of the last command.
+        measured_on: the words that say what the student can be measured on.
     """
     say(f"\nWritten to {path}:")
     say("  student.safetensors, student.json   the student")
@@ -78,7 +95,7 @@ def show_written(path: Path, pages: str, *last: object) -> None:
     say(f"  {pages}")
     say("\nNext:")
     for words in (
-        ("evaluate", path, "--data", "NAME"),
+        ("evaluate", path, *measured_on),
         ("sample", path, "--count", 10_000, "--out", "synthetic"),
         ("export", path, "--to", "student.onnx"),
         ("report", path, "--out", "report.html"),
@@ -173,7 +190,7 @@ def certify(
         str,
         typer.Option(
             "--format",
-            click_type=click.Choice(["text", "markdown", "html", "json"]),
+            click_type=Words(["text", "markdown", "html", "json"]),
             help="The format to print in.",
         ),
     ] = "text",

@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import click
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from dpsd.cli.choices import Words
 from dpsd.cli.console import STATUS, say, shown_warnings
 from dpsd.cli.declaring import (
     RULE_HELP,
@@ -112,7 +112,7 @@ def train_teacher(
     precision: Annotated[
         str,
         typer.Option(
-            click_type=click.Choice(["auto", "float32", "bfloat16"]),
+            click_type=Words(["auto", "float32", "bfloat16"]),
             help="Precision of the training; bfloat16 uses autocast.",
         ),
     ] = "auto",

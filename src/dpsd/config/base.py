@@ -120,7 +120,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def _readable(
-    error: ValidationError, parts: Collection[str], known: Collection[str]
+    error: ValidationError, parts: Collection[str], known: Mapping[str, FieldInfo]
 ) -> Iterator[str]:
     """Yield what is wrong, as the parts of a :class:`DpsdError`'s message."""
     told: set[str] = set()
@@ -131,7 +131,9 @@ def _readable(
             told.add(text)
 
 
-def _stated(problem: ErrorDetails, parts: Collection[str], known: Collection[str]) -> Iterator[str]:
+def _stated(
+    problem: ErrorDetails, parts: Collection[str], known: Mapping[str, FieldInfo]
+) -> Iterator[str]:
     """Yield the parts of one problem's message: the setting, what is wrong, and the value."""
     place, kind, value = problem["loc"], problem["type"], problem["input"]
     if len(place) > 1 and place[0] in parts:
@@ -148,7 +150,47 @@ def _stated(problem: ErrorDetails, parts: Collection[str], known: Collection[str
     elif kind == "extra_forbidden":
         near = difflib.get_close_matches(str(place[-1]), known, n=1)
         yield " is not a setting" + (f": did you mean {near[0]}?" if near else "")
+    elif wanted := _wanted(problem, known.get(str(place[0])) if len(place) == 1 else None):
+        yield f" must be {wanted}, not {value!r}"
     else:
         yield f": {problem['msg']}"
         if place:
             yield f" (not {value!r})"
+
+
+def _wanted(problem: ErrorDetails, field: FieldInfo | None) -> str | None:
+    """Return what a value must be, in words; ``None`` for a problem that is no such matter.
+
+    Args:
+        problem: what is wrong with the value.
+        field: the setting, whose whole range is stated; ``None`` for a part of one.
+    """
+    kind, context = problem["type"], problem.get("ctx", {})
+    if kind in ("literal_error", "enum"):
+        return str(context["expected"])
+    if kind not in _BOUNDS.values():
+        return _KINDS.get(kind)
+    bounds = [(name, context[name]) for name in _BOUNDS if name in context]
+    if field is not None:
+        stated = ((name, part) for part in field.metadata for name in _BOUNDS)
+        bounds = [
+            (name, at) for name, part in stated if (at := getattr(part, name, None)) is not None
+        ]
+    return " and ".join(f"{_IN_WORDS[name]} {at:,}" for name, at in bounds)
+
+
+#: The bounds of a number, with the kind of problem that a value outside has, and in words.
+_BOUNDS = {
+    **{"gt": "greater_than", "ge": "greater_than_equal"},
+    **{"lt": "less_than", "le": "less_than_equal"},
+}
+_IN_WORDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
+
+#: What a value of another type must be, by the kind of problem.
+_KINDS = {
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "true or false"),
+    **dict.fromkeys(("tuple_type", "list_type"), "a list"),
+    **{"finite_number": "a finite number", "string_type": "a text"},
+}

@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from dpsd.config.base import Settings
 from dpsd.config.ensembles import ENSEMBLE_DEFAULTS
+from dpsd.config.stopping import check_until
 from dpsd.devices.names import Precision
 from dpsd.errors import ConfigError, Setting
 from dpsd.images.names import Augmentation
@@ -92,8 +93,8 @@ class Recipe(Settings):
         None,
         gt=0,
         lt=1,
-        description="Stop asking after two rounds in a row that raise agreement on the probe by "
-        "less than this, as in 0.01, or than its noise; what is not asked is not spent.",
+        description="Stop asking after two rounds in a row that do not raise agreement on the "
+        "probe by this, as in 0.01, and by more than its noise; what is not asked is not spent.",
     )
     value_range: ValueRange | None = Field(
         None,
@@ -258,14 +259,10 @@ class Recipe(Settings):
         """Refuse to stop by the agreement on a probe that there is not.
 
         Raises:
-            ConfigError: ``until`` is given, and there are no public images.
+            ConfigError: ``until`` is given, and there is no probe.
         """
-        if self.until is not None and not self.has_probe:
-            raise ConfigError(
-                *(Setting("until"), f" is {self.until:g}, but nothing tells how well the student "),
-                *("does without a probe: give public images with ", Setting("probe"), " or "),
-                *(Setting("public"), ", or leave it out"),
-            )
+        is_refused, public = self.probe == NO_PROBE, self.public
+        check_until(self.until, has_probe=self.has_probe, is_refused=is_refused, public=public)
 
     @property
     def has_probe(self) -> bool:

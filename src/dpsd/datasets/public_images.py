@@ -20,8 +20,8 @@ from dpsd.datasets.folder import LARGEST_SET
 from dpsd.datasets.medmnist import array_names, read_array
 from dpsd.datasets.published import dataset_names, npz_path
 from dpsd.datasets.registry import load_dataset
-from dpsd.errors import DataError
-from dpsd.images.fitting import fitted, read_fitted
+from dpsd.errors import DataError, Setting
+from dpsd.images.fitting import can_convert, fitted, read_fitted
 from dpsd.images.names import Shape
 from dpsd.images.reading import SUFFIXES, image_files
 from dpsd.images.value_range import ValueRange
@@ -53,7 +53,9 @@ def path_of(spec: str, *, absolute: bool = True) -> Path:
     return path.absolute() if absolute else path
 
 
-def read_public(spec: str, shape: Shape, *, value_range: ValueRange | None = None) -> Tensor:
+def read_public(
+    spec: str, shape: Shape, *, setting: str = "public", value_range: ValueRange | None = None
+) -> Tensor:
     """Read public images, without labels, fitted to a shape.
 
     Args:
@@ -61,6 +63,7 @@ def read_public(spec: str, shape: Shape, *, value_range: ValueRange | None = Non
             ``(N, H, W)`` or ``(N, H, W, C)`` in an array called ``images`` or ``train_images``, or
             in its only array; or the name of a data set, whose training images are read.
         shape: the channels, height and width that images are scaled and centre-cropped to.
+        setting: the setting that the images are read for, which errors name.
         value_range: the stored values of grey image files that are black and white, where the files
             do not say it.
 
@@ -71,24 +74,31 @@ def read_public(spec: str, shape: Shape, *, value_range: ValueRange | None = Non
         DataError: there is no such folder, file or data set, it is damaged, or it holds no images
             that can be fitted.
     """
+    try:
+        return _read(spec, shape, value_range)
+    except DataError as error:
+        raise type(error)(Setting(setting), ": ", *error.parts) from None
+
+
+def _read(spec: str, shape: Shape, value_range: ValueRange | None) -> Tensor:
     if is_dataset(spec):
         return fitted(load_dataset(spec, "train").images, shape)
     path = path_of(spec)
     if npz_path(str(path), Path()) is not None:
-        return fitted(_images_of(path), shape)
+        return fitted(_images_of(path, shape[0]), shape)
     if not path.is_dir():
         raise DataError(
-            f"public images: {spec!r} is no folder, no .npz file and no data set; data sets are "
+            f"{spec!r} is no folder, no .npz file and no data set; data sets are "
             f"{', '.join(dataset_names())}"
         )
     files = image_files(path)
     if not files:
-        raise DataError(f"public images: no image ({', '.join(SUFFIXES)}, .dcm) in {path}")
+        raise DataError(f"no image ({', '.join(SUFFIXES)}, .dcm) in {path}")
     if len(files) > MOST_IMAGES:  # drawn from all, as files are sorted, by their folder first
         files = [files[round(row)] for row in np.linspace(0, len(files) - 1, MOST_IMAGES)]
     if (needed := len(files) * math.prod(shape)) > LARGEST_SET:
         raise DataError(
-            f"public images: {len(files):,} images in {path} take {needed:,} bytes of memory, more "
+            f"{len(files):,} images in {path} take {needed:,} bytes of memory, more "
             f"than {LARGEST_SET:,}; give fewer"
         )
     images = torch.empty((len(files), *shape), dtype=torch.uint8)
@@ -97,8 +107,8 @@ def read_public(spec: str, shape: Shape, *, value_range: ValueRange | None = Non
     return images
 
 
-def _images_of(path: Path) -> Tensor:
-    """Return the images in an ``.npz`` file, uint8 ``(N, C, H, W)``."""
+def _images_of(path: Path, channels: int) -> Tensor:
+    """Return the images in an ``.npz`` file, uint8 ``(N, C, H, W)``, that can have the channels."""
     names = array_names(path)
     name = next((name for name in _ARRAYS if name in names), None)
     if name is None and len(names) == 1:
@@ -114,5 +124,13 @@ def _images_of(path: Path) -> Tensor:
         raise DataError(
             f"{path}: {name} is {images.dtype} {images.shape}; uint8 (N, H, W) or (N, H, W, C) "
             "with at least one image is needed"
+        )
+    if not can_convert(images.shape[3], channels):
+        turned = can_convert(images.shape[1], channels)
+        raise DataError(
+            f"{path}: {name} is {images.dtype} {images.shape}, which has {images.shape[3]} "
+            f"channels as (N, H, W, C), and the teacher takes {channels}: (N, H, W) or "
+            "(N, H, W, C) is needed"
+            + ("; this may be PyTorch's (N, C, H, W): transpose(0, 2, 3, 1) turns it" * turned)
         )
     return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from dpsd.devices.execution import Execution, inference_batch
 from dpsd.distillation.objectives import Objective
-from dpsd.distillation.quality import Agreement, label_shares
+from dpsd.distillation.quality import Agreement, label_shares, score_span
 from dpsd.distillation.releases import Replay
 from dpsd.distillation.student import StudentTraining, drawn, fit_student
 from dpsd.privacy.mechanisms import Channel
@@ -141,4 +141,4 @@ def _agreement(
     for batch in replay.batches(rows, batch_size=size):
         said = execution.predict(student, batch.queries).argmax(-1).cpu()
         scores.append(mechanism.agreement(batch.release, batch.prior.float(), said))
-    return Agreement.of(torch.cat(scores))
+    return Agreement.of(torch.cat(scores), span=score_span(replay.rounds[0], mechanism))

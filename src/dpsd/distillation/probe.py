@@ -7,6 +7,7 @@ images, as often as it is looked at; that is post-processing and costs no privac
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,7 +16,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dpsd.devices.execution import Execution, inference_batch
-from dpsd.distillation.quality import Agreement
+from dpsd.distillation.quality import (
+    Agreement,
+    Span,
+    label_shares,
+    scores_by_class,
+    span_of,
+)
 from dpsd.distillation.releases import RoundReleases
 from dpsd.privacy.mechanisms import Channel
 
@@ -37,12 +44,17 @@ class ProbeQuality:
             that is too rare to tell, and empty if there are very many classes.
         class_shares: the share of each class among the teacher's answers, estimated without bias,
             so that a share may lie outside [0, 1]; empty if there are very many classes.
+        constant: how often a classifier that always says the teacher's most frequent class would
+            agree with the teacher. Agreement that is not above it shows no skill.
+        constant_class: that class.
     """
 
     images: int
     agreement: Agreement | None
     recall: list[Agreement | None]
     class_shares: list[float]
+    constant: Agreement | None
+    constant_class: int
 
 
 class Probe:
@@ -87,14 +99,26 @@ class Probe:
         """Return how a student does, by the classes that it predicts, ``(N,)``."""
         recall, shares = list[Agreement | None](), list[float]()
         if self._classes <= _MOST_CLASSES:
-            recall = [self._recall(predicted, label) for label in range(self._classes)]
+            recall = self._recall(predicted)
             shares = self._by_class.mean(-1).tolist()
         return ProbeQuality(
             images=len(self.releases),
-            agreement=Agreement.of(self._scores(predicted)),
+            agreement=self._agreement(predicted),
             recall=recall,
             class_shares=shares,
+            constant=self._agreement(self._constant),
+            constant_class=int(self._constant[0]),
         )
+
+    def beats_constant(self, predicted: Tensor, *, errors: float) -> bool:
+        """Whether agreement is clearly above that of always saying the most frequent class.
+
+        Args:
+            predicted: the classes that a student predicts, ``(N,)``.
+            errors: by how many standard errors of the difference it has to be.
+        """
+        gain = self.improvement(predicted, self._constant)
+        return gain is not None and gain.mean > errors * gain.standard_error
 
     def improvement(self, after: Tensor, before: Tensor) -> Agreement | None:
         """Return how much more often one student agrees with the teacher than another one did.
@@ -106,7 +130,7 @@ class Probe:
             after: the classes that the one student predicts, ``(N,)``.
             before: the classes that the other one predicted, ``(N,)``.
         """
-        return Agreement.of(self._scores(after) - self._scores(before))
+        return Agreement.of(self._scores(after) - self._scores(before), span=None)
 
     def confusion(self, predicted: Tensor) -> tuple[Tensor, Tensor]:
         """Return how often a student says each class where the teacher says another.
@@ -121,24 +145,45 @@ class Probe:
         """
         said = self._by_class
         chosen = functional.one_hot(predicted, self._classes).double()
-        count, error = said.sum(-1, keepdim=True), said.std(-1, keepdim=True) * len(chosen) ** 0.5
-        shares = (said @ chosen) / count
-        # The sums of squared residuals of the ratios, as in the delta method of a recall.
-        squares = (said.square() @ chosen) * (1 - 2 * shares)
-        squares += said.square().sum(-1, keepdim=True) * shares.square()
-        is_clear = count > _CLEAR * error
-        errors = squares.clamp(min=0).sqrt() / count
+        count = said.sum(-1, keepdim=True)
+        known = [Agreement.of(scores, span=self._span) for scores in said]
+        is_clear = torch.tensor(
+            [one is not None and one.mean > _CLEAR * one.standard_error for one in known]
+        ).unsqueeze(-1)
+
+        def error(shares: Tensor, more: int) -> Tensor:
+            """The delta method's, with ``more`` images besides: half said so, half not."""
+            squares = (said.square() @ chosen) * (1 - 2 * shares)
+            squares += said.square().sum(-1, keepdim=True) * shares.square()
+            squares += more / 2 * ((1 - shares).square() + shares.square())
+            return squares.clamp(min=0).sqrt() / (count + more)
+
+        hits = said @ chosen
+        shares = hits / count
+        # As for every mean: a few images that all fare alike do not show that others do, too.
+        errors = torch.maximum(error(shares, 0), error((hits + 2) / (count + 4), 4))
         return shares.where(is_clear, torch.nan), errors.where(is_clear, torch.nan)
 
-    def _recall(self, predicted: Tensor, label: int) -> Agreement | None:
-        """The ratio of two unbiased sums, with its standard error by the delta method."""
-        said = self._by_class[label]
-        count, error = float(said.sum()), float(said.std()) * len(said) ** 0.5
-        if not count > _CLEAR * error:
-            return None
-        recall = float(said[predicted == label].sum()) / count
-        residual = said * ((predicted == label).double() - recall)
-        return Agreement(recall, float(residual.square().sum().sqrt()) / count)
+    def _recall(self, predicted: Tensor) -> list[Agreement | None]:
+        """The ratio of two unbiased sums for each class; ``None`` for one too rare to tell."""
+        found = (part.diagonal().tolist() for part in self.confusion(predicted))
+        return [
+            None if math.isnan(share) else Agreement(share, error)
+            for share, error in zip(*found, strict=True)
+        ]
+
+    def _agreement(self, predicted: Tensor) -> Agreement | None:
+        return Agreement.of(self._scores(predicted), span=self._span)
+
+    @cached_property
+    def _constant(self) -> Tensor:
+        """The teacher's most frequent class for every image, ``(N,)``."""
+        rows = torch.arange(len(self.releases))
+        if self._classes <= _MOST_CLASSES:
+            shares = self._by_class.mean(-1)
+        else:
+            shares = torch.tensor(label_shares(self.releases, rows, self._mechanism))
+        return torch.full_like(rows, int(shares.argmax()))
 
     @cached_property
     def _by_class(self) -> Tensor:
@@ -160,10 +205,12 @@ class Probe:
     @cached_property
     def _known(self) -> float:
         """The share of the classes about which a release says something."""
-        release = self.releases.release[:1]
-        found = self._mechanism.agreement(
-            release.expand(self._classes, *release.shape[1:]),
-            self._prior[:1].expand(self._classes, -1),
-            torch.arange(self._classes),
-        )
-        return float(found.isfinite().double().mean())
+        return float(self._of_one.isfinite().double().mean())
+
+    @cached_property
+    def _span(self) -> Span:
+        return span_of(self._of_one / self._known)
+
+    @cached_property
+    def _of_one(self) -> Tensor:
+        return scores_by_class(self.releases, 0, self._mechanism)

@@ -14,6 +14,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -21,6 +22,13 @@ from torch import Tensor
 from dpsd.distillation.objectives import posterior
 from dpsd.distillation.releases import RoundReleases
 from dpsd.privacy.mechanisms import Channel
+from dpsd.privacy.mechanisms.base import is_flat
+
+#: The least and the most that the score of one query can be.
+Span: TypeAlias = tuple[float, float]
+
+#: The span of scores that are known without noise.
+EXACT: Span = (0.0, 1.0)
 
 #: The most numbers of priors and likelihoods that are in memory at once.
 _MOST_NUMBERS = 1 << 20
@@ -39,12 +47,77 @@ class Agreement:
     standard_error: float
 
     @classmethod
-    def of(cls, scores: Tensor) -> Agreement | None:
-        """Estimate from one unbiased score per query, without NaN; ``None`` if under two remain."""
+    def of(cls, scores: Tensor, *, span: Span | None = EXACT) -> Agreement | None:
+        """Estimate from one unbiased score per query, without NaN; ``None`` if under two remain.
+
+        Args:
+            scores: the scores, ``(N,)``.
+            span: the span of a score, which bounds the error of few of them (see
+                :func:`standard_error`); ``None`` for differences on the same queries, which are
+                exactly 0 where nothing differs.
+        """
         known = scores[scores.isfinite()]
         if len(known) < 2:
             return None
-        return cls(float(known.mean()), float(known.std()) / math.sqrt(len(known)))
+        return cls(float(known.mean()), standard_error(known, span=span))
+
+
+def standard_error(scores: Tensor, *, span: Span | None = EXACT) -> float:
+    """Return the standard error of a mean, which is above 0 however alike few scores are.
+
+    A few queries that all have the same score do not show that others have it, too. So the error is
+    at least that of a sample with four scores more, two at either end of the span. For shares, this
+    is close to Wilson's interval (Agresti and Coull, 1998).
+
+    Args:
+        scores: the scores, ``(N,)``, at least one.
+        span: the least and the most that a score can be; ``None`` for the error of the sample
+            alone, which then has two scores at least.
+
+    >>> round(standard_error(torch.ones(18)), 2), round(standard_error(torch.ones(2_000)), 4)
+    (0.06, 0.0007)
+    """
+    scores = scores.double()
+    own = float(scores.std()) / math.sqrt(len(scores)) if len(scores) > 1 else 0.0
+    if span is None:
+        return own
+    more = torch.cat([scores, scores.new_tensor([*span, *span])])
+    return max(own, float(more.std()) / math.sqrt(len(more)))
+
+
+def scores_by_class(releases: RoundReleases, row: int, mechanism: Channel) -> Tensor:
+    """Return the scores that one release gives each class, ``(K,)``; NaN where it says nothing."""
+    release, classes = releases.release[row : row + 1], releases.prior.shape[-1]
+    return mechanism.agreement(
+        release.expand(classes, *release.shape[1:]),
+        releases.prior[row : row + 1].float().expand(classes, -1),
+        torch.arange(classes),
+    )
+
+
+def score_span(releases: RoundReleases, mechanism: Channel) -> Span:
+    """Return how far apart the scores of a round are, by one release with a flat prior.
+
+    Where noise is added, a score has no bounds, and this tells the size of what is usual.
+    """
+    size = max(1, _MOST_NUMBERS // releases.prior.shape[-1])
+    for first, part in zip(
+        range(0, len(releases), size), torch.split(releases.prior, size), strict=True
+    ):
+        rows = is_flat(part.float()).nonzero().flatten()
+        if len(rows):
+            return span_of(scores_by_class(releases, first + int(rows[0]), mechanism))
+    return EXACT
+
+
+def span_of(scores: Tensor) -> Span:
+    """Return the span of some scores and of exact ones; NaN is left out.
+
+    >>> span_of(torch.tensor([-0.5, 2.5, torch.nan]))
+    (-0.5, 2.5)
+    """
+    known = scores[scores.isfinite()].tolist()
+    return min([EXACT[0], *known]), max([EXACT[1], *known])
 
 
 @dataclass(frozen=True)
@@ -93,17 +166,18 @@ def assess(releases: RoundReleases, mechanism: Channel) -> RoundQuality:
         # The squared distance to a flat posterior, as a share of the largest possible one.
         clear[part] = (likelihood.softmax(-1).square().sum(-1) - 1 / classes) / (1 - 1 / classes)
     surprise, spread, source_shares = {}, {}, {}
+    span = score_span(releases, mechanism)
     for source in torch.unique(releases.source).tolist():
         of_source = releases.source == source
         surprise[source] = float(1 - right[of_source].mean())
         shares = class_shares(evidence[of_source])
         spread[source] = float(torch.special.entr(shares).sum()) / math.log(classes)
-        known = Agreement.of(scores[of_source])
+        known = Agreement.of(scores[of_source], span=span)
         if known is not None and known.standard_error <= _CLEAR:
             source_shares[source] = shares.tolist()
     predicted = torch.bincount(releases.predicted.long(), minlength=classes) / len(releases)
     return RoundQuality(
-        agreement=Agreement.of(scores),
+        agreement=Agreement.of(scores, span=span),
         label_shares=class_shares(evidence).tolist(),
         predicted_shares=predicted.tolist(),
         surprise=surprise,

@@ -79,10 +79,10 @@ def fitted(images: Tensor, shape: Shape) -> Tensor:
     found = images.shape[1]
     if images.shape[1:] == shape:
         return images
-    if found != channels and {found, channels} != {1, 3}:
+    if not can_convert(found, channels):
         raise DataError(
-            f"public images have {found} channels and the teacher takes {channels}: give images "
-            f"with {channels}"
+            f"public images {tuple(images.shape)} have {found} channels as (N, C, H, W) and the "
+            f"teacher takes {channels}: give images with {channels}"
         )
     down, across = size = _covering(images.shape[2:], (height, width))
     top, left = (down - height) // 2, (across - width) // 2
@@ -98,6 +98,15 @@ def fitted(images: Tensor, shape: Shape) -> Tensor:
         fitting = pixels.round().clamp(0, 255).to(torch.uint8)
         parts.append(fitting.expand(-1, channels, -1, -1).contiguous())
     return torch.cat(parts)
+
+
+def can_convert(found: int, channels: int) -> bool:
+    """Return whether images of a number of channels can get another number.
+
+    >>> can_convert(1, 3), can_convert(16, 16), can_convert(16, 1)
+    (True, True, False)
+    """
+    return found == channels or {found, channels} == {1, 3}
 
 
 def _covering(size: tuple[int, ...] | torch.Size, frame: tuple[int, int]) -> tuple[int, int]:

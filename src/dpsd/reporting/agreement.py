@@ -31,11 +31,30 @@ OF_A_PANEL = (
 )
 
 
-def on_probe(images: int) -> str:
-    """Say what the agreement on a probe of so many images is about."""
+def on_probe(probe: Mapping[str, Any]) -> str:
+    """Say what the agreement on a probe is about, by a round's metrics of it."""
+    about = (
+        f"on the probe: with the teacher on {probe['images']:,} public images, after the round; "
+        "nothing is trained on them"
+    )
+    constant = by_constant(probe)
+    return f"{about}. constant: {constant}" if constant else about
+
+
+def by_constant(probe: Mapping[str, Any], *, names: Sequence[str] = ()) -> str:
+    """Say how often a classifier that knows one class would agree with the teacher on a probe.
+
+    The result is empty for a run of an earlier version, which did not estimate it.
+
+    >>> by_constant({"constant": {"mean": 0.957, "standard_error": 0.021}, "constant_class": 1})
+    "always saying class 1, the teacher's most frequent, agrees on 95.7% ± 2.1%"
+    """
+    if not probe.get("constant"):
+        return ""
+    number = probe["constant_class"]
+    name = f"{names[number]!r}" if names else f"class {number}"
     return (
-        f"on the probe: with the teacher on {images:,} public images, after the round; nothing is "
-        "trained on them"
+        f"always saying {name}, the teacher's most frequent, agrees on {shown(probe['constant'])}"
     )
 
 
@@ -48,13 +67,15 @@ def shown(agreement: Mapping[str, float] | None, *, within: bool = False) -> str
 
     >>> shown({"mean": 1.02, "standard_error": 0.03}, within=True)
     '100.0% ± 3.0%'
+    >>> shown({"mean": -1e-9, "standard_error": 0.2})
+    '0.0% ± 20.0%'
     """
     if not agreement:
         return "-"
     if agreement["standard_error"] > TELLING:
         return "unknown"
     mean = min(1.0, max(0.0, agreement["mean"])) if within else agreement["mean"]
-    return f"{mean:.1%} ± {agreement['standard_error']:.1%}"
+    return f"{mean:z.1%} ± {agreement['standard_error']:.1%}"
 
 
 def final_probe(run: RunDirectory) -> dict[str, Any] | None:
@@ -73,6 +94,7 @@ def final_probe(run: RunDirectory) -> dict[str, Any] | None:
         f"{shown(found['agreement'])} (estimated from privatised answers, ± one standard error). "
         "Nothing was trained on these images"
     )
+    names = run.class_names() or ()
     decided = []
     if chosen != last:
         decided.append(f"chose the student of round {chosen} of {last}")
@@ -80,10 +102,15 @@ def final_probe(run: RunDirectory) -> dict[str, Any] | None:
         decided.append("decided when to stop asking")
     if decided:
         sentence += f", but they {' and '.join(decided)}"
-    names = run.class_names() or tuple(map(str, range(len(found["class_shares"]))))
+    if constant := by_constant(found, names=names):
+        sentence += f". For comparison, {constant}"
     return {
         "sentence": f"{sentence}.",
-        "classes": _classes(names, found["class_shares"], found["recall"]),
+        "classes": _classes(
+            names or tuple(map(str, range(len(found["class_shares"])))),
+            found["class_shares"],
+            found["recall"],
+        ),
     }
 
 

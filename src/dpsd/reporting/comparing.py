@@ -26,6 +26,7 @@ def comparison(subjects: Sequence[Subject]) -> tuple[list[str], Rows]:
     names = [
         *("what was bought", *(f"ε under {kind.value}" for kind in Adjacency)),
         *("rounds", "queries", "agreement on the last queries", "on the probe"),
+        "always the most frequent class, on the probe",
         *(f"student's accuracy, {place}" for place in places),
         *(f"attack: {kind}" for kind in kinds),
         "seconds",
@@ -44,6 +45,7 @@ def _compared(one: Subject, places: Sequence[str], kinds: Sequence[str]) -> tupl
         *(format_epsilon(one.certificate.spent.under(kind)) for kind in Adjacency),
         *(str(len(one.metrics)), f"{sum(line['queries'] for line in one.metrics):,}"),
         *(shown(last.get("agreement")), shown(probe.get("agreement"))),
+        shown(probe.get("constant")),
         *(
             with_interval(measured[place]["student_accuracy"], measured[place]["images"])
             if place in measured

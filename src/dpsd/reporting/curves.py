@@ -183,7 +183,7 @@ def confusion_figure(
             corner, color = (column - 0.5, row - 0.5), SERIES[row != column]
             axes.add_patch(Rectangle(corner, 1, 1, facecolor=color, alpha=alpha, linewidth=0))
             if abs(share) >= 0.005:
-                text = f"{100 * share:.0f}"
+                text = f"{100 * share:z.0f}"
                 axes.text(column, row, text, ha="center", va="center", fontsize=7, color=INK)
     short = [plain(f"{one[:11]}…" if len(one) > 12 else one) for one in classes]
     axes.set_xticks(range(count), short, rotation=0 if max(map(len, short)) < 4 else 90)
@@ -203,18 +203,19 @@ def confusion_figure(
         if row != column
     )
     right = sum(of_row[row] for row, of_row in known.items()) / len(known)
+    over = "classes" if len(known) == count else f"{len(known)} of {count} classes that have a row"
     return Figure(
         name=name,
         title=title,
         finding=(
-            f"On average over the classes, the student says the row's class for {right:.0%}. The "
+            f"On average over the {over}, the student says the row's class for {right:z.0%}. The "
             f"largest confusion: where {rows_are} {classes[row]}, the student says "
-            f"{classes[column]} for {share:.0%}."
+            f"{classes[column]} for {share:z.0%}."
         ),
         drawn=figure,
         headings=(f"{rows_are} \\ student", *classes),
         rows=[
-            (name, *("-" * count if row is None else (f"{share:.1%}" for share in row)))
+            (name, *("-" * count if row is None else (f"{share:z.1%}" for share in row)))
             for name, row in zip(classes, shares, strict=True)
         ],
     )

@@ -58,6 +58,7 @@ class _Evaluation(_Whole):
     run: str
     student: str
     confusion: list[list[Count]]
+    standard_errors: dict[str, Share] = {}  # files of earlier versions have none
     privatised: Literal[False]
 
     @model_validator(mode="after")

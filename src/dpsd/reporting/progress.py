@@ -39,7 +39,10 @@ from dpsd.runs.observing import Observer
 from dpsd.teachers.silence import spared
 
 _UNITS = {"synthesis": "queries", "teacher": "queries"}
-_HEADINGS = ("round", "queries", "loss", "agreement ± s.e.", "on the probe ± s.e.", "seconds")
+_HEADINGS = (
+    *("round", "queries", "loss", "agreement ± s.e.", "on the probe ± s.e.", "constant"),
+    "seconds",
+)
 
 
 class _Rate(ProgressColumn):
@@ -69,7 +72,7 @@ class RoundLines:
         if "clients" in metrics:
             return OF_A_PANEL
         probe = metrics.get("probe")
-        return ON_QUERIES, WITHOUT_PROBE if probe is None else on_probe(probe["images"])
+        return ON_QUERIES, WITHOUT_PROBE if probe is None else on_probe(probe)
 
     @staticmethod
     def headings(metrics: Mapping[str, Any]) -> str:
@@ -219,6 +222,7 @@ def round_line(metrics: dict[str, Any], *, rounds: int) -> str:
         f"{metrics['student_loss']:.4f}",
         shown(metrics["agreement"]),
         shown(probe["agreement"]) if probe else "",
+        shown(probe.get("constant")).partition(" ")[0] if probe else "",
         f"{metrics['seconds']:,}",
         has_probe=probe is not None,
     )
@@ -230,9 +234,10 @@ def _row(
     loss: str,
     agreement: str,
     on_the_probe: str,
+    constant: str,
     seconds: str,
     *,
     has_probe: bool,
 ) -> str:
-    probe = f"  {on_the_probe:>19}" * has_probe
+    probe = f"  {on_the_probe:>19}  {constant:>8}" * has_probe
     return f"{number:>9}  {queries:>9}  {loss:>8}  {agreement:>18}{probe}  {seconds:>8}"

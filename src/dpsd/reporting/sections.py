@@ -123,7 +123,8 @@ class Subject:
             return [
                 *stated,
                 "Agreement on the probe is with the teacher on public images that nothing is "
-                "trained on, after the round.",
+                "trained on, after the round. Constant is the agreement of always saying the "
+                "teacher's most frequent class: a student that is not above it shows no skill.",
             ]
         return stated if self.is_measured else [*stated, f"{WITHOUT_PROBE}."]
 
@@ -137,6 +138,7 @@ class Subject:
                 f"{line['student_loss']:.4f}",
                 shown(line["agreement"]),
                 shown(line.get("probe", {}).get("agreement")),
+                shown(line.get("probe", {}).get("constant")),
                 f"{max(line['label_shares']):.0%}",
                 ", ".join(f"{name} {count:,}" for name, count in line["sources"].items()),
                 f"{line['seconds']:,}",
@@ -308,7 +310,7 @@ _PARTS = {
 
 #: The headings of a table of rounds.
 ROUND_HEADINGS = (
-    *("round", "queries", "loss", "agreement ± s.e.", "on the probe ± s.e."),
+    *("round", "queries", "loss", "agreement ± s.e.", "on the probe ± s.e.", "constant ± s.e."),
     *("largest class", "from", "seconds"),
 )
 

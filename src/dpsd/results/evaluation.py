@@ -6,7 +6,9 @@ privatised, and no transcription ever calls it.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -14,6 +16,7 @@ from torch import Tensor
 
 from dpsd.datasets import LabelledImages
 from dpsd.devices.execution import Execution
+from dpsd.distillation.quality import standard_error
 from dpsd.errors import ConfigError, Setting
 from dpsd.runs.directory import RunDirectory
 from dpsd.teachers import Teacher
@@ -68,6 +71,8 @@ class Evaluation:
         student: the hash of the student's file; empty if the run is not finished.
         confusion: for each true class, the number of its images for which the student says each
             class, ``(K, K)``; empty if there are very many classes.
+        standard_errors: the standard error of each share of all images, by its name, if these are
+            a random sample: binomial, and above 0 even where all of a few images fare alike.
     """
 
     data: str
@@ -83,6 +88,7 @@ class Evaluation:
     run: str = ""
     student: str = ""
     confusion: tuple[tuple[int, ...], ...] = ()
+    standard_errors: Mapping[str, float] = field(default_factory=dict)
 
     def dominant(self) -> ClassResult | None:
         """Return the class that the student says for nearly all images, though others occur."""
@@ -146,6 +152,7 @@ def evaluate(
         run=run.identity,
         student=str(run.ledger.entries()[-1]["student"]) if run.is_finished() else "",
         confusion=_confusion(data, found),
+        standard_errors=_errors(data.labels, found, asked),
     )
 
 
@@ -162,6 +169,26 @@ def balanced_accuracy(labels: Tensor, found: Tensor) -> float:
     counts = torch.bincount(labels)
     right = torch.bincount(labels[found == labels], minlength=len(counts))
     return float((right[counts > 0].double() / counts[counts > 0]).mean())
+
+
+def _errors(labels: Tensor, found: Tensor, asked: Tensor | None) -> dict[str, float]:
+    errors = {
+        "student_accuracy": standard_error(found == labels),
+        "student_balanced_accuracy": _balanced_error(labels, found),
+    }
+    if asked is not None:
+        errors |= {
+            "teacher_accuracy": standard_error(asked == labels),
+            "teacher_balanced_accuracy": _balanced_error(labels, asked),
+            "agreement": standard_error(found == asked),
+        }
+    return errors
+
+
+def _balanced_error(labels: Tensor, found: Tensor) -> float:
+    """The standard error of a mean over the classes that occur, each with images of its own."""
+    right = [(found == labels)[labels == label] for label in torch.unique(labels)]
+    return math.hypot(*map(standard_error, right)) / len(right)
 
 
 def check_fits(data: LabelledImages, run: RunDirectory) -> None:

@@ -33,6 +33,9 @@ DEFAULT = (*_SHOWN, MIXED)
 #: The prefix of ``folder:PATH``, a folder of public images.
 FOLDER = "folder"
 
+#: The name of the source of the images that the setting of this name states.
+PUBLIC = "public"
+
 #: The plain sources that a run needs to leave each of them out once.
 FEWEST_TO_LEAVE_OUT = 3
 
@@ -120,14 +123,18 @@ def check_sources(names: Sequence[str]) -> None:
 
     Raises:
         UnknownNameError: there is no such source.
-        ConfigError: ``none`` is given among others, ``mixed`` without another, or a folder has no
-            path.
+        ConfigError: ``none`` is given among others, ``mixed`` without another, a folder has no
+            path, or a path is no folder's.
 
     >>> check_sources(["noise", "folder:public-images"])
     >>> check_sources(["noise", "none"])
     Traceback (most recent call last):
         ...
     dpsd.errors.ConfigError: sources: 'none' must stand alone, not in noise,none
+    >>> check_sources(["noise", "../scans"])
+    Traceback (most recent call last):
+        ...
+    dpsd.errors.ConfigError: sources: '../scans' looks like a path: write folder:../scans for a ...
     """
     if NO_SOURCE in names and len(names) > 1:
         raise ConfigError(
@@ -142,5 +149,15 @@ def check_sources(names: Sequence[str]) -> None:
         kind, _, path = name.partition(":")
         if kind == FOLDER and not path:
             raise ConfigError(f"source {name!r}: say which folder, as in folder:public-images")
+        if name == PUBLIC:
+            raise ConfigError(
+                *(Setting("sources"), f": leave {name!r} out, as "),
+                *(Setting("public"), " adds the images that it names to the sources"),
+            )
+        if kind != FOLDER and ("/" in name or "\\" in name):
+            raise ConfigError(
+                *(Setting("sources"), f": {name!r} looks like a path: write {FOLDER}:{name} "),
+                *("for a folder of public images, or give it with ", Setting("public")),
+            )
         if kind != FOLDER and name not in (*DRAWN, MIXED, DIFFUSION, NO_SOURCE):
             raise UnknownNameError("source", name, source_names())

@@ -12,6 +12,7 @@ from dpsd.images.augmentation import draw_distortions, moved
 from dpsd.images.pixels import to_unit_range
 from dpsd.synthesis.blending import blended
 from dpsd.synthesis.jitter import jittered_colours
+from dpsd.synthesis.names import PUBLIC
 from dpsd.synthesis.sources import Source, made_visible
 
 
@@ -36,7 +37,7 @@ class Public(Source):
     torch.Size([100, 1, 8, 8])
     """
 
-    name = "public"
+    name = PUBLIC
 
     def __init__(self, images: Tensor) -> None:
         if images.ndim != 4 or images.dtype != torch.uint8 or not len(images):

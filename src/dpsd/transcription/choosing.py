@@ -6,17 +6,18 @@ probe does slightly better there than elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from torch import Tensor, nn
 
 from dpsd.devices.execution import Execution
+from dpsd.distillation.judging import class_warning
 from dpsd.distillation.probe import Probe, ProbeQuality
 
 #: The rounds in a row without an improvement after which a run stops.
 _PATIENCE = 2
 
-#: A student is worse than another if it is so by this many standard errors of the difference.
+#: A student differs from another if it does so by this many standard errors of the difference.
 _CLEAR = 2.0
 
 #: The name of the predictions among the weights of the best student.
@@ -39,8 +40,19 @@ class Choice:
 
     @property
     def is_over(self) -> bool:
-        """Whether the last rounds improved the student by too little to ask on."""
+        """Whether the last rounds improved the student by too little to ask on.
+
+        A run does not stop at an agreement that always saying the most frequent class has, too.
+        """
+        return self.is_closed or (self._is_stale and self._is_skilled)
+
+    @property
+    def _is_stale(self) -> bool:
         return self._until is not None and self._facts["stale"] >= _PATIENCE
+
+    @property
+    def _is_skilled(self) -> bool:
+        return self.probe.beats_constant(self._best[_PREDICTED], errors=_CLEAR)
 
     @property
     def is_closed(self) -> bool:
@@ -62,6 +74,26 @@ class Choice:
             if gain.mean > 0:
                 self._keep(student, round_index, predicted)
         return self.probe.quality(predicted)
+
+    def warnings(
+        self, quality: ProbeQuality, round_index: int, *, names: Sequence[str] | None = None
+    ) -> Iterator[str]:
+        """Yield what the probe leaves open after a round that was considered.
+
+        Args:
+            quality: how the student does on the probe.
+            round_index: the number of the round.
+            names: the names of the classes, if they have any.
+        """
+        # What the probe's own answers leave open is the same after every round.
+        if round_index == 1 and (warning := class_warning(quality, names=names)):
+            yield f"round 1: {warning}"
+        if self._is_stale and self._facts["stale"] == _PATIENCE and not self._is_skilled:
+            yield (
+                f"round {round_index}: agreement on the probe no longer rises, but it is not "
+                "clearly above that of always saying the teacher's most frequent class, so the run "
+                "goes on: the student has learned too little, or the probe shows too few classes"
+            )
 
     def settle(self, student: nn.Module, round_index: int) -> tuple[int, ProbeQuality]:
         """Give a student that is worse than the best one the best one's weights.

@@ -208,8 +208,9 @@ class Transcription:
         if self.processes.combine(torch.tensor(float(is_closed))):
             return
         self.observer.notice(
-            f"round {round_index}: the last two rounds raised agreement on the probe by less than "
-            f"{self.plan.recipe.until:g} or than its noise, so nothing more is asked or spent"
+            f"round {round_index}: neither of the last two rounds raised agreement on the probe by "
+            f"{self.plan.recipe.until:g} and by more than its noise, so nothing more is asked or "
+            "spent"
         )
         self._taught(round_index, is_last=True)
         if self.choice is not None:
@@ -220,7 +221,12 @@ class Transcription:
         """How the student does on the probe after a round, as metrics; empty without a probe."""
         if self.choice is None:
             return {}
-        return {"probe": asdict(self.choice.consider(self.learning.student, round_index))}
+        quality = self.choice.consider(self.learning.student, round_index)
+        for warning in self.choice.warnings(
+            quality, round_index, names=self.plan.teacher.class_names
+        ):
+            self.observer.warn(warning)
+        return {"probe": asdict(quality)}
 
     def _likeness(self, releases: RoundReleases) -> list[float] | None:
         """How much each source's images look like those of the probe, if shares follow it."""

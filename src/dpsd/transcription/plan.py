@@ -291,6 +291,7 @@ class Plan:
                 f"{whose} outright, so {target.delta * covered:.1g} of them on average; lower "
                 f"delta to 1e{math.floor(math.log10(_MOST_EXPOSED / covered))} at most"
             )
+        yield from self.public.warnings()
         if isinstance(self.mechanism, NoisySum):
             noise = float(str(self.mechanism.parameters()["noise_multiplier"]))
             if noise > teacher.members:

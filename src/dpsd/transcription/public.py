@@ -17,6 +17,7 @@ from torch import Tensor
 
 from dpsd.config.recipe import NO_PROBE, Recipe
 from dpsd.datasets.public_images import is_dataset, path_of, read_public
+from dpsd.distillation.judging import size_warnings
 from dpsd.errors import ConfigError, Setting
 from dpsd.images.fitting import fitted
 from dpsd.images.names import Shape
@@ -48,10 +49,18 @@ class PublicImages:
         source: the images that queries are made from, uint8 ``(N, C, H, W)``; ``None`` for none.
         probe: the images of the probe, uint8 ``(M, C, H, W)``, all distinct and none of them in
             ``source``; ``None`` for none.
+        pool: the number of images that the probe was drawn from, and of distinct ones among them.
     """
 
     source: Tensor | None = None
     probe: Tensor | None = None
+    pool: tuple[int, int] = (0, 0)
+
+    def warnings(self) -> Iterator[str]:
+        """Yield what the number of the probe's images leaves open."""
+        if self.probe is not None:
+            given, distinct = self.pool
+            yield from size_warnings(given=given, distinct=distinct, asked=len(self.probe))
 
     def facts(self) -> dict[str, dict[str, int | str]]:
         """Return the number of images and a hash of each part, by which a run knows them again."""
@@ -121,7 +130,7 @@ def gathered(
             read[name] = _of_tensor(name, given.get(name), shape)
             continue
         paths[name] = spec if is_dataset(spec) else str(path_of(spec))
-        read[name] = read_public(paths[name], shape, value_range=recipe.value_range)
+        read[name] = read_public(paths[name], shape, setting=name, value_range=recipe.value_range)
     return recipe.model_copy(update=paths), _divided(recipe, **read)
 
 
@@ -190,8 +199,9 @@ def _divided(
         )
     order = torch.randperm(len(distinct), generator=stream(recipe.seed, 0, "probe"))
     chosen = distinct[order[: min(recipe.probe_images, len(distinct) // part)]]
+    counts = len(pool), len(distinct)
     if public is None:
-        return PublicImages(probe=chosen)
+        return PublicImages(probe=chosen, pool=counts)
     held = AskedImages()
     held.add(image_digests(chosen))
     rest = public[~held.holds(image_digests(public))]
@@ -200,7 +210,7 @@ def _divided(
             *(Setting("public"), " has no image that is not in the probe: give others, or "),
             *(Setting("probe"), f" {NO_PROBE}"),
         )
-    return PublicImages(source=rest, probe=chosen)
+    return PublicImages(source=rest, probe=chosen, pool=counts)
 
 
 def _hash(images: Tensor) -> str:
