@@ -106,7 +106,11 @@ def test_quiet_says_nothing_of_the_estimate(stub: Stub, tmp_path: Path, invoke: 
         (("https://h/v2/models/m",), 2, "say with --budget-file where to keep it"),
         (("teacher.onnx", "--request-images", 3), 2, "--request-images is for a teacher behind"),
         (("teacher.onnx", "--plain-http"), 2, "--plain-http is for a teacher behind a service"),
-        (("https://h/v2/models/m", "--requests-in-flight", 0), 2, "--requests-in-flight: Input"),
+        (
+            ("https://h/v2/models/m", "--requests-in-flight", 0),
+            2,
+            "--requests-in-flight must be at least 1, not 0",
+        ),
     ],
 )
 def test_mistakes_are_told_before_anything_is_sent(
