@@ -43,7 +43,7 @@ def bench(
         str | None,
         typer.Option(
             metavar="A,B,…",
-            help="Data sets instead of the suite's own, and of those that are here besides.",
+            help="The data sets to measure on; by default the suite's own that are here.",
         ),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each row, with seeds 0, 1, ….")] = 1,
