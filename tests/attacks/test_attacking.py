@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from dpsd.datasets import load_dataset
 from dpsd.errors import ConfigError, WriteError
 from dpsd.runs import findings
 from dpsd.runs.directory import RunDirectory
+from dpsd.runs.findings import Findings
 
 MEMBERS, OTHERS = (load_dataset("digits", split) for split in ("train", "test"))
 
@@ -80,19 +83,26 @@ def test_findings_about_something_else_do_not_count(
     assert Attacking(target=target, is_quick=True).earlier("copies") is None
 
 
+@contextmanager
+def kept_at_full_size(found: Findings, target: Target) -> Iterator[Findings]:
+    """Keep quick findings as if they were of full size; they are put back at the end."""
+    full = replace(found, is_quick=False, settings={**found.settings, **asdict(Copies())})
+    full.save(target.run.path)
+    try:
+        yield full
+    finally:
+        found.save(target.run.path)
+
+
 def test_a_quick_attack_replaces_none_of_full_size(target: Target) -> None:
     quick = Attacking(target=target, is_quick=True)
     found = quick.earlier("copies")
     assert found is not None
-    full = replace(found, is_quick=False, settings={**found.settings, **asdict(Copies())})
-    full.save(target.run.path)
-    try:
+    with kept_at_full_size(found, target) as full:
         assert quick.earlier("copies") == full
         with pytest.raises(ConfigError, match="copies at full size are there"):
             replace(quick, seed=1).require_no_loss("copies")
         replace(quick, is_quick=False, seed=1).require_no_loss("copies")
-    finally:
-        found.save(target.run.path)
     # A full one replaces a quick one.
     full_size = replace(quick, is_quick=False)
     assert full_size.earlier("copies") is None
@@ -106,15 +116,13 @@ def test_a_damaged_file_of_another_kind_changes_nothing(target: Target) -> None:
     assert found is not None
     sibling = target.run.path / "attacks" / "membership.json"
     sibling.write_text("damaged")
-    full = replace(found, is_quick=False, settings={**found.settings, **asdict(Copies())})
-    full.save(target.run.path)
     try:
-        assert quick.earlier("copies") == full
-        with pytest.raises(ConfigError, match="copies at full size are there"):
-            replace(quick, seed=1).require_no_loss("copies")
+        with kept_at_full_size(found, target) as full:
+            assert quick.earlier("copies") == full
+            with pytest.raises(ConfigError, match="copies at full size are there"):
+                replace(quick, seed=1).require_no_loss("copies")
     finally:
         sibling.unlink()
-        found.save(target.run.path)
 
 
 def test_the_seconds_of_all_attempts_are_added_up(tmp_path: Path) -> None:

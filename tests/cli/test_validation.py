@@ -102,6 +102,17 @@ def test_records_that_a_teacher_was_trained_on_do_not_validate(
         assert_error(invoke(*evaluate, *flags), 2, "was trained on all training records of 'digits")
 
 
+def save_data(path: Path, images: np.ndarray, labels: np.ndarray) -> None:
+    """Write a data set whose test split is its first records."""
+    np.savez(
+        path,
+        train_images=images,
+        train_labels=labels,
+        test_images=images[:9],
+        test_labels=labels[:9],
+    )
+
+
 def test_a_teachers_own_data_are_known_by_any_path(
     invoke: Invoke, assert_error: AssertError, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,13 +122,7 @@ def test_a_teachers_own_data_are_known_by_any_path(
     for name in ("small", "project"):
         (tmp_path / name).mkdir()
     data = tmp_path / "small" / "own.npz"
-    np.savez(
-        data,
-        train_images=pixels,
-        train_labels=labels,
-        test_images=pixels[:9],
-        test_labels=labels[:9],
-    )
+    save_data(data, pixels, labels)
     monkeypatch.chdir(tmp_path / "project")
     flags = ("--epochs", 1, "--model", "lenet5", "--device", "cpu", "--out", "teacher")
     result = invoke("train-teacher", "--data", "../small/own.npz", *flags)
@@ -150,13 +155,7 @@ def test_a_held_out_record_reaches_no_teacher(invoke: Invoke, tmp_path: Path) ->
 
     def saved(name: str, world: np.ndarray) -> Path:
         path = tmp_path / f"{name}.npz"
-        np.savez(
-            path,
-            train_images=world,
-            train_labels=labels,
-            test_images=world[:9],
-            test_labels=labels[:9],
-        )
+        save_data(path, world, labels)
         return path
 
     numbers = np.broadcast_to(np.arange(120, dtype=np.uint8)[:, None, None], images.shape)

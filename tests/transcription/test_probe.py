@@ -402,14 +402,18 @@ def test_a_file_of_releases_sets_its_probe_apart(teacher: Teacher, tmp_path: Pat
     assert PublicImages(probe=loaded.probe.queries).facts() == stated
 
 
-def test_pages_say_what_agreement_is_about(teacher: Teacher, tmp_path: Path) -> None:
-    named = dpsd.load_teacher(
+def named_teacher(*names: str) -> Teacher:
+    return dpsd.load_teacher(
         Answering(),
         input_shape=SHAPE,
         num_classes=3,
         scores="probabilities",
-        class_names=("left", "<middle>", "right"),
+        class_names=names,
     )
+
+
+def test_pages_say_what_agreement_is_about(teacher: Teacher, tmp_path: Path) -> None:
+    named = named_teacher("left", "<middle>", "right")
     with_probe = transcribe(named, tmp_path / "probe", probe=random_images(300), rounds=2)
     page = (tmp_path / "probe" / "report.html").read_text(encoding="utf-8")
     assert "On the probe of 300 public images, student and teacher agree on" in page
@@ -463,13 +467,7 @@ def test_a_small_probe_and_duplicates_are_told_of(
 def test_what_always_saying_one_class_agrees_on_is_beside_every_agreement(tmp_path: Path) -> None:
     from dpsd.reporting.progress import RoundLines, round_line
 
-    named = dpsd.load_teacher(
-        Answering(),
-        input_shape=SHAPE,
-        num_classes=3,
-        scores="probabilities",
-        class_names=("left", "middle", "right"),
-    )
+    named = named_teacher("left", "middle", "right")
     dark = random_images(120) // 4
     dark[:, :, :2] += 150  # the teacher says the first class for all
     observer = Listens()

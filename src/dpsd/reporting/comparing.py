@@ -11,7 +11,7 @@ from dpsd.privacy.targets import Adjacency
 from dpsd.reporting.agreement import WITHOUT_PROBE, shown
 from dpsd.reporting.evaluations import where, with_interval
 from dpsd.reporting.sections import Rows, Subject
-from dpsd.synthesis.names import published_name
+from dpsd.synthesis.names import last_part, published_name
 
 #: Settings that say where the owner keeps something, of which the last part of the name is shown.
 _PLACES = {
@@ -122,5 +122,5 @@ def _value(name: str, value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(published_name(str(one)) for one in value)
     if name in _PLACES:
-        return str(value).replace("\\", "/").rstrip("/").rpartition("/")[-1]
+        return last_part(str(value))
     return str(value)

@@ -76,8 +76,16 @@ def published_name(name: str) -> str:
     """
     kinds = re.match(r"(?:\w+:)*", name)
     assert kinds is not None  # as it may be empty
-    path = name[kinds.end() :].rstrip("/\\")
-    return kinds[0] + re.split(r"[/\\]", path)[-1]
+    return kinds[0] + last_part(name[kinds.end() :])
+
+
+def last_part(path: str) -> str:
+    """Return the last part of a path as any system writes it, which tells nothing of its folders.
+
+    >>> last_part("/home/ann/scans/"), last_part(r"C:\\scans\\one.npz")
+    ('scans', 'one.npz')
+    """
+    return re.split(r"[/\\]", path.rstrip("/\\"))[-1]
 
 
 def plain_sources(names: Sequence[str]) -> list[str]:

@@ -68,7 +68,9 @@ def fingerprint_records(records: Mapping[str, bytes]) -> str:
 
 def fingerprint_content(content: bytes) -> str:
     """Hash the content of a file like :func:`fingerprint_files`, once it is read."""
-    return f"sha256:{hashlib.sha256(len(content).to_bytes(8, 'big') + content).hexdigest()}"
+    digest = hashlib.sha256()
+    _feed(digest, content)
+    return f"sha256:{digest.hexdigest()}"
 
 
 def fingerprint_files(paths: Iterable[Path]) -> str:
