@@ -28,7 +28,7 @@ from torch import nn
 
 from dpsd.attacks import inversion
 from dpsd.attacks.inversion.judging import JUDGED
-from dpsd.attacks.inversion.settings import ATTACKS, Inversion
+from dpsd.attacks.inversion.settings import ATTACKS, LETTERS, Inversion
 from dpsd.attacks.inversion.tables import CEILING, FLOOR
 from dpsd.attacks.membership.controls import null_control, rates_of, scored, told_controls
 from dpsd.attacks.membership.rates import AT, Rates
@@ -40,13 +40,14 @@ from dpsd.benchmarks.baselines.distillation import Distillation
 from dpsd.benchmarks.teachers import open_module
 from dpsd.cli.progress import AttackProgress
 from dpsd.datasets import LabelledImages, load_dataset
+from dpsd.devices.execution import Execution
 from dpsd.errors import DpsdError
 from dpsd.runs.findings import Cell, Control, Table
 from dpsd.storage.locks import exclusively
 from dpsd.streams import stream
 from dpsd.teachers import load_teacher
 from dpsd.training.classifier import evaluate_accuracy
-from ways_of_protecting import DELTA, EXECUTION, Sizes, Student, finished_run, teacher_place, ways
+from ways_of_protecting import DELTA, Sizes, Student, finished_run, teacher_place, ways
 
 #: The held-out records on which accuracies are measured, at most.
 MOST_HELD_OUT = 2_000
@@ -73,7 +74,7 @@ def membership(
         also={way.name: way for way in others},
         folder=out,
         seed=sizes.seed,
-        execution=EXECUTION,
+        execution=sizes.execution,
         held_out=held_out(sizes, MOST_HELD_OUT),
     )
     with exclusively(out / "lock", name=out):
@@ -132,7 +133,8 @@ def inverted(
     assert isinstance(first, Student)
     with exclusively(out / "lock", name=out):
         place = teacher_place(first, members, sizes)
-        run, module = finished_run(first, members, sizes), open_module(place)
+        run = finished_run(first, members, sizes)
+        module = Execution.of().place(open_module(place))
         models: dict[str, nn.Module] = {}
         for done, way in enumerate(protected):
             progress.step("models", done, len(protected))
@@ -146,12 +148,16 @@ def inverted(
         )
         found = inversion.attack(
             Target(
-                run=run, members=members, others=others, teacher=load_teacher(place), device="cpu"
+                run=run,
+                members=members,
+                others=others,
+                teacher=load_teacher(place, device=sizes.device),
+                device=sizes.device,
             ),
             settings=(
                 Inversion.quick()
                 if sizes.is_quick
-                else Inversion(reconstructions=sizes.reconstructions)
+                else Inversion(reconstructions=sizes.reconstructions, public=sizes.public)
             ),
             seed=sizes.seed,
             folder=out,
@@ -253,6 +259,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--epsilons", type=float, nargs="+", default=[10.0, 1.0])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu", help="where models run")
+    parser.add_argument(
+        "--public",
+        default=LETTERS,
+        metavar="IMAGES",
+        help="what the prior of inversion learns from: letters, a drawn source, or a data set",
+    )
     parser.add_argument("--quick", action="store_true", help="try the script out in a minute")
     parser.add_argument("--out", type=Path, default=Path("attacked"), help="what is finished")
     asked = parser.parse_args(arguments)
@@ -270,6 +283,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         reconstructions=asked.reconstructions,
         seed=asked.seed,
         is_quick=asked.quick,
+        device=asked.device,
+        public=asked.public,
         **chosen,
     )
     name = re.sub(r"[^\w.-]+", "-", asked.data)  # data may be a path

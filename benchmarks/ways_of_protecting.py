@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from dpsd.attacks.inversion.settings import LETTERS
 from dpsd.attacks.membership.recipes import StudentRecipe, TeacherRecipe
 from dpsd.attacks.membership.shadows import transcribed
 from dpsd.benchmarks.baselines.private_sgd import PrivateSGD
@@ -33,7 +34,6 @@ from dpsd.teachers.fingerprint import fingerprint_tensors
 from dpsd.teachers.record import DESCRIPTION_FILE
 from dpsd.training.ensemble import CLOSED_FORM
 
-EXECUTION = Execution.of("cpu", "float32")
 DELTA = 1e-5
 
 
@@ -52,6 +52,8 @@ class Sizes:
         reconstructions: of each class, by each attack of inversion.
         seed: the seed of everything but the noise of transcriptions.
         is_quick: whether everything is small, to try the script out.
+        device: where models are trained and attacked.
+        public: the images that inversion's prior learns from.
     """
 
     data: str
@@ -64,11 +66,18 @@ class Sizes:
     reconstructions: int
     seed: int
     is_quick: bool
+    device: str = "cpu"
+    public: str = LETTERS
 
     @property
     def model(self) -> str:
         """The architecture of the single teacher and of its students."""
         return SUITED.get(self.data, "cnn")
+
+    @property
+    def execution(self) -> Execution:
+        """The device, and the same precision on all of them."""
+        return Execution.of(self.device, "float32")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +107,7 @@ class Student:
     teachers: TeacherRecipe
     students: StudentRecipe
     folder: Path
+    execution: Execution
 
     def __call__(self, records: LabelledImages, seed: int) -> nn.Module:
         """Train a teacher on the records and transcribe it."""
@@ -107,7 +117,7 @@ class Student:
             students=self.students,
             seed=seed,
             folder=self.folder,
-            execution=EXECUTION,
+            execution=self.execution,
         ).student
 
     def stated(self) -> dict[str, Any]:
@@ -172,8 +182,9 @@ def ways(
                 name=f"student, {kind}, ε = {epsilon:g}",
                 claim=f"{epsilon:g}, {about}",
                 teachers=teachers,
-                students=recipe_of(transcribing, epsilon, seed=sizes.seed),
+                students=recipe_of(transcribing, epsilon, sizes),
                 folder=folder,
+                execution=sizes.execution,
             )
     private = PrivateSGD(epochs=sizes.epochs)
     for epsilon in epsilons:
@@ -185,14 +196,14 @@ def ways(
         )
 
 
-def recipe_of(transcribing: Transcribing, epsilon: float, *, seed: int) -> StudentRecipe:
+def recipe_of(transcribing: Transcribing, epsilon: float, sizes: Sizes) -> StudentRecipe:
     """The recipe of students that a benchmark's method makes at an ε."""
     target = Budget(epsilon=epsilon, delta=DELTA, adjacency=transcribing.adjacency)
     config = transcribing.configuration(target)
     settings = config.recipe.model_dump(exclude_unset=True)
     return StudentRecipe(
         config=config,
-        recipe=Recipe(**settings | {"seed": seed, "device": "cpu"}),
+        recipe=Recipe(**settings | {"seed": sizes.seed, "device": sizes.device}),
         members=transcribing.shards or 1,
         public={},
         share=1.0,
@@ -204,7 +215,7 @@ def teacher_place(way: Student, members: LabelledImages, sizes: Sizes) -> Path:
     place = way.folder / f"teacher-{digest(way.teachers.stated(), members, sizes)}"
     if not (place / DESCRIPTION_FILE).exists():
         place.mkdir(exist_ok=True)
-        way.teachers.make(members, seed=sizes.seed, folder=place, execution=EXECUTION)
+        way.teachers.make(members, seed=sizes.seed, folder=place, execution=way.execution)
     return place
 
 
@@ -215,7 +226,8 @@ def finished_run(way: Student, members: LabelledImages, sizes: Sizes) -> RunDire
         return RunDirectory.open(place)
     if place.exists():
         shutil.rmtree(place)  # of an interrupted run; the teacher is a benchmark's own
-    teacher = load_teacher(teacher_place(way, members, sizes))
+    place_of_teacher = teacher_place(way, members, sizes)
+    teacher = load_teacher(place_of_teacher, device=sizes.device)
     return way.students.transcribe(
         teacher, out=place, budget_file=way.folder / "budgets.jsonl"
     ).directory

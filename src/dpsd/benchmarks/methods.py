@@ -136,7 +136,8 @@ class Task:
     def teacher(self, shards: int | None = None, features: str | None = None) -> Teacher:
         """The data's one teacher, or the ensemble of so many on disjoint shards, to be asked."""
         path = self.teacher_path(shards, features)
-        return load_teacher(path, precision=Execution.of().precision)
+        execution = Execution.of()
+        return load_teacher(path, device=str(execution.device), precision=execution.precision)
 
     def white_box(self) -> nn.Module:
         """The one teacher's module itself: for references without privacy alone."""

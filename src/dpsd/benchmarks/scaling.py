@@ -61,7 +61,10 @@ class Untrained:
                 model=self.student, input_shape=self.input_shape, num_classes=self.num_classes
             )
             path = save_teacher(Path(folder) / "teacher", module, record)
-            teacher = load_teacher(path, precision=Execution.of().precision)
+            execution = Execution.of()
+            teacher = load_teacher(
+                path, device=str(execution.device), precision=execution.precision
+            )
             recipe = Recipe.suited_to(
                 teacher,
                 rounds=1,

@@ -157,7 +157,14 @@ def _train(
         seed=_SEED,
     )
     if shards is None:
-        module = train_teacher(train, model=model, seed=_SEED, precision=Execution.of().precision)
+        execution = Execution.of()
+        module = train_teacher(
+            train,
+            model=model,
+            seed=_SEED,
+            device=str(execution.device),
+            precision=execution.precision,
+        )
         save_teacher(path, module, replace(record, accuracy=evaluate_accuracy(module, test)))
         return
     # Equal records in two shards would reach two teachers, and no ε would protect them.
@@ -178,5 +185,6 @@ def _train(
 
 
 def _majority_accuracy(path: Path, test: LabelledImages) -> float:
-    found = load_teacher(path).predict_classes(test.images)
+    teacher = load_teacher(path, device=str(Execution.of().device))
+    found = teacher.predict_classes(test.images)
     return float((found == test.labels).double().mean())

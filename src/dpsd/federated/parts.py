@@ -126,7 +126,7 @@ class ClientTeachers:
             seed=self.seed,
         )
         _describe(self.home, self._made_of(), partition, train.class_names)
-        precision = Execution.of().precision
+        execution = Execution.of()
         for number, path in enumerate(self.paths):
             if (path / DESCRIPTION_FILE).exists():
                 continue
@@ -136,7 +136,8 @@ class ClientTeachers:
                 model=self.model,
                 epochs=self.epochs,
                 seed=_SEED,
-                precision=precision,
+                device=str(execution.device),
+                precision=execution.precision,
             )
             record = TeacherRecord(
                 model=self.model,
@@ -147,7 +148,7 @@ class ClientTeachers:
                 data_place=str(place_of(self.data)),
                 validation_share=self.validation_share,
                 accuracy=evaluate_accuracy(module, test),
-                precision=precision,
+                precision=execution.precision,
                 seed=_SEED,
                 epochs=self.epochs,
             )

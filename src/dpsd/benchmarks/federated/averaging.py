@@ -85,13 +85,26 @@ class Averaging(Clients):
         module = fresh(task.model, task, seed=seed)
 
         def local(module: nn.Module, part: LabelledImages, proximal: float) -> None:
-            pull_back(module, proximal)
-            precision = Execution.of().precision
-            train_teacher(part, model=module, epochs=self.epochs, seed=seed, precision=precision)
+            # Where it trains, so that what it is pulled to lies there too.
+            pull_back(Execution.of().place(module), proximal)
+            train_on(part, module, epochs=self.epochs, seed=seed)
 
         return federated(
             task, self.parts(task), module, strategy=strategy, local=local, rounds=self.rounds
         )
+
+
+def train_on(part: LabelledImages, module: nn.Module, *, epochs: int, seed: int) -> None:
+    """Train a module in place on a client's data, as teachers are trained here."""
+    execution = Execution.of()
+    train_teacher(
+        part,
+        model=module,
+        epochs=epochs,
+        seed=seed,
+        device=str(execution.device),
+        precision=execution.precision,
+    )
 
 
 def fresh(model: str | Callable[..., nn.Module], task: Task, *, seed: int) -> nn.Module:

@@ -19,14 +19,17 @@ from torch import nn
 from dpsd.benchmarks.baselines.checks import require_positive, required_target
 from dpsd.benchmarks.baselines.private_sgd import PrivateSGD, Sampling
 from dpsd.benchmarks.baselines.tempered import tempered_network
-from dpsd.benchmarks.federated.averaging import federated, flower_strategies, fresh
+from dpsd.benchmarks.federated.averaging import (
+    federated,
+    flower_strategies,
+    fresh,
+    train_on,
+)
 from dpsd.benchmarks.federated.clients import Clients
 from dpsd.benchmarks.methods import Outcome, Task, Unit
 from dpsd.datasets import LabelledImages
-from dpsd.devices.execution import Execution
 from dpsd.errors import ConfigError
 from dpsd.privacy.targets import Budget
-from dpsd.training.classifier import train_teacher
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +84,7 @@ class PrivateAveraging(Clients):
             )
 
         def local(module: nn.Module, part: LabelledImages, _: float) -> None:
-            precision = Execution.of().precision
-            train_teacher(part, model=module, epochs=self.epochs, seed=seed, precision=precision)
+            train_on(part, module, epochs=self.epochs, seed=seed)
 
         np.random.seed(seed)  # from which Flower draws the noise
         outcome = federated(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from dpsd.benchmarks.federated.clients import Clients, sent
 from dpsd.benchmarks.methods import Outcome, Task
 from dpsd.benchmarks.transcribing import Transcribing
+from dpsd.devices.execution import Execution
 from dpsd.errors import ConfigError
 from dpsd.federated.exchange import Member
 from dpsd.federated.requests import Greeting, Hello, Reply, Request
@@ -76,7 +77,8 @@ class FederatedTranscribing(Transcribing, Clients):
         asked = (config.recipe.first_queries or queries) + (rounds - 1) * queries
         mechanism = self.configuration(target).privacy.mechanism(members=1)
         with tempfile.TemporaryDirectory() as folder:
-            teachers = [load_teacher(path) for path in paths]
+            device = str(Execution.of().device)
+            teachers = [load_teacher(path, device=device) for path in paths]
             # The teachers are made of public data, and their records are thrown away with the run.
             clients = [
                 Respondent(
