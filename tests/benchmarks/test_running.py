@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -209,6 +210,16 @@ def test_figures_are_drawn(
     summaries = summarise(rows, [run_of(row, accuracy) for row in rows[:2]])
     draw(kind, "Title", summaries, tmp_path / "figure.png")
     assert Image.open(tmp_path / "figure.png").width > 200
+
+
+def test_names_of_many_changed_settings_leave_room_for_the_figure(
+    rows: list[Row], tmp_path: Path
+) -> None:
+    long = [replace(row, panel=", ".join(f"setting_{n}=value" for n in range(12))) for row in rows]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # as Matplotlib warns where no room is left
+        summaries = summarise(long, [run_of(row, 0.5) for row in long])
+        draw("dots", "Title", summaries, tmp_path / "figure.png")
 
 
 CURVE = [(2.0, 0.3), (5.0, 0.8), (9.0, 0.7)]

@@ -5,6 +5,7 @@ Colours are one for what is measured and one for what is only quoted, told apart
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Sequence
 from itertools import cycle, groupby
 from pathlib import Path
@@ -19,6 +20,8 @@ _QUOTED: dict[str, Any] = {"color": _ORANGE, "marker": "D", "fillstyle": "none",
 #: Colours and markers of a panel's curves.
 _SERIES = ((_BLUE, "o"), (_ORANGE, "s"), (_GREY, "^"))
 _PANELS_A_ROW = 4
+#: The most characters in a line of a row's label.
+_LABEL_WIDTH = 60
 
 
 def draw(kind: str, title: str, summaries: Sequence[Summary], path: Path) -> None:
@@ -35,7 +38,10 @@ def _dots(summaries: Sequence[Summary]) -> Any:
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter
 
-    figure = Figure(figsize=(8, 1.2 + 0.24 * len(summaries)), layout="constrained")
+    # Names of changed settings may be longer than the figure is wide.
+    labels = [textwrap.fill(_label(summary), _LABEL_WIDTH) for summary in summaries]
+    lines = max(label.count("\n") + 1 for label in labels)
+    figure = Figure(figsize=(8, 1.2 + 0.24 * lines * len(summaries)), layout="constrained")
     axes = figure.subplots()
     for place, summary in enumerate(summaries):
         if summary.mean is not None:
@@ -49,10 +55,10 @@ def _dots(summaries: Sequence[Summary]) -> Any:
     if any(summary.row.published is not None for summary in summaries):
         axes.plot([], [], **_QUOTED, label="as published")
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
-    axes.set_yticks(range(len(summaries)), [_label(summary) for summary in summaries])
+    axes.set_yticks(range(len(summaries)), labels)
     axes.invert_yaxis()
     axes.xaxis.set_major_formatter(PercentFormatter(1.0))
-    axes.set_xlabel("test accuracy")
+    axes.set_xlabel("accuracy")  # the title says so where it is not that on the test split
     axes.set_xlim(right=min(axes.get_xlim()[1], 1.01))  # no margin beyond all
     _plain(axes, grid="x")
     return figure
@@ -161,7 +167,7 @@ def _curves(summaries: Sequence[Summary]) -> Any:
         axes.axhline(reach, color=_GREY, linewidth=0.8, linestyle="--")
     axes.set_xscale("log")
     axes.set_xlabel("seconds")
-    axes.set_ylabel("test accuracy")
+    axes.set_ylabel("accuracy")
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.legend(frameon=False)
     _plain(axes, grid="both")
