@@ -27,12 +27,18 @@ before it leaves. The server sees releases alone.
 Example: dpsd federate simulate --data digits --clients 5 --dirichlet 0.3 --epsilon 1 --adjacency \
 response --out runs/five
 
-\b
-  dpsd federate server --out runs/hub --clients 2 --input-shape 1,28,28 --num-classes 10
-  dpsd federate client teacher --out hospital-1                    # makes its key
-  dpsd federate invite hospital-1.pub --name hospital-1 --server runs/hub
-  dpsd federate client teacher --out hospital-1 --invitation invitation.toml    # shows what it says
-  dpsd federate client teacher --out hospital-1 --invitation invitation.toml --epsilon 1
+On machines of their own:
+
+dpsd federate server --out runs/hub --clients 2 --input-shape 1,28,28 --num-classes 10
+
+dpsd federate client teacher --out hospital-1  (makes its key)
+
+dpsd federate invite hospital-1.pub --name hospital-1 --server runs/hub
+
+dpsd federate client teacher --out hospital-1 --invitation invitation.toml  (shows what it says)
+
+dpsd federate client teacher --out hospital-1 --invitation invitation.toml --epsilon 1 \
+--adjacency response
 """
 
 app = typer.Typer(no_args_is_help=True, help=INTRODUCTION)

@@ -200,7 +200,8 @@ def make_key(folder: Path) -> None:
     say(f"The key is {place.key}")
     say(
         f"Send {place.public_key} to the server's people. When they have registered it, run the "
-        "same command again with --invitation and --epsilon."
+        "same command again with --invitation, which shows what to compare with them, and then "
+        "with --epsilon and --adjacency besides."
     )
 
 

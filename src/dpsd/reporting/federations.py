@@ -91,7 +91,7 @@ def federation_page(
         about_clients=ABOUT_CLIENTS,
         answer_headings=("round", *(client.name for client in clients)),
         answer_rows=_by_round(clients, metrics, _answered),
-        clarity_rows=_by_round(clients, metrics, lambda said: f"{said['clarity']:.3f}"),
+        clarity_rows=_by_round(clients, metrics, _clarity),
         about_codes=ABOUT_CODES,
         about_clarity=ABOUT_CLARITY,
         figure=progress_figure({name: metrics}),
@@ -168,6 +168,11 @@ def _by_round(clients: Sequence[Client], metrics: Sequence[Mapping[str, Any]], s
 
 def _answered(said: Mapping[str, Any]) -> str:
     return f"{said['answers']:,}" if said["code"] == "answered" else str(said["code"])
+
+
+def _clarity(said: Mapping[str, Any]) -> str:
+    # Who is silent says nothing of the class, but is no liar, whose answers are worth nothing.
+    return f"{max(0.0, said['clarity']):.3f}" if said["answers"] else "-"
 
 
 def _round_row(line: Mapping[str, Any]) -> tuple[str, ...]:
