@@ -45,7 +45,8 @@ ABOUT_CODES = (
 )
 ABOUT_CLARITY = (
     "0: the client's answers do not depend on the class, as those of a client that says anything. "
-    "1: each names the class itself. It is estimated from the releases of all clients."
+    "1: each names the class itself. -: the client answered nothing. It is estimated from the "
+    "releases of all clients."
 )
 
 #: The characters of a hash that are shown.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,16 @@ def test_the_page_lists_each_clients_epsilon_and_who_answered_when(finished: Pat
     assert "ε under response" in page
     assert "silent" in page
     assert "as each client stated it" in page
+
+
+def test_a_silent_client_does_not_look_like_a_liar(finished: Path) -> None:
+    page = (finished / "report.html").read_text(encoding="utf-8")
+    _, _, table = page.partition("answers said of the class")
+    second = re.findall(r"<t[dh][^>]*>([^<]*)</t[dh]>", table.partition("</table>")[0])
+    # By round: the round, and how much each client's answers said.
+    rows = [second[start : start + 3] for start in range(3, len(second), 3)]
+    assert [row[2] == "-" for row in rows] == [row[0] == "2" for row in rows]
+    assert all(float(row[1]) > 0 for row in rows)
 
 
 def test_report_writes_the_page_with_evaluations(finished: Path, tmp_path: Path) -> None:
