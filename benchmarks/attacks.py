@@ -134,7 +134,7 @@ def inverted(
     with exclusively(out / "lock", name=out):
         place = teacher_place(first, members, sizes)
         run = finished_run(first, members, sizes)
-        module = Execution.of().place(open_module(place))
+        module = Execution.of().place(open_module(place))  # where it is distilled
         models: dict[str, nn.Module] = {}
         for done, way in enumerate(protected):
             progress.step("models", done, len(protected))

@@ -226,8 +226,7 @@ def finished_run(way: Student, members: LabelledImages, sizes: Sizes) -> RunDire
         return RunDirectory.open(place)
     if place.exists():
         shutil.rmtree(place)  # of an interrupted run; the teacher is a benchmark's own
-    place_of_teacher = teacher_place(way, members, sizes)
-    teacher = load_teacher(place_of_teacher, device=sizes.device)
+    teacher = load_teacher(teacher_place(way, members, sizes), device=sizes.device)
     return way.students.transcribe(
         teacher, out=place, budget_file=way.folder / "budgets.jsonl"
     ).directory

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -102,14 +103,15 @@ def test_records_that_a_teacher_was_trained_on_do_not_validate(
         assert_error(invoke(*evaluate, *flags), 2, "was trained on all training records of 'digits")
 
 
-def save_data(path: Path, images: np.ndarray, labels: np.ndarray) -> None:
-    """Write a data set whose test split is its first records."""
+def save_data(path: Path, images: np.ndarray, labels: np.ndarray, **others: Any) -> None:
+    """Write a data set whose test split is its first records, and other arrays besides."""
     np.savez(
         path,
         train_images=images,
         train_labels=labels,
         test_images=images[:9],
         test_labels=labels[:9],
+        **others,
     )
 
 
@@ -186,14 +188,7 @@ def test_persons_are_held_out_of_one_teachers_training(
     images = load_dataset("digits", "train")
     data, out = tmp_path / "own.npz", tmp_path / "teacher"
     pixels, labels = images.images[:120, 0].numpy(), images.labels[:120].numpy()
-    np.savez(
-        data,
-        train_images=pixels,
-        train_labels=labels,
-        test_images=pixels[:9],
-        test_labels=labels[:9],
-        whose=np.arange(120) // 5,
-    )
+    save_data(data, pixels, labels, whose=np.arange(120) // 5)
     rule = "array:whose"
     flags = ("--epochs", 1, "--model", "lenet5", "--device", "cpu", "--out", out)
     alone = invoke("train-teacher", "--data", data, *flags, "--group-by", rule)

@@ -19,12 +19,7 @@ from torch import nn
 from dpsd.benchmarks.baselines.checks import require_positive, required_target
 from dpsd.benchmarks.baselines.private_sgd import PrivateSGD, Sampling
 from dpsd.benchmarks.baselines.tempered import tempered_network
-from dpsd.benchmarks.federated.averaging import (
-    federated,
-    flower_strategies,
-    fresh,
-    train_on,
-)
+from dpsd.benchmarks.federated.averaging import federated, flower_strategies, fresh, train_on
 from dpsd.benchmarks.federated.clients import Clients
 from dpsd.benchmarks.methods import Outcome, Task, Unit
 from dpsd.datasets import LabelledImages
