@@ -24,6 +24,7 @@ from dpsd.privacy.mechanisms import (
     NoisyVotes,
     RandomizedResponse,
     Scaling,
+    SharedNoiseVotes,
     SummedGradients,
 )
 from dpsd.privacy.targets import Adjacency, Budget, Exposure
@@ -184,6 +185,20 @@ def worst_case(
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class SumOfShares(SharedNoiseVotes):
+    """What another client learns of a sum: the votes of one, with the noise of all but its own."""
+
+    def privatize(self, answers: RawAnswers, prior: Tensor) -> Tensor:
+        total = super().privatize(answers, prior)
+        for _ in range(self.clients - 2):
+            total += self._noisy(torch.zeros_like(total), self._noise_multiplier)
+        return total
+
+    def event(self) -> dp_accounting.DpEvent:
+        return self.event_against_others()
+
+
 def standard_games(*, epsilon: float = 1.0, delta: float = 1e-5) -> list[Game]:
     """Return worst cases of every mechanism and adjacency, and null games for the auditor."""
     mechanisms = (
@@ -195,6 +210,8 @@ def standard_games(*, epsilon: float = 1.0, delta: float = 1e-5) -> list[Game]:
         Gaussian(scaling=Scaling.CLIP, bound=2.0),
         Gaussian(scaling=Scaling.NONE),
         NoisyVotes(),
+        SharedNoiseVotes(clients=4),
+        SumOfShares(clients=4),
         # A single teacher decides whether the threshold is met.
         ConfidentVotes(threshold=0.8, answered=1.0),
         CAPPED,  # A single teacher decides which of two queries is answered.

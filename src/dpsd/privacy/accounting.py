@@ -185,7 +185,7 @@ def _bounded(events: Events, *, delta: float, single: Events | None, by_rdp: boo
         return 0.0
     if delta < _LEAST_DELTA:
         return sum(_pure(event, count) for event, count in kinds)
-    delta -= _beyond_reach(events if single is None else single)
+    delta -= beyond_reach(events if single is None else single)
     if delta <= 0:
         return math.inf
     return _renyi(kinds, delta=delta) if by_rdp else _least(kinds, delta=delta)
@@ -242,7 +242,7 @@ def _losses(event: dp_accounting.DpEvent, count: int) -> Losses:
     return of_gaussian(dp_accounting.GaussianDpEvent(event.noise_multiplier / math.sqrt(count)))
 
 
-def _beyond_reach(events: Events) -> float:
+def beyond_reach(events: Events) -> float:
     """Bound the chance of a release that is not as likely in the other world as a Gaussian's.
 
     Noise is drawn from a finite table, so a release near its end is impossible, or less likely than

@@ -28,6 +28,7 @@ from __future__ import annotations
 from dpsd.privacy.mechanisms.base import Channel, Mechanism
 from dpsd.privacy.mechanisms.gaussian import Gaussian, GaussianNoise
 from dpsd.privacy.mechanisms.response import RandomizedResponse
+from dpsd.privacy.mechanisms.shares import SharedNoiseVotes
 from dpsd.privacy.mechanisms.sums import (
     ConfidentVotes,
     NoisySum,
@@ -46,5 +47,6 @@ __all__ = [
     "NoisyVotes",
     "RandomizedResponse",
     "Scaling",
+    "SharedNoiseVotes",
     "SummedGradients",
 ]

@@ -48,10 +48,16 @@ class NoisySum(GaussianNoise):
     #: changes.
     sensitivity: ClassVar[float]
 
+    #: The fewest and the most teachers that are summed.
+    _fewest_teachers: ClassVar[int] = 2
+    _most_teachers: ClassVar[float] = math.inf
+
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.teachers is not None and self.teachers < 2:
-            raise ValueError(f"teachers must be at least 2, not {self.teachers}")
+        least, most = self._fewest_teachers, self._most_teachers
+        if self.teachers is not None and not least <= self.teachers <= most:
+            limits = f"at least {least}" if most == math.inf else f"from {least} to {most:,}"
+            raise ValueError(f"teachers must be {limits}, not {self.teachers}")
 
     @abstractmethod
     def _summed(self, votes: Tensor, prior: Tensor) -> Tensor:
@@ -62,7 +68,7 @@ class NoisySum(GaussianNoise):
         """The projections that the likelihood of the releases depends on."""
 
     def for_members(self, members: int) -> NoisySum:
-        if members < 2:
+        if members < self._fewest_teachers:
             raise ConfigError(
                 f"{type(self).__name__} sums over many teachers, but there is only one; use "
                 "RandomizedResponse or Gaussian, or train several with train-teacher --shards"

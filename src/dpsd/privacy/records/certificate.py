@@ -15,7 +15,12 @@ from typing import Any
 from dpsd.errors import RunError
 from dpsd.privacy.accounting import PrivacySpent, format_epsilon, spent_together
 from dpsd.privacy.records import units
-from dpsd.privacy.records.clients import CLIENT_TRUST, client_limits
+from dpsd.privacy.records.clients import (
+    CLIENT_TRUST,
+    against_others,
+    client_limits,
+    trusted_server,
+)
 from dpsd.privacy.records.ledger import Ledger
 from dpsd.privacy.records.statement import Statement
 from dpsd.privacy.targets import Adjacency
@@ -137,6 +142,9 @@ class Certificate:
             of another run does not mention it.
         federation: the identity of the federation that a client answered; ``None`` for a run, whose
             certificate does not mention it. A client has no student.
+        against_others: what was spent against everybody but the server, where that is trusted to
+            keep sums over several clients alone; ``None`` otherwise, and the certificate does not
+            mention it. ``spent`` is against the server, too.
     """
 
     target: dict[str, object]
@@ -163,6 +171,7 @@ class Certificate:
     features: Mapping[str, Mapping[str, str]] | None = None
     stopped_early: bool = False
     federation: str | None = None
+    against_others: PrivacySpent | None = None
 
     @property
     def unit(self) -> str:
@@ -230,6 +239,17 @@ class Certificate:
         return TRUST if self.federation is None else CLIENT_TRUST
 
     @property
+    def pooling(self) -> str:
+        """What was spent against all but the server, and who is trusted for it; or nothing."""
+        if self.against_others is None:
+            return ""
+        costs = ", ".join(
+            f"{format_epsilon(self.against_others.under(kind))} under `{kind.value}`"
+            for kind in Adjacency
+        )
+        return trusted_server(costs, delta=self.spent.delta, clients=self.mechanism["clients"])
+
+    @property
     def headline(self) -> str:
         """A sentence with the strongest meaningful claim."""
         adjacency = self.counting
@@ -273,6 +293,10 @@ class Certificate:
             del stated["stopped_early"]
         if self.federation is None:
             del stated["federation"]
+        if self.against_others is None:
+            del stated["against_others"]
+        else:
+            stated["trusted_server"] = self.pooling
         if self.warning:
             stated["warning"] = self.warning
         return json.dumps(stated, indent=2, default=str) + "\n"
@@ -343,6 +367,9 @@ def certify(ledger: Ledger, *, student: str) -> Certificate:
             features=_features(run),
             stopped_early="rounds" in ledger.ending(),
             federation=None if (known := run.get("federation")) is None else str(known),
+            against_others=against_others(
+                reservations[0]["mechanism"], spending, delta=float(run["target"]["delta"])
+            ),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"{ledger.line(1)}: does not say what run this is ({error!r})") from None

@@ -1,10 +1,18 @@
-"""What the certificate of a federation's client says otherwise than that of a run, in words.
+"""What the certificate of a federation's client says otherwise than that of a run.
 
 A client privatises its answers before they leave it, and the images come from a server that it does
-not trust: the noise is local.
+not trust: the noise is local. Where clients trust the server to add up, the certificate also states
+the smaller ε against all others.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from dpsd.privacy.accounting import PrivacySpent, Spending, beyond_reach, spent_together
+from dpsd.privacy.mechanisms import SharedNoiseVotes
 
 #: Who is trusted with what.
 CLIENT_TRUST = (
@@ -46,3 +54,56 @@ def client_limits(limits: str, *, members: int) -> str:
     """
     others = [OTHER_CLIENTS] if members > 1 else []
     return " ".join([limits, CLIENT_LIMITS, *others, CLIENT_SILENCE])
+
+
+def trusted_server(costs: str, *, delta: float, clients: object) -> str:
+    """Return what is promised against all but a server that is trusted to add up.
+
+    >>> trusted_server("1 under `response`", delta=1e-5, clients=5)[:53]
+    'Against everybody but the server, ε = 1 under `respon'
+    """
+    return (
+        f"Against everybody but the server, ε = {costs}, at δ = {delta:g}, if it keeps nothing of "
+        f"what clients sent but sums over at least {clients} of them, and if these add the noise "
+        "that they state. Clients that join to subtract their noise from a sum, or that add none, "
+        "weaken this; it allows for one. Every other epsilon here is against the server, too, and "
+        "trusts nobody."
+    )
+
+
+def against_others(
+    mechanism: Mapping[str, Any], spending: Spending, *, delta: float
+) -> PrivacySpent | None:
+    """Return what a client spent against everybody but a server that is trusted to add up.
+
+    Args:
+        mechanism: the parameters of the client's mechanism.
+        spending: what it spent against the server.
+        delta: the δ at which ε is stated.
+
+    Returns:
+        The ε under all adjacencies; ``None`` if the server is not trusted to add up.
+
+    Raises:
+        ValueError: the parameters make no sense.
+
+    >>> from dpsd.privacy.targets import Exposure
+    >>> share = SharedNoiseVotes(noise_multiplier=3.0, teachers=1, clients=5)
+    >>> asked = Exposure.of_rounds([1_000])
+    >>> own = Spending(event=share.event(), mean_event=share.event(), exposure=asked)
+    >>> found = against_others(share.parameters(), own, delta=1e-5)
+    >>> round(spent_together([own], delta=1e-5).response, 2), round(found.response, 2)
+    (1.87, 0.87)
+    """
+    if mechanism.get("name") != "shared-noise-votes":
+        return None
+    share = SharedNoiseVotes(
+        noise_multiplier=float(mechanism["noise_multiplier"]),
+        teachers=int(mechanism["teachers"]),
+        clients=int(mechanism["clients"]),
+    )
+    event, exposure = share.event_against_others(), spending.exposure
+    # The tables that shares are drawn from end somewhere, which is part of δ for each of them.
+    ends = share.clients * beyond_reach(((share.event(), exposure.teacher),))
+    whole = Spending(event=event, mean_event=event, exposure=exposure)
+    return replace(spent_together([whole], delta=max(0.0, delta - ends)), delta=delta)

@@ -130,6 +130,7 @@ class Statement:
             ("Public data", public),
             *((f"Frozen features, {user}", _backbone(one)) for user, one in features.items()),
             ("Trust", stated.trust),
+            *([("If the server is trusted", stated.pooling)] if stated.pooling else []),
             ("History", stated.history),
             ("Accountant", f"{stated.spent.accountant}; RDP as a cross-check"),
             ("Made with", ", ".join(f"{name} {at}" for name, at in stated.software.items())),
