@@ -14,9 +14,9 @@ from click.testing import Result
 from tests.federated.client.asking import FEDERATION, request
 from tests.federated.client.asking import respondent as taking_part
 
-from dpsd.cli import hosting
+from dpsd.cli import taking_part as joining
 from dpsd.cli.console import STATUS, say
-from dpsd.cli.hosting import agreed_plan
+from dpsd.cli.taking_part import agreed_plan
 from dpsd.errors import ConfigError
 from dpsd.federated.client.plan import AnswerPlan
 from dpsd.federated.client.respondent import Respondent
@@ -75,7 +75,7 @@ def test_a_client_shows_its_costs_and_joins_the_federation_of_its_invitation(
         joined.append(made)
         told(True)
 
-    monkeypatch.setattr(hosting, "join", join)
+    monkeypatch.setattr(joining, "join", join)
     result = client("--epsilon", 2, "--adjacency", "response", *more)
     assert result.exit_code == 0, result.stderr
     assert invited(authority).fingerprint in result.stderr
@@ -115,7 +115,7 @@ def test_an_invitation_need_not_state_what_the_owner_chose(authority: str, state
 def test_an_invitation_to_other_images_is_refused_before_connecting(
     odd_teachers: Path, authority: str, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hosting, "join", lambda *_, **__: pytest.fail("it connected"))
+    monkeypatch.setattr(joining, "join", lambda *_, **__: pytest.fail("it connected"))
     other = invited(authority, input_shape=[1, 28, 28])
     (odd_teachers / "invitation.toml").write_text(invitation_text(other))
     result = invoke(
@@ -124,6 +124,30 @@ def test_an_invitation_to_other_images_is_refused_before_connecting(
     )
     assert result.exit_code == 2
     assert "whose input shape is [1, 28, 28], and the teacher's is [1, 8, 8]" in result.stderr
+
+
+def test_a_server_is_trusted_only_if_the_owner_and_the_invitation_say_so(
+    client: Callable[..., Result], authority: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    joined: list[Respondent] = []
+    monkeypatch.setattr(joining, "join", lambda _, __, made, **___: joined.append(made))
+    own = ("--epsilon", 2, "--adjacency", "response")
+    result = client(*own, "--trusted-aggregator")
+    assert result.exit_code == 2
+    assert "does not state trusted_aggregator: leave out --trusted-aggregator" in result.stderr
+    invitation = Path("invitation.toml")
+    invitation.write_text(invitation_text(invited(authority, trusted_aggregator=5)))
+    result = client(*own)
+    assert result.exit_code == 2
+    assert "whose server adds up answers" in result.stderr
+    assert not joined
+    assert '"trusted_aggregator": 5' in client().stdout, "it is shown before anything is agreed to"
+    result = client(*own, "--trusted-aggregator")
+    assert result.exit_code == 0, result.stderr
+    said = " ".join(result.stderr.split())
+    assert "for which ε is 2 under 'response'" in said
+    assert "against everybody but the server, which you trust to add up, ε is 0.93" in said
+    assert joined[0].mechanism.parameters()["clients"] == 5
 
 
 def test_a_fingerprint_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,6 +19,7 @@ from dpsd.privacy.mechanisms import (
     Mechanism,
     NoisyVotes,
     RandomizedResponse,
+    SharedNoiseVotes,
     SummedGradients,
 )
 
@@ -31,6 +32,8 @@ MECHANISMS: list[Mechanism] = [
     Gaussian(noise_multiplier=7.0, harden=False, widen=False),
     NoisyVotes(noise_multiplier=12.0, teachers=40),
     SummedGradients(noise_multiplier=3.0, teachers=7),
+    SharedNoiseVotes(noise_multiplier=3.0, teachers=1, clients=5),
+    SharedNoiseVotes(noise_multiplier=12.0, teachers=40, clients=3),
 ]
 
 
@@ -66,6 +69,20 @@ WRONG = [
             {"candidates": 2.0},
             {"candidates": "some"},
             {"note": "and more"},
+        )
+    ),
+    *(
+        {
+            **SharedNoiseVotes(noise_multiplier=3.0, teachers=1, clients=5).parameters(),
+            **changed,
+        }
+        for changed in (
+            {"clients": 2},
+            {"clients": 5.0},
+            {"clients": 10**9},
+            {"teachers": 0},
+            {"teachers": 20_000},
+            {"noise_multiplier": 0.05},
         )
     ),
     *(

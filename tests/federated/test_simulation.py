@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 
 import pytest
@@ -98,3 +99,48 @@ def test_a_simulation_of_unlike_teachers_is_refused(teachers: list[str], tmp_pat
     assert done.exit_code == 2
     assert "must agree" in done.output
     assert not (tmp_path / "run").exists()
+
+
+def test_a_simulation_whose_server_is_trusted_states_two_costs(
+    teachers: list[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    three = [*teachers, teachers[0]]  # a teacher's budget adds up, so the first needs a higher cap
+    arguments = [*three, *SETTINGS, "--trusted-aggregator", "3", "--cap", "9,1e-5,response"]
+    done = CliRunner().invoke(app, ["federate", "simulate", *arguments, "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    directory = FederationDirectory.open(out)
+    assert [client.mechanism["name"] for client in directory.clients()] == [
+        "shared-noise-votes"
+    ] * 3
+    certificate = ClientFolder.open(out / "clients" / "client-2").certify()
+    others = certificate.against_others
+    assert others is not None
+    assert certificate.spent.response == pytest.approx(2.0, rel=1e-3)
+    for kind in ("response", "round", "teacher"):
+        assert getattr(others, kind) < getattr(certificate.spent, kind)
+    stated = json.loads(certificate.to_json())
+    assert stated["against_others"]["response"] == pytest.approx(others.response)
+    for page in (certificate.to_markdown(), stated["trusted_server"], report(out)):
+        assert "sums over at least 3 of them" in page
+    shown = CliRunner().invoke(app, ["certify", str(out / "clients" / "client-2")])
+    assert "Against everybody but the server, ε = " in " ".join(shown.output.split())
+
+
+def report(out: Path) -> str:
+    return " ".join((out / "report.html").read_text(encoding="utf-8").split())
+
+
+def test_settings_of_other_mechanisms_are_refused_where_votes_are_added_up(
+    teachers: list[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    arguments = [*teachers, teachers[0], *SETTINGS, "--trusted-aggregator", "3"]
+    for more in (("--protect", "data"), ("--candidates", "all")):
+        command = ["federate", "simulate", *arguments, *more, "--out", str(out)]
+        done = CliRunner().invoke(app, command)
+        assert done.exit_code == 2
+        said = " ".join(done.output.split())
+        assert f"{more[0]} is" in said
+        assert "trusted aggregator adds up votes" in said
+        assert not out.exists()

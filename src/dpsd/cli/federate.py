@@ -146,7 +146,12 @@ def status(
     _check_server(place)
 
     from dpsd.federated.server.attendance import attendance
-    from dpsd.reporting.federations import ABOUT_CLIENTS, ABOUT_CODES, stated_epsilon
+    from dpsd.reporting.federations import (
+        ABOUT_CLIENTS,
+        ABOUT_CODES,
+        about_sums,
+        stated_epsilon,
+    )
     from dpsd.runs.federation import FederationDirectory
 
     directory = FederationDirectory.open(place)
@@ -169,7 +174,7 @@ def status(
         say(f"\n{client.name} (key {client.key}) stated:")
         say(f"  {stated_epsilon(client)}")
         say(f"  mechanism {client.mechanism.get('name')}; ledger head {client.ledger or 'none'}")
-    for sentence in ABOUT_CLIENTS:
+    for sentence in (*ABOUT_CLIENTS, *about_sums(directory)):
         say(f"\n{sentence.replace('`', '')}")
 
 

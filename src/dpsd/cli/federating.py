@@ -185,6 +185,8 @@ def _simulate(
         **{"input_shape": (1, 1, 1), "num_classes": 2, "clients": count, **others}
     )
     settings.check_names()
+    if settings.federation.trusted_aggregator is not None:
+        stated.privacy.require_votes()
     if out is None:
         raise ConfigError("say where to write with --out, or --resume a federation")
 
@@ -278,6 +280,16 @@ def _client(
             rich_help_panel="Network",
         ),
     ] = None,
+    trusted_aggregator: Annotated[
+        bool,
+        typer.Option(
+            "--trusted-aggregator",
+            help="You trust the server to keep nothing of your answers but sums over several "
+            "clients, as the invitation says. Against all others, ε is then smaller. --epsilon "
+            "stays what the server itself may learn.",
+            rich_help_panel="Privacy",
+        ),
+    ] = False,
     quiet: Quiet = False,
     **flags: Any,
 ) -> None:
@@ -304,7 +316,7 @@ def _client(
     if out is None:
         raise ConfigError("say where to keep the ledger and the key with --out")
     if invitation is None:
-        from dpsd.cli.hosting import make_key
+        from dpsd.cli.taking_part import make_key
 
         make_key(within(out, FLOWER_FOLDER))
         return
@@ -326,10 +338,12 @@ def _client(
     spell(ctx, {"teacher": "TEACHER"})
     settings = TranscriptionConfig(teacher=teacher, **chosen)
     settings.privacy.require_effect()
+    if trusted_aggregator:
+        settings.privacy.require_votes()
     settings.teacher.check_normalization()
     settings.teacher.check_source(budget_file=settings.privacy.budget_file)
 
-    from dpsd.cli.hosting import take_part
+    from dpsd.cli.taking_part import take_part
 
     take_part(
         settings,
@@ -337,6 +351,7 @@ def _client(
         records=within(out, CLIENT_FOLDER),
         keys=within(out, FLOWER_FOLDER),
         asked={name: chosen[name] for name in ("rounds", "queries") if name in chosen},
+        trusts=trusted_aggregator,
         quiet=quiet,
     )
 

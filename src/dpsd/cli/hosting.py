@@ -10,23 +10,16 @@ from typing import Any
 
 import typer
 
-from dpsd.cli.attending import ClientObserver
 from dpsd.cli.console import STATUS, grid, hint, say, show, shown_warnings, warn
 from dpsd.cli.errors import INTERRUPTED
-from dpsd.cli.privacy import show_privacy
 from dpsd.cli.progress import ProgressObserver, QuietObserver
 from dpsd.cli.results import show_written
 from dpsd.config.federation import FederationConfig, SimulationSettings
-from dpsd.config.transcription import TranscriptionConfig
-from dpsd.errors import ConfigError, WriteError
-from dpsd.federated.client.plan import AnswerPlan
-from dpsd.federated.client.respondent import Respondent
-from dpsd.federated.client.standing import Standing
+from dpsd.errors import WriteError
 from dpsd.federated.exchange import Exchange
 from dpsd.federated.flower.identities import read_public_key
 from dpsd.federated.flower.invitations import Fact, Invitation, invitation_text, read_invitation
-from dpsd.federated.flower.joining import join
-from dpsd.federated.flower.places import ClientPlace, ServerPlace
+from dpsd.federated.flower.places import ServerPlace
 from dpsd.federated.flower.processes import require_free
 from dpsd.federated.flower.proxies import PROXIES, proxy_configuration
 from dpsd.federated.flower.registering import register
@@ -41,15 +34,12 @@ from dpsd.federated.simulation import (
     new_simulation,
     resumed_simulation,
 )
-from dpsd.privacy.accounting import format_epsilon
-from dpsd.privacy.targets import Adjacency
 from dpsd.reporting.federations import stated_epsilon
 from dpsd.runs.federation import FederationDirectory
 from dpsd.runs.observing import Observer
 from dpsd.shell import command_line
 from dpsd.storage.files import write_text
 from dpsd.teachers import Teacher
-from dpsd.transcription.admission import account_of
 
 #: The port of a server for which none is chosen.
 _PORT = 9393
@@ -142,6 +132,8 @@ def host_federation(
         "rounds": answer_plan(plan.recipe).rounds,
         "queries": answer_plan(plan.recipe).queries,
     }
+    if (sharing := plan.settings.trusted_aggregator) is not None:
+        facts["trusted_aggregator"] = sharing
     invitation = Invitation(
         f"{host}:{outside}", place.authority.read_text(encoding="ascii"), directory.identity, facts
     )
@@ -191,139 +183,6 @@ def _show_invitation(out: Path) -> None:
 def register_client(folder: Path, public_key: Path, name: str) -> str:
     """Let a client connect to a running server; returns the client's key."""
     return register(ServerPlace(folder), read_public_key(public_key), name)
-
-
-def make_key(folder: Path) -> None:
-    """Make a client's key if there is none, and say what to do with it."""
-    place = ClientPlace(folder)
-    place.prepare()
-    say(f"The key is {place.key}")
-    say(
-        f"Send {place.public_key} to the server's people. When they have registered it, run the "
-        "same command again with --invitation, which shows what to compare with them, and then "
-        "with --epsilon and --adjacency besides."
-    )
-
-
-def take_part(
-    settings: TranscriptionConfig,
-    invitation: Invitation,
-    *,
-    records: Path,
-    keys: Path,
-    asked: Mapping[str, int],
-    quiet: bool,
-) -> None:
-    """Answer for a client until Ctrl-C.
-
-    Args:
-        settings: the teacher, and the privacy that the client demands.
-        invitation: what the server's people sent.
-        records: the folder of the client's ledger and answers.
-        keys: the folder of its key.
-        asked: the most ``rounds`` and ``queries`` to answer, if the owner chose them.
-        quiet: whether to show warnings, errors and the invitation's fingerprint only.
-    """
-    plan = agreed_plan(invitation, asked)
-    observer = ClientObserver(quiet=quiet)
-    privacy = settings.privacy
-    with shown_warnings():
-        teacher = settings.load_teacher()
-        _check_invited(invitation, teacher)
-        privacy.require_effect(members=teacher.members)
-        account = account_of(
-            teacher,
-            privacy.budget_file,
-            target=privacy.budget(),
-            count_earlier=privacy.count_earlier,
-            observer=observer,
-        )
-        respondent = Respondent(
-            teacher,
-            mechanism=privacy.mechanism(members=teacher.members),
-            target=privacy.budget(),
-            plan=plan,
-            directory=records,
-            account=account,
-            budget_file=privacy.budget_file,
-            cap=privacy.limit(),
-            federation=invitation.federation,
-            observer=observer,
-        )
-    place = ClientPlace(keys)
-    place.prepare()
-    STATUS.print(f"the fingerprint of the invitation is {invitation.fingerprint}", soft_wrap=True)
-    if not quiet:
-        spent = respondent.planned()
-        costs = (f"{format_epsilon(spent.under(kind))} under {kind.value!r}" for kind in Adjacency)
-        STATUS.print(
-            f"this client is {place.key}; it answers at most {plan.answers:,} images for "
-            f"{invitation.address!r}, for which ε is {', '.join(costs)}, at δ = {spent.delta:g}\n"
-            "connecting; this goes on until the server is there, and after it has stopped, until "
-            "Ctrl-C",
-            soft_wrap=True,
-        )
-    try:
-        standing = partial(Standing.of, respondent)
-        with shown_warnings(observer.warn), observer.attending(invitation.address, standing):
-            join(place, invitation, respondent, told=observer.connected)
-    except KeyboardInterrupt:
-        STATUS.print("interrupted; every answer is kept, and the same command goes on")
-        raise typer.Exit(INTERRUPTED) from None
-    finally:
-        if respondent.folder.reservations() and not quiet:
-            show_privacy(respondent.certificate())
-
-
-def _check_invited(invitation: Invitation, teacher: Teacher) -> None:
-    """Refuse an invitation to a federation about other images or classes than the teacher's.
-
-    Raises:
-        ConfigError: the invitation states another shape or another number of classes.
-    """
-    own = {"input_shape": list(teacher.input_shape), "num_classes": teacher.num_classes}
-    for name, value in own.items():
-        if (stated := invitation.facts.get(name, value)) != value:
-            raise ConfigError(
-                f"the invitation is to a federation whose {name.replace('_', ' ')} is {stated}, "
-                f"and the teacher's is {value}: give a teacher that fits, or another invitation"
-            )
-
-
-#: What a client answers at most.
-_ASKED = ("rounds", "queries")
-#: The most images that an invitation alone makes a client answer.
-_MOST_IMAGES = 1_000_000
-
-
-def agreed_plan(invitation: Invitation, asked: Mapping[str, int]) -> AnswerPlan:
-    """Return the most that a client answers: what its owner chose, or else what it is invited to.
-
-    Args:
-        invitation: the invitation, whose facts may state ``rounds`` and ``queries``.
-        asked: the most ``rounds`` and ``queries`` to answer, if the owner chose them.
-
-    Raises:
-        ConfigError: the invitation does not state what the owner did not choose, or states more
-            than a million images in all.
-    """
-    stated = {name: _fact(invitation, name) for name in _ASKED if name not in asked}
-    plan = AnswerPlan(**asked, **stated)
-    if stated and plan.answers > _MOST_IMAGES:
-        raise ConfigError(
-            f"the invitation asks for more than {_MOST_IMAGES:,} images in all: from so many that "
-            "look alike, a server could average the noise away. Say with --rounds and --queries "
-            "how many you allow"
-        )
-    return plan
-
-
-def _fact(invitation: Invitation, name: str) -> int:
-    """What an invitation states of the number of rounds or of queries."""
-    stated = invitation.facts.get(name)
-    if type(stated) is not int or stated < 1:
-        raise ConfigError(f"the invitation does not state {name}: say how many with --{name}")
-    return stated
 
 
 def _place(directory: FederationDirectory) -> ServerPlace:

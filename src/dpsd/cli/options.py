@@ -69,7 +69,7 @@ PANELS = {
         "activation_weight",
     ),
     "Teacher": tuple(TeacherSettings.model_fields),
-    "Clients": ("clients", "at_least", "deadline", "patience"),
+    "Clients": ("clients", "at_least", "trusted_aggregator", "deadline", "patience"),
 }
 #: The panel for fields that no other panel names, and for flags that are not fields.
 RUN_PANEL = "Run"

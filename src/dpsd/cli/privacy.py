@@ -27,6 +27,8 @@ def show_privacy(certificate: Certificate) -> None:
     say(f"Privacy spent, at δ = {certificate.spent.delta:g} ({certificate.relation}):")
     show(table)
     say(ONE_TEACHER if certificate.members == 1 else certificate.headline)
+    if certificate.pooling:
+        say(certificate.pooling)
     _warn_of_excess(certificate)
 
 

@@ -73,6 +73,13 @@ class FederationSettings(Settings):
         description="Number of clients that must answer a round. With fewer, the silent ones are "
         "asked again, which costs them nothing more, up to --patience.",
     )
+    trusted_aggregator: int | None = Field(
+        None,
+        ge=3,
+        description="Fewest clients whose answers are added up before they are used. Each adds a "
+        "share of the noise, and trusts this server to keep sums alone; every client must consent. "
+        "If not given, clients trust the server with nothing.",
+    )
     deadline: float = Field(
         600.0,
         gt=0,
@@ -93,6 +100,13 @@ class FederationSettings(Settings):
         is_listed = isinstance(names, str | list | tuple)
         return parsed_class_names(names) if is_listed else names
 
+    @model_validator(mode="before")
+    @classmethod
+    def _enough(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Have the server wait for as many clients as a sum needs, unless it is told otherwise."""
+        needed = values.get("trusted_aggregator")
+        return values if needed is None else {"clients": needed, "at_least": needed} | values
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if min(self.input_shape) < 1:
@@ -105,6 +119,12 @@ class FederationSettings(Settings):
             raise ConfigError(
                 *(Setting("at_least"), f" is {self.at_least}, but the first round waits for "),
                 *(f"{self.clients} only: raise ", Setting("clients")),
+            )
+        if (needed := self.trusted_aggregator) is not None and self.at_least < needed:
+            raise ConfigError(
+                *(Setting("at_least"), f" is {self.at_least}, but sums over fewer clients than "),
+                *(Setting("trusted_aggregator"), f" says, {needed}, have too little noise: "),
+                *("raise ", Setting("at_least")),
             )
         return self
 

@@ -154,6 +154,15 @@ class PrivacySettings(Settings):
                 names, f"applies to a single teacher, and the answers of {members} are summed"
             )
 
+    def require_votes(self) -> None:
+        """Refuse settings that have no effect where a trusted server adds up votes.
+
+        Raises:
+            ConfigError: a setting without effect is not at its default.
+        """
+        names = ("protect", *_OF_CLASSES, *OF_GRADIENTS)
+        self._refuse(names, "has no effect where a trusted aggregator adds up votes")
+
     def _refuse(self, names: Collection[str], *reason: str) -> None:
         for name in names:
             if (value := getattr(self, name)) != type(self).model_fields[name].default:
@@ -182,13 +191,27 @@ class PrivacySettings(Settings):
         """The cap on what all runs of the teacher together may spend."""
         return Budget.of_cap(self.cap)
 
-    def mechanism(self, *, members: int = 1) -> Mechanism:
-        """The mechanism for this number of teachers, not yet calibrated."""
-        from dpsd.privacy.mechanisms import Gaussian, RandomizedResponse, SummedGradients
+    def mechanism(self, *, members: int = 1, sharing: int | None = None) -> Mechanism:
+        """The mechanism for this number of teachers, not yet calibrated.
+
+        Args:
+            members: the number of teachers.
+            sharing: for a client of a federation whose server is trusted to add up: the fewest
+                clients that share the noise.
+        """
+        from dpsd.privacy.mechanisms import (
+            Gaussian,
+            RandomizedResponse,
+            SharedNoiseVotes,
+            SummedGradients,
+        )
         from dpsd.privacy.randomness import ReproducibleNoise
 
         mechanism: Mechanism
-        if members > 1:
+        if sharing is not None:
+            self.require_votes()
+            mechanism = SharedNoiseVotes(clients=sharing)
+        elif members > 1:
             mechanism = SummedGradients() if self.protect == "data" else self._votes()
         elif self.protect == "labels":
             mechanism = RandomizedResponse(candidates=self.candidates)

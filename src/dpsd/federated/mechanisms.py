@@ -25,6 +25,7 @@ from dpsd.privacy.mechanisms import (
     Mechanism,
     NoisyVotes,
     RandomizedResponse,
+    SharedNoiseVotes,
     SummedGradients,
 )
 from dpsd.privacy.parameters import Scaling
@@ -34,8 +35,13 @@ from dpsd.privacy.parameters import Scaling
 _LEAST, _MOST = 1e-4, 1e6
 #: The most teachers that may be stated.
 _MOST_TEACHERS = 1_000_000
+#: The most clients of a federation that may be stated.
+_MOST_CLIENTS = 1_000_000
 
-_KNOWN = ("gaussian", "noisy-votes", "randomized-response", "summed-gradients")
+_KNOWN = (
+    *("gaussian", "noisy-votes", "randomized-response"),
+    *("shared-noise-votes", "summed-gradients"),
+)
 
 
 def rebuilt(parameters: Mapping[str, Any], *, num_classes: int) -> Mechanism:
@@ -49,7 +55,7 @@ def rebuilt(parameters: Mapping[str, Any], *, num_classes: int) -> Mechanism:
     Returns:
         A mechanism that states exactly these parameters: :class:`.RandomizedResponse` or
         :class:`.Gaussian` for one teacher, :class:`.NoisyVotes` or :class:`.SummedGradients` for
-        several.
+        several, and :class:`.SharedNoiseVotes` for any number where a trusted server adds up.
 
     Raises:
         ConfigError: no mechanism that can be used in a federation states these parameters.
@@ -94,6 +100,14 @@ def _built(name: str, stated: Mapping[str, Any], num_classes: int) -> Mechanism:
             harden=stated["harden"],
             widen=stated["widen"],
         )
+    if name == "shared-noise-votes":
+        teachers, clients = stated["teachers"], stated["clients"]
+        if not (
+            _is_count(teachers, least=1, most=_MOST_TEACHERS)
+            and _is_count(clients, most=_MOST_CLIENTS)
+        ):
+            raise ValueError("teachers or clients")
+        return SharedNoiseVotes(noise_multiplier=noise, teachers=teachers, clients=clients)
     if not _is_count(stated["teachers"], most=_MOST_TEACHERS):
         raise ValueError("teachers")
     kind = NoisyVotes if name == "noisy-votes" else SummedGradients
@@ -108,5 +122,5 @@ def _number(value: object) -> float:
     return value  # type: ignore[return-value]
 
 
-def _is_count(value: object, *, most: int) -> TypeGuard[int]:
-    return type(value) is int and 2 <= value <= most
+def _is_count(value: object, *, most: int, least: int = 2) -> TypeGuard[int]:
+    return type(value) is int and least <= value <= most

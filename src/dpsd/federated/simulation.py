@@ -24,6 +24,7 @@ from dpsd.devices.execution import Execution
 from dpsd.errors import ConfigError, DpsdError
 from dpsd.federated.client.plan import AnswerPlan
 from dpsd.federated.client.respondent import Respondent
+from dpsd.federated.client.starting import new_respondent
 from dpsd.federated.exchange import Exchange
 from dpsd.federated.flower.in_process import simulate
 from dpsd.federated.server.federation import FederatedRun
@@ -33,7 +34,6 @@ from dpsd.runs.federation import FederationDirectory
 from dpsd.runs.observing import Observer
 from dpsd.storage.files import write_text
 from dpsd.teachers import Teacher, load_teacher
-from dpsd.transcription.admission import account_of
 
 #: The file that says which teachers answer, and for which privacy.
 SIMULATION_FILE = "simulation.toml"
@@ -192,24 +192,12 @@ def _respondent(
     directory: FederationDirectory,
     observer: Observer,
 ) -> Respondent:
-    privacy = settings.privacy
-    privacy.require_effect(members=teacher.members)
-    account = account_of(
+    return new_respondent(
         teacher,
-        privacy.budget_file,
-        target=privacy.budget(),
-        count_earlier=privacy.count_earlier,
-        observer=observer,
-    )
-    return Respondent(
-        teacher,
-        mechanism=privacy.mechanism(members=teacher.members),
-        target=privacy.budget(),
+        settings.privacy,
         plan=answer_plan(recipe),
         directory=directory.path / "clients" / f"client-{number + 1}",
-        account=account,
-        budget_file=privacy.budget_file,
-        cap=privacy.limit(),
+        sharing=directory.settings().federation.trusted_aggregator,
         execution=Execution.of(recipe.device, recipe.precision),
         observer=observer,
     )

@@ -36,6 +36,14 @@ ABOUT_CLIENTS = (
     "counts all answers together.",
 )
 
+#: What is said of it besides where clients trust the server.
+ABOUT_SUMS = (
+    "The clients trusted the server to keep nothing of their answers but sums over at least "
+    "{clients} of them, each of which adds a share of the noise. Against everybody else, what a "
+    "client spent is therefore less than this table says: its own certificate states both. Of a "
+    "sum, nobody can tell how much a single client's answers say of the class."
+)
+
 #: What is said of codes, and of clarity.
 ABOUT_CODES = (
     "silent: no reply came in time. late: the request arrived after its deadline. budget: the "
@@ -80,6 +88,7 @@ def federation_page(
         name: the name by which commands call the directory.
     """
     clients, metrics = run.clients(), run.metrics()
+    summed = about_sums(run)
     return template("federation.html.j2").render(
         style=part("report.css.j2"),
         facts=run.facts(),
@@ -89,10 +98,10 @@ def federation_page(
         points=[*_points(clients, metrics), *measured(evaluations)],
         client_headings=CLIENT_HEADINGS,
         client_rows=client_rows(clients),
-        about_clients=ABOUT_CLIENTS,
+        about_clients=[*ABOUT_CLIENTS, *summed],
         answer_headings=("round", *(client.name for client in clients)),
         answer_rows=_by_round(clients, metrics, _answered),
-        clarity_rows=_by_round(clients, metrics, _clarity),
+        clarity_rows=[] if summed else _by_round(clients, metrics, _clarity),
         about_codes=ABOUT_CODES,
         about_clarity=ABOUT_CLARITY,
         figure=progress_figure({name: metrics}),
@@ -103,6 +112,12 @@ def federation_page(
             command_line("dpsd", "evaluate", name, "--data", "NAME"),
         ],
     )
+
+
+def about_sums(run: FederationDirectory) -> list[str]:
+    """Return what is said besides of a federation whose server is trusted to add up."""
+    fewest = run.settings().federation.trusted_aggregator
+    return [] if fewest is None else [ABOUT_SUMS.format(clients=fewest)]
 
 
 def write_federation_report(run: FederationDirectory) -> None:

@@ -51,3 +51,16 @@ def test_gradients_of_clients_are_transcribed_too(
     assert outcome.details["bytes_up"] >= 1_500 * 40
     with pytest.raises(ConfigError, match="needs a privacy target"):
         measured(method, task)
+
+
+def test_sums_of_clients_are_transcribed_within_the_budget_against_all_but_the_server(
+    task: Task,
+) -> None:
+    target = Budget(epsilon=8.0, adjacency=Adjacency.RESPONSE)
+    outcome = replace(METHOD, name="sums", sums=True).measure(task, target=target, seed=0)
+    assert outcome.accuracy is not None
+    assert outcome.accuracy > 0.3
+    assert outcome.epsilon["response"] == pytest.approx(8.0, rel=1e-3)
+    assert outcome.epsilon["response"] <= 8.0 + 1e-6
+    # A client's own noise is less than that of all but one by the square root of two.
+    assert 1.3 * 8 < outcome.details["against_server"] < 2 * 8

@@ -7,10 +7,11 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,11 @@ from dpsd.devices.execution import Execution
 from dpsd.errors import ConfigError
 from dpsd.federated.exchange import Member
 from dpsd.federated.requests import Greeting, Hello, Reply, Request
-from dpsd.privacy.targets import Adjacency, Budget
+from dpsd.privacy.accounting import Spending, spent_under
+from dpsd.privacy.calibration import calibrate
+from dpsd.privacy.mechanisms import NoisyVotes, SharedNoiseVotes
+from dpsd.privacy.mechanisms.shares import ALIKE
+from dpsd.privacy.targets import Adjacency, Budget, Exposure
 from dpsd.runs.observing import Observer
 from dpsd.teachers import load_teacher
 
@@ -36,7 +41,13 @@ class FederatedTranscribing(Transcribing, Clients):
 
     ε is about the answers of one client, and each client meets the target for itself: a record,
     which one client has, has no part in the answers of others. Clients are asked in this process.
+
+    Args:
+        sums: whether the server is trusted to add up what all clients release. The target is then
+            about everybody else, and ε against the server is in the outcome's details.
     """
+
+    sums: bool = False
 
     def __post_init__(self) -> None:
         Transcribing.__post_init__(self)
@@ -45,7 +56,7 @@ class FederatedTranscribing(Transcribing, Clients):
     @property
     def given(self) -> str:
         """What it is given."""
-        return "the noisy answers of all clients"
+        return "sums of noisy answers" if self.sums else "the noisy answers of all clients"
 
     def measure(self, task: Task, *, target: Budget | None, seed: int) -> Outcome:
         """Transcribe, and measure the student at the end.
@@ -69,13 +80,18 @@ class FederatedTranscribing(Transcribing, Clients):
             student=self.student or task.model,
             clients=self.clients,
             at_least=self.clients,
+            trusted_aggregator=self.clients if self.sums else None,
             patience=0.0,
             deadline=24 * 3600.0,
             **{**self.recipe, "seed": seed},
         )
         rounds, queries = config.recipe.rounds, config.recipe.queries
         asked = (config.recipe.first_queries or queries) + (rounds - 1) * queries
-        mechanism = self.configuration(target).privacy.mechanism(members=1)
+        plan = AnswerPlan(rounds=rounds, queries=-(-asked // rounds))
+        sharing = self.clients if self.sums else None
+        mechanism = self.configuration(target).privacy.mechanism(members=1, sharing=sharing)
+        if sharing is not None:
+            target = against_server(target, clients=sharing, exposure=plan.exposure)
         with tempfile.TemporaryDirectory() as folder:
             device = str(Execution.of().device)
             teachers = [load_teacher(path, device=device) for path in paths]
@@ -85,7 +101,7 @@ class FederatedTranscribing(Transcribing, Clients):
                     teacher,
                     mechanism=mechanism,
                     target=target,
-                    plan=AnswerPlan(rounds=rounds, queries=-(-asked // rounds)),
+                    plan=plan,
                     directory=Path(folder) / path.name,
                 )
                 for path, teacher in zip(paths, teachers, strict=True)
@@ -100,7 +116,9 @@ class FederatedTranscribing(Transcribing, Clients):
                 observer=Observer(),
             )
             seconds = time.perf_counter() - start
-            spent = [client.certificate().spent for client in clients]
+            stated = [client.certificate() for client in clients]
+            spent = [one.against_others or one.spent for one in stated]
+            server = max(one.spent.under(self.adjacency) for one in stated)
         return Outcome(
             accuracy=task.accuracy(run.student),
             seconds=seconds,
@@ -108,9 +126,26 @@ class FederatedTranscribing(Transcribing, Clients):
             details={
                 "queries": asked,
                 "student_loss": [metrics["student_loss"] for metrics in run.metrics],
+                **({"against_server": server} if self.sums else {}),
                 **sent(down=exchange.down / len(clients), up=exchange.up / len(clients)),
             },
         )
+
+
+def against_server(target: Budget, *, clients: int, exposure: Exposure) -> Budget:
+    """Return the target against a server that is trusted to add up, given that against all others.
+
+    >>> target = Budget(epsilon=1.0, delta=1e-5, adjacency=Adjacency.RESPONSE)
+    >>> round(against_server(target, clients=5, exposure=Exposure.of_rounds([100])).epsilon, 2)
+    2.15
+    """
+    # As much noise as all clients but one add together.
+    whole = calibrate(NoisyVotes(teachers=2), target, exposure).parameters()["noise_multiplier"]
+    noise = float(str(whole)) / math.sqrt(clients - 1) / (1 - ALIKE)
+    event = SharedNoiseVotes(noise_multiplier=noise, teachers=1, clients=clients).event()
+    own = Spending(event=event, mean_event=event, exposure=exposure)
+    epsilon = spent_under([own], target.adjacency, delta=target.delta)
+    return replace(target, epsilon=epsilon)
 
 
 class Directly:

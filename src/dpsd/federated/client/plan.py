@@ -20,6 +20,7 @@ from dpsd.privacy.accounting import (
 )
 from dpsd.privacy.mechanisms import Mechanism
 from dpsd.privacy.records.accounts import Accounts
+from dpsd.privacy.records.clients import against_others
 from dpsd.privacy.targets import Budget, Exposure
 
 
@@ -142,6 +143,15 @@ class Allowance:
             rounds: the number of each round, with the number of its images.
         """
         return spent_together([self._spending(rounds)], delta=self.target.delta)
+
+    def against_others(self, rounds: Sequence[tuple[int, int]]) -> PrivacySpent | None:
+        """Return what rounds cost against all but a server that is trusted to add up, if one is.
+
+        Args:
+            rounds: the number of each round, with the number of its images.
+        """
+        stated = self.mechanism.parameters()
+        return against_others(stated, self._spending(rounds), delta=self.target.delta)
 
     def least_left(self, own: Sequence[Mapping[str, Any]]) -> tuple[Budget, float]:
         """Return the limit that leaves least, and the ε that it leaves, under its adjacency and δ.

@@ -21,6 +21,7 @@ from dpsd.distillation.releases import RoundReleases
 from dpsd.errors import RunError, Setting
 from dpsd.federated.exchange import Exchange
 from dpsd.federated.requests import Code, Reply, Request
+from dpsd.federated.server.pooling import Pool
 from dpsd.federated.server.reading import GarbageError, read_reply
 from dpsd.federated.server.roster import Roster
 from dpsd.privacy.mechanisms import RandomizedResponse
@@ -45,6 +46,8 @@ class PanelAsking:
         exchange: carries requests and replies.
         roster: who takes part.
         settings: how long to wait, and for how many.
+        pool: adds up what clients release, where they trust the server to; ``None`` where each
+            client is read by itself.
         observer: is notified of who did not answer.
         wait: waits so many seconds.
     """
@@ -54,6 +57,7 @@ class PanelAsking:
     roster: Roster
     settings: FederationSettings
     observer: Observer
+    pool: Pool | None = None
     wait: Callable[[float], None] = field(default=time.sleep)
 
     def gather(self) -> None:
@@ -110,7 +114,7 @@ class PanelAsking:
 
         Returns:
             The releases of the panel, float16 ``(N, M, K)``, with a column for each client that
-            ever appeared.
+            ever appeared, or a single one for the pool.
 
         Raises:
             RunError: after ``patience``, fewer clients than ``at_least`` answered.
@@ -143,6 +147,8 @@ class PanelAsking:
                 raise self._too_few(f"round {request.index}", found)
             self.wait(_PAUSE)
         self._note(request.index, replies, found)
+        if self.pool is not None:
+            return self.pool.summed(found, {key: self.roster.mechanism(key) for key in found})
         nothing = torch.zeros((len(images), request.prior.shape[-1]), dtype=torch.float16)
         return torch.stack([found.get(key, nothing) for key in self.roster.keys], dim=1)
 
@@ -165,17 +171,17 @@ class PanelAsking:
         """Keep what a reply says in ``found``; returns the reply, or one with another code."""
         if reply.code is not Code.ANSWERED:
             return reply
+        mechanism = self.roster.mechanism(key)
         try:
-            said = read_reply(
-                reply,
-                request,
-                mechanism=self.roster.mechanism(key),
-                num_classes=self.roster.hello.num_classes,
-            )
+            if self.pool is not None:
+                said = self.pool.read(reply, request, mechanism)
+            else:
+                classes = self.roster.hello.num_classes
+                said = read_reply(reply, request, mechanism=mechanism, num_classes=classes)
         except GarbageError:
             return Reply(code=Code.GARBAGE)
         # A reply without a single release is no answer that a round could go on with.
-        if said.any():
+        if _answered(said).any():
             found[key] = said
         return reply
 
@@ -186,7 +192,7 @@ class PanelAsking:
         noted: dict[str, dict[str, Any]] = {}
         for key in self.roster.keys:
             reply = replies.get(key, Reply(code=Code.SILENT))
-            answers = int((found[key] != 0).any(-1).sum()) if key in found else 0
+            answers = int(_answered(found[key]).sum()) if key in found else 0
             noted[key] = {
                 "code": str(reply.code),
                 "answers": answers,
@@ -208,3 +214,8 @@ class PanelAsking:
             f"({self.roster.names(answered) or 'none'}). When more are connected, continue with "
             f"{self.directory.resuming}",
         )
+
+
+def _answered(said: Tensor) -> Tensor:
+    """Which images a client answered, of what is kept of its reply, bool ``(N,)``."""
+    return (said.nan_to_num(0.0) != 0).any(-1)

@@ -29,6 +29,7 @@ from dpsd.federated.requests import Code, Hello
 from dpsd.federated.server.asking import PanelAsking
 from dpsd.federated.server.estimating import History, clarity_of_clients
 from dpsd.federated.server.plan import FederationPlan
+from dpsd.federated.server.pooling import Pool
 from dpsd.federated.server.roster import Roster
 from dpsd.runs.federation import FederationDirectory
 from dpsd.runs.models import Progress, load_checkpoint, save_checkpoint
@@ -176,6 +177,8 @@ class Federation:
 
     def _asking(self, exchange: Exchange) -> PanelAsking:
         settings, directory = self.plan.settings, self.directory
+        fewest = settings.trusted_aggregator
+        pool = None if fewest is None else Pool(fewest=fewest, num_classes=self.plan.num_classes)
         roster = Roster(
             directory=directory,
             exchange=exchange,
@@ -186,6 +189,7 @@ class Federation:
             ),
             observer=self.observer,
             deadline=min(settings.deadline, _GREETING),
+            pool=pool,
         )
         return PanelAsking(
             directory=directory,
@@ -193,6 +197,7 @@ class Federation:
             roster=roster,
             settings=settings,
             observer=self.observer,
+            pool=pool,
         )
 
     def _requested(self, round_index: int) -> RoundReleases:
@@ -208,7 +213,8 @@ class Federation:
 
     def _estimated(self) -> Panel:
         """The panel as all releases tell now."""
-        return self.history.estimated(len(self.asking.roster.keys))
+        is_pooled = self.asking.pool is not None
+        return self.history.estimated(1 if is_pooled else len(self.asking.roster.keys))
 
     def _remember(self, releases: RoundReleases) -> None:
         self.querying.never_again(releases)
@@ -246,7 +252,8 @@ class Federation:
     def _clients(self, releases: RoundReleases) -> dict[str, dict[str, Any]]:
         """What each client did in a round, by its key, as metrics."""
         said = self.directory.journal.replies(releases.index)
-        clarity = clarity_of_clients(self.panel, releases)
+        # Of a sum, nothing is known of a single client.
+        clarity = [] if self.asking.pool else clarity_of_clients(self.panel, releases)
         return {
             client.key: {
                 "name": client.name,

@@ -54,21 +54,8 @@ def read_reply(reply: Reply, request: Request, *, mechanism: Mechanism, num_clas
     Raises:
         GarbageError: the releases cannot be what the mechanism makes of this request.
     """
-    check_stated(reply)
-    release, answered = reply.release, reply.answered
-    count = len(request)
-    if not isinstance(answered, Tensor) or (answered.dtype, answered.shape) != (
-        torch.bool,
-        (count,),
-    ):
-        raise GarbageError("it does not say which images were answered")
     columns = () if isinstance(mechanism, RandomizedResponse) else (num_classes,)
-    dtype = torch.float32 if columns else torch.int64
-    if not isinstance(release, Tensor) or (release.dtype, release.shape) != (
-        dtype,
-        (count, *columns),
-    ):
-        raise GarbageError(f"its releases are not {dtype} {(count, *columns)}")
+    release, answered = release_of(reply, len(request), columns=columns)
     rows = answered.nonzero().flatten()
     prior = request.prior(num_classes)[rows]
     release = release[rows]
@@ -76,7 +63,7 @@ def read_reply(reply: Reply, request: Request, *, mechanism: Mechanism, num_clas
         _check_classes(release, mechanism.reportable(prior))
     elif not release.isfinite().all():
         raise GarbageError("a release is no finite number")
-    found = torch.zeros((count, num_classes), dtype=torch.float16)
+    found = torch.zeros((len(request), num_classes), dtype=torch.float16)
     if not len(rows):
         return found
     mechanism = mechanism.informed(release, prior)
@@ -86,6 +73,33 @@ def read_reply(reply: Reply, request: Request, *, mechanism: Mechanism, num_clas
             raise GarbageError("a release is impossible, whatever the teacher says")
         found[rows[part]] = evidence(likelihood)
     return found
+
+
+def release_of(reply: Reply, images: int, *, columns: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Return the releases of a reply, and which images have one, bool ``(N,)``.
+
+    Args:
+        reply: the reply.
+        images: the number of images, N.
+        columns: the shape of a release: none for a class, int64, and K numbers, float32, otherwise.
+
+    Raises:
+        GarbageError: they are of another type or shape, or the reply states what means nothing.
+    """
+    check_stated(reply)
+    release, answered = reply.release, reply.answered
+    if not isinstance(answered, Tensor) or (answered.dtype, answered.shape) != (
+        torch.bool,
+        (images,),
+    ):
+        raise GarbageError("it does not say which images were answered")
+    dtype = torch.float32 if columns else torch.int64
+    if not isinstance(release, Tensor) or (release.dtype, release.shape) != (
+        dtype,
+        (images, *columns),
+    ):
+        raise GarbageError(f"its releases are not {dtype} {(images, *columns)}")
+    return release, answered
 
 
 def check_stated(said: Reply | Greeting) -> None:

@@ -7,15 +7,17 @@ started anew since. Its first greeting gives it a column in all later releases.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from dpsd.errors import ConfigError
 from dpsd.federated.exchange import Exchange, Member
 from dpsd.federated.mechanisms import rebuilt
 from dpsd.federated.requests import Code, Greeting, Hello
+from dpsd.federated.server.pooling import Pool
 from dpsd.federated.server.reading import GarbageError, check_stated
-from dpsd.privacy.mechanisms import Mechanism
+from dpsd.privacy.mechanisms import Mechanism, SharedNoiseVotes
 from dpsd.runs.federation import FederationDirectory
 from dpsd.runs.observing import Observer
 
@@ -30,6 +32,7 @@ class Roster:
         hello: what the federation is about.
         observer: is notified of clients that do not take part.
         deadline: the seconds that a client has to greet back.
+        pool: adds up what clients release, where they trust the server to.
     """
 
     directory: FederationDirectory
@@ -37,6 +40,7 @@ class Roster:
     hello: Hello
     observer: Observer
     deadline: float
+    pool: Pool | None = None
     _mechanisms: dict[str, Mechanism] = field(default_factory=dict)
     _left: dict[str, int] = field(default_factory=dict)
     #: Why clients do not take part, as the observer was told since this server was started.
@@ -56,8 +60,7 @@ class Roster:
         """The mechanism of a client, as it stated it last."""
         if key not in self._mechanisms:
             (client,) = (one for one in self.directory.clients() if one.key == key)
-            classes = self.hello.num_classes
-            self._mechanisms[key] = rebuilt(client.mechanism, num_classes=classes)
+            self._mechanisms[key] = self._rebuilt(client.mechanism)
         return self._mechanisms[key]
 
     def answers_left(self, key: str) -> int:
@@ -86,15 +89,18 @@ class Roster:
             self._left.pop(key, None)
 
     def _meet(self, member: Member, greeting: Greeting) -> None:
-        problem = str(greeting.code)
+        problem, why = str(greeting.code), ""
         if greeting.code is Code.ANSWERED:
             try:
                 check_stated(greeting)
-                classes = self.hello.num_classes
-                self._mechanisms[member.key] = rebuilt(greeting.mechanism, num_classes=classes)
-            except (GarbageError, ConfigError):
+                mechanism = self._rebuilt(greeting.mechanism)
+                self._require_usable(member.key, mechanism)
+            except GarbageError:
                 problem = str(Code.GARBAGE)
+            except ConfigError as error:
+                problem, why = str(Code.GARBAGE), f" ({error})"
             else:
+                self._mechanisms[member.key] = mechanism
                 self.directory.journal.meet(
                     member.key,
                     name=member.name,
@@ -109,4 +115,22 @@ class Roster:
         # Said once, as it is greeted again and again.
         if self._told.get(member.key) != problem:
             self._told[member.key] = problem
-            self.observer.notice(f"client {member.name} does not take part now: {problem}")
+            self.observer.notice(f"client {member.name} does not take part now: {problem}{why}")
+
+    def _rebuilt(self, stated: Mapping[str, Any]) -> Mechanism:
+        return rebuilt(stated, num_classes=self.hello.num_classes)
+
+    def _require_usable(self, key: str, mechanism: Mechanism) -> None:
+        """Refuse a client whose releases are not used in the way that its promise counts on.
+
+        Raises:
+            ConfigError: they would be added up and must not be, or the reverse.
+        """
+        if self.pool is not None:
+            others = [self.mechanism(other) for other in self.keys if other != key]
+            self.pool.require(mechanism, others)
+        elif isinstance(mechanism, SharedNoiseVotes):
+            raise ConfigError(
+                "it counts on a server that is trusted to add up, and this one was started without "
+                "trusted_aggregator"
+            )
