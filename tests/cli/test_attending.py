@@ -13,6 +13,7 @@ from tests.federated.client.asking import TARGET, Shown, request, respondent, te
 import dpsd
 from dpsd.cli.attending import ClientObserver
 from dpsd.cli.console import STATUS
+from dpsd.federated.client.plan import AnswerPlan
 from dpsd.federated.client.standing import Standing
 from dpsd.federated.requests import Code
 from dpsd.runs.budgets import budget_of
@@ -100,6 +101,19 @@ def test_in_a_terminal_one_line_follows_what_happens(
     assert "1 round answered" in texts[1]
     assert "round 1: 2 images answered" in screen.getvalue()
     assert observer._line is None, "the line goes away with the client"
+
+
+def test_a_client_that_has_answered_everything_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    observer = ClientObserver()
+    client = respondent(tmp_path, observer=observer, plan=AnswerPlan(rounds=1, queries=2))
+    assert client.answer(request(1, 2)).code is Code.ANSWERED
+    with observer.attending("hub:443", lambda: Standing.of(client)):
+        observer.connected(False)
+    said = shown(capsys)
+    assert "nothing more may be answered, and Ctrl-C ends this client; 1 round" in said
+    assert "waiting" not in said
 
 
 def test_what_the_teacher_spent_elsewhere_counts_against_the_cap(tmp_path: Path) -> None:

@@ -150,6 +150,14 @@ def test_a_server_is_trusted_only_if_the_owner_and_the_invitation_say_so(
     assert joined[0].mechanism.parameters()["clients"] == 5
 
 
+def test_no_key_is_made_for_a_teacher_that_is_not_there(tmp_path: Path, invoke: Invoke) -> None:
+    own = tmp_path / "own"
+    result = invoke("federate", "client", str(tmp_path / "nothing"), "--out", str(own))
+    assert result.exit_code == 4
+    assert "there is no" in result.stderr
+    assert not own.exists()
+
+
 def test_a_fingerprint_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     fingerprint = "90:8b:ab:42:id:cool:00"  # a console may take names between colons for pictures
     say(fingerprint)

@@ -73,9 +73,14 @@ class ClientObserver(Observer):
 
     def _text(self) -> Text:
         """Whether the server is reached, and how the client stands."""
+        where, stands = f"{self._connection} {self._address}", ""
         try:
-            stands = self._standing().describe() if self._standing else ""
+            if self._standing is not None:
+                standing = self._standing()
+                stands = standing.describe()
+                if standing.is_done:
+                    where = "nothing more may be answered, and Ctrl-C ends this client"
         except DpsdError as error:
             stands = f"its records cannot be read: {error}"
-        text = f"{self._connection} {self._address}; {stands}"
+        text = f"{where}; {stands}"
         return Text(spelled(text, STATUS.encoding))

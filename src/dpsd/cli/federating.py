@@ -316,6 +316,9 @@ def _client(
     if out is None:
         raise ConfigError("say where to keep the ledger and the key with --out")
     if invitation is None:
+        # Before people are asked to register a key, with which nothing could be answered.
+        check_source(teacher, plain_http=bool(chosen.get("plain_http")))
+
         from dpsd.cli.taking_part import make_key
 
         make_key(within(out, FLOWER_FOLDER))

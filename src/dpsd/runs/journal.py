@@ -14,7 +14,9 @@ line says of a client's ε is what the client said of itself.
 ...     said = {"code": "answered", "answers": 9, "spent": {"response": 1.0}, "ledger": "d1ce"}
 ...     journal.note(1, {"c0ffee": said})
 ...     journal.refuse("beef", name="hospital-2", code="malformed")
+...     print(journal.latest_answers())
 ...     journal.clients()
+['c0ffee']
 [Client(key='c0ffee', name='hospital-1', mechanism={}, spent={'response': 1.0}, ledger='d1ce', ...
 """
 
@@ -131,6 +133,13 @@ class Journal(Ledger):
             if entry["entry"] == "replies" and entry["round"] == round_index
         )
         return next(noted, {})
+
+    def latest_answers(self) -> list[str]:
+        """The keys of the clients that answered the latest round about which anything was noted."""
+        entries = self.entries() if self.path.exists() else []
+        noted = next((one for one in reversed(entries) if one["entry"] == "replies"), None)
+        replies = {} if noted is None else noted["replies"]
+        return [key for key, said in replies.items() if said["answers"]]
 
     def clients(self) -> list[Client]:
         """All clients in the order in which they appeared, which is that of their columns.

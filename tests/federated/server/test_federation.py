@@ -16,6 +16,7 @@ from tests.federated.server.hospitals import (
     CLASSES,
     Heard,
     Hospital,
+    Network,
     accuracy,
     go_on,
     hospitals,
@@ -25,8 +26,9 @@ from tests.federated.server.hospitals import (
 from torch import Tensor
 
 from dpsd import Gaussian, RandomizedResponse, ReproducibleNoise, RunError
+from dpsd.federated.exchange import Member
 from dpsd.federated.requests import Code, Reply, Request
-from dpsd.federated.server import federation
+from dpsd.federated.server import asking, federation
 from dpsd.runs.directory import RunDirectory
 from dpsd.runs.federation import FederationDirectory
 from dpsd.runs.journal import Journal
@@ -113,6 +115,31 @@ def test_a_server_that_waited_in_vain_says_how_to_resume(tmp_path: Path) -> None
     again = several[0].asked[1:3]
     assert [request.number for request in again] == [2, 2]
     assert torch.equal(again[0].images, again[1].images)
+
+
+def test_a_server_that_is_started_again_waits_for_those_who_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their nodes connect again within a minute, in which the others would go on without them."""
+    several = hospitals(2)
+    several[0].spoil = several[1].spoil = in_round(2, None)
+    with pytest.raises(RunError):
+        run(several, tmp_path / "run")
+    for one in several:
+        one.spoil = lambda request, own: own
+    several[1].is_connected = False
+    looks, look = [0], Network.members
+
+    def members(network: Network) -> list[Member]:
+        looks[0] += 1
+        several[1].is_connected = looks[0] > 4
+        return look(network)
+
+    monkeypatch.setattr(asking, "_PAUSE", 0.01)
+    monkeypatch.setattr(Network, "members", members)
+    made = go_on(several, tmp_path / "run", patience=30.0)
+    assert looks[0] > 4
+    assert codes(made, "1") == ["answered"] * 3
 
 
 def test_a_client_that_comes_late_gets_a_column_of_its_own(tmp_path: Path) -> None:

@@ -66,6 +66,11 @@ class Standing:
             images_left=client.answers_left(),
         )
 
+    @property
+    def is_done(self) -> bool:
+        """Whether it answers nothing new any more, as its plan or a limit leaves nothing."""
+        return self.rounds > 0 and self.images_left == 0
+
     def describe(self) -> str:
         """Say it in one line, with the local time."""
         rounds = f"{self.rounds:,} round{'s' * (self.rounds != 1)} answered"

@@ -8,7 +8,7 @@ them nothing. Nothing here sees more than releases.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +36,9 @@ _AGAIN = {Code.SILENT, Code.LATE, Code.FAILED}
 #: The seconds between two looks at who is connected, while too few are.
 _PAUSE = 1.0
 
+#: How long those who answered before are waited for when the server is started again, in seconds.
+_RECONNECTING = 60.0
+
 
 @dataclass(kw_only=True)
 class PanelAsking:
@@ -60,28 +63,39 @@ class PanelAsking:
     pool: Pool | None = None
     wait: Callable[[float], None] = field(default=time.sleep)
 
-    def gather(self) -> None:
-        """Wait until as many clients are there as the first round waits for.
+    def gather(self, before: Sequence[str] = ()) -> None:
+        """Wait until as many clients are there as the first round waits for, or those of before.
+
+        Args:
+            before: the keys of the clients that answered last, if the server was started again.
+                They connect again within a minute, and are not waited for longer.
 
         Raises:
-            RunError: after ``patience``, there are fewer than must answer a round.
+            RunError: after ``patience``, there are fewer than must answer a first round.
         """
-        wanted, least = self.settings.clients, self.settings.at_least
-        until = time.monotonic() + self.settings.patience
-        told = -1
-        while len(there := self.roster.present()) < wanted:
+        patience, least = self.settings.patience, self.settings.at_least
+        wanted, told = set(before), -1
+        count = len(wanted) or self.settings.clients
+        until = time.monotonic() + (min(patience, _RECONNECTING) if wanted else patience)
+        while True:
+            there = self.roster.present()
+            found = wanted.intersection(there) if wanted else there
+            if len(found) >= count:
+                return
             if time.monotonic() >= until:
-                if len(there) >= least:
-                    self.observer.warn(
-                        f"the first round was to wait for {wanted} clients, and begins with "
-                        f"{len(there)}: {self.roster.names(there)}"
-                    )
-                    return
-                raise self._too_few("the first round", there)
-            if len(there) != told:
-                told = len(there)
-                self.observer.notice(f"waiting for clients: {told} of {wanted} are there")
+                break
+            if len(found) != told:
+                told = len(found)
+                self.observer.notice(f"waiting for clients: {told} of {count} are there")
             self.wait(_PAUSE)
+        if wanted:
+            return  # the round itself waits for as many as must answer it
+        if len(there) < least:
+            raise self._too_few("the first round", there)
+        self.observer.warn(
+            f"the first round was to wait for {count} clients, and begins with {len(there)}: "
+            f"{self.roster.names(there)}"
+        )
 
     def candidates(self, queries: Queries, panel: Panel) -> Tensor:
         """Return the classes that each client may report about each query, bool ``(N, M, K)``.

@@ -114,6 +114,7 @@ class Federation:
             self.directory.remove_unfinished()
             if finished < rounds:
                 self.querying.prepare(finished + 1)
+                self.asking.gather(self._before())
             for round_index in range(finished + 1, rounds + 1):
                 self.play(round_index)
             self.directory.conclude(student=self.student, generator=self.learning.generator)
@@ -200,10 +201,15 @@ class Federation:
             pool=pool,
         )
 
+    def _before(self) -> list[str]:
+        """The clients that answered last, or were asked, if this server was started before."""
+        met = [client.key for client in self.directory.clients()]
+        return self.directory.journal.latest_answers() or (
+            met if self.directory.is_asking(1) else []
+        )
+
     def _requested(self, round_index: int) -> RoundReleases:
         """Synthesise the queries of a round, and store what each client will be asked."""
-        if round_index == 1:
-            self.asking.gather()
         self.asking.roster.present()  # so that whoever came since has a column
         self.panel = self._estimated()
         with self.directory.spool(self.plan.shape) as spool:
