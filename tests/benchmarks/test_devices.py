@@ -1,4 +1,4 @@
-"""Benchmarks train teachers, and ask them, on the accelerator where there is one."""
+"""Benchmarks and simulations train and ask teachers on the accelerator where there is one."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import pytest
 
 import dpsd.benchmarks
 import dpsd.federated.parts
+import dpsd.federated.simulation
 
 #: What runs on the CPU unless it is told otherwise.
 TOLD = {"train_teacher", "load_teacher"}
 FILES = sorted(Path(dpsd.benchmarks.__file__).parent.rglob("*.py"))
+SIMULATED = [Path(one.__file__ or "") for one in (dpsd.federated.parts, dpsd.federated.simulation)]
 
 
 def calls(source: str) -> list[ast.Call]:
@@ -23,9 +25,7 @@ def calls(source: str) -> list[ast.Call]:
     ]
 
 
-@pytest.mark.parametrize(
-    "path", [*FILES, Path(dpsd.federated.parts.__file__)], ids=lambda path: path.stem
-)
+@pytest.mark.parametrize("path", [*FILES, *SIMULATED], ids=lambda path: path.stem)
 def test_every_teacher_is_told_its_device(path: Path) -> None:
     for call in calls(path.read_text(encoding="utf-8")):
         assert "device" in {keyword.arg for keyword in call.keywords}, ast.unparse(call)

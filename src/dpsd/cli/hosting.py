@@ -85,7 +85,13 @@ def play_simulation(
         return settings.changed(input_shape=shape, num_classes=classes, **names)
 
     with shown_warnings():
-        made = new_simulation(simulation, out, configured=configured, observer=QuietObserver())
+        made = new_simulation(
+            simulation,
+            out,
+            configured=configured,
+            observer=QuietObserver(),
+            device=settings.recipe.device,
+        )
     _play(made.plan, made.directory, partial(_run_simulation, made, backend), quiet)
 
 

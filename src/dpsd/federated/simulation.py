@@ -89,6 +89,7 @@ def new_simulation(
     *,
     configured: Callable[[Teacher], FederationConfig],
     observer: Observer,
+    device: str = "auto",
 ) -> Simulation:
     """Prepare a federation of teachers on this machine.
 
@@ -97,6 +98,7 @@ def new_simulation(
         out: the directory of the server, which must be new or empty.
         configured: returns the configuration of the server, given one of the teachers.
         observer: is notified of warnings.
+        device: where teachers answer, as the recipe names it.
 
     Raises:
         ConfigError: the teachers take different images or classes, or settings make no sense.
@@ -104,7 +106,7 @@ def new_simulation(
         TeacherError: a teacher cannot be loaded.
         RunError: the directory is not empty or cannot be written to.
     """
-    teachers = [load_teacher(place) for place in settings.teachers]
+    teachers = _loaded(settings.teachers, device)
     for place, teacher in zip(settings.teachers, teachers, strict=True):
         first, own = ((one.input_shape, one.num_classes) for one in (teachers[0], teacher))
         if first != own:
@@ -135,9 +137,9 @@ def resumed_simulation(path: Path, *, observer: Observer, **changed: Any) -> Sim
         RunError: there is no simulation, or its files were damaged.
         TeacherError: a teacher cannot be loaded.
     """
-    FederationDirectory.open(path)  # refuses what is no federation, or was changed
+    recipe = FederationDirectory.open(path).recipe  # refuses what is no federation, or was changed
     settings = SimulationSettings(**read_toml(path / SIMULATION_FILE))
-    teachers = [load_teacher(place) for place in settings.teachers]
+    teachers = _loaded(settings.teachers, recipe.device)
     plan, directory = begin_again(path, teachers=teachers, **changed)
     respondents = _respondents(settings, teachers, plan.recipe, directory, observer)
     return Simulation(plan=plan, directory=directory, respondents=respondents)
@@ -167,8 +169,14 @@ def client_of(path: Path, number: int) -> Respondent:
     """
     settings = SimulationSettings(**read_toml(path / SIMULATION_FILE))
     directory = FederationDirectory.open(path)
-    teacher = load_teacher(settings.teachers[number])
+    (teacher,) = _loaded(settings.teachers[number : number + 1], directory.recipe.device)
     return _respondent(settings, number, teacher, directory.recipe, directory, Observer())
+
+
+def _loaded(places: Sequence[str], device: str) -> list[Teacher]:
+    """Load teachers onto the device that the recipe names, an accelerator if there is one."""
+    found = str(Execution.of(device).device)
+    return [load_teacher(place, device=found) for place in places]
 
 
 def _respondents(
