@@ -146,8 +146,12 @@ def test_a_server_is_trusted_only_if_the_owner_and_the_invitation_say_so(
     assert result.exit_code == 0, result.stderr
     said = " ".join(result.stderr.split())
     assert "for which ε is 2 under 'response'" in said
-    assert "against everybody but the server, which you trust to add up, ε is 0.93" in said
+    assert "against those who see sums alone, as you trust the server, ε is 0.93" in said
     assert joined[0].mechanism.parameters()["clients"] == 5
+    invitation.write_text(invitation_text(invited(authority, trusted_aggregator=2)))
+    result = client(*own, "--trusted-aggregator", "--out", "other")
+    assert result.exit_code == 2
+    assert "sums over 2 clients, and fewer than 3 hide nothing" in result.stderr
 
 
 def test_no_key_is_made_for_a_teacher_that_is_not_there(tmp_path: Path, invoke: Invoke) -> None:

@@ -59,6 +59,9 @@ def test_sums_of_releases_are_not_rounded_and_their_grid_is_fine(
     assert scale >= 16
     assert sum_divergence(scale, clients) == 0
     # The largest release that there is: float32 holds it exactly, and float64 every sum.
+    assert step == SharedNoiseVotes(noise_multiplier=noise, clients=3)._step(noise), (
+        "of all clients"
+    )
     most = teachers / step + 21 * scale
     assert most < 2**24
     assert most * clients < 2**53

@@ -47,7 +47,8 @@ class Transcribing:
             :class:`~dpsd.config.transcription.TranscriptionConfig` names them.
         shards: so many teachers, each on a shard of its own; one teacher if not given.
         student: the student's architecture, if not the task's (or the ensemble's own).
-        features: what an ensemble and its student are linear on; wavelets if not given.
+        features: what an ensemble and its student are linear on; wavelets if not given. With one
+            teacher, the student alone is.
     """
 
     name: str
@@ -66,8 +67,6 @@ class Transcribing:
                 f"{self.name}: adjacency 'teacher' is about a training record where there are "
                 "many teachers; give shards"
             )
-        if self.features is not None and self.shards is None:
-            raise ConfigError(f"{self.name}: features are for many teachers; give shards")
         if self.shards is not None and self.shards < 2:
             raise ConfigError(f"shards must be at least 2, not {self.shards}")
 
@@ -92,7 +91,7 @@ class Transcribing:
         if self.student is not None:
             chosen["student"] = self.student
         elif self.features is not None:
-            chosen["features"] = self.features
+            chosen = {"student": ENSEMBLE_STUDENT, **chosen, "features": self.features}
         return TranscriptionConfig(
             teacher="the task's",
             protect=self.protect,
@@ -106,7 +105,7 @@ class Transcribing:
         """Transcribe, and measure the student after every round, for the table only."""
         if target is None:
             raise ConfigError(f"{self.name} needs a privacy target")
-        teacher = task.teacher(self.shards, self.features)
+        teacher = task.teacher(self.shards, None if self.shards is None else self.features)
         with tempfile.TemporaryDirectory() as folder:
             watcher = AccuracyByRound(Path(folder) / "run", task)
             run = self.run(
@@ -151,13 +150,14 @@ class Transcribing:
         # A benchmark's teacher is made of public data. Its budget goes with the run, as that of a
         # copy which nobody keeps.
         teacher.location = str(out.parent)
-        alone = task.model if self.shards is None else None
+        is_linear = self.shards is not None or self.features is not None
         return transcribe(
             teacher,
             mechanism=self.configuration(target).privacy.mechanism(members=teacher.members),
             budget=target,
             out=out,
-            student=self.student or alone,
+            student=self.student or (None if is_linear else task.model),
+            features=self.features if self.shards is None else None,
             recipe=recipe,
             observer=observer,
         )

@@ -22,6 +22,7 @@ from dpsd.federated.flower.invitations import Invitation
 from dpsd.federated.flower.joining import join
 from dpsd.federated.flower.places import ClientPlace
 from dpsd.privacy.accounting import PrivacySpent, format_epsilon
+from dpsd.privacy.mechanisms.shares import FEWEST
 from dpsd.privacy.targets import Adjacency
 from dpsd.teachers import Teacher
 
@@ -103,7 +104,7 @@ def _against_others(client: Respondent) -> str:
     spent = client.allowance.against_others(client.plan.all_rounds)
     if spent is None:
         return ""
-    return f"; against everybody but the server, which you trust to add up, ε is {_costs(spent)}"
+    return f"; against those who see sums alone, as you trust the server, ε is {_costs(spent)}"
 
 
 def _costs(spent: PrivacySpent) -> str:
@@ -172,7 +173,12 @@ def agreed_sharing(invitation: Invitation, *, trusts: bool) -> int | None:
                 "--trusted-aggregator; if not, ask them for a federation without it"
             )
         return None
-    return _fact(invitation, "trusted_aggregator")
+    if (clients := _fact(invitation, "trusted_aggregator")) < FEWEST:
+        raise ConfigError(
+            f"the invitation states sums over {clients} clients, and fewer than {FEWEST} hide "
+            "nothing: ask for another"
+        )
+    return clients
 
 
 def _fact(invitation: Invitation, name: str) -> int:

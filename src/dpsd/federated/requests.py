@@ -38,6 +38,9 @@ class Code(StrEnum):
     SILENT = "silent"
     #: The reply was no reply to the request: of a wrong shape, type or range. The server notes it.
     GARBAGE = "garbage"
+    #: The client counts on sums that the server does not make, or the other clients count on noise
+    #: that it does not add. The server notes it.
+    UNLIKE = "unlike"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,9 +38,9 @@ ABOUT_CLIENTS = (
 
 #: What is said of it besides where clients trust the server.
 ABOUT_SUMS = (
-    "The clients trusted the server to keep nothing of their answers but sums over at least "
-    "{clients} of them, each of which adds a share of the noise. Against everybody else, what a "
-    "client spent is therefore less than this table says: its own certificate states both. Of a "
+    "The clients trusted the server to let others see nothing of their answers but sums over at "
+    "least {clients} of them, each of which adds a share of the noise. Against those who see no "
+    "more, what a client spent is less than this table says: its own certificate states both. Of a "
     "sum, nobody can tell how much a single client's answers say of the class."
 )
 
@@ -49,7 +49,8 @@ ABOUT_CODES = (
     "silent: no reply came in time. late: the request arrived after its deadline. budget: the "
     "client's plan or cap leaves no room. malformed: the client found the request wrong. failed: "
     "its teacher or disk failed, or it has stopped after such failures. garbage: what it said was "
-    "no reply."
+    "no reply. unlike: it counts on sums that this server does not make, or the others count on "
+    "noise that it does not add."
 )
 ABOUT_CLARITY = (
     "0: the client's answers do not depend on the class, as those of a client that says anything. "

@@ -15,6 +15,8 @@ from tests.federated.server.hospitals import (
     SETTINGS,
     Heard,
     Hospital,
+    Linear,
+    Network,
     accuracy,
     go_on,
     hospitals,
@@ -26,9 +28,11 @@ from torch import Tensor
 from dpsd import RandomizedResponse, ReproducibleNoise, RunError
 from dpsd.config.federation import FederationConfig
 from dpsd.errors import ConfigError
-from dpsd.federated.requests import Code, Reply, Request
+from dpsd.federated.requests import Code, Greeting, Hello, Reply, Request
 from dpsd.federated.server.pooling import Pool
 from dpsd.federated.server.reading import GarbageError
+from dpsd.federated.server.roster import Roster
+from dpsd.federated.server.starting import begin
 from dpsd.privacy.mechanisms import SharedNoiseVotes
 
 POOL = Pool(fewest=3, num_classes=CLASSES)
@@ -116,6 +120,68 @@ def test_whoever_others_cannot_count_on_does_not_take_part(tmp_path: Path, kind:
     assert any(
         re.search(f"hospital-9 does not take part now: .*{words}", said) for said in heard.notices
     )
+
+
+def test_a_mistake_that_was_corrected_keeps_nobody_out(tmp_path: Path) -> None:
+    """The first to greet took part with other noise, has answered nothing, and has gone."""
+    several = sharing(4)
+    own, several[0].mechanism = several[0].mechanism, replace(share(0.5))
+    config = FederationConfig(**{**SETTINGS, "trusted_aggregator": 3})
+    plan, directory = begin(config, tmp_path / "run", student=Linear())
+    hello = Hello(federation=directory.identity, shape=plan.shape, num_classes=plan.num_classes)
+    roster = Roster(
+        directory=directory,
+        exchange=Network(several),
+        hello=hello,
+        observer=Heard(),
+        deadline=60.0,
+        pool=POOL,
+    )
+    assert roster.present() == ["0"]
+    assert {said.code for said in directory.journal.refusals().values()} == {"unlike"}
+    several[0].is_connected = False
+    assert roster.present() == ["1", "2", "3"]
+    several[0].is_connected = True
+    assert roster.present() == ["1", "2", "3"], "what it stated before is not believed"
+    several[0].mechanism = own
+    assert roster.present() == ["0", "1", "2", "3"]
+
+
+def test_a_round_goes_on_without_what_a_client_has_lost_for_good(tmp_path: Path) -> None:
+    """A crash lost a client's answers; asking for them again would never end."""
+    several, heard = sharing(3), Heard()
+
+    def lost(request: Request, own: Reply) -> Reply:
+        if request.number != 2:
+            return own
+        assert own.release is not None
+        answered = torch.zeros(len(request), dtype=torch.bool)
+        return replace(own, release=torch.zeros_like(own.release), answered=answered)
+
+    several[1].spoil = lost
+    made = run(several, tmp_path / "run", trusted_aggregator=3, observer=heard)
+    assert len(made.metrics) == 3
+    assert not load_file(made.directory.releases_path(2))["release"].any()
+    assert load_file(made.directory.releases_path(3))["release"].any()
+    words = (
+        "96 of the 96 images of round 2 have no sum, as answers were lost for good by hospital-1"
+    )
+    assert words in heard.warnings
+    assert all(torch.isfinite(value).all() for value in made.student.state_dict().values())
+
+
+def test_less_noise_than_was_stated_is_garbage(tmp_path: Path) -> None:
+    several = sharing(4)
+    honest = several[2].mechanism
+    several[2].mechanism = share(0.5).with_noise(honest.noise)
+    stated = Greeting(code=Code.ANSWERED, mechanism=honest.parameters(), answers_left=10_000)
+    several[2].greet = lambda hello: stated  # type: ignore[method-assign]
+    made = run(several, tmp_path / "run", trusted_aggregator=3, rounds=1, queries=600)
+    clients = made.metrics[0]["clients"]
+    assert {key: said["code"] for key, said in clients.items()} == {
+        **dict.fromkeys("013", "answered"),
+        "2": "garbage",
+    }
 
 
 def test_a_client_that_counts_on_sums_is_refused_where_there_are_none(tmp_path: Path) -> None:

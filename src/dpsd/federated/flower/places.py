@@ -63,6 +63,19 @@ class ServerPlace:
         return int(self.address.read_text(encoding="ascii").rpartition(":")[2])
 
     @property
+    def database(self) -> Path:
+        """Flower's database, in which requests and replies are."""
+        return self.folder / "state.db"
+
+    def forget_messages(self) -> None:
+        """Remove the database of a server that has ended and is not started again.
+
+        Flower marks messages as fetched, and their bytes stay.
+        """
+        for file in self.folder.glob(f"{self.database.name}*"):
+            file.unlink()
+
+    @property
     def log(self) -> Path:
         """What Flower's server prints."""
         return self.folder / "superlink.log"

@@ -84,7 +84,7 @@ def superlink(place: ServerPlace, *, port: int | None = None) -> Iterator[None]:
             *("flower-superlink", "--host", "127.0.0.1", "--port", str(port)),
             *("--ssl-ca-certfile", str(place.authority)),
             *("--ssl-certfile", str(place.certificate), "--ssl-keyfile", str(place.key)),
-            *("--enable-supernode-auth", "--database", str(place.folder / "state.db")),
+            *("--enable-supernode-auth", "--database", str(place.database)),
             *("--isolation", "process", "--superexec-auth-secret-file", str(place.secret)),
             "--disable-runtime-dependency-installation",
         ],

@@ -162,7 +162,7 @@ class PanelAsking:
             self.wait(_PAUSE)
         self._note(request.index, replies, found)
         if self.pool is not None:
-            return self.pool.summed(found, {key: self.roster.mechanism(key) for key in found})
+            return self._summed(self.pool, request.index, found)
         nothing = torch.zeros((len(images), request.prior.shape[-1]), dtype=torch.float16)
         return torch.stack([found.get(key, nothing) for key in self.roster.keys], dim=1)
 
@@ -194,10 +194,22 @@ class PanelAsking:
                 said = read_reply(reply, request, mechanism=mechanism, num_classes=classes)
         except GarbageError:
             return Reply(code=Code.GARBAGE)
-        # A reply without a single release is no answer that a round could go on with.
-        if _answered(said).any():
+        # A reply without a single release is no answer that a round could go on with. But what a
+        # sum lacks because a client lost it will never come.
+        if self.pool is not None or said.any():
             found[key] = said
         return reply
+
+    def _summed(self, pool: Pool, round_index: int, found: Mapping[str, Tensor]) -> Tensor:
+        """Add up what the clients released; images that too few have a release for say nothing."""
+        sums = pool.summed(found, {key: self.roster.mechanism(key) for key in found})
+        if lost := int((~sums.any(-1)).sum()):
+            without = [key for key, said in found.items() if not _answered(said).all()]
+            self.observer.warn(
+                f"{lost:,} of the {len(sums):,} images of round {round_index} have no sum, as "
+                f"answers were lost for good by {self.roster.names(without)}"
+            )
+        return sums
 
     def _note(
         self, round_index: int, replies: Mapping[str, Reply], found: Mapping[str, Tensor]
@@ -232,4 +244,4 @@ class PanelAsking:
 
 def _answered(said: Tensor) -> Tensor:
     """Which images a client answered, of what is kept of its reply, bool ``(N,)``."""
-    return (said.nan_to_num(0.0) != 0).any(-1)
+    return (~said.isnan() & (said != 0)).any(-1)

@@ -13,6 +13,7 @@ tensor([0, 0])
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -20,13 +21,13 @@ import torch
 from torch import Tensor
 
 from dpsd.distillation.panel import evidence
-from dpsd.errors import ConfigError
 from dpsd.federated.requests import Reply, Request
 from dpsd.federated.server.reading import GarbageError, release_of
 from dpsd.privacy.mechanisms import Mechanism, SharedNoiseVotes
 
-#: The standard deviations of noise beyond which a number is none of a mechanism's.
-_IMPOSSIBLE = 25.0
+#: The standard deviations of noise beyond which a number is none of a mechanism's, and those by
+#: which the spread of many numbers may fall short by chance.
+_IMPOSSIBLE, _UNLIKELY = 25.0, 7.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,27 +42,23 @@ class Pool:
     fewest: int
     num_classes: int
 
-    def require(self, mechanism: Mechanism, others: Iterable[Mechanism]) -> None:
-        """Refuse a client whose noise is not what the other clients count on.
+    def unlike(self, mechanism: Mechanism, others: Iterable[Mechanism]) -> str:
+        """Return why the other clients cannot count on a client's noise, or nothing.
 
         Args:
             mechanism: what the client states.
             others: what the others stated.
-
-        Raises:
-            ConfigError: it adds no share of the noise, or another one than they do.
         """
         if not isinstance(mechanism, SharedNoiseVotes) or mechanism.clients != self.fewest:
-            raise ConfigError(
-                f"it does not add a share of the noise on sums over {self.fewest} clients"
-            )
+            return f"it does not add a share of the noise on sums over {self.fewest} clients"
         for other in others:
             if isinstance(other, SharedNoiseVotes) and not mechanism.is_like(other):
-                raise ConfigError(
+                return (
                     f"its noise is {mechanism.noise_multiplier:.6g} votes, and that of the others, "
                     f"who count on it, {other.noise_multiplier:.6g}: all must choose the same "
                     "epsilon, delta, adjacency, rounds and queries"
                 )
+        return ""
 
     def read(self, reply: Reply, request: Request, mechanism: Mechanism) -> Tensor:
         """Return a client's release about each image, float32 ``(N, K)``; NaN where it has none.
@@ -75,6 +72,13 @@ class Pool:
         reach = teachers / 2 + _IMPOSSIBLE * (share.noise_multiplier or 0.0)
         if not ((seen - teachers / 2).abs() <= reach).all():  # nor is NaN
             raise GarbageError("a release is no votes with such noise")
+        # Votes only add to the spread of the noise, on which the other clients count.
+        short = _UNLIKELY * math.sqrt(2 / max(1, seen.numel()))
+        if (
+            seen.numel() > 1
+            and seen.double().var() < (1 - short) * (share.noise_multiplier or 0.0) ** 2
+        ):
+            raise GarbageError("its releases have less noise than it states")
         return release.masked_fill(~answered.unsqueeze(-1), torch.nan)
 
     def summed(self, shares: Mapping[str, Tensor], mechanisms: Mapping[str, Mechanism]) -> Tensor:
@@ -108,6 +112,6 @@ class Pool:
 
 
 def _required(mechanism: Mechanism) -> SharedNoiseVotes:
-    """Return a mechanism of a client that takes part, which :meth:`Pool.require` has let in."""
+    """Return a mechanism of a client that takes part, which the roster has let in."""
     assert isinstance(mechanism, SharedNoiseVotes)
     return mechanism

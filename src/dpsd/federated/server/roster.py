@@ -7,7 +7,7 @@ started anew since. Its first greeting gives it a column in all later releases.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,12 @@ from dpsd.federated.server.reading import GarbageError, check_stated
 from dpsd.privacy.mechanisms import Mechanism, SharedNoiseVotes
 from dpsd.runs.federation import FederationDirectory
 from dpsd.runs.observing import Observer
+
+#: Why a client does not take part that shares noise with others.
+_NO_SUMS = (
+    "it counts on a server that is trusted to add up, and this one was started without "
+    "trusted_aggregator"
+)
 
 
 @dataclass(kw_only=True)
@@ -73,13 +79,17 @@ class Roster:
         The order is that of their columns.
         """
         connected = list(self.exchange.members())
+        # Who comes back is greeted again, as it may take part otherwise now.
+        self.doubt(self._left.keys() - {member.key for member in connected})
         unknown = [member for member in connected if member.key not in self._left]
         if unknown:
             deadline = time.time() + self.deadline
             greetings = self.exchange.greet(self.hello, unknown, deadline=deadline)
+            there = {member.key for member in connected}
             # In the order of their keys, so that columns do not depend on who was quickest.
             for member in sorted(unknown, key=lambda one: (len(one.key), one.key)):
-                self._meet(member, greetings.get(member.key, Greeting(code=Code.SILENT)))
+                greeting = greetings.get(member.key, Greeting(code=Code.SILENT))
+                self._meet(member, greeting, there)
         there = {member.key for member in connected if member.key in self._left}
         return [key for key in self.keys if key in there]
 
@@ -88,49 +98,50 @@ class Roster:
         for key in keys:
             self._left.pop(key, None)
 
-    def _meet(self, member: Member, greeting: Greeting) -> None:
+    def _meet(self, member: Member, greeting: Greeting, there: Collection[str]) -> None:
         problem, why = str(greeting.code), ""
         if greeting.code is Code.ANSWERED:
             try:
                 check_stated(greeting)
                 mechanism = self._rebuilt(greeting.mechanism)
-                self._require_usable(member.key, mechanism)
-            except GarbageError:
-                problem = str(Code.GARBAGE)
-            except ConfigError as error:
+            except (GarbageError, ConfigError) as error:
                 problem, why = str(Code.GARBAGE), f" ({error})"
             else:
-                self._mechanisms[member.key] = mechanism
-                self.directory.journal.meet(
-                    member.key,
-                    name=member.name,
-                    mechanism=greeting.mechanism,
-                    spent=greeting.spent,
-                    ledger=greeting.ledger,
-                )
-                self._left[member.key] = greeting.answers_left
-                self._told.pop(member.key, None)
-                return
+                if not (unlike := self._unlike(member.key, mechanism, there)):
+                    self._admit(member, greeting, mechanism)
+                    return
+                problem, why = str(Code.UNLIKE), f" ({unlike})"
         self.directory.journal.refuse(member.key, name=member.name, code=problem)
         # Said once, as it is greeted again and again.
         if self._told.get(member.key) != problem:
             self._told[member.key] = problem
             self.observer.notice(f"client {member.name} does not take part now: {problem}{why}")
 
+    def _admit(self, member: Member, greeting: Greeting, mechanism: Mechanism) -> None:
+        self._mechanisms[member.key] = mechanism
+        self.directory.journal.meet(
+            member.key,
+            name=member.name,
+            mechanism=greeting.mechanism,
+            spent=greeting.spent,
+            ledger=greeting.ledger,
+        )
+        self._left[member.key] = greeting.answers_left
+        self._told.pop(member.key, None)
+
     def _rebuilt(self, stated: Mapping[str, Any]) -> Mechanism:
         return rebuilt(stated, num_classes=self.hello.num_classes)
 
-    def _require_usable(self, key: str, mechanism: Mechanism) -> None:
-        """Refuse a client whose releases are not used in the way that its promise counts on.
+    def _unlike(self, key: str, mechanism: Mechanism, there: Collection[str]) -> str:
+        """Why a client's releases cannot be used in the way that all promises count on, or nothing.
 
-        Raises:
-            ConfigError: they would be added up and must not be, or the reverse.
+        Sums count on the clients that have answered, and on those that are there to answer.
         """
-        if self.pool is not None:
-            others = [self.mechanism(other) for other in self.keys if other != key]
-            self.pool.require(mechanism, others)
-        elif isinstance(mechanism, SharedNoiseVotes):
-            raise ConfigError(
-                "it counts on a server that is trusted to add up, and this one was started without "
-                "trusted_aggregator"
-            )
+        if self.pool is None:
+            return _NO_SUMS if isinstance(mechanism, SharedNoiseVotes) else ""
+        others = [
+            self.mechanism(client.key)
+            for client in self.directory.clients()
+            if client.key != key and (client.answers or client.key in self._left.keys() & there)
+        ]
+        return self.pool.unlike(mechanism, others)

@@ -19,9 +19,10 @@ from torch import Tensor
 
 from dpsd.privacy.mechanisms.sums import NoisyVotes
 
-#: How many bits a count of votes takes at most, in steps of the grid: float32 holds 24, and the
-#: noise, which takes fewer, is added to it.
-_BITS_OF_VOTES = 22
+#: The most teachers of a client, and the finest step of the grid: that many votes take 22 bits, and
+#: the noise, which is added to them, fewer. float32 holds 24. The step depends on the noise alone,
+#: so that clients whose noise is alike share a grid.
+_MOST_TEACHERS, _FINEST_STEP = 10_000, 2.0**-8
 
 #: The relative amount by which the noise of two clients may differ and still counts as alike, as
 #: calibration is exact to 1e-6.
@@ -64,7 +65,7 @@ class SharedNoiseVotes(NoisyVotes):
     clients: int = FEWEST
 
     _fewest_teachers: ClassVar[int] = 1
-    _most_teachers: ClassVar[int] = 10_000
+    _most_teachers: ClassVar[float] = _MOST_TEACHERS
     strengths: ClassVar[tuple[float, float]] = (1e-4, 10.0)
 
     def __post_init__(self) -> None:
@@ -101,9 +102,7 @@ class SharedNoiseVotes(NoisyVotes):
         return super()._counted(labels if labels.ndim == 2 else labels.unsqueeze(0), prior)
 
     def _step(self, deviation: float) -> float:
-        # Not so fine that float32 would round a count of votes and noise.
-        finest = 2.0 ** (math.ceil(math.log2(self._teachers)) - _BITS_OF_VOTES)
-        return max(finest, super()._step(deviation))
+        return max(_FINEST_STEP, super()._step(deviation))
 
 
 def sum_divergence(scale: float, shares: int) -> float:

@@ -57,17 +57,19 @@ def client_limits(limits: str, *, members: int) -> str:
 
 
 def trusted_server(costs: str, *, delta: float, clients: object) -> str:
-    """Return what is promised against all but a server that is trusted to add up.
+    """Return what is promised against those who see no more than a trusted server lets them.
 
     >>> trusted_server("1 under `response`", delta=1e-5, clients=5)[:53]
-    'Against everybody but the server, ε = 1 under `respon'
+    'Against whoever sees nothing of these answers but sum'
     """
     return (
-        f"Against everybody but the server, ε = {costs}, at δ = {delta:g}, if it keeps nothing of "
-        f"what clients sent but sums over at least {clients} of them, and if these add the noise "
-        "that they state. Clients that join to subtract their noise from a sum, or that add none, "
-        "weaken this; it allows for one. Every other epsilon here is against the server, too, and "
-        "trusts nobody."
+        f"Against whoever sees nothing of these answers but sums over at least {clients} clients, "
+        f"ε = {costs}, at δ = {delta:g}, if these clients add the noise that they state. The "
+        "server is trusted to let others see no more, and sees more itself, as does whoever gets "
+        "this client's own files. Clients that join to subtract their noise from a sum, or that "
+        "add none, weaken this; it allows for one. It does not cover a record that is with several "
+        "of the clients, whose answers then move the same sum together. Every other epsilon here "
+        "is against the server, too, and trusts nobody."
     )
 
 
