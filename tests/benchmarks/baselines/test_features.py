@@ -49,8 +49,21 @@ def test_dp_sgd_trains_one_layer_on_the_backbone(task: Task) -> None:
 def test_features_are_refused_where_nothing_is_linear_on_them() -> None:
     with pytest.raises(ConfigError, match="network='scattering'"):
         PrivateSGD(network="tempered", features=FEATURES)
-    with pytest.raises(ConfigError, match="give shards"):
-        Transcribing(name="dpsd", protect="labels", adjacency=Adjacency.RESPONSE, features=FEATURES)
+
+
+def test_the_student_of_one_teacher_is_linear_on_features(task: Task) -> None:
+    own = Transcribing(
+        name="dpsd",
+        protect="labels",
+        adjacency=Adjacency.RESPONSE,
+        recipe={"rounds": 1, "queries": 1_000, "student_steps": 100, "generator_steps": 0},
+        features=FEATURES,
+    )
+    target = Budget(epsilon=20.0, delta=1e-5, adjacency=Adjacency.RESPONSE)
+    outcome = own.measure(task, target=target, seed=0)
+    assert outcome.details["student"] == "scattering"
+    assert outcome.accuracy is not None
+    assert outcome.accuracy > 0.3
 
 
 def test_ensembles_on_other_features_are_kept_apart(
