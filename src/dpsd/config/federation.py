@@ -21,7 +21,7 @@ from dpsd.config.base import Divided, Settings
 from dpsd.config.privacy import PrivacySettings
 from dpsd.config.recipe import NO_PROBE, Recipe
 from dpsd.errors import ConfigError, Setting
-from dpsd.models.names import check_generator, check_model
+from dpsd.models.names import CLOSED_FORM, check_features, check_generator, check_model
 from dpsd.synthesis.names import check_sources
 from dpsd.teachers.class_names import checked_class_names, parsed_class_names
 
@@ -136,6 +136,7 @@ class FederationConfig(Divided):
         federation: what the federation is about, and when its server waits.
         recipe: how the student is made.
         student: the name of a model, or ``package.module:factory``.
+        features: the name of features that the student is linear on; see :func:`check_features`.
         generator: the name of a generator, or ``package.module:factory``.
 
     Raises:
@@ -150,7 +151,15 @@ class FederationConfig(Divided):
     federation: FederationSettings
     recipe: Recipe
     student: str = Field(
-        "cnn", description="The student: the name of a model, or package.module:factory."
+        "cnn",
+        description="The student: the name of a model, or package.module:factory; scattering if "
+        "features are given.",
+    )
+    features: str | None = Field(
+        None,
+        description="What the student 'scattering' is linear on: glyphs, cifar100 (backbones that "
+        "dpsd trains once on public images), a .pt2 or .onnx file, package.module:factory, or "
+        "wavelets. They must be public.",
     )
     generator: str = Field(
         "dcgan", description="The generator: the name of one, or package.module:factory."
@@ -164,6 +173,13 @@ class FederationConfig(Divided):
     def chosen(cls) -> dict[str, FieldInfo]:
         """The settings that a user may choose, under their own names."""
         return {name: field for name, field in cls.fields().items() if name not in _WITHOUT}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _linear(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Have a student that can be linear on features, if there are any."""
+        has_features = values.get("features") is not None
+        return {"student": CLOSED_FORM} | values if has_features else values
 
     @model_validator(mode="after")
     def _check_recipe(self) -> Self:
@@ -183,6 +199,8 @@ class FederationConfig(Divided):
             ConfigError: a name is unknown, or the sources cannot be combined.
         """
         check_model(self.student)
+        if self.features is not None:
+            check_features(self.features, model=self.student)
         check_generator(self.generator)
         check_sources(self.recipe.sources)
 

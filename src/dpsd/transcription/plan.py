@@ -20,7 +20,6 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -215,10 +214,9 @@ class Plan:
 
     @property
     def _features_name(self) -> str | None:
-        """The features as a setting; a file by its path, as it may be found from elsewhere."""
+        """The features as a setting."""
         if self.features is not None:
-            source = self.features.source
-            return str(source.absolute()) if isinstance(source, Path) else self.features.name
+            return self.features.name
         has_others = self.student == ENSEMBLE_STUDENT and self.teacher.features is not None
         return WAVELETS if has_others else None
 

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 from tests.federated.server.hospitals import (
     CLASSES,
+    SETTINGS,
     Heard,
     Hospital,
     Network,
@@ -23,12 +24,14 @@ from tests.federated.server.hospitals import (
     in_round,
     run,
 )
-from torch import Tensor
+from torch import Tensor, nn
 
-from dpsd import Gaussian, RandomizedResponse, ReproducibleNoise, RunError
+from dpsd import ConfigError, Gaussian, RandomizedResponse, ReproducibleNoise, RunError
+from dpsd.config.federation import FederationConfig
 from dpsd.federated.exchange import Member
 from dpsd.federated.requests import Code, Reply, Request
 from dpsd.federated.server import asking, federation
+from dpsd.federated.server.starting import begin, begin_again, execute
 from dpsd.runs.directory import RunDirectory
 from dpsd.runs.federation import FederationDirectory
 from dpsd.runs.journal import Journal
@@ -358,3 +361,29 @@ def test_a_release_that_was_changed_is_found(tmp_path: Path) -> None:
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(RunError, match="is not what the run's journal names"):
         go_on(several, tmp_path / "run")
+
+
+def test_a_student_is_linear_on_a_public_backbone_that_the_server_keeps(tmp_path: Path) -> None:
+    several = hospitals(2)
+    several[0].spoil = several[1].spoil = in_round(2, None)
+    settings = {**SETTINGS, "clients": 2, "features": "torch.nn:Flatten", "generator_steps": 0}
+    plan, directory = begin(FederationConfig(**settings), tmp_path / "run")
+    assert plan.student == "scattering"
+    with pytest.raises(RunError, match="--resume"):
+        execute(plan, directory, exchange=Network(several), observer=Heard())
+    for one in several:
+        one.spoil = lambda request, own: own
+    plan, directory = begin_again(tmp_path / "run")  # from its own copy of the backbone
+    execute(plan, directory, exchange=Network(several), observer=Heard())
+    stated = directory.facts()["features"]["student"]
+    assert stated["name"] == "torch.nn:Flatten"
+    student = directory.student()
+    (head,) = [layer for layer in student.modules() if isinstance(layer, nn.Linear)]
+    assert head.in_features == 64
+    assert accuracy(student) > 0.5
+
+
+def test_features_are_for_a_student_that_is_linear_on_them() -> None:
+    config = FederationConfig(**{**SETTINGS, "features": "glyphs", "student": "cnn"})
+    with pytest.raises(ConfigError, match="features 'glyphs' are for the model 'scattering'"):
+        config.check_names()

@@ -77,12 +77,16 @@ class FederatedTranscribing(Transcribing, Clients):
         config = FederationConfig(
             input_shape=task.measured_on.input_shape,
             num_classes=task.measured_on.num_classes,
-            student=self.student or task.model,
             clients=self.clients,
             at_least=self.clients,
             trusted_aggregator=self.clients if self.sums else None,
             patience=0.0,
             deadline=24 * 3600.0,
+            **(
+                {"student": self.student or task.model}
+                if self.features is None
+                else {"features": self.features}
+            ),
             **{**self.recipe, "seed": seed},
         )
         rounds, queries = config.recipe.rounds, config.recipe.queries

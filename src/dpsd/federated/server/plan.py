@@ -18,7 +18,10 @@ from dpsd.config.federation import FederationConfig, FederationSettings
 from dpsd.config.recipe import NO_PROBE, Recipe
 from dpsd.devices.execution import Execution
 from dpsd.images.names import Shape
+from dpsd.models.names import WAVELETS
 from dpsd.teachers import Teacher
+from dpsd.teachers.backbones import Backbone
+from dpsd.training.pretraining import find_backbone
 from dpsd.transcription.plan import model_name, new_models
 from dpsd.transcription.public import Images, PublicImages, gathered
 
@@ -33,6 +36,7 @@ class FederationPlan:
         student: the name of a model, ``package.module:factory``, or a module.
         generator: the name of a generator, ``package.module:factory``, or a module.
         public: the public images that queries are made from.
+        features: the frozen public backbone that the student is linear on, if there is one.
         simulated: whether all clients are on this machine, and end with the server.
     """
 
@@ -41,6 +45,7 @@ class FederationPlan:
     student: str | nn.Module
     generator: str | nn.Module
     public: PublicImages
+    features: Backbone | None = None
     simulated: bool = False
 
     @classmethod
@@ -51,6 +56,7 @@ class FederationPlan:
         student: str | nn.Module | None = None,
         generator: str | nn.Module | None = None,
         given: Mapping[str, Images | None] | None = None,
+        features: Backbone | None = None,
         simulated: bool = False,
         teachers: Sequence[Teacher] = (),
     ) -> FederationPlan:
@@ -61,6 +67,7 @@ class FederationPlan:
             student: the student, in place of the configuration's.
             generator: the generator, in place of the configuration's.
             given: public images that were given as tensors, by the names of their settings.
+            features: the backbone of the student, in place of the one that the configuration names.
             simulated: whether all clients are on this machine, and end with the server.
             teachers: the teachers of clients on this machine, whose training data are refused as
                 public images; a server cannot know those of other machines.
@@ -68,6 +75,7 @@ class FederationPlan:
         Raises:
             ConfigError: the settings make no sense together or with the teachers.
             DataError: public images cannot be read.
+            DpsdError: as for :func:`.find_backbone`.
         """
         shape = config.federation.input_shape
         recipe = config.recipe.resolved(images=shape)
@@ -75,12 +83,15 @@ class FederationPlan:
         recipe = recipe.model_copy(update={"probe": NO_PROBE} if recipe.public else {})
         recipe.objective_function()
         recipe, public = gathered(recipe, given or {}, shape=shape, teachers=teachers)
+        if features is None and student is None and config.features not in (None, WAVELETS):
+            features = find_backbone(str(config.features), input_shape=shape)
         return cls(
             settings=config.federation,
             recipe=recipe,
             student=student or config.student,
             generator=generator or config.generator,
             public=public,
+            features=features,
             simulated=simulated,
         )
 
@@ -101,6 +112,7 @@ class FederationPlan:
             recipe=self.recipe,
             student=model_name(self.student),
             generator=model_name(self.generator),
+            features=None if self.features is None else self.features.name,
         )
 
     def facts(self, identity: str) -> dict[str, Any]:
@@ -117,6 +129,7 @@ class FederationPlan:
             **({"class_names": list(names)} if names else {}),
             "simulated": self.simulated,
             **({"public_images": images} if (images := self.public.facts()) else {}),
+            **({"features": {"student": self.features.stated()}} if self.features else {}),
         }
 
     def models(self, execution: Execution) -> tuple[nn.Module, nn.Module]:
@@ -132,4 +145,5 @@ class FederationPlan:
             num_classes=self.num_classes,
             seed=self.recipe.seed,
             execution=execution,
+            features=self.features,
         )

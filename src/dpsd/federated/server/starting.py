@@ -64,7 +64,8 @@ def begin(
         teachers=teachers,
     )
     identity = secrets.token_hex(8)
-    directory = FederationDirectory.create(Path(out), plan.config(), plan.facts(identity))
+    facts = plan.facts(identity)
+    directory = FederationDirectory.create(Path(out), plan.config(), facts, features=plan.features)
     directory.begin()
     return plan, directory
 
@@ -99,7 +100,12 @@ def begin_again(
     # Settings that are not stored were none; nothing is open any more for the recipe to resolve.
     config = config.model_copy(update={"recipe": Recipe(**config.recipe.model_dump())})
     plan = FederationPlan.of(
-        config, student=student, generator=generator, given={"public": public}, teachers=teachers
+        config,
+        student=student,
+        generator=generator,
+        given={"public": public},
+        features=directory.features(),
+        teachers=teachers,
     )
     if plan.public.facts() != directory.facts().get("public_images", {}):
         raise RunError(
