@@ -59,10 +59,9 @@ def _certified(run: RunDirectory) -> tuple[Certificate, bytes]:
     """The certificate of a finished run, and its file, once they were found to say the same."""
     path = run.path / "certificate.json"
     if not run.is_finished():
-        resume = command_line("dpsd", "transcribe", "--resume", run.path)
         raise RunError(
             f"{run.path} is not finished, so a model card cannot say what it spent: continue it "
-            f"with {resume}, or export to another format"
+            f"with {run.resuming}, or export to another format"
         )
     certificate = run.certify()
     try:
