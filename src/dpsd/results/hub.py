@@ -1,4 +1,4 @@
-"""A folder with the student as the Hugging Face Hub has models; needs ``dpsd[huggingface]``.
+"""A folder with the student as the Hugging Face Hub has models; needs the extra ``huggingface``.
 
 ``model.safetensors`` and ``model.pt2`` hold the same weights, the latter with the program that runs
 them, which plain torch loads. ``config.json`` and ``preprocessor_config.json`` say what goes in and
