@@ -1,4 +1,4 @@
-"""``make test`` installs a browser for the tests of pages where that asks nobody; it never fails."""
+"""``make test`` installs a browser for tests of pages where that asks nobody; it never fails."""
 
 from __future__ import annotations
 
