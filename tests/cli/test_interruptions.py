@@ -210,7 +210,7 @@ def test_a_run_of_objects_is_sent_back_to_python(
     call = f"dpsd.resume({str(run.path)!r}, teacher, student=student) in Python"
     assert run.resuming == call
     result = invoke("transcribe", "--resume", run.path)
-    assert_error(result, 2, "was given its teacher and student in Python, as what no command can")
+    assert_error(result, 2, "was given its teacher and student in Python, which no command can")
     assert f"continue it with {call}" in result.stderr
     result = invoke("transcribe", "teacher.onnx", "--resume", run.path)
     assert_error(result, 2, "was given its student in Python")

@@ -199,8 +199,8 @@ def _resumed_settings(
     given_again = () if teacher is None else ("teacher",)
     if missing := [name for name in run.objects if name not in given_again]:
         raise ConfigError(
-            f"{path} was given its {' and '.join(missing)} in Python, as what no command can be "
-            f"given: continue it with {run.resuming}"
+            f"{path} was given its {' and '.join(missing)} in Python, which no command can load: "
+            f"continue it with {run.resuming}"
         )
     stored = run.config()
     return stored.changed(**chosen, **({} if teacher is None else {"teacher": teacher}))
