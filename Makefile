@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 DOCS_STAMP := $(VENV)/.docs-stamp
+BROWSER_STAMP := $(VENV)/.browser-stamp
 
 # One thread pool: pytest's workers share the cores, so each computes on one thread.
 TEST_THREADS := 1
@@ -26,7 +27,7 @@ TEXTS := README.md CONTRIBUTING.md SECURITY.md
 
 SUITES := data-sensitive label-sensitive transfer sensitivity ablation speed scale federated synthetic
 
-.PHONY: help demo test suite processes lint docs bench thorough crash fuzz clean
+.PHONY: help demo setup test suite processes lint docs bench thorough crash fuzz clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -35,6 +36,24 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $(STAMP)
+
+# Tests open pages in Chromium, and are skipped with a reason where there is none. It is installed where
+# that asks nobody, by root with apt-get; whether or not it succeeds, it is tried once per environment.
+$(BROWSER_STAMP):
+	@mkdir -p $(VENV)
+	@if [ -z "$$DPSD_CHROMIUM" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	    && ! command -v chromium >/dev/null && ! command -v chromium-browser >/dev/null \
+	    && ! command -v google-chrome >/dev/null; then \
+	    DEBIAN_FRONTEND=noninteractive timeout 240 sh -c \
+	        'apt-get -qq update && apt-get -qq install --yes --no-install-recommends chromium' \
+	        >/dev/null 2>&1 </dev/null \
+	        || echo "Chromium cannot be installed: the tests of pages in a browser are skipped"; \
+	fi
+	@touch $@
+
+# The browser takes no time of its own, as the environment is built meanwhile.
+setup:
+	$(MAKE) --jobs=2 --no-print-directory $(STAMP) $(BROWSER_STAMP)
 
 demo: $(STAMP) ## transcribe a teacher of real handwritten digits, under label and data protection
 	$(BIN)/dpsd demo
@@ -45,7 +64,8 @@ lint: $(STAMP) ## format and lint checks, the floors of the package, and types
 	$(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/mypy
 
-test: $(STAMP) suite ## lint, types, and every test and doctest
+test: setup ## lint, types, and every test and doctest
+	$(MAKE) --no-print-directory suite
 	$(MAKE) --jobs=2 --no-print-directory lint processes
 
 suite: $(STAMP)

@@ -7,6 +7,7 @@ folder, and run from there in a process that finds no other dpsd first.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -123,6 +124,18 @@ def test_it_plays_the_demo_without_the_checkout(installed: Path, tmp_path: Path)
     for protects in ("labels", "data", "records"):
         files = {path.name for path in (tmp_path / "demo" / protects).iterdir()}
         assert {"certificate.json", "report.html", "student.safetensors"} <= files
+    # What its page says to make again can be made again.
+    again = re.search(
+        r"dpsd (transcribe --config labels/\S+ --out \S+)",
+        (tmp_path / "demo" / "report.html").read_text("utf-8"),
+    )
+    assert again is not None
+    run(
+        *(sys.executable, "-m", "dpsd", *again[1].split()),
+        cwd=tmp_path / "demo",
+        PYTHONPATH=str(installed),
+    )
+    assert (tmp_path / "demo" / "labels-again" / "certificate.json").is_file()
     # The templates and the schema are found where they were installed.
     page = run(
         *(sys.executable, "-m", "dpsd", "certify", "demo/records", "--format", "html"),

@@ -7,6 +7,10 @@ from pathlib import Path
 
 from click.testing import Result
 
+from dpsd.cli.demo import _teacher
+from dpsd.datasets import load_dataset
+from dpsd.teachers import load_teacher, read_record
+
 
 def test_what_is_there_is_not_written_into(
     invoke: Callable[..., Result],
@@ -23,3 +27,14 @@ def test_the_first_help_names_it(invoke: Callable[..., Result]) -> None:
     assert "dpsd demo" in invoke("--help").stdout
     said = " ".join(invoke("demo", "--help").stdout.split())
     assert "--quick" in said
+
+
+def test_its_teacher_lies_where_its_runs_find_it_with_what_it_was_trained_on(
+    tmp_path: Path,
+) -> None:
+    teacher = _teacher(load_dataset("digits", "train"), tmp_path / "teacher", epochs=1)
+    assert teacher.location == str((tmp_path / "teacher").resolve())
+    assert load_teacher(teacher.location).fingerprint == teacher.fingerprint
+    record = read_record(tmp_path / "teacher")
+    assert (record.model, record.data, record.epochs) == ("cnn", "digits", 1)
+    assert record.precision == "bfloat16"  # attacks train theirs alike

@@ -16,7 +16,9 @@ from typing import Any
 import pytest
 from click.testing import Result
 from safetensors.torch import save_file
+from torch import nn
 
+import dpsd
 from dpsd.distillation.student import fit_student
 from dpsd.errors import DiskFullError
 from dpsd.runs.directory import RunDirectory
@@ -188,3 +190,32 @@ def test_resume_of_a_finished_run_finishes_again(invoke: Invoke, run_copy: Path)
     result = invoke("transcribe", "--resume", run_copy)
     assert result.exit_code == 0, result.stderr
     assert json.loads((run_copy / "certificate.json").read_text()) == before
+
+
+def test_a_run_of_objects_is_sent_back_to_python(
+    invoke: Invoke, tmp_path: Path, assert_error: AssertError
+) -> None:
+    run = dpsd.transcribe(
+        dpsd.load_teacher(
+            nn.Sequential(nn.Flatten(), nn.Linear(64, 3)), input_shape=(1, 8, 8), scores="logits"
+        ),
+        mechanism=dpsd.RandomizedResponse(),
+        budget=dpsd.Budget(epsilon=2.0, adjacency="response"),
+        recipe=dpsd.Recipe(rounds=1, queries=200, generator_steps=1, device="cpu"),
+        student=nn.Sequential(nn.Flatten(), nn.Linear(64, 3)),
+        out=tmp_path / "run",
+        observer=None,
+    ).directory
+    assert run.objects == ("teacher", "student")
+    call = f"dpsd.resume({str(run.path)!r}, teacher, student=student) in Python"
+    assert run.resuming == call
+    result = invoke("transcribe", "--resume", run.path)
+    assert_error(result, 2, "was given its teacher and student in Python, which no command can")
+    assert f"continue it with {call}" in result.stderr
+    result = invoke("transcribe", "teacher.onnx", "--resume", run.path)
+    assert_error(result, 2, "was given its student in Python")
+    again = ("transcribe", "--config", run.path / "config.toml", "--out", tmp_path / "again")
+    assert_error(invoke(*again), 4, "(module Sequential) was given as an object in Python")
+    # The words for an object are not taken for a folder, nor is a folder taken for them.
+    (tmp_path / "(module Sequential)").mkdir()
+    assert "given as an object" not in invoke("inspect", tmp_path / "(module Sequential)").stderr

@@ -6,20 +6,24 @@ import io
 import json
 import os
 import platform
+import re
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 from click.testing import Result
 from rich.console import Console
+from rich.live import Live
 
 from dpsd.errors import RunError
 from dpsd.reporting import watching
 from dpsd.reporting.watching import Watch, follow
 from dpsd.runs.directory import RunDirectory
+from dpsd.runs.journal import Client
 
 Parts = tuple[Path, list[str], list[str]]
 
@@ -91,6 +95,55 @@ def test_a_terminal_shows_what_was_spent_and_bars(unfinished: Parts) -> None:
         *("the teacher's answers, estimated from releases", "sources of the last round"),
     ):
         assert expected in shown
+
+
+@pytest.mark.parametrize("height", [5, 8, 10, 12, 16, 20, 24, 60])
+@pytest.mark.parametrize("classes", [3, 12, 1_000])
+def test_a_small_terminal_is_filled_and_nothing_is_cut_off(
+    unfinished: Parts, height: int, classes: int
+) -> None:
+    path, metrics, _ = unfinished
+    lines = [json.loads(metrics[0]) | {"round": number} for number in range(1, 8)]
+    for line in lines:
+        line["label_shares"] = [1 / classes] * classes
+    (path / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    watch = Watch(RunDirectory.open(path))
+    watch._names = None
+    stream = io.StringIO()
+    console = Console(file=stream, width=120, height=height, force_terminal=True, color_system=None)
+    fitted = watch.fitted(watch.look(), console)
+    with Live(console=console, auto_refresh=False) as live:
+        live.update(fitted, refresh=True)
+    assert "\n..." not in stream.getvalue()  # which stands there for what Live cuts off
+    stream = io.StringIO()
+    Console(file=stream, width=120).print(fitted)
+    shown = stream.getvalue()
+    assert len(shown.splitlines()) < height
+    assert "7 of 2 rounds" in shown  # how far the run is has a place everywhere
+    assert "ε = 4" in shown
+    if height >= 20:
+        assert "the teacher's answers" in shown
+        more = re.search(r"and ([\d,]+) more classes", shown)
+        bars = len(re.findall(r"^\d+ +\d+%", shown, re.MULTILINE))
+        left = 0 if more is None else int(more[1].replace(",", ""))
+        assert bars + left == classes
+
+
+def test_of_many_clients_as_many_are_shown_as_fit(unfinished: Parts) -> None:
+    watch = Watch(RunDirectory.open(unfinished[0]))
+    spent = {"response": 4.0, "round": 4.0, "teacher": 4.0, "delta": 1e-5}
+    clients = [
+        Client(key="", name=f"hospital-{number}", mechanism={}, spent=spent, ledger="")
+        for number in range(200)
+    ]
+    look = replace(watch.look(), clients=clients)
+    stream = io.StringIO()
+    console = Console(file=stream, width=120, height=20)
+    console.print(watch.fitted(look, console))
+    shown = stream.getvalue()
+    assert len(shown.splitlines()) < 20
+    assert "hospital-9: " in shown
+    assert "and 190 more clients" in shown
 
 
 def test_a_moment_tells_time_left_and_spending(unfinished: Parts) -> None:

@@ -45,7 +45,7 @@ BACKENDS = [
         "ray",
         marks=[
             pytest.mark.federated,
-            pytest.mark.skipif(not HAS_RAY, reason="Ray is not installed: dpsd[ray]"),
+            pytest.mark.skipif(not HAS_RAY, reason="Ray is not installed"),
         ],
     ),
 ]
@@ -84,7 +84,7 @@ def test_a_simulation_on_ray_is_refused_before_anything_is_made_where_ray_is_not
     arguments = [*teachers, *SETTINGS, "--backend", "ray", "--out", str(tmp_path / "run")]
     done = CliRunner().invoke(app, ["federate", "simulate", *arguments])
     assert done.exit_code == 2
-    assert "--backend 'ray' needs Ray: pip install 'dpsd[ray]'" in done.output
+    assert "--backend 'ray' needs Ray: pip install 'flwr[simulation]" in done.output
     assert not (tmp_path / "run").exists()
 
 

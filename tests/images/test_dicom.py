@@ -258,5 +258,5 @@ def test_without_pydicom_the_extra_is_named(
 ) -> None:
     path = written(tmp_path / "x.dcm")
     monkeypatch.setitem(sys.modules, "pydicom", None)
-    with pytest.raises(DataError, match=r"x\.dcm is a DICOM file, .*pip install 'dpsd\[dicom\]'"):
+    with pytest.raises(DataError, match=r"x\.dcm is a DICOM file, .*pip install 'pydicom>="):
         pixels(path)

@@ -15,7 +15,7 @@ from dpsd.runs.observing import Observer
 
 @pytest.fixture
 def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    mlflow = pytest.importorskip("mlflow", reason="no MLflow: pip install 'dpsd[mlflow]'")
+    mlflow = pytest.importorskip("mlflow", reason="no MLflow")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "tracked").as_uri())
     return mlflow.MlflowClient()

@@ -225,6 +225,28 @@ def test_a_page_stays_small_whatever_its_pictures(
     assert made.count("data:image/jpeg") == 12
 
 
+def test_no_command_is_shown_that_would_need_an_object(
+    report: Make, run: dpsd.RunDirectory, findings: list[Findings]
+) -> None:
+    assert run.objects == ("teacher",)  # the fixture's is a function of this process
+    page = Page(report().html()).text
+    assert "dpsd transcribe --config" not in page
+    assert "dpsd attack" not in page
+    assert "run 1 was given its teacher as an object in Python, so no command makes it" in page
+    assert "run 1 was attacked from Python (membership, copies)" in page
+    assert "dpsd certify 'run 1'" in page
+    assert "dpsd evaluate 'run 1'" in page  # measures the student alone
+    # Who attacked by a command said there what the teacher was trained on.
+    asked = replace(findings[1], asked=("--teacher", "moved"))
+    by_function = replace(asked, kind="membership", details={"teachers": {"function": "own.f"}})
+    made = report()
+    subject = replace(made.subjects[0], findings=[asked, by_function])
+    page = Page(replace(made, subjects=[subject]).html()).text
+    assert "dpsd attack 'run 1' --data digits --kind copies --teacher moved" in page
+    assert "run 1 was attacked from Python (membership)" in page
+    assert "--kind membership" not in page
+
+
 def test_as_many_runs_as_are_named_fit_with_their_commands(
     report: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -290,8 +312,9 @@ def test_pictures_of_records_are_said_to_be_so(
 
 
 def test_further_models_are_named_without_their_paths(
-    report: Make, findings: list[Findings]
+    report: Make, findings: list[Findings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(dpsd.RunDirectory, "objects", ())
     attacked = {"attacked": {"also": {"dp-sgd": "sha256:ab", "data-8": "sha256:cd"}}}
     inversion = replace(findings[1], kind="inversion", details=attacked)
     subject = replace(report(private=False).subjects[0], findings=[inversion, findings[1]])

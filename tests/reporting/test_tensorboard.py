@@ -24,7 +24,7 @@ class Heard(Observer):
 def test_the_end_of_a_run_is_written_with_what_it_spent(
     run: dpsd.RunDirectory, tmp_path: Path
 ) -> None:
-    pytest.importorskip("tensorboard", reason="no TensorBoard: pip install 'dpsd[tensorboard]'")
+    pytest.importorskip("tensorboard", reason="no TensorBoard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     known = {"mean": 0.75, "standard_error": 0.01}

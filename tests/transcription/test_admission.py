@@ -75,7 +75,9 @@ def test_those_of_several_that_have_none_are_counted() -> None:
     assert said.startswith("callable a and 1 more have no budget")
 
 
-def test_the_way_on_is_quoted_for_the_shell(tmp_path: Path) -> None:
+def test_the_way_on_is_quoted_for_the_shell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A run whose answers were lost says how to continue it, wherever it is."""
 
     class Lost(Observer):
@@ -95,5 +97,12 @@ def test_the_way_on_is_quoted_for_the_shell(tmp_path: Path) -> None:
         )
     with pytest.raises(BudgetError) as caught:
         resume(path, function(), observer=Listening())
-    for command in ("transcribe --resume", "evaluate", "export"):
+    for command in ("evaluate", "export"):
         assert f"dpsd {command} '{path}'" in str(caught.value)
+    # The teacher is a function of this process, which no command can be given.
+    call = f"dpsd.resume({str(path)!r}, teacher) in Python, with cap=dpsd.Budget.parse("
+    assert call in str(caught.value)
+    monkeypatch.setattr(dpsd.RunDirectory, "objects", ())
+    with pytest.raises(BudgetError) as caught:
+        resume(path, function(), observer=Listening())
+    assert f"dpsd transcribe --resume '{path}' --cap" in str(caught.value)

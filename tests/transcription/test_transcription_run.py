@@ -664,7 +664,7 @@ def test_a_run_knows_where_its_teacher_is(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_teacher_of_this_process_alone_is_described(teacher: Teacher, tmp_path: Path) -> None:
     run = transcribe(teacher, tmp_path, rounds=1)
-    assert run.directory.config().teacher.teacher == "callable thirds"
+    assert run.directory.config().teacher.teacher == "(callable thirds)"
     assert run.directory.config().teacher.input_shape is None
 
 

@@ -10,7 +10,7 @@ All students are measured on the rest of the digits.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from dpsd.privacy.targets import Budget
     from dpsd.results.evaluation import Evaluation
     from dpsd.runs.directory import Run
-    from dpsd.teachers import Teacher
+    from dpsd.teachers import Teacher, TeacherRecord
+    from dpsd.teachers.base import Precision
+    from dpsd.training.classifier import TrainingProgress
 
 #: The public sources of queries. The defaults of a run suit more kinds of images, and take
 #: longer.
@@ -86,21 +88,16 @@ def demo(
 
 def _play(out: Path, *, quick: bool) -> None:
     """Train, transcribe three times, measure, and say what was spent and learned."""
-    import dpsd
     from dpsd.datasets import load_dataset
     from dpsd.results.evaluation import evaluate
     from dpsd.storage.files import write_text
-    from dpsd.training.classifier import train_teacher
 
     private, rest = load_dataset("digits", "train"), load_dataset("digits", "test")
     say(
         f"Teacher: trained on {len(private):,} real digits that stay private; {len(rest):,} others "
         "are used for measuring only."
     )
-    module = train_teacher(private, model="cnn", seed=0, epochs=10 if quick else None)
-    teacher = dpsd.load_teacher(
-        module, input_shape=private.input_shape, num_classes=private.num_classes, scores="logits"
-    )
+    teacher = _teacher(private, out / "teacher", epochs=10 if quick else None)
     many = _ensemble(private, out / "teachers")
     columns: dict[str, list[str]] = {}
     limits: list[str] = []
@@ -167,23 +164,52 @@ def _scenes(teacher: Teacher, many: Teacher, *, quick: bool) -> list[_Scene]:
     ]
 
 
+def _teacher(private: LabelledImages, path: Path, *, epochs: int | None) -> Teacher:
+    """Train one teacher on all records, then store and load it as a user's would be."""
+    from dpsd.teachers import load_teacher, save_teacher
+    from dpsd.training.classifier import train_teacher
+
+    done = 0
+
+    def count(at: TrainingProgress) -> None:
+        nonlocal done
+        done = at.epoch
+
+    precision: Precision = "bfloat16"
+    module = train_teacher(
+        private, model="cnn", seed=0, epochs=epochs, precision=precision, on_epoch=count
+    )
+    record = replace(_record("cnn", private), precision=precision, epochs=done)
+    return load_teacher(save_teacher(path, module, record))
+
+
 def _ensemble(private: LabelledImages, path: Path) -> Teacher:
     """Train small teachers on disjoint shards, then store and load them as a user's would be."""
-    from dpsd.teachers import TeacherRecord, load_teacher, save_teacher
+    from dpsd.teachers import load_teacher, save_teacher
     from dpsd.teachers.sharding import Shards
     from dpsd.training.ensemble import train_ensemble
 
     shards = Shards.assign(private, teachers=_MANY, seed=0)
     path.mkdir(parents=True)
     shards.save(path)
-    record = TeacherRecord(
-        model="scattering",
+    record = replace(_record("scattering", private), members=_MANY)
+    return load_teacher(save_teacher(path, train_ensemble(private, shards), record))
+
+
+def _record(model: str, private: LabelledImages) -> TeacherRecord:
+    """What is on record of a teacher, by which the runs are attacked and made again."""
+    from dpsd.datasets.sameness import place_of
+    from dpsd.teachers import TeacherRecord
+
+    return TeacherRecord(
+        model=model,
         input_shape=private.input_shape,
         num_classes=private.num_classes,
-        members=_MANY,
+        class_names=private.class_names,
         data=private.name,
+        data_place=str(place_of(private.name)),
+        seed=0,
     )
-    return load_teacher(save_teacher(path, train_ensemble(private, shards), record))
 
 
 def _transcribed(scene: _Scene, out: Path) -> Run:

@@ -185,15 +185,18 @@ def _named(run: Path, number: int, names: list[str], *, is_public: bool) -> str:
 
 def _findings(directory: RunDirectory, certificate: Certificate) -> list[Findings]:
     """The findings of attacks on this very student."""
+    from dpsd.reporting.sections import is_repeatable
     from dpsd.runs.findings import read_findings
 
     found = read_findings(directory.path)
     for one in found:
         if (one.run, one.student) != (certificate.run, certificate.student):
-            again = command_line("dpsd", "attack", directory.path, *one.asking)
+            again = "from Python, as before"
+            if is_repeatable(one, directory):
+                again = f"with {command_line('dpsd', 'attack', directory.path, *one.asking)}"
             raise RunError(
                 f"{directory.path}: the findings of {one.kind} are about another student than this "
-                f"run's: attack it again with {again}"
+                f"run's: attack it again {again}"
             )
     return found
 

@@ -195,5 +195,12 @@ def _resumed_settings(
 
     from dpsd.runs.directory import RunDirectory
 
-    stored = RunDirectory.open(path).config()
+    run = RunDirectory.open(path)
+    given_again = () if teacher is None else ("teacher",)
+    if missing := [name for name in run.objects if name not in given_again]:
+        raise ConfigError(
+            f"{path} was given its {' and '.join(missing)} in Python, which no command can load: "
+            f"continue it with {run.resuming}"
+        )
+    stored = run.config()
     return stored.changed(**chosen, **({} if teacher is None else {"teacher": teacher}))

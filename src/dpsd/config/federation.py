@@ -21,6 +21,7 @@ from dpsd.config.base import Divided, Settings
 from dpsd.config.privacy import PrivacySettings
 from dpsd.config.recipe import NO_PROBE, Recipe
 from dpsd.errors import ConfigError, Setting
+from dpsd.extras import how_to_install
 from dpsd.models.names import CLOSED_FORM, check_features, check_generator, check_model
 from dpsd.synthesis.names import check_sources
 from dpsd.teachers.class_names import checked_class_names, parsed_class_names
@@ -47,7 +48,7 @@ def require_backend(name: str) -> None:
     if name not in BACKENDS:
         raise ConfigError(Setting("backend"), f" is {name!r}, not {' or '.join(BACKENDS)}")
     if name == "ray" and importlib.util.find_spec("ray") is None:
-        raise ConfigError(Setting("backend"), " 'ray' needs Ray: pip install 'dpsd[ray]'")
+        raise ConfigError(Setting("backend"), f" 'ray' needs Ray: {how_to_install('ray')}")
 
 
 class FederationSettings(Settings):

@@ -26,6 +26,7 @@ import numpy as np
 from PIL import Image
 
 from dpsd.errors import DataError, Setting
+from dpsd.extras import how_to_install
 from dpsd.images.scaling import rescaled
 from dpsd.images.value_range import ValueRange
 
@@ -91,7 +92,7 @@ def read_dicom(file: Path, *, value_range: ValueRange | None = None) -> Image.Im
         import pydicom
     except ImportError:
         raise DataError(
-            f"{file} is a DICOM file, which is read with pydicom: pip install 'dpsd[dicom]'"
+            f"{file} is a DICOM file, which is read with pydicom: {how_to_install('dicom')}"
         ) from None
     with _decoding(file):
         # Read whole first: of a file, pydicom reads as much as a damaged length says, in memory.

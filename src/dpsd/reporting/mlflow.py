@@ -1,4 +1,4 @@
-"""Writing a run's metrics to MLflow, through its own client; needs the extra ``dpsd[mlflow]``.
+"""Writing a run's metrics to MLflow, through its own client; needs the extra ``mlflow``.
 
 Where to, MLflow's own variables say: ``MLFLOW_TRACKING_URI``, and ``MLFLOW_EXPERIMENT_NAME``.
 """
@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from dpsd.errors import ConfigError
+from dpsd.extras import how_to_install
 from dpsd.privacy.records.certificate import Certificate
 from dpsd.reporting.tracking import Tracking
 from dpsd.runs.observing import Observer
@@ -36,7 +37,7 @@ class MLflowObserver(Tracking):
 
     def __init__(self, inner: Observer, *, name: str) -> None:
         if importlib.util.find_spec("mlflow") is None:
-            raise ConfigError("MLflow is not installed: pip install 'dpsd[mlflow]'")
+            raise ConfigError(f"MLflow is not installed: {how_to_install('mlflow')}")
         super().__init__(inner)
         self._name = name
         self._client: Any = None

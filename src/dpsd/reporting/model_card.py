@@ -1,4 +1,4 @@
-"""The model card of a student, as the Hugging Face Hub shows it; needs ``dpsd[huggingface]``.
+"""The model card of a student, as the Hugging Face Hub shows it; needs the extra ``huggingface``.
 
 It is made with the card tools of ``huggingface_hub``. What it says about privacy is what the
 certificate says.
@@ -13,6 +13,7 @@ from importlib.resources import files
 from typing import Any
 
 from dpsd.errors import ConfigError
+from dpsd.extras import how_to_install
 from dpsd.privacy.accounting import format_epsilon
 from dpsd.privacy.records.certificate import NOT_PRIVATE, TRUST, Certificate
 from dpsd.reporting.agreement import final_probe
@@ -47,7 +48,7 @@ def model_card(
         from huggingface_hub import EvalResult, ModelCard, ModelCardData
     except ImportError:
         raise ConfigError(
-            "a model card needs huggingface_hub: pip install 'dpsd[huggingface]'"
+            f"a model card needs huggingface_hub: {how_to_install('huggingface')}"
         ) from None
     results = [
         EvalResult(

@@ -24,7 +24,7 @@ from dpsd.reporting.curves import epsilon_figure, progress_figure
 from dpsd.reporting.figures import Figure
 from dpsd.reporting.html import part, template
 from dpsd.reporting.inlining import inlined_first
-from dpsd.reporting.sections import REPORT_FILE, ROUND_HEADINGS, Subject
+from dpsd.reporting.sections import REPORT_FILE, ROUND_HEADINGS, Subject, is_repeatable
 from dpsd.runs.directory import RunDirectory
 from dpsd.storage.files import write_text
 
@@ -114,7 +114,7 @@ class Report:
             is_public=self.is_public,
             is_private=any(subject.is_private for subject in self.subjects),
             has_further=any(
-                one.further and not one.asked
+                one.further and not one.asked and is_repeatable(one, subject.run)
                 for subject in self.subjects
                 for one in subject.findings
             ),

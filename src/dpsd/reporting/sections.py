@@ -15,7 +15,7 @@ from dpsd.reporting.curves import confusion_figure
 from dpsd.reporting.evaluations import chosen_on, where, with_interval
 from dpsd.reporting.figures import Figure
 from dpsd.reporting.inlining import attack_pictures, round_pictures
-from dpsd.reporting.telling import Said, confusion, largest, said_of_generator
+from dpsd.reporting.telling import Said, confusion, largest, mechanism_of, said_of_generator
 from dpsd.reporting.verdict import Point, is_measured, verdict
 from dpsd.runs.directory import RunDirectory
 from dpsd.runs.findings import Findings, Picture
@@ -286,20 +286,45 @@ class Subject:
         """The names by which :attr:`commands` call the files of evaluations."""
         return [f"evaluation-{self.number}-{n}.json" for n in range(1, len(self.evaluations) + 1)]
 
+    @cached_property
+    def objects(self) -> tuple[str, ...]:
+        """What the run was given as objects in Python, which no command can be given."""
+        is_described = mechanism_of(self.run) is not None
+        return (*self.run.objects, *(() if is_described else ("mechanism",)))
+
     @property
     def commands(self) -> list[str]:
-        """The commands that make the run and its measurements again."""
+        """The commands that make the run and its measurements again, as far as commands can."""
         again = ("--config", f"{self.place}/config.toml", "--out", f"{self.place}-again")
-        lines = [
-            command_line("dpsd", "transcribe", *again),
-            command_line("dpsd", "certify", self.place),
-        ]
-        for found, file in zip(self.evaluations, self.evaluation_files, strict=True):
-            measured = ("--data", found["data"], "--split", found["split"], "--json")
-            lines.append(f"{command_line('dpsd', 'evaluate', self.place, *measured)} > {file}")
+        lines = [] if self.objects else [command_line("dpsd", "transcribe", *again)]
+        lines.append(command_line("dpsd", "certify", self.place))
+        if "student" not in self.objects:
+            for found, file in zip(self.evaluations, self.evaluation_files, strict=True):
+                measured = ("--data", found["data"], "--split", found["split"], "--json")
+                lines.append(f"{command_line('dpsd', 'evaluate', self.place, *measured)} > {file}")
         return lines + [
-            command_line("dpsd", "attack", self.place, *one.asking) for one in self.findings
+            command_line("dpsd", "attack", self.place, *one.asking)
+            for one in self.findings
+            if is_repeatable(one, self.run)
         ]
+
+    @property
+    def without_command(self) -> list[str]:
+        """What no command makes again, and how it is made instead, in sentences."""
+        found = []
+        if self.objects:
+            as_what = "an object" if len(self.objects) == 1 else "objects"
+            found.append(
+                f"{self.name} was given its {' and '.join(self.objects)} as {as_what} in Python, "
+                "so no command makes it again: call dpsd.transcribe with the same settings."
+            )
+        kinds = [one.kind for one in self.findings if not is_repeatable(one, self.run)]
+        if kinds:
+            found.append(
+                f"{self.name} was attacked from Python ({', '.join(kinds)}), with what no command "
+                "can be given: call the attack there again."
+            )
+        return found
 
 
 #: The files and folders of a run whose sizes are shown. Owners may keep files of their own there.
@@ -313,6 +338,17 @@ ROUND_HEADINGS = (
     *("round", "queries", "loss", "agreement ± s.e.", "on the probe ± s.e.", "constant ± s.e."),
     *("largest class", "from", "seconds"),
 )
+
+
+def is_repeatable(found: Findings, run: RunDirectory) -> bool:
+    """Return whether ``dpsd attack`` can make findings again.
+
+    It cannot where a function of the owner's trained the shadow teachers. Where the teacher was an
+    object, it must have been told what the teacher was trained on, as it was if it was asked.
+    """
+    trained = found.details.get("teachers")
+    by_function = isinstance(trained, Mapping) and "function" in trained
+    return not by_function and (bool(found.asked) or "teacher" not in run.objects)
 
 
 def _accuracies(name: str, images: int, found: Mapping[str, Any]) -> tuple[str, ...]:

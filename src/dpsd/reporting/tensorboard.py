@@ -1,4 +1,4 @@
-"""Writing a run's metrics for TensorBoard; needs the extra ``dpsd[tensorboard]``.
+"""Writing a run's metrics for TensorBoard; needs the extra ``tensorboard``.
 
 >>> import tempfile
 >>> with tempfile.TemporaryDirectory() as folder:
@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any
 
 from dpsd.errors import ConfigError
+from dpsd.extras import how_to_install
 from dpsd.reporting.tracking import Tracking
 from dpsd.runs.observing import Observer
 
@@ -35,7 +36,7 @@ class TensorBoardObserver(Tracking):
 
     def __init__(self, inner: Observer, folder: Path) -> None:
         if importlib.util.find_spec("tensorboard") is None:
-            raise ConfigError("TensorBoard is not installed: pip install 'dpsd[tensorboard]'")
+            raise ConfigError(f"TensorBoard is not installed: {how_to_install('tensorboard')}")
         super().__init__(inner)
         self._folder = folder
         self._writer: Any = None

@@ -31,8 +31,8 @@ from dpsd.runs.directory import RunDirectory
 from dpsd.runs.files import CONFIG_FILE
 from dpsd.runs.journal import Client
 
-#: The most rounds, classes and sources that are shown at once, and the length of a bar.
-_MOST_ROUNDS, _MOST_BARS, _LENGTH = 5, 10, 30
+#: The length of a bar.
+_LENGTH = 30
 #: The seconds in which a process that has just begun a run may not have locked it yet.
 _BEGINNING = 5.0
 #: The seconds for which a run must be seen abandoned before the watching ends: a process that
@@ -40,6 +40,36 @@ _BEGINNING = 5.0
 _PATIENCE = 30.0
 #: The rounds whose duration tells how long others will take.
 _RECENT = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """How much of a moment is shown at once.
+
+    Args:
+        rounds: the most rounds; 0 to leave out all that is about rounds.
+        bars: the most lines with bars, of classes and of sources; 0 to leave bars out.
+        clients: the most clients of a federation.
+        explained: whether it is said what the numbers of rounds are about.
+    """
+
+    rounds: int = 5
+    bars: int = 10
+    clients: int = 1_000
+    explained: bool = True
+
+
+#: From all that is shown where there is room to the least: what matters least is given up first.
+#: One line of bars would say only that there are more.
+_SIZES = (
+    *(Sizes(bars=bars) for bars in range(10, 3, -1)),
+    *(Sizes(rounds=rounds, bars=4) for rounds in (4, 3, 2)),
+    *(Sizes(rounds=2, bars=bars) for bars in (3, 2)),
+    *(Sizes(rounds=rounds, bars=2, explained=False) for rounds in (2, 1)),
+    Sizes(rounds=1, bars=0, explained=False),
+    *(Sizes(rounds=1, bars=0, explained=False, clients=most) for most in (20, 10, 5, 2)),
+    *(Sizes(rounds=0, bars=0, explained=False, clients=most) for most in (1_000, 2, 0)),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,9 +112,14 @@ class Look:
     @property
     def spent(self) -> str:
         """What was spent so far, and of what, with the adjacency."""
+        return self.spent_by(len(self.clients))
+
+    def spent_by(self, most: int) -> str:
+        """Return what was spent so far; in a federation, by so many of its clients."""
         if self.clients:
-            stated = (f"{client.name}: {stated_epsilon(client)}" for client in self.clients)
-            return "\n".join(["Spent so far, as each client stated it:", *stated])
+            stated = [f"{client.name}: {stated_epsilon(client)}" for client in self.clients]
+            more = _more(len(stated) - most, "client")
+            return "\n".join(["Spent so far, as each client stated it:", *stated[:most], *more])
         if self.certificate is None:
             return "Nothing was asked yet."
         target = self.certificate.target
@@ -133,31 +168,46 @@ class Watch:
             clients=self._run.clients(),
         )
 
-    def view(self, look: Look) -> RenderableType:
+    def fitted(self, look: Look, console: Console) -> RenderableType:
+        """Return as much of a moment as a terminal shows without cutting anything off."""
+        view: RenderableType = ""
+        for sizes in _SIZES:
+            view = self.view(look, sizes)
+            # The cursor stands in a line of its own.
+            if len(console.render_lines(view, pad=False)) < console.height:
+                break
+        return view
+
+    def view(self, look: Look, sizes: Sizes) -> RenderableType:
         """Return what a terminal shows of a moment."""
         done = len(look.metrics)
         row = Table.grid(padding=(0, 1))
         row.add_row("rounds", ProgressBar(total=look.rounds, completed=done, width=_LENGTH))
         row.columns[1].width = _LENGTH
-        parts: list[RenderableType] = [row, Text(_state(look)), Text(look.spent)]
-        if look.metrics:
+        parts: list[RenderableType] = [row, Text(_state(look)), Text(look.spent_by(sizes.clients))]
+        if look.metrics and sizes.rounds:
             last = look.metrics[-1]
-            lines = RoundLines.about(last)
+            lines = RoundLines.about(last) if sizes.explained else ()
             parts += [Text(""), *(Text(line, style="dim") for line in lines)]
             parts.append(Text(RoundLines.headings(last), style="bold"))
-            shown = look.metrics[-_MOST_ROUNDS:]
+            shown = look.metrics[-sizes.rounds :]
             parts += [Text(round_line(line, rounds=look.rounds)) for line in shown]
-            names = self._names or tuple(map(str, range(len(last["label_shares"]))))
-            classes = dict(zip(names, last["label_shares"], strict=False))
-            total = max(1, sum(last["sources"].values()))
-            sources = {name: count / total for name, count in last["sources"].items()}
-            bars = Table.grid(padding=(0, 4))
-            bars.add_row(
-                _bars("the teacher's answers, estimated from releases", classes),
-                _bars("sources of the last round's queries", sources),
-            )
-            parts += [Text(""), bars]
+            if sizes.bars:
+                parts += [Text(""), self._shares(last, sizes.bars)]
         return Group(*parts)
+
+    def _shares(self, last: Mapping[str, Any], most: int) -> RenderableType:
+        """The shares of classes and of sources in a round, side by side."""
+        names = self._names or tuple(map(str, range(len(last["label_shares"]))))
+        classes = dict(zip(names, last["label_shares"], strict=False))
+        total = max(1, sum(last["sources"].values()))
+        sources = {name: count / total for name, count in last["sources"].items()}
+        bars = Table.grid(padding=(0, 4))
+        bars.add_row(
+            _bars("the teacher's answers, estimated from releases", classes, "class", most),
+            _bars("sources of the last round's queries", sources, "source", most),
+        )
+        return bars
 
 
 def follow(
@@ -194,7 +244,7 @@ def follow(
     with Live(console=console, auto_refresh=False) if is_drawn else nullcontext() as live:
         while True:
             if live is not None:
-                live.update(watch.view(look), refresh=True)
+                live.update(watch.fitted(look, console), refresh=True)
             else:
                 for line in look.metrics[told:]:
                     lines.show(line)
@@ -229,15 +279,26 @@ def abandoned(look: Look) -> str:
     return f"nobody is executing it here: continue with {look.resuming}"
 
 
-def _bars(title: str, shares: Mapping[str, float]) -> RenderableType:
-    """Shares as bars, the largest of many."""
-    kept = set(sorted(shares, key=lambda name: -shares[name])[:_MOST_BARS])
+def _bars(title: str, shares: Mapping[str, float], kind: str, most: int) -> RenderableType:
+    """Shares as bars in so many lines, the largest of many."""
+    shown = len(shares) if len(shares) <= most else most - 1  # a line says how many more there are
+    kept = set(sorted(shares, key=lambda name: -shares[name])[:shown])
     grid = Table.grid(padding=(0, 1))
     for name, share in shares.items():
         if name in kept:
             grid.add_row(name, f"{share:4.0%}", Bar(1.0, 0, min(1.0, share), width=_LENGTH // 2))
-    more = f" ({_MOST_BARS} of {len(shares):,})" if len(shares) > _MOST_BARS else ""
-    return Group(Text(f"{title}{more}", style="dim"), grid)
+    more = _more(len(shares) - shown, kind)
+    return Group(Text(title, style="dim"), grid, *(Text(line, style="dim") for line in more))
+
+
+def _more(count: int, kind: str) -> list[str]:
+    """Say in a line how many are not shown, if there are any.
+
+    >>> _more(1, "client"), _more(1_992, "class"), _more(0, "class")
+    (['and 1 more client'], ['and 1,992 more classes'], [])
+    """
+    ending = "" if count == 1 else "es" if kind.endswith("s") else "s"
+    return [f"and {count:,} more {kind}{ending}"] if count > 0 else []
 
 
 def _complete_lines(path: Path) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from dpsd.errors import ConfigError, RunError
+from dpsd.extras import how_to_install
 from dpsd.teachers.exported import DESCRIPTION_FILE
 
 #: The most that logits may differ from the student's own, relatively and absolutely.
@@ -75,7 +76,7 @@ def _to_onnx(
 ) -> tuple[bytes, Reread]:
     for needed in ("onnx", "onnxscript", "onnxruntime"):
         if importlib.util.find_spec(needed) is None:
-            raise ConfigError(f"ONNX needs {needed}: pip install 'dpsd[onnx]'")
+            raise ConfigError(f"ONNX needs {needed}: {how_to_install('onnx')}")
     import onnxruntime
 
     log = logging.getLogger("torch.onnx")

@@ -1,4 +1,4 @@
-"""A folder with the student as the Hugging Face Hub has models; needs ``dpsd[huggingface]``.
+"""A folder with the student as the Hugging Face Hub has models; needs the extra ``huggingface``.
 
 ``model.safetensors`` and ``model.pt2`` hold the same weights, the latter with the program that runs
 them, which plain torch loads. ``config.json`` and ``preprocessor_config.json`` say what goes in and
@@ -59,10 +59,9 @@ def _certified(run: RunDirectory) -> tuple[Certificate, bytes]:
     """The certificate of a finished run, and its file, once they were found to say the same."""
     path = run.path / "certificate.json"
     if not run.is_finished():
-        resume = command_line("dpsd", "transcribe", "--resume", run.path)
         raise RunError(
             f"{run.path} is not finished, so a model card cannot say what it spent: continue it "
-            f"with {resume}, or export to another format"
+            f"with {run.resuming}, or export to another format"
         )
     certificate = run.certify()
     try:

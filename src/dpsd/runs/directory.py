@@ -33,7 +33,6 @@ from dpsd.runs.folder import RunFolder
 from dpsd.runs.journal import Client
 from dpsd.runs.models import load_generator, load_student
 from dpsd.runs.pictures import save_sheet
-from dpsd.shell import command_line
 from dpsd.storage.files import file_hash, save_tensors
 
 
@@ -57,11 +56,6 @@ class RunDirectory(RunFolder):
 
             return cast("Self", FederationDirectory.open(path))  # as it is a RunDirectory
         return super().open(path)
-
-    @property
-    def resuming(self) -> str:
-        """The command that continues the run."""
-        return command_line("dpsd", "transcribe", "--resume", self.path)
 
     def clients(self) -> Sequence[Client]:
         """The clients of a federation in the order in which they appeared; none in other runs."""

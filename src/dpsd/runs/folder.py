@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from dpsd.config.base import Settings, read_toml, to_toml
+from dpsd.config.objects import given_as_objects
 from dpsd.config.recipe import Recipe
 from dpsd.config.transcription import TranscriptionConfig
 from dpsd.distillation.releases import RoundReleases, save_releases
@@ -160,9 +161,17 @@ class RunFolder:
         return self.config().recipe
 
     @property
+    def objects(self) -> tuple[str, ...]:
+        """What the run was given as objects in Python, so that no command can make it again."""
+        return given_as_objects(self.config())
+
+    @property
     def resuming(self) -> str:
-        """The command that continues the run."""
-        return command_line("dpsd", "transcribe", "--resume", self.path)
+        """The command that continues the run; the call, if it needs objects that no command has."""
+        if not (objects := self.objects):
+            return command_line("dpsd", "transcribe", "--resume", self.path)
+        again = ["teacher", *(f"{name}={name}" for name in objects if name != "teacher")]
+        return f"dpsd.resume({str(self.path)!r}, {', '.join(again)}) in Python"
 
     def facts(self) -> dict[str, Any]:
         """The content of ``student.json``.

@@ -29,6 +29,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dpsd.errors import Setting, TeacherError
+from dpsd.extras import how_to_install
 from dpsd.teachers.address import TOKEN_VARIABLE, ServiceAddress, ServiceOptions
 from dpsd.teachers.failures import Kind, RequestFailure
 from dpsd.teachers.volley import THREADS
@@ -326,7 +327,7 @@ def _pool(address: ServiceAddress, options: ServiceOptions) -> HTTPConnectionPoo
     try:
         import urllib3
     except ImportError:
-        raise TeacherError(f"{address.url} needs urllib3: pip install dpsd[service]") from None
+        raise TeacherError(f"{address.url} needs urllib3: {how_to_install('service')}") from None
     shared: dict[str, Any] = {"port": address.port, "maxsize": options.requests_in_flight}
     if not address.is_encrypted:
         return urllib3.HTTPConnectionPool(address.host, **shared)

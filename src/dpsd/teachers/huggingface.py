@@ -1,6 +1,6 @@
 """Teachers that are snapshots of Hugging Face image classifiers, ``hf:FOLDER``.
 
-They need ``pip install dpsd[huggingface]``. Nothing is downloaded, no code of the snapshot's runs,
+They need the extra ``huggingface``. Nothing is downloaded, no code of the snapshot's runs,
 and nothing is unpickled: the model is built by transformers' own classes from what ``config.json``
 says, and filled from ``model.safetensors``. :mod:`dpsd.teachers.snapshot` reads the JSON files.
 
@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from dpsd.errors import Setting, TeacherError
+from dpsd.extras import how_to_install
 from dpsd.images.names import Shape
 from dpsd.teachers.base import Normalization, Precision, agree
 from dpsd.teachers.class_names import found_class_names
@@ -141,7 +142,7 @@ def _filled(snapshot: Snapshot, tensors: Mapping[str, Tensor]) -> nn.Module:
         import transformers
     except ImportError:
         raise TeacherError(
-            f"{snapshot.folder} needs transformers: pip install dpsd[huggingface]"
+            f"{snapshot.folder} needs transformers: {how_to_install('huggingface')}"
         ) from None
     path = snapshot.folder / CONFIG_FILE
     kind = snapshot.config.get("model_type")

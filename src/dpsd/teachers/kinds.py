@@ -12,6 +12,7 @@ from pathlib import Path
 
 from dpsd.errors import TeacherError
 from dpsd.teachers.address import ServiceAddress, is_service
+from dpsd.teachers.in_memory import refuse_in_memory
 from dpsd.teachers.record import DESCRIPTION_FILE, read_record
 from dpsd.teachers.snapshot import CONFIG_FILE, check_snapshot
 
@@ -161,6 +162,7 @@ def check_source(source: str | Path, *, plain_http: bool = False) -> None:
             read_record(path)
         return
     if not path.exists():
+        refuse_in_memory(source)
         raise TeacherError(f"there is no {path}: a teacher is {KINDS}")
     if path.suffix not in (*_LOADABLE, *WEIGHT_SUFFIXES):
         mend = next((text for suffixes, text in _MENDS.items() if path.suffix in suffixes), None)

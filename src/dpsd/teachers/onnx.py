@@ -1,4 +1,4 @@
-"""Teachers that are ONNX files, run by ONNX Runtime on the CPU; needs ``pip install dpsd[onnx]``.
+"""Teachers that are ONNX files, run by ONNX Runtime on the CPU; needs the extra ``onnx``.
 
 A file written by, for example, ``torch.onnx.export(module, images, "teacher.onnx")`` needs no other
 arguments, as it states its own image shape.
@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from dpsd.errors import Setting, TeacherError
+from dpsd.extras import how_to_install
 from dpsd.images.names import Shape
 from dpsd.teachers.base import (
     DeclaredScores,
@@ -253,4 +254,4 @@ def _listed(arguments: list[Any]) -> str:
 
 
 def _missing_extra(path: Path) -> TeacherError:
-    return TeacherError(f"{path} needs ONNX Runtime: pip install dpsd[onnx]")
+    return TeacherError(f"{path} needs ONNX Runtime: {how_to_install('onnx')}")

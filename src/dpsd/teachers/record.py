@@ -22,6 +22,7 @@ from typing import Any
 from dpsd.errors import Setting, TeacherError, reason
 from dpsd.images.names import Shape
 from dpsd.images.value_range import ValueRange, checked_range
+from dpsd.teachers.in_memory import refuse_in_memory
 
 DESCRIPTION_FILE = "teacher.json"
 _FORMAT, _VERSION = "dpsd-teacher", 1
@@ -109,6 +110,7 @@ def read_description(directory: Path) -> tuple[TeacherRecord, dict[str, str]]:
     """
     path = directory / DESCRIPTION_FILE
     if not directory.exists():
+        refuse_in_memory(directory)
         raise TeacherError(f"there is no {directory}: give the place to which it was moved")
     if not path.is_file():
         raise TeacherError(

@@ -1,6 +1,6 @@
 """Teachers behind a service that speaks the Open Inference Protocol (v2, over HTTP).
 
-KServe, Triton, MLServer and OpenVINO Model Server do; needs ``pip install dpsd[service]``. What is
+KServe, Triton, MLServer and OpenVINO Model Server do; needs the extra ``service``. What is
 sent again, and what never is, is said in :mod:`dpsd.teachers.connection`.
 
 >>> ServiceTeacher("http://models.example/v2/models/digits")

@@ -199,6 +199,8 @@ def _refuse_to_overspend(
         )
     allowing = f"{math.ceil(max(needed, total) * 1e4) / 1e4!r},{target.delta:g},{kind}"
     resume = command_line("dpsd", "transcribe", "--resume", path, "--cap", allowing)
+    if directory.objects:
+        resume = f"{directory.resuming}, with cap=dpsd.Budget.parse({allowing!r})"
     otherwise = "No round is finished, so there is no student yet"
     if directory.metrics():
         evaluate, export = (command_line("dpsd", name, path) for name in ("evaluate", "export"))

@@ -26,6 +26,7 @@ from typing import Any
 import torch.distributed as dist
 from torch import nn
 
+from dpsd.config.objects import IN_MEMORY
 from dpsd.config.transcription import TranscriptionConfig
 from dpsd.devices.execution import Execution
 from dpsd.devices.group import Group
@@ -34,7 +35,6 @@ from dpsd.devices.placement import Placement, scheduled
 from dpsd.devices.processes import ALONE, Processes
 from dpsd.errors import ConfigError, Setting
 from dpsd.teachers import Teacher
-from dpsd.transcription.public import IN_MEMORY
 
 #: Seconds that a follower has to end by itself once it is told to.
 _NOTICE = 2.0

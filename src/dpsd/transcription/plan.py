@@ -25,6 +25,7 @@ from typing import Any
 from torch import nn
 
 from dpsd.config.ensembles import ENSEMBLE_STUDENT
+from dpsd.config.objects import MODULE
 from dpsd.config.privacy import OF_GRADIENTS, PrivacySettings
 from dpsd.config.recipe import Recipe
 from dpsd.config.teacher import TeacherSettings
@@ -49,6 +50,7 @@ from dpsd.streams import stream_seed
 from dpsd.synthesis.names import check_left_out
 from dpsd.teachers import Teacher
 from dpsd.teachers.backbones import Backbone
+from dpsd.teachers.in_memory import stated
 from dpsd.transcription.features import settled
 from dpsd.transcription.public import Images, PublicImages, check_probe, gathered
 
@@ -172,7 +174,7 @@ class Plan:
     def config(self) -> TranscriptionConfig:
         """The configuration that describes this plan, as far as settings can describe objects."""
         teacher, mechanism = self.teacher, self.mechanism
-        asked: dict[str, Any] = {"teacher": teacher.location or teacher.description}
+        asked: dict[str, Any] = {"teacher": teacher.location or stated(teacher.description)}
         if teacher.location is not None:
             # Everything needed to load the same teacher from there and to call it the same way.
             asked |= {
@@ -350,4 +352,4 @@ def _rounds(recipe: Recipe, public: PublicImages) -> list[tuple[int, int]]:
 
 def model_name(model: str | nn.Module) -> str:
     """Return the name of a model, or of a module's class."""
-    return model if isinstance(model, str) else f"module:{type(model).__qualname__}"
+    return model if isinstance(model, str) else f"{MODULE}{type(model).__qualname__}"

@@ -15,6 +15,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from dpsd.config.objects import IN_MEMORY
 from dpsd.config.recipe import NO_PROBE, Recipe
 from dpsd.datasets.public_images import is_dataset, path_of, read_public
 from dpsd.distillation.judging import size_warnings
@@ -30,9 +31,6 @@ from dpsd.teachers.origins import origins_of
 
 #: Public images as a user gives them in Python: where they are, or uint8 ``(N, C, H, W)``.
 Images: TypeAlias = str | Path | Tensor
-
-#: Stands in a run's settings for images that were given as a tensor.
-IN_MEMORY = "(tensor)"
 
 #: The part of the public images that is held out as the probe: one of so many.
 _HELD_OUT = 5

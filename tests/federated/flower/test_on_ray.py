@@ -19,9 +19,7 @@ from .clients import DIES, LEAVES, RAISES, SECRET, FirstPixel, request
 
 pytestmark = [
     pytest.mark.federated,
-    pytest.mark.skipif(
-        importlib.util.find_spec("ray") is None, reason="Ray is not installed: dpsd[ray]"
-    ),
+    pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed"),
 ]
 
 #: How long a round may take on a machine that is busy, in seconds.

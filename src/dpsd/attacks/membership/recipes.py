@@ -34,7 +34,6 @@ from dpsd.teachers.backbones import Backbone
 from dpsd.teachers.sharding import Shards
 from dpsd.training.classifier import train_teacher
 from dpsd.training.ensemble import CLOSED_FORM, train_ensemble
-from dpsd.transcription.public import IN_MEMORY
 from dpsd.transcription.starting import transcribe
 
 #: Trains a classifier, in eval mode, on labelled records with a seed.
@@ -217,11 +216,8 @@ class StudentRecipe:
         """
         run = target.run
         config = run.config()
-        given = {"student": config.student, "generator": config.generator}
-        objects = [name for name, model in given.items() if model.startswith("module:")]
-        public = {"public": config.recipe.public, "probe": config.recipe.probe}
-        objects += [name for name, images in public.items() if images == IN_MEMORY]
-        if objects:
+        # Shadows have teachers of their own.
+        if objects := [name for name in run.objects if name != "teacher"]:
             raise RunError(
                 f"{run.path} was given its {' and '.join(objects)} as Python objects, which are "
                 "not on record, so no shadow can be transcribed in the same way: name them, in a "

@@ -27,6 +27,7 @@ from dpsd.benchmarks.methods import Outcome, Task, Unit
 from dpsd.datasets import LabelledImages
 from dpsd.devices.execution import Execution, forward_batch
 from dpsd.errors import ConfigError
+from dpsd.extras import how_to_install
 from dpsd.images.augmentation import augment_images, default_augmentation
 from dpsd.images.pixels import to_unit_range
 from dpsd.models import build_classifier
@@ -344,5 +345,5 @@ def required_opacus() -> Any:
         import opacus.accountants.utils
         import opacus.optimizers
     except ImportError:
-        raise ConfigError("DP-SGD needs Opacus: pip install dpsd[benchmarks]") from None
+        raise ConfigError(f"DP-SGD needs Opacus: {how_to_install('benchmarks')}") from None
     return opacus

@@ -20,6 +20,7 @@ from dpsd.benchmarks.methods import Outcome, Task, Unit
 from dpsd.datasets import LabelledImages
 from dpsd.devices.execution import Execution
 from dpsd.errors import ConfigError
+from dpsd.extras import how_to_install
 from dpsd.models import build_classifier
 from dpsd.privacy.targets import Budget
 from dpsd.training.classifier import train_teacher
@@ -219,5 +220,5 @@ def flower_strategies() -> Any:
     try:
         import flwr.serverapp.strategy
     except ImportError:
-        raise ConfigError("averaging needs Flower: pip install dpsd[federated]") from None
+        raise ConfigError(f"averaging needs Flower: {how_to_install('federated')}") from None
     return flwr.serverapp.strategy
