@@ -311,6 +311,27 @@ def test_runs_are_compared_in_words_and_side_by_side(page: Page) -> None:
     assert "fact run 1 run 2 what was bought" in compared
 
 
+def test_memory_is_shown_beside_seconds_as_far_as_it_is_on_record(
+    report: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = report(private=False)
+    lines = made.subjects[0].run.metrics()
+    peaks: list[dict[str, Any]] = [
+        {"peak_memory_mb": {"process": 4300}},
+        {"peak_memory_mb": {"process": 4400, "accelerator": 1200}},
+    ]
+    old = {name: value for name, value in lines[0].items() if name != "peak_memory_mb"}
+    lines = [old, *(line | peak for line, peak in zip(lines[1:], peaks, strict=True))]
+    monkeypatch.setattr(type(made.subjects[0].run), "metrics", lambda _: lines)
+    text = Page(Report(subjects=[replace(made.subjects[0])]).html()).text
+    shown = text[text.index("part seconds memory, up to MB") :]
+    assert re.search(
+        r"round 1 \d+ - round 2 \d+ 4,300 round 3 \d+ 4,400; accelerator 1,200 "
+        r"all rounds \d+ 4,400; accelerator 1,200",
+        shown,
+    )
+
+
 def test_flags_are_not_broken_into_two_lines(html: str) -> None:
     assert '<span class="flag">--public</span>' in html
     assert ".flag { white-space: nowrap; }" in html

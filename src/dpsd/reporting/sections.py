@@ -265,11 +265,17 @@ class Subject:
         return sum(line["seconds"] for line in self.metrics)
 
     @property
-    def times(self) -> Rows:
-        """The seconds that each part took, as far as they are on record."""
-        rounds = [(f"round {line['round']}", f"{line['seconds']:,}") for line in self.metrics]
-        attacks = [(f"attack: {one.kind}", f"{one.seconds:,.0f}") for one in self.findings]
-        return [*rounds, ("all rounds", f"{self.seconds:,}"), *attacks]
+    def spent(self) -> Rows:
+        """The seconds and the memory that each part took, in the order of :data:`SPENT_HEADINGS`.
+
+        ``-`` stands for memory that is not on record, as that of runs of earlier versions.
+        """
+        rounds = [
+            (f"round {line['round']}", f"{line['seconds']:,}", peak([line]))
+            for line in self.metrics
+        ]
+        attacks = [(f"attack: {one.kind}", f"{one.seconds:,.0f}", "-") for one in self.findings]
+        return [*rounds, ("all rounds", f"{self.seconds:,}", peak(self.metrics)), *attacks]
 
     @property
     def sizes(self) -> Rows:
@@ -308,11 +314,30 @@ _PARTS = {
     *("student.json", "generator.safetensors", "metrics.jsonl", "certificate.json", "images"),
 }
 
+#: The heading of a column with the most memory, and those of a table of what parts took.
+MEMORY = "memory, up to MB"
+SPENT_HEADINGS = ("part", "seconds", MEMORY)
+
 #: The headings of a table of rounds.
 ROUND_HEADINGS = (
     *("round", "queries", "loss", "agreement ± s.e.", "on the probe ± s.e.", "constant ± s.e."),
     *("largest class", "from", "seconds"),
 )
+
+
+def peak(metrics: Sequence[Mapping[str, Any]]) -> str:
+    """Return the most memory on record in some rounds, in MB; ``-`` if there is none.
+
+    >>> rounds = [{"peak_memory_mb": {"process": most, "accelerator": 300}} for most in (900, 1100)]
+    >>> peak(rounds), peak([{"peak_memory_mb": {"process": 900}}, {}]), peak([{}])
+    ('1,100; accelerator 300', '900', '-')
+    """
+    most = dict[str, int]()
+    for line in metrics:
+        for kind, size in line.get("peak_memory_mb", {}).items():
+            most[kind] = max(size, most.get(kind, 0))
+    names = {"process": "", "accelerator": "accelerator "}
+    return "; ".join(f"{name}{most[kind]:,}" for kind, name in names.items() if kind in most) or "-"
 
 
 def _accuracies(name: str, images: int, found: Mapping[str, Any]) -> tuple[str, ...]:
