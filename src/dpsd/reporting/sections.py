@@ -233,11 +233,19 @@ class Subject:
             for number, path in round_pictures(self.run, most=most).items()
         ]
 
+    def first_shown(self, gallery: Sequence[Mapping[str, Any]]) -> int:
+        """The place in a gallery of the images that are shown first: the last that were asked about.
+
+        No round follows the last one, so nothing is said of its images.
+        """
+        asked = [place for place, one in enumerate(gallery) if one["round"] + 1 in self._said]
+        return asked[-1] if asked else len(gallery) - 1
+
     def _sentence(self, asked_in: int) -> str:
         """What is said of the images that the generator made for a round."""
         said = self._said.get(asked_in)
         if said is None:
-            return "Nobody was asked about images of this generator."
+            return "No later round asked about images of the generator as it was then."
         text = (
             f"Of its images that round {asked_in} asked about, the student said: "
             f"{largest(said.student, self.classes)}"
