@@ -21,6 +21,11 @@ from dpsd.reporting.report import MOST_BYTES, Report
 from dpsd.runs.findings import FOLDER, Findings
 
 Make = Callable[..., Report]
+#: The figures of the confusion of a run.
+CONFUSIONS = (
+    "confusion-1-run-1-teacher-and-student",
+    "confusion-1-run-1-truth-and-student-s-test",
+)
 #: Elements that have no end.
 VOID = {"meta", "img", "input"}
 #: The least contrast of text that WCAG 2 asks for at level AA.
@@ -338,16 +343,24 @@ def test_flags_are_not_broken_into_two_lines(html: str) -> None:
 
 
 def test_figures_are_written_for_papers(report: Make, tmp_path: Path) -> None:
-    paths = report().save_figures(tmp_path / "figures")
+    made = report()
+    (subject,) = made.subjects
+    (evaluation,) = subject.evaluations
+    twice = replace(subject, name="Ålesund/run 1", evaluations=[evaluation, evaluation])
+    assert [figure.name for figure in twice.confusions()[1:]] == [
+        "confusion-1-lesund-run-1-truth-and-student-s-test",
+        "confusion-1-lesund-run-1-truth-and-student-s-test-2",
+    ]
+    paths = made.save_figures(tmp_path / "figures")
     names = {path.stem for path in paths}
-    assert {"rounds", "epsilon", "confusion-1-1"} <= names
+    assert {"rounds", "epsilon", *CONFUSIONS} <= names
     assert {path.suffix for path in paths} == {".svg", ".png"}
     assert "var(--" not in (tmp_path / "figures" / "rounds.svg").read_text()
     assert Image.open(tmp_path / "figures" / "epsilon.png").width > 2_000
 
 
 def test_a_confusion_of_releases_is_estimated_without_data(report: Make) -> None:
-    figure = report(private=False).figures["confusion-1"]
+    figure = report(private=False).figures[CONFUSIONS[0]]
     assert "estimated from releases" in figure.title
     assert len(figure.rows) == 2
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +26,8 @@ Rows = list[tuple[str, ...]]
 
 #: The name of the page that every run writes.
 REPORT_FILE = "report.html"
+#: The most letters of a part of the name of a file.
+_LONGEST = 60
 #: The lines of a certificate that a page states in its own way.
 _TIMED = {"Date", "Run"}
 
@@ -183,22 +186,23 @@ class Subject:
 
     @cached_property
     def _confusions(self) -> list[Figure]:
+        measured = self._named([f"{one['data']} {one['split']}" for one in self.evaluations])
         found = [
             confusion_figure(
-                f"confusion-{self.number}-{number}",
+                f"{self._confusion}-truth-and-student-{name}",
                 [_shares(row) for row in stated["confusion"]],
                 classes=[one["name"] for one in stated["classes"]],
                 rows_are="the true class is",
                 title=f"Confusion of true class and student, on {where(stated)}",
                 run=self.name,
             )
-            for number, stated in enumerate(self.evaluations, start=1)
+            for name, stated in zip(measured, self.evaluations, strict=True)
             if stated.get("confusion")
         ]
         if (told := confusion(self.run)) is not None:
             title = f"Confusion of teacher and student, estimated from releases: {told.about}"
             drawn = confusion_figure(
-                f"confusion-{self.number}",
+                f"{self._confusion}-teacher-and-student",
                 told.shares,
                 classes=self.classes,
                 rows_are="the teacher says",
@@ -207,6 +211,20 @@ class Subject:
             )
             found.insert(0, drawn)
         return [figure for figure in found if figure is not None]
+
+    @property
+    def _confusion(self) -> str:
+        """How the names of files about confusion begin, which are unlike those of other runs."""
+        return "-".join(filter(None, ("confusion", str(self.number), in_file_name(self.name))))
+
+    @staticmethod
+    def _named(texts: Sequence[str]) -> list[str]:
+        """Make parts of names of files, of which those that are alike are numbered."""
+        names = [in_file_name(text) for text in texts]
+        return [
+            f"{name}-{before + 1}" if (before := names[:place].count(name)) else name
+            for place, name in enumerate(names)
+        ]
 
     def confusions(self) -> list[Figure]:
         """The confusion matrices, by releases and by evaluations."""
@@ -234,7 +252,7 @@ class Subject:
         ]
 
     def first_shown(self, gallery: Sequence[Mapping[str, Any]]) -> int:
-        """The place in a gallery of the images that are shown first: the last that were asked about.
+        """The place in a gallery of the images shown first: the last that were asked about.
 
         No round follows the last one, so nothing is said of its images.
         """
@@ -331,6 +349,15 @@ ROUND_HEADINGS = (
     *("round", "queries", "loss", "agreement ± s.e.", "on the probe ± s.e.", "constant ± s.e."),
     *("largest class", "from", "seconds"),
 )
+
+
+def in_file_name(text: str) -> str:
+    """Return what of a text is fit for the name of a file everywhere, and for an address in a page.
+
+    >>> in_file_name("runs/My run, ε = 1"), in_file_name("ε")
+    ('runs-my-run-1', '')
+    """
+    return "-".join(re.findall(r"[a-z0-9]+", text.lower()))[:_LONGEST].strip("-")
 
 
 def peak(metrics: Sequence[Mapping[str, Any]]) -> str:
