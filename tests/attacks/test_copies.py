@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from math import prod
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -306,7 +307,11 @@ def test_there_is_no_picture_of_persons(
     found = space.compare(samples)
     draw = partial(closest_pairs, samples, found, space="pixels", count=5, folder=tmp_path)
     assert draw(records) is not None
-    assert [path.name for path in tmp_path.iterdir()] == ["copies-pixels.png"]
+    names = ["copies-pixels.png", "copies-pixels.svg"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    svg = ElementTree.parse(tmp_path / names[1]).getroot()
+    kinds = [element.tag.rpartition("}")[2] for element in svg]
+    assert (kinds.count("text"), kinds.count("image")) == (3, 3)
     data: LabelledImages = getattr(records, of)
     shown = (
         replace(data, persons=tuple(map(str, range(len(data)))))

@@ -238,6 +238,19 @@ def test_tables_fit_into_the_terminal(width: int, monkeypatch: pytest.MonkeyPatc
     assert all(words.count(f"{number:.1%}") == 2 for number in numbers)
 
 
+def test_headings_are_broken_before_a_table_is_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table of short cells that just fits, without a gap after its last column."""
+    columns = ("samples", *(f"near copy number {n}" for n in range(8)))
+    widths = [len("generator"), *[len("number")] * 8]
+    for spare, times in ((0, 1), (-1, 2)):
+        console = Console(file=io.StringIO(), width=sum(widths) + 2 * 8 + spare)
+        for module in (findings, cli_console):
+            monkeypatch.setattr(module, "RESULTS", console)
+        findings._show_table(Table(title="", columns=columns, rows=(("generator", *range(8)),)))
+        assert isinstance(console.file, io.StringIO)
+        assert console.file.getvalue().count("generator") == times
+
+
 @pytest.mark.parametrize("is_name", [True, False])
 def test_no_word_of_a_long_cell_is_lost(is_name: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     console = Console(file=io.StringIO(), width=60)

@@ -30,6 +30,11 @@ FLAGS = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update"),
 )
+#: The sizes of all text in charts as it is seen, which may be turned, in pixels.
+TEXT_SIZES = """[...document.querySelectorAll(".chart text")].map(text => {
+  const seen = text.getScreenCTM();
+  return parseFloat(getComputedStyle(text).fontSize) * Math.hypot(seen.a, seen.b);
+})"""
 
 
 @pytest.fixture(scope="module")
@@ -108,11 +113,13 @@ def test_the_slider_shows_one_round_and_works_by_keyboard(visit: Callable[..., A
         rounds = gallery.locator("[data-round]").all()
         return [one.get_attribute("data-round") for one in rounds if one.is_visible()]
 
-    assert shown() == ["3"]
-    slider.focus()
-    page.keyboard.press("ArrowLeft")
+    # First the last images that were asked about; no round asked about those after the last.
     assert shown() == ["2"]
-    assert slider.get_attribute("aria-valuetext") == "round 2"
+    assert "the student said" in gallery.locator("[data-round='2'] figcaption").inner_text()
+    slider.focus()
+    page.keyboard.press("ArrowRight")
+    assert shown() == ["3"]
+    assert slider.get_attribute("aria-valuetext") == "round 3"
     page.keyboard.press("Home")
     assert shown() == ["1"]
 
@@ -138,6 +145,34 @@ def test_the_first_tab_leads_to_the_verdict_and_tables_open_by_keyboard(
     assert page.locator("details").first.get_attribute("open") is not None
 
 
-def test_a_phone_needs_no_sideways_scrolling(visit: Callable[..., Any]) -> None:
+@pytest.mark.parametrize("width", [375, 1280])
+def test_text_in_charts_is_readable_and_the_page_never_scrolls_sideways(
+    visit: Callable[..., Any], width: int
+) -> None:
+    page = visit(viewport={"width": width, "height": 700})
+    page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    sizes = page.evaluate(TEXT_SIZES)
+    assert len(sizes) > 20
+    assert min(sizes) >= 9
+    assert sorted(sizes)[len(sizes) // 2] >= 10
+
+
+def test_wide_charts_and_pictures_are_scrolled_by_keyboard(visit: Callable[..., Any]) -> None:
     page = visit(viewport={"width": 375, "height": 700})
-    assert page.evaluate("document.documentElement.scrollWidth") == 375
+    for title in ("Agreement and loss by round", "ε under the three adjacencies"):
+        region = page.get_by_role("group", name=f"Chart: {title}")
+        clipped, whole = region.evaluate("one => [one.clientWidth, one.scrollWidth]")
+        assert clipped <= 375 < whole
+        region.focus()
+        page.keyboard.press("ArrowRight")
+        page.wait_for_function("one => one.scrollLeft > 0", arg=region.element_handle())
+
+
+def test_paper_shows_charts_whole(visit: Callable[..., Any]) -> None:
+    page = visit(viewport={"width": 700, "height": 900})
+    page.emulate_media(media="print")
+    assert page.evaluate("document.documentElement.scrollWidth") == 700
+    assert page.locator(".chart svg").count() > 3
+    for chart in page.locator(".chart svg").all():
+        assert chart.evaluate("one => one.getBoundingClientRect().right") <= 700

@@ -21,6 +21,11 @@ from dpsd.reporting.report import MOST_BYTES, Report
 from dpsd.runs.findings import FOLDER, Findings
 
 Make = Callable[..., Report]
+#: The figures of the confusion of a run.
+CONFUSIONS = (
+    "confusion-1-run-1-teacher-and-student",
+    "confusion-1-run-1-truth-and-student-s-test",
+)
 #: Elements that have no end.
 VOID = {"meta", "img", "input"}
 #: The least contrast of text that WCAG 2 asks for at level AA.
@@ -334,22 +339,51 @@ def test_runs_are_compared_in_words_and_side_by_side(page: Page) -> None:
     assert "fact run 1 run 2 what was bought" in compared
 
 
+def test_memory_is_shown_beside_seconds_as_far_as_it_is_on_record(
+    report: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = report(private=False)
+    lines = made.subjects[0].run.metrics()
+    peaks: list[dict[str, Any]] = [
+        {"peak_memory_mb": {"process": 4300}},
+        {"peak_memory_mb": {"process": 4400, "accelerator": 1200}},
+    ]
+    old = {name: value for name, value in lines[0].items() if name != "peak_memory_mb"}
+    lines = [old, *(line | peak for line, peak in zip(lines[1:], peaks, strict=True))]
+    monkeypatch.setattr(type(made.subjects[0].run), "metrics", lambda _: lines)
+    text = Page(Report(subjects=[replace(made.subjects[0])]).html()).text
+    shown = text[text.index("part seconds memory, up to MB") :]
+    assert re.search(
+        r"round 1 \d+ - round 2 \d+ 4,300 round 3 \d+ 4,400; accelerator 1,200 "
+        r"all rounds \d+ 4,400; accelerator 1,200",
+        shown,
+    )
+
+
 def test_flags_are_not_broken_into_two_lines(html: str) -> None:
     assert '<span class="flag">--public</span>' in html
     assert ".flag { white-space: nowrap; }" in html
 
 
 def test_figures_are_written_for_papers(report: Make, tmp_path: Path) -> None:
-    paths = report().save_figures(tmp_path / "figures")
+    made = report()
+    (subject,) = made.subjects
+    (evaluation,) = subject.evaluations
+    twice = replace(subject, name="Ålesund/run 1", evaluations=[evaluation, evaluation])
+    assert [figure.name for figure in twice.confusions()[1:]] == [
+        "confusion-1-lesund-run-1-truth-and-student-s-test",
+        "confusion-1-lesund-run-1-truth-and-student-s-test-2",
+    ]
+    paths = made.save_figures(tmp_path / "figures")
     names = {path.stem for path in paths}
-    assert {"rounds", "epsilon", "confusion-1-1"} <= names
+    assert {"rounds", "epsilon", *CONFUSIONS} <= names
     assert {path.suffix for path in paths} == {".svg", ".png"}
     assert "var(--" not in (tmp_path / "figures" / "rounds.svg").read_text()
     assert Image.open(tmp_path / "figures" / "epsilon.png").width > 2_000
 
 
 def test_a_confusion_of_releases_is_estimated_without_data(report: Make) -> None:
-    figure = report(private=False).figures["confusion-1"]
+    figure = report(private=False).figures[CONFUSIONS[0]]
     assert "estimated from releases" in figure.title
     assert len(figure.rows) == 2
 

@@ -1,4 +1,6 @@
-"""What a run tells of time: whole seconds of whole rounds, as a teacher's time may tell answers."""
+"""What a run tells of time and memory, which may tell answers: whole seconds of whole rounds, and
+memory in steps of 100 MB.
+"""
 
 from __future__ import annotations
 
@@ -45,11 +47,17 @@ class Clock:
 
 
 def run_taking(
-    seconds: float, out: Path, patch: pytest.MonkeyPatch, observer: Observer | None = None
+    seconds: float,
+    out: Path,
+    patch: pytest.MonkeyPatch,
+    observer: Observer | None = None,
+    *,
+    megabytes: int = 550,
 ) -> dpsd.Run:
-    """A run of two rounds in each of which the teacher takes so long."""
+    """A run of two rounds in each of which the teacher takes so long, and so much memory."""
     clock = Clock(seconds)
     patch.setattr("time.perf_counter", clock)
+    patch.setattr("dpsd.devices.memory.peak_process_memory", lambda: megabytes * 1_000_000)
     teacher = dpsd.load_teacher(
         clock.answer, input_shape=(1, 8, 8), num_classes=2, scores="logits", name="timed"
     )
@@ -85,6 +93,18 @@ def test_who_answers_quickly_looks_like_who_does_not(
     assert quick == slow
     assert quick["metrics.jsonl"] != slower["metrics.jsonl"]  # a whole second more is published
     assert quick["report.html"] != slower["report.html"]
+
+
+def test_who_takes_a_little_more_memory_looks_like_who_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, megabytes in (("small", 510), ("large", 590), ("larger", 610)):
+        run = run_taking(1.8, tmp_path / name, monkeypatch, megabytes=megabytes)
+    assert [line["peak_memory_mb"] for line in run.metrics] == [{"process": 700}] * 2
+    small, large, larger = (published(tmp_path / name) for name in ("small", "large", "larger"))
+    assert small == large
+    apart = {name for name in small if small[name] != larger[name]}
+    assert apart == {"metrics.jsonl", "report.html"}
 
 
 def test_phases_are_for_observers_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os
 import platform
-import resource
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date
@@ -22,6 +20,7 @@ from dpsd.benchmarks.methods import Outcome
 from dpsd.benchmarks.processes import in_a_process
 from dpsd.benchmarks.rows import Quoted, Row
 from dpsd.benchmarks.versions import made_by
+from dpsd.devices.memory import peak_process_memory
 from dpsd.errors import DpsdError
 
 
@@ -110,9 +109,7 @@ def _measure(row: Row, seed: int) -> tuple[Outcome, int, str]:
     # What an unwise setting costs is what is being measured.
     warnings.simplefilter("ignore", UserWarning)
     outcome = row.method.measure(row.task, target=row.target, seed=seed)
-    # Kilobytes on Linux, bytes on a Mac.
-    unit = 1 if sys.platform == "darwin" else 1024
-    return outcome, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, version
+    return outcome, peak_process_memory(), version
 
 
 def hardware() -> str:

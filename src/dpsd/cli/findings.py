@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from dpsd.runs.directory import RunDirectory
     from dpsd.runs.findings import Findings, Table
 
-#: The spaces between two columns, and the narrowest heading that is broken into lines.
-_GAP, _NARROWEST = 2, 14
+#: The spaces between two columns, and the narrowest headings that are broken into lines: the
+#: second only where the first would split a table into more parts.
+_GAP, _NARROWEST = 2, (14, 1)
 
 
 def show_findings(found: Findings, directory: RunDirectory) -> None:
@@ -56,11 +57,7 @@ def _show_table(table: Table) -> None:
         ),
         1,
     )
-    columns = [
-        (_broken(heading, cells), cells)
-        for heading, cells in zip(table.headings(), zip(*rows, strict=True), strict=True)
-    ]
-    for part in _parts(columns[:names], columns[names:], RESULTS.width):
+    for part in _fewest_parts(table.headings(), rows, names, RESULTS.width):
         headings = [heading for heading, _ in part]
         shown = grid(*headings, right=tuple(headings[names:]))
         for column in shown.columns:
@@ -71,6 +68,20 @@ def _show_table(table: Table) -> None:
 
 
 _Column = tuple[str, tuple[str, ...]]
+
+
+def _fewest_parts(
+    headings: Sequence[str], rows: Sequence[tuple[str, ...]], names: int, width: int
+) -> list[list[_Column]]:
+    """Return the columns in parts that fit; headings are broken further where that makes fewer."""
+    found = []
+    for narrowest in _NARROWEST:
+        columns = [
+            (_broken(heading, cells, narrowest), cells)
+            for heading, cells in zip(headings, zip(*rows, strict=True), strict=True)
+        ]
+        found.append(list(_parts(columns[:names], columns[names:], width)))
+    return min(found, key=len)
 
 
 def _parts(names: list[_Column], rest: list[_Column], width: int) -> Iterator[list[_Column]]:
@@ -85,10 +96,12 @@ def _parts(names: list[_Column], rest: list[_Column], width: int) -> Iterator[li
 
 
 def _width(columns: Sequence[_Column]) -> int:
-    return sum(_GAP + max(map(len, (*heading.split("\n"), *cells))) for heading, cells in columns)
+    """The width of columns beside each other, with a gap between any two."""
+    widths = [max(map(len, (*heading.split("\n"), *cells))) for heading, cells in columns]
+    return sum(widths) + _GAP * (len(widths) - 1)
 
 
-def _broken(heading: str, cells: Sequence[str]) -> str:
+def _broken(heading: str, cells: Sequence[str], narrowest: int) -> str:
     """Break a heading between words into lines that are hardly wider than its cells."""
-    width = max(_NARROWEST, *map(len, (*cells, *heading.split())))
+    width = max(narrowest, *map(len, (*cells, *heading.split())))
     return "\n".join(textwrap.wrap(heading, width, break_long_words=False)) or heading

@@ -8,9 +8,12 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from xml.sax.saxutils import escape
 
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
@@ -20,6 +23,8 @@ from dpsd.storage.files import replacing
 #: Small images are enlarged to about this many pixels per side, so that people can see them.
 _SIDE = 48
 _GAP, _MARGIN = 2, 6
+#: The size of the letters of labels in drawings.
+_LETTERS = 11
 _PAPER, _INK = "#e4e8ee", "#333333"
 
 
@@ -65,6 +70,44 @@ def stack_rows(rows: Sequence[Image.Image], *, labels: Sequence[str] = ()) -> Im
             draw.text(place, labels[number], fill=_INK, font=font, anchor="lm")
         top += row.height + _GAP
     return sheet
+
+
+def drawn_rows(rows: Sequence[Image.Image], *, labels: Sequence[str]) -> str:
+    """Return pictures below each other as SVG, with their labels at the left as text.
+
+    Args:
+        rows: the pictures, which are put in whole, so that the drawing fetches nothing.
+        labels: one label per row.
+
+    >>> drawn_rows([Image.new("L", (8, 8))], labels=["a & b"]).count("a &amp; b")
+    1
+    """
+    # A letter is at most about 0.6 of the size of its font wide, on average.
+    indent = math.ceil(0.6 * _LETTERS * max(map(len, labels), default=0)) + _MARGIN
+    width = indent + max((row.width for row in rows), default=1) + 2 * _MARGIN
+    parts, top = [], _MARGIN
+    for row, label in zip(rows, labels, strict=True):
+        file = io.BytesIO()
+        row.save(file, format="PNG", optimize=True)
+        content = base64.b64encode(file.getvalue()).decode()
+        parts += [
+            f'<text x="{_MARGIN}" y="{top + row.height / 2}" dominant-baseline="central">'
+            f"{escape(label)}</text>",
+            f'<image x="{_MARGIN + indent}" y="{top}" width="{row.width}" height="{row.height}" '
+            f'href="data:image/png;base64,{content}"/>',
+        ]
+        top += row.height + _GAP
+    height = top + _MARGIN
+    return "\n".join(
+        [
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
+            f'viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="{_LETTERS}" '
+            f'fill="{_INK}">',
+            f'<rect width="{width}" height="{height}" fill="{_PAPER}"/>',
+            *parts,
+            "</svg>\n",
+        ]
+    )
 
 
 def save_image(image: Image.Image, path: Path) -> None:

@@ -10,7 +10,7 @@ from dpsd.privacy.accounting import format_epsilon
 from dpsd.privacy.targets import Adjacency
 from dpsd.reporting.agreement import WITHOUT_PROBE, shown
 from dpsd.reporting.evaluations import where, with_interval
-from dpsd.reporting.sections import Rows, Subject
+from dpsd.reporting.sections import MEMORY, Rows, Subject, peak
 from dpsd.synthesis.names import last_part, published_name
 
 #: Settings that say where the owner keeps something, of which the last part of the name is shown.
@@ -29,7 +29,7 @@ def comparison(subjects: Sequence[Subject]) -> tuple[list[str], Rows]:
         "always the most frequent class, on the probe",
         *(f"student's accuracy, {place}" for place in places),
         *(f"attack: {kind}" for kind in kinds),
-        "seconds",
+        *("seconds", MEMORY),
     ]
     columns = [_compared(one, places, kinds) for one in subjects]
     return ["fact", *(one.name for one in subjects)], list(zip(names, *columns, strict=True))
@@ -53,7 +53,7 @@ def _compared(one: Subject, places: Sequence[str], kinds: Sequence[str]) -> tupl
             for place in places
         ),
         *(valid.get(kind, "-") for kind in kinds),
-        f"{one.seconds:,}",
+        *(f"{one.seconds:,}", peak(one.metrics)),
     )
 
 

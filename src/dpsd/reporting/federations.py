@@ -13,7 +13,7 @@ from dpsd.privacy.accounting import format_epsilon
 from dpsd.privacy.targets import Adjacency
 from dpsd.reporting.curves import progress_figure
 from dpsd.reporting.html import part, template
-from dpsd.reporting.sections import REPORT_FILE, Rows
+from dpsd.reporting.sections import MEMORY, REPORT_FILE, Rows, peak
 from dpsd.reporting.verdict import Point, measured
 from dpsd.runs.federation import FederationDirectory
 from dpsd.runs.journal import Client
@@ -24,6 +24,12 @@ from dpsd.storage.files import write_text
 CLIENT_HEADINGS = (
     *("client", "mechanism", *(f"ε under {kind.value}" for kind in Adjacency)),
     *("δ", "images answered", "last said", "ledger head"),
+)
+
+#: The headings of a table of rounds.
+ROUND_HEADINGS = (
+    *("round", "queries", "clients that answered", "loss", "from", "seconds"),
+    MEMORY,
 )
 
 #: What is said of the ε of clients.
@@ -106,7 +112,7 @@ def federation_page(
         about_codes=ABOUT_CODES,
         about_clarity=ABOUT_CLARITY,
         figure=progress_figure({name: metrics}),
-        round_headings=("round", "queries", "clients that answered", "loss", "from", "seconds"),
+        round_headings=ROUND_HEADINGS,
         round_rows=[_round_row(line) for line in metrics],
         commands=[
             command_line("dpsd", "federate", "status", name),
@@ -198,5 +204,5 @@ def _round_row(line: Mapping[str, Any]) -> tuple[str, ...]:
         *(str(line["round"]), f"{line['queries']:,}", f"{answered} of {len(line['clients'])}"),
         f"{line['student_loss']:.4f}",
         ", ".join(f"{name} {count:,}" for name, count in line["sources"].items()),
-        f"{line['seconds']:,}",
+        *(f"{line['seconds']:,}", peak([line])),
     )

@@ -24,7 +24,13 @@ from dpsd.reporting.curves import epsilon_figure, progress_figure
 from dpsd.reporting.figures import Figure
 from dpsd.reporting.html import part, template
 from dpsd.reporting.inlining import inlined_first
-from dpsd.reporting.sections import REPORT_FILE, ROUND_HEADINGS, Subject, is_repeatable
+from dpsd.reporting.sections import (
+    REPORT_FILE,
+    ROUND_HEADINGS,
+    SPENT_HEADINGS,
+    Subject,
+    is_repeatable,
+)
 from dpsd.runs.directory import RunDirectory
 from dpsd.storage.files import write_text
 
@@ -125,6 +131,7 @@ class Report:
             about_rounds=about_rounds(self.subjects),
             limits=limits(self.subjects),
             round_headings=ROUND_HEADINGS,
+            spent_headings=SPENT_HEADINGS,
             commands=[line for subject in self.subjects for line in subject.commands]
             + list(self.commands),
             pictures=pictures,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +26,8 @@ Rows = list[tuple[str, ...]]
 
 #: The name of the page that every run writes.
 REPORT_FILE = "report.html"
+#: The most letters of a part of the name of a file.
+_LONGEST = 60
 #: The lines of a certificate that a page states in its own way.
 _TIMED = {"Date", "Run"}
 
@@ -183,22 +186,23 @@ class Subject:
 
     @cached_property
     def _confusions(self) -> list[Figure]:
+        measured = self._named([f"{one['data']} {one['split']}" for one in self.evaluations])
         found = [
             confusion_figure(
-                f"confusion-{self.number}-{number}",
+                f"{self._confusion}-truth-and-student-{name}",
                 [_shares(row) for row in stated["confusion"]],
                 classes=[one["name"] for one in stated["classes"]],
                 rows_are="the true class is",
                 title=f"Confusion of true class and student, on {where(stated)}",
                 run=self.name,
             )
-            for number, stated in enumerate(self.evaluations, start=1)
+            for name, stated in zip(measured, self.evaluations, strict=True)
             if stated.get("confusion")
         ]
         if (told := confusion(self.run)) is not None:
             title = f"Confusion of teacher and student, estimated from releases: {told.about}"
             drawn = confusion_figure(
-                f"confusion-{self.number}",
+                f"{self._confusion}-teacher-and-student",
                 told.shares,
                 classes=self.classes,
                 rows_are="the teacher says",
@@ -207,6 +211,20 @@ class Subject:
             )
             found.insert(0, drawn)
         return [figure for figure in found if figure is not None]
+
+    @property
+    def _confusion(self) -> str:
+        """How the names of files about confusion begin, which are unlike those of other runs."""
+        return "-".join(filter(None, ("confusion", str(self.number), in_file_name(self.name))))
+
+    @staticmethod
+    def _named(texts: Sequence[str]) -> list[str]:
+        """Make parts of names of files, of which those that are alike are numbered."""
+        names = [in_file_name(text) for text in texts]
+        return [
+            f"{name}-{before + 1}" if (before := names[:place].count(name)) else name
+            for place, name in enumerate(names)
+        ]
 
     def confusions(self) -> list[Figure]:
         """The confusion matrices, by releases and by evaluations."""
@@ -233,11 +251,19 @@ class Subject:
             for number, path in round_pictures(self.run, most=most).items()
         ]
 
+    def first_shown(self, gallery: Sequence[Mapping[str, Any]]) -> int:
+        """The place in a gallery of the images shown first: the last that were asked about.
+
+        No round follows the last one, so nothing is said of its images.
+        """
+        asked = [place for place, one in enumerate(gallery) if one["round"] + 1 in self._said]
+        return asked[-1] if asked else len(gallery) - 1
+
     def _sentence(self, asked_in: int) -> str:
         """What is said of the images that the generator made for a round."""
         said = self._said.get(asked_in)
         if said is None:
-            return "Nobody was asked about images of this generator."
+            return "No later round asked about images of the generator as it was then."
         text = (
             f"Of its images that round {asked_in} asked about, the student said: "
             f"{largest(said.student, self.classes)}"
@@ -265,11 +291,17 @@ class Subject:
         return sum(line["seconds"] for line in self.metrics)
 
     @property
-    def times(self) -> Rows:
-        """The seconds that each part took, as far as they are on record."""
-        rounds = [(f"round {line['round']}", f"{line['seconds']:,}") for line in self.metrics]
-        attacks = [(f"attack: {one.kind}", f"{one.seconds:,.0f}") for one in self.findings]
-        return [*rounds, ("all rounds", f"{self.seconds:,}"), *attacks]
+    def spent(self) -> Rows:
+        """The seconds and the memory that each part took, in the order of :data:`SPENT_HEADINGS`.
+
+        ``-`` stands for memory that is not on record, as that of runs of earlier versions.
+        """
+        rounds = [
+            (f"round {line['round']}", f"{line['seconds']:,}", peak([line]))
+            for line in self.metrics
+        ]
+        attacks = [(f"attack: {one.kind}", f"{one.seconds:,.0f}", "-") for one in self.findings]
+        return [*rounds, ("all rounds", f"{self.seconds:,}", peak(self.metrics)), *attacks]
 
     @property
     def sizes(self) -> Rows:
@@ -333,6 +365,10 @@ _PARTS = {
     *("student.json", "generator.safetensors", "metrics.jsonl", "certificate.json", "images"),
 }
 
+#: The heading of a column with the most memory, and those of a table of what parts took.
+MEMORY = "memory, up to MB"
+SPENT_HEADINGS = ("part", "seconds", MEMORY)
+
 #: The headings of a table of rounds.
 ROUND_HEADINGS = (
     *("round", "queries", "loss", "agreement ± s.e.", "on the probe ± s.e.", "constant ± s.e."),
@@ -349,6 +385,30 @@ def is_repeatable(found: Findings, run: RunDirectory) -> bool:
     trained = found.details.get("teachers")
     by_function = isinstance(trained, Mapping) and "function" in trained
     return not by_function and (bool(found.asked) or "teacher" not in run.objects)
+
+
+def in_file_name(text: str) -> str:
+    """Return what of a text is fit for the name of a file everywhere, and for an address in a page.
+
+    >>> in_file_name("runs/My run, ε = 1"), in_file_name("ε")
+    ('runs-my-run-1', '')
+    """
+    return "-".join(re.findall(r"[a-z0-9]+", text.lower()))[:_LONGEST].strip("-")
+
+
+def peak(metrics: Sequence[Mapping[str, Any]]) -> str:
+    """Return the most memory on record in some rounds, in MB; ``-`` if there is none.
+
+    >>> rounds = [{"peak_memory_mb": {"process": most, "accelerator": 300}} for most in (900, 1100)]
+    >>> peak(rounds), peak([{"peak_memory_mb": {"process": 900}}, {}]), peak([{}])
+    ('1,100; accelerator 300', '900', '-')
+    """
+    most = dict[str, int]()
+    for line in metrics:
+        for kind, size in line.get("peak_memory_mb", {}).items():
+            most[kind] = max(size, most.get(kind, 0))
+    names = {"process": "", "accelerator": "accelerator "}
+    return "; ".join(f"{name}{most[kind]:,}" for kind, name in names.items() if kind in most) or "-"
 
 
 def _accuracies(name: str, images: int, found: Mapping[str, Any]) -> tuple[str, ...]:

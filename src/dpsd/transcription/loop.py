@@ -31,6 +31,7 @@ from typing import Any
 import torch
 
 from dpsd.devices.execution import Execution
+from dpsd.devices.memory import peak_memory_mb
 from dpsd.devices.processes import Processes
 from dpsd.distillation.likeness import likeness
 from dpsd.distillation.probe import Probe
@@ -184,6 +185,7 @@ class Transcription:
             # Only the whole round's time, in whole seconds: finer times could reveal a teacher, or
             # one member of an ensemble, whose computing time depends on the image.
             metrics["seconds"] = round(time.perf_counter() - start)
+            metrics["peak_memory_mb"] = peak_memory_mb(self.learning.execution.device)
             self._write(metrics)
             self.observer.round_finished(metrics)
 

@@ -41,6 +41,9 @@ def test_the_page_lists_each_clients_epsilon_and_who_answered_when(finished: Pat
     assert "ε under response" in page
     assert "silent" in page
     assert "as each client stated it" in page
+    peaks = [line["peak_memory_mb"]["process"] for line in RunDirectory.open(finished).metrics()]
+    assert "memory, up to MB" in page
+    assert all(f"<td>{peak:,}</td>" in page for peak in peaks)
 
 
 def test_a_silent_client_does_not_look_like_a_liar(finished: Path) -> None:

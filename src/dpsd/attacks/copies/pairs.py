@@ -13,8 +13,11 @@ from dpsd.attacks.copies.comparing import Comparison
 from dpsd.attacks.copies.records import Records
 from dpsd.attacks.copies.spaces import SPACES
 from dpsd.attacks.target import are_of_persons, remove_picture
-from dpsd.images.contact_sheet import contact_sheet, save_image
+from dpsd.images.contact_sheet import drawn_rows, image_row, save_image, stack_rows
 from dpsd.runs.findings import Picture
+from dpsd.storage.files import write_text
+
+_LABELS = ("sample", "nearest training", "nearest held-out")
 
 
 def closest_pairs(
@@ -34,7 +37,7 @@ def closest_pairs(
         records: the records.
         space: the name of the space.
         count: the number of pairs.
-        folder: where the picture is written.
+        folder: where the picture is written, as SVG and PNG.
 
     Returns:
         The picture; ``None`` for data sets that show persons.
@@ -49,8 +52,9 @@ def closest_pairs(
         members.images[found.training.rows[order]],
         records.reference.images[found.held_out.rows[order]],
     ]
-    sheet = contact_sheet(rows, labels=("sample", "nearest training", "nearest held-out"))
-    save_image(sheet, folder / f"{name}.png")
+    pictures = [image_row(row) for row in rows]
+    save_image(stack_rows(pictures, labels=_LABELS), folder / f"{name}.png")
+    write_text(folder / f"{name}.svg", drawn_rows(pictures, labels=_LABELS))
     smallest = float(found.training.ratios[order[0]])
     return Picture(
         name=name,

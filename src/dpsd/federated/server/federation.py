@@ -20,6 +20,7 @@ from typing import Any
 from torch import nn
 
 from dpsd.devices.execution import Execution
+from dpsd.devices.memory import peak_memory_mb
 from dpsd.distillation.panel import Panel
 from dpsd.distillation.quality import RoundQuality, assess
 from dpsd.distillation.releases import RoundReleases
@@ -142,6 +143,7 @@ class Federation:
         metrics["clients"] = self._clients(releases)
         # In whole seconds, as how long a client takes may depend on its answers.
         metrics["seconds"] = round(time.perf_counter() - start)
+        metrics["peak_memory_mb"] = peak_memory_mb(self.learning.execution.device)
         self._write(metrics)
         self.observer.round_finished(metrics)
 
