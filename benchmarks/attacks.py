@@ -83,7 +83,7 @@ def membership(
     draws = 60 if sizes.is_quick else 500
     controls = [
         *told_controls(found.pop(TOLD), is_in, draws=draws),
-        null_control(found[STUDENTS], is_in, draws=draws, seed=sizes.seed),
+        null_control(found[STUDENTS], is_in, seed=sizes.seed),
     ]
     accuracy = shadows.accuracies()
     names = {TEACHERS: ("teacher", "no privacy"), STUDENTS: (first.name, first.claim)}

@@ -9,7 +9,7 @@ from dpsd.attacks.inversion.evaluators import Evaluator
 from dpsd.attacks.inversion.judging import JUDGED, SPACES, Judgement
 from dpsd.attacks.inversion.measures import LEAST_CHANCE, Share
 from dpsd.attacks.names import STUDENT, TEACHER
-from dpsd.runs.findings import Cell, Table
+from dpsd.runs.findings import AGAINST, NOT_TOLD, Cell, Table, against_chance
 
 Judgements = Mapping[tuple[str, str], Judgement]
 """Judgements by the names of the target and of the attack."""
@@ -72,7 +72,7 @@ def tables(
             ),
             columns=(
                 *("images of", "distance in", "nearer to training %", "from %", "to %"),
-                "independent images",
+                *("independent images", AGAINST),
             ),
             rows=tuple(
                 (name, space, *_nearer(one.nearer[space]))
@@ -85,7 +85,7 @@ def tables(
                 f"than the unguided prior has. The verdict rests on {JUDGED}, in which the control "
                 "shows a leak. Images with the same nearest record count as one, which leaves so "
                 "many independent ones for the intervals. These hold for all rows together with "
-                "95% confidence."
+                f"95% confidence. {NOT_TOLD}"
             ),
         ),
         Table(
@@ -116,7 +116,10 @@ def _at_least(chance: float) -> Cell:
 
 
 def _nearer(share: Share) -> tuple[Cell, ...]:
-    return (share.share, share.low, share.high, round(share.effective))
+    return (
+        *(share.share, share.low, share.high, round(share.effective)),
+        against_chance(share.low, share.high),
+    )
 
 
 def verdict(
