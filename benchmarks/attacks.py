@@ -28,13 +28,14 @@ from torch import nn
 
 from dpsd.attacks import inversion
 from dpsd.attacks.inversion.judging import JUDGED
-from dpsd.attacks.inversion.settings import ATTACKS, LETTERS, Inversion
+from dpsd.attacks.inversion.settings import ATTACKS, Inversion
 from dpsd.attacks.inversion.tables import CEILING, FLOOR
 from dpsd.attacks.membership.controls import null_control, rates_of, scored, told_controls
 from dpsd.attacks.membership.rates import AT, Rates
 from dpsd.attacks.membership.scores import SCORES
 from dpsd.attacks.membership.shadows import STUDENTS, TEACHERS, TOLD, Shadows
 from dpsd.attacks.membership.splits import Split
+from dpsd.attacks.names import LETTERS
 from dpsd.attacks.target import Progress, Target
 from dpsd.benchmarks.baselines.distillation import Distillation
 from dpsd.benchmarks.teachers import open_module

@@ -18,7 +18,7 @@ _MOST = 500
 #: The share of copies among the samples of the other, and the noise that is laid over them, as a
 #: standard deviation of values from 0 to 255.
 _SHARE, _NOISE = 0.05, 4.0
-#: The probability that chance alone fails the control of held-out records, by any test in any space.
+#: The probability that chance alone fails the control of held-out records, by any of its tests.
 NULL_MISTAKE = 1e-4
 
 

@@ -230,8 +230,10 @@ def _tables(found: Mapping[str, BySpace]) -> tuple[Table, Table]:
     nearness = Table(
         title="Nearness to training records; a share of nearer samples above 50% is worse, and so "
         "is a C far below 0",
-        columns=("samples", "space", "nearer %", "from %", "to %", "p of nearer", "C", "p of C")
-        + (AGAINST,),
+        columns=(
+            *("samples", "space", "nearer %", "from %", "to %", "p of nearer", "C", "p of C"),
+            AGAINST,
+        ),
         note=NEARNESS_NOTE,
         rows=tuple(
             (
