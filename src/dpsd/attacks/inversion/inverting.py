@@ -157,7 +157,7 @@ def attack(
         ),
         controls=controls,
         scores=VERSIONS,
-        tables=tables(judged, floor, ceiling, evaluators),
+        tables=tables(judged, floor, ceiling, evaluators, prior=public.words),
         pictures=(
             ()
             if has_persons

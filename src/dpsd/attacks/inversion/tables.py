@@ -19,7 +19,12 @@ FLOOR, CEILING = "the prior, unguided", "held-out records"
 
 
 def tables(
-    judged: Judgements, floor: Judgement, ceiling: Judgement, evaluators: Sequence[Evaluator]
+    judged: Judgements,
+    floor: Judgement,
+    ceiling: Judgement,
+    evaluators: Sequence[Evaluator],
+    *,
+    prior: str,
 ) -> tuple[Table, ...]:
     """Return the tables of findings.
 
@@ -28,6 +33,7 @@ def tables(
         floor: that of unguided images of the prior.
         ceiling: that of real held-out records.
         evaluators: all evaluators, also those that are refused.
+        prior: what the prior was trained on.
     """
     named = {f"{target}, {attack}": one for (target, attack), one in judged.items()}
     everything = {**named, FLOOR: floor, CEILING: ceiling}
@@ -60,7 +66,7 @@ def tables(
                 f"columns of {', '.join(judging)} say how often each evaluator does. Picked: those "
                 "that the attacked model is surest of among several restarts. p: how often classes "
                 f"given out at random would succeed as often; {LEAST_CHANCE:.4f} is the least that "
-                "is told."
+                f"is told. The attacker's prior knows {prior}."
                 + " Not begun: a model that never says a class gives an attack by its labels "
                 "nothing to begin with." * are_stuck
             ),
