@@ -62,7 +62,7 @@ def test_help_shows_the_docstring_and_every_default(
         script.main(["--help"])
     assert ended.value.code == 0
     said = capsys.readouterr().out
-    assert script.__doc__.strip() in said
+    assert str(script.__doc__).strip() in said
     for words in (
         "membership: who was in the training data; inversion: what the classes look like",
         "as `dpsd data list` names it (default: digits)",

@@ -140,13 +140,17 @@ def _as_text(cell: Cell, column: str, *, decimals: str = ",.3g") -> str:
     return f"{cell:,}" if isinstance(cell, int) else cell
 
 
-def p_in_words(p: float) -> str:
+def p_in_words(p: float, *, least: float = LEAST_P) -> str:
     """Return how likely chance does as much, as it follows a "p"; never that it cannot happen.
+
+    Args:
+        p: the probability, in [0, 1].
+        least: the least that is told.
 
     >>> p_in_words(0.0123), p_in_words(0.0)
     ('= 0.0123', '< 0.0001')
     """
-    return f"= {p:,.3g}" if p >= LEAST_P else f"< {LEAST_P:.4f}"
+    return f"= {p:,.3g}" if p >= least else f"< {least:g}"
 
 
 def against_chance(low: float, high: float) -> str:

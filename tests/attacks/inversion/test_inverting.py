@@ -111,7 +111,7 @@ def test_findings_are_valid_and_find_what_was_memorised(
     assert len(findings.controls) == 5
     findings.save(run.path)
     assert read_findings(run.path) == [findings]
-    # What the prior knows is said in the file, the terminal and the report, also if this is invalid.
+    # What the prior knows is said in the file, and with a table, which shows it if this is invalid.
     words = "printed letters, without digits"
     assert findings.details["prior"] == words
     assert words in findings.verdict

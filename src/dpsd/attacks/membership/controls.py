@@ -13,7 +13,7 @@ from dpsd.attacks.membership.one_run import Bound, all_right
 from dpsd.attacks.membership.rates import Rates, measured
 from dpsd.attacks.membership.scores import SCORES, Flags, Numbers, left_out
 from dpsd.attacks.membership.shuffled import drawn_anew
-from dpsd.runs.findings import Control
+from dpsd.runs.findings import Control, p_in_words
 
 #: The share of told members that every score must find at 1% false positives.
 _TOLD_FOUND = 0.5
@@ -79,8 +79,8 @@ def null_control(confidences: Numbers, is_in: Flags, *, seed: int) -> Control:
         for score in SCORES
     }
     said = "; ".join(
-        f"{name}, {one.higher:,} of {one.coins:,} and {one.found:,} of {one.members:,}, p = "
-        f"{one.p:.2g}"
+        f"{name}, {one.higher:,} of {one.coins:,} and {one.found:,} of {one.members:,}, p "
+        + p_in_words(one.p, least=1e-9)
         for name, one in found.items()
     )
     limit = NULL_MISTAKE / len(found)
