@@ -17,10 +17,10 @@ nothing is chosen. Leaks are planted as in ``dpsd attack``: if one is missed, no
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -28,13 +28,14 @@ from torch import nn
 
 from dpsd.attacks import inversion
 from dpsd.attacks.inversion.judging import JUDGED
-from dpsd.attacks.inversion.settings import ATTACKS, LETTERS, Inversion
+from dpsd.attacks.inversion.settings import ATTACKS, Inversion
 from dpsd.attacks.inversion.tables import CEILING, FLOOR
 from dpsd.attacks.membership.controls import null_control, rates_of, scored, told_controls
 from dpsd.attacks.membership.rates import AT, Rates
 from dpsd.attacks.membership.scores import SCORES
 from dpsd.attacks.membership.shadows import STUDENTS, TEACHERS, TOLD, Shadows
 from dpsd.attacks.membership.splits import Split
+from dpsd.attacks.names import LETTERS
 from dpsd.attacks.target import Progress, Target
 from dpsd.benchmarks.baselines.distillation import Distillation
 from dpsd.benchmarks.teachers import open_module
@@ -47,6 +48,7 @@ from dpsd.storage.locks import exclusively
 from dpsd.streams import stream
 from dpsd.teachers import load_teacher
 from dpsd.training.classifier import evaluate_accuracy
+from explaining import explained
 from ways_of_protecting import DELTA, Sizes, Student, finished_run, teacher_place, ways
 
 #: The held-out records on which accuracies are measured, at most.
@@ -83,7 +85,7 @@ def membership(
     draws = 60 if sizes.is_quick else 500
     controls = [
         *told_controls(found.pop(TOLD), is_in, draws=draws),
-        null_control(found[STUDENTS], is_in, draws=draws, seed=sizes.seed),
+        null_control(found[STUDENTS], is_in, seed=sizes.seed),
     ]
     accuracy = shadows.accuracies()
     names = {TEACHERS: ("teacher", "no privacy"), STUDENTS: (first.name, first.claim)}
@@ -155,7 +157,7 @@ def inverted(
                 device=sizes.device,
             ),
             settings=(
-                Inversion.quick()
+                replace(Inversion.quick(), public=sizes.public)
                 if sizes.is_quick
                 else Inversion(reconstructions=sizes.reconstructions, public=sizes.public)
             ),
@@ -244,30 +246,59 @@ KINDS = {"membership": membership, "inversion": inverted}
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Attack, and print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("attack", choices=KINDS)
-    parser.add_argument("--data", default="digits")
-    parser.add_argument("--records", type=int, default=600, help="training records, at most")
-    parser.add_argument("--canaries", type=int, default=200, help="at most half of the records")
-    parser.add_argument("--pairs", type=int, default=12, help="of shadows, at least 3")
-    parser.add_argument("--queries", type=int, default=4_000, help="of a transcription")
-    parser.add_argument("--shards", type=int, help="an ensemble's teachers; by default, a 20th")
-    parser.add_argument("--epochs", type=int, default=20, help="of DP-SGD")
+    parser = explained(__doc__)
     parser.add_argument(
-        "--reconstructions", type=int, default=20, help="of a class, a multiple of 5"
+        "attack",
+        choices=KINDS,
+        help="membership: who was in the training data; inversion: what the classes look like",
     )
-    parser.add_argument("--epsilons", type=float, nargs="+", default=[10.0, 1.0])
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument(
+        "--data", default="digits", help="the private data set, as `dpsd data list` names it"
+    )
+    parser.add_argument("--records", type=int, default=600, help="training records at most")
+    parser.add_argument(
+        "--canaries",
+        type=int,
+        default=200,
+        help="mislabelled records whose membership is guessed, at most half of the records",
+    )
+    parser.add_argument(
+        "--pairs", type=int, default=12, help="pairs of shadow models for membership, at least 3"
+    )
+    parser.add_argument("--queries", type=int, default=4_000, help="queries of a transcription")
+    parser.add_argument(
+        "--shards", type=int, help="an ensemble's teachers (default: a 20th of the records)"
+    )
+    parser.add_argument("--epochs", type=int, default=20, help="passes of DP-SGD over its records")
+    parser.add_argument(
+        "--reconstructions",
+        type=int,
+        default=20,
+        help="reconstructions of a class by inversion, a multiple of 5",
+    )
+    parser.add_argument(
+        "--epsilons",
+        type=float,
+        nargs="+",
+        default=[10.0, 1.0],
+        help="the ε at which each way of protecting is attacked",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of splits, of models and of attacks, not of noise"
+    )
+    parser.add_argument("--threads", type=int, default=1, help="of the processor, for torch")
     parser.add_argument("--device", default="cpu", help="where models run")
     parser.add_argument(
         "--public",
         default=LETTERS,
         metavar="IMAGES",
-        help="what the prior of inversion learns from: letters, a drawn source, or a data set",
+        help="what the prior of inversion learns from: letters, a drawn source, a folder, an .npz "
+        "file, a data set, or classes:NAME,NAME of the private one (GMI's milder setting)",
     )
     parser.add_argument("--quick", action="store_true", help="try the script out in a minute")
-    parser.add_argument("--out", type=Path, default=Path("attacked"), help="what is finished")
+    parser.add_argument(
+        "--out", type=Path, default=Path("attacked"), help="the folder of what is finished"
+    )
     asked = parser.parse_args(arguments)
     if asked.pairs < 3:
         parser.error("--pairs must be at least 3, so that every record is in and out of some")

@@ -13,6 +13,7 @@ import torch
 
 from dpsd.devices.execution import Execution, forward_batch
 from dpsd.models import build_classifier
+from explaining import explained
 
 MODELS = (
     ("cnn", (1, 28, 28), 8192),
@@ -54,4 +55,5 @@ def _seconds(
 
 
 if __name__ == "__main__":
+    explained(__doc__).parse_args()
     main()

@@ -23,6 +23,7 @@ from dpsd.models import build_classifier
 from dpsd.privacy.mechanisms import RandomizedResponse
 from dpsd.synthesis.drawn import StructuredNoise
 from dpsd.training.classifier import train_teacher
+from explaining import explained
 
 mpl.use("agg")
 
@@ -113,4 +114,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    explained(__doc__).parse_args()
     main()

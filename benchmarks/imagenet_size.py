@@ -12,7 +12,6 @@ Needs no data; about five minutes on one idle core.
 
 from __future__ import annotations
 
-import argparse
 import json
 import multiprocessing
 import platform
@@ -28,17 +27,18 @@ import dpsd
 from dpsd.benchmarks.phases import PhaseTimes
 from dpsd.devices.execution import Execution
 from dpsd.models import build_classifier
+from explaining import explained
 
 SHAPE, CLASSES = (3, 224, 224), 1000
 
 
 def main() -> None:
     """Measure each number of queries in a fresh process, and print what was found."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--queries", type=int, nargs="+", default=[64, 512])
-    parser.add_argument("--student-steps", type=int, default=2)
-    parser.add_argument("--generator-steps", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=0)
+    parser = explained(__doc__)
+    parser.add_argument("--queries", type=int, nargs="+", default=[64, 512], help="of each process")
+    parser.add_argument("--student-steps", type=int, default=2, help="of training")
+    parser.add_argument("--generator-steps", type=int, default=2, help="of training")
+    parser.add_argument("--seed", type=int, default=0, help="of weights and of queries")
     arguments = parser.parse_args()
     fresh = multiprocessing.get_context("spawn")
     measured = []

@@ -19,6 +19,7 @@ import torch
 
 import dpsd
 from dpsd.privacy.randomness import SystemNoise
+from explaining import explained
 
 COUNT = 1_000_000
 SCALE = 6_000.0
@@ -85,4 +86,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    explained(__doc__).parse_args()
     main()

@@ -17,7 +17,6 @@ sources; drawing them is not a pass, and counts as overhead.
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import tempfile
@@ -34,6 +33,7 @@ from dpsd.benchmarks.phases import PhaseTimes
 from dpsd.devices.execution import Execution, forward_batch, inference_batch
 from dpsd.distillation.generator import latent
 from dpsd.models import build_classifier, build_generator
+from explaining import explained
 
 SHAPE, CLASSES = (1, 28, 28), 10
 DEFAULTS = dpsd.Recipe(rounds=3, queries=20_000)
@@ -68,8 +68,8 @@ class Recorder(PhaseTimes):
 
 def main() -> None:
     """Measure pairs of the whole and the bare passes, and print their ratios."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--defaults", action="store_true", help="the recipe of a plain run")
+    parser = explained(__doc__)
+    parser.add_argument("--defaults", action="store_true", help="measure the recipe of a plain run")
     recipe = DEFAULTS if parser.parse_args().defaults else COMPARABLE
     execution = Execution.of()
     teacher_module = build_classifier("cnn", input_shape=SHAPE, num_classes=CLASSES, seed=1)

@@ -25,7 +25,6 @@ teach the first student. Differences of some five points are noise here.
 
 from __future__ import annotations
 
-import argparse
 import math
 import time
 from collections.abc import Callable
@@ -51,6 +50,7 @@ from dpsd.streams import stream
 from dpsd.synthesis.mixture import build_mixture
 from dpsd.synthesis.queries import flat_prior
 from dpsd.training.classifier import predict_classes, train_teacher
+from explaining import explained
 
 EXECUTION = Execution.of("cpu")
 SOURCES = ("noise", "strokes", "glyphs")
@@ -297,16 +297,26 @@ class Reading:
 
 def main() -> None:
     """Print a line for each federation and way."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data")
-    parser.add_argument("--clients", type=int, default=5)
-    parser.add_argument("--dirichlet", type=float, nargs="+", default=[0.1, 0.3, 0.5])
-    parser.add_argument("--epsilon", type=float, default=1.0, help="of an answer")
-    parser.add_argument("--answers", type=int, default=48_000, help="of each client")
-    parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--colluding", type=float, default=0.0, help="the share of liars")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser = explained(__doc__)
+    parser.add_argument("data", help="the data set, as `dpsd data list` names it")
+    parser.add_argument("--clients", type=int, default=5, help="clients that answer")
+    parser.add_argument(
+        "--dirichlet",
+        type=float,
+        nargs="+",
+        default=[0.1, 0.3, 0.5],
+        help="how alike the clients' classes are: the parameters of Dirichlet distributions",
+    )
+    parser.add_argument("--epsilon", type=float, default=1.0, help="the ε of an answer")
+    parser.add_argument("--answers", type=int, default=48_000, help="answers of each client")
+    parser.add_argument("--rounds", type=int, default=6, help="rounds of asking and learning")
+    parser.add_argument(
+        "--colluding", type=float, default=0.0, help="the share of clients that lie"
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of repetitions")
+    parser.add_argument(
+        "--ways", nargs="+", choices=WAYS, default=list(WAYS), help="of reading the panel"
+    )
     asked = parser.parse_args()
     for dirichlet in asked.dirichlet:
         for seed in asked.seeds:

@@ -36,6 +36,7 @@ from dpsd.privacy.mechanisms import (
     SummedGradients,
 )
 from dpsd.privacy.targets import Adjacency, Budget, Exposure
+from explaining import explained
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "privacy"))
 import exact_losses as exact
@@ -177,4 +178,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    explained(__doc__).parse_args()
     sys.exit(main())

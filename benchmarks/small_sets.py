@@ -11,7 +11,6 @@ python benchmarks/small_sets.py small/ cifar10-jpeg celeba-gender --side 16 --tr
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from torch import Tensor
 
 from dpsd.datasets import LabelledImages, load_dataset
 from dpsd.datasets.labelled import Split
+from explaining import explained
 
 XRAYS = "xrays"
 
@@ -40,10 +40,10 @@ def normal_or_pneumonia(data: LabelledImages) -> tuple[Tensor, Tensor]:
 
 def main() -> None:
     """Write one ``.npz`` file for each data set."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("out", type=Path)
-    parser.add_argument("data", nargs="*")
-    parser.add_argument("--side", type=int, default=14)
+    parser = explained(__doc__)
+    parser.add_argument("out", type=Path, help="the folder of the files that are written")
+    parser.add_argument("data", nargs="*", help="data sets, as `dpsd data list` names them")
+    parser.add_argument("--side", type=int, default=14, help="pixels of a side")
     parser.add_argument("--train", type=int, default=6_000, help="training records at most")
     parser.add_argument("--test", type=int, default=3_000, help="test records at most")
     chosen = parser.parse_args()

@@ -19,6 +19,7 @@ from dpsd.synthesis.mixture import SOURCES, build_mixture
 from dpsd.synthesis.names import MIXED
 from dpsd.synthesis.public import Public
 from dpsd.synthesis.sources import Source
+from explaining import explained
 
 STUDENTS = (("cnn", (1, 28, 28)), ("resnet8", (3, 32, 32)), ("resnet8", (3, 64, 64)))
 BATCH = 256
@@ -73,4 +74,5 @@ def _seconds(task: Callable[[], object]) -> float:
 
 
 if __name__ == "__main__":
+    explained(__doc__).parse_args()
     main()

@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from dpsd.attacks.inversion.settings import LETTERS
 from dpsd.attacks.membership.recipes import StudentRecipe, TeacherRecipe
 from dpsd.attacks.membership.shadows import transcribed
+from dpsd.attacks.names import LETTERS
 from dpsd.benchmarks.baselines.private_sgd import PrivateSGD
 from dpsd.benchmarks.methods import SUITED
 from dpsd.benchmarks.transcribing import Transcribing

@@ -20,8 +20,9 @@ from torch import Tensor
 from dpsd.attacks.copies import Copies, attack, searching, usefulness
 from dpsd.attacks.copies.comparing import Space
 from dpsd.attacks.copies.pairs import closest_pairs
+from dpsd.attacks.copies.plants import Plants
 from dpsd.attacks.copies.records import Records, reduced
-from dpsd.attacks.copies.spaces import Embedding, nearest, pixels, scattering_features
+from dpsd.attacks.copies.spaces import SPACES, Embedding, nearest, pixels, scattering_features
 from dpsd.attacks.copies.statistics import (
     LEVEL,
     near_copies,
@@ -320,3 +321,40 @@ def test_there_is_no_picture_of_persons(
     )
     assert draw(replace(records, **{of: shown})) is None  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("p", "is_found"), [(3e-4, True), (1e-6, False)])
+def test_held_out_records_fail_the_control_on_evidence_alone(
+    space: Space, records: Records, p: float, is_found: bool
+) -> None:
+    """A p that every thousandth search has by chance is none; a search that sees copies is."""
+    found = space.compare(records.null.images)
+    odd = replace(found, near=replace(found.near, p=p))
+    plants = Plants.of(records, snow(100), seed=0)
+    *_, control = plants.controls({"pixels": found}, {"pixels": found}, {"pixels": odd})
+    assert control.found == is_found
+
+
+def test_a_search_that_takes_held_out_records_for_copies_fails(
+    space: Space, records: Records
+) -> None:
+    plants = Plants.of(records, snow(100), seed=0)
+    copies = space.compare(records.members.images[records.paired[:200]])
+    *_, control = plants.controls({"pixels": copies}, {"pixels": copies}, {"pixels": copies})
+    assert not control.found
+
+
+def test_chance_is_said_where_it_may_explain_what_was_found(
+    played: Callable[..., Findings],
+) -> None:
+    found = played()
+    nearness = found.tables[1]
+    rows = {(row[0], row[1]): row for row in nearness.rows}
+    assert {rows["planted: all", space][-1] for space in ("pixels", "scattering")} == {"above"}
+    assert rows["held-out", "pixels"][-1] == "not told apart"
+    assert "chance alone may explain the share" in nearness.note
+    shown = dict(zip(nearness.headings(), nearness.texts()[2], strict=True))
+    assert shown["samples"] == "planted: all"
+    assert shown["p of nearer"] == shown["p of C"] == "< 0.0001"
+    is_unclear = [rows["generator", space][-1] == "not told apart" for space in SPACES]
+    assert found.verdict.count("this cannot be told from chance") == sum(is_unclear)

@@ -54,6 +54,27 @@ def test_every_way_says_whom_its_epsilon_protects_and_what_decides_it(
     assert all(one not in stated[:place] for place, one in enumerate(stated))
 
 
+def test_help_shows_the_docstring_and_every_default(
+    script: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit) as ended:
+        script.main(["--help"])
+    assert ended.value.code == 0
+    said = capsys.readouterr().out
+    assert str(script.__doc__).strip() in said
+    for words in (
+        "membership: who was in the training data; inversion: what the classes look like",
+        "as `dpsd data list` names it (default: digits)",
+        "(default: 10.0 1.0)",
+        "(default: a 20th of the records)",
+        "(default: 0)",
+        "(default: attacked)",
+    ):
+        assert words in said
+    assert "None" not in said
+
+
 def test_tables_are_markdown_with_intervals(script: ModuleType) -> None:
     table = Table(
         title="Rates", columns=("model", "AUC", "AUC from", "AUC to"), rows=(("a", 0.5, 0.4, 0.6),)

@@ -72,6 +72,12 @@ def test_an_attack_that_misses_its_plant_fails(
     assert "Attack invalid: it failed its own controls" in result.stdout
     assert "No near-copies" not in result.stdout
     assert "FAILED: A generator was planted" in result.stdout
+    # The same models, with the same seed, would fail again.
+    anew = "--seed 1 trains and draws anew, while --again alone would find the same"
+    assert "or, without --quick, more effort, or another draw: " + anew in result.stderr
+    same = invoke("attack", run_copy, *QUICK)
+    assert same.exit_code == 1
+    assert f"copies: the run was attacked before; {anew}" in same.stderr
 
 
 def test_members_are_the_records_that_the_teacher_was_trained_on(
@@ -140,6 +146,51 @@ def test_further_models_are_opened_under_their_names(
         2,
         "--also is for inversion, which attacks models one by one: add it to --kind",
     )
+
+
+def test_the_attackers_public_images_are_handed_on_and_repeated(
+    invoke: Invoke, run_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = []
+
+    def interrupted(attacking: Attacking, kind: str, **_: object) -> None:
+        given.append((attacking.public, attacking._settings(kind).public, attacking.asked[kind]))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Attacking, "play", interrupted)
+    command = ("attack", run_copy, "--data", "digits", "--quick")
+    result = invoke(*command, "--public", "classes:0,1", "--kind", "inversion,copies")
+    assert result.exit_code == 130
+    assert given == [("classes:0,1", "classes:0,1", ("--public", "classes:0,1"))]
+    assert "a generator of public images (classes:0,1)" in result.stderr
+    assert "--kind inversion,copies --quick --public classes:0,1\n" in result.stderr
+    assert invoke(*command, "--kind", "inversion").exit_code == 130
+    assert given[1] == (None, "letters", ())
+
+
+@pytest.mark.parametrize(
+    ("public", "words"),
+    [
+        ("digits", "--public is 'digits', the private data set itself"),
+        ("classes:0,twelve", "--public is 'classes:0,twelve'; it must name some, and not all"),
+        ("lettres", "unknown set of public images 'lettres': did you mean 'letters'?"),
+    ],
+)
+def test_public_images_that_the_attacker_cannot_have_are_refused_at_once(
+    public: str,
+    words: str,
+    invoke: Invoke,
+    run_copy: Path,
+    assert_error: AssertError,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("an attack was begun")
+
+    monkeypatch.setattr(Attacking, "play", refuse)
+    command = ("attack", run_copy, "--data", "digits", "--quick", "--public", public)
+    assert_error(invoke(*command), 2, words)
+    assert_error(invoke(*command, "--kind", "copies"), 2, "--public is for inversion, whose")
 
 
 def test_an_interrupt_says_how_to_go_on(

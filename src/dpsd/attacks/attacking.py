@@ -21,6 +21,7 @@ from typing import Any
 from torch import nn
 
 from dpsd.attacks.inversion.attacked import attacked
+from dpsd.attacks.inversion.public import content_key
 from dpsd.attacks.names import INVERSION
 from dpsd.attacks.spent import timed
 from dpsd.attacks.target import Progress, Silent, Target
@@ -39,6 +40,8 @@ class Attacking:
         seed: the seed of every attack.
         is_quick: whether the attacks are made small, to try them out.
         also: further models by name, which are inverted beside the run's own.
+        public: what the prior of inversion learns from, as
+            :class:`~dpsd.attacks.inversion.Inversion` takes it; printed letters by default.
         asked: the flags of ``dpsd attack`` with which they were asked for, by kind, besides the
             data, the kind, the seed and the size. Findings state them.
     """
@@ -47,6 +50,7 @@ class Attacking:
     seed: int = 0
     is_quick: bool = False
     also: Mapping[str, nn.Module | Teacher] = field(default_factory=dict)
+    public: str | None = None
     asked: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def earlier(self, kind: str) -> Findings | None:
@@ -133,7 +137,9 @@ class Attacking:
 
     def _settings(self, kind: str) -> Any:
         settings = getattr(_module(kind), kind.capitalize())
-        return settings.quick() if self.is_quick else settings()
+        chosen = settings.quick() if self.is_quick else settings()
+        learns_from = kind == INVERSION and self.public
+        return replace(chosen, public=self.public) if learns_from else chosen
 
     @property
     def _student(self) -> str:
@@ -141,8 +147,16 @@ class Attacking:
 
     def _attacked_by(self, kind: str) -> dict[str, Any]:
         """What a kind's findings depend on besides the student, the settings and the seed."""
-        further = {"also": self._keys} if self.also and kind == INVERSION else {}
-        return self._attacked | further
+        if kind != INVERSION:
+            return self._attacked
+        further = {"also": self._keys} if self.also else {}
+        return self._attacked | further | self._learned_from
+
+    @cached_property
+    def _learned_from(self) -> dict[str, str]:
+        """A hash of the images in a folder or file, which may have changed under the same name."""
+        key = self.public and content_key(self.public, self.target.others.input_shape)
+        return {"public": key} if key else {}
 
     @cached_property
     def _keys(self) -> dict[str, str]:

@@ -19,6 +19,8 @@ from dpsd.teachers.kinds import check_source
 KINDS = ATTACKS
 #: The kind that can attack further models besides the run's own.
 INVERSION = "inversion"
+#: The public images that its attacker's prior is trained on by default: our own printed letters.
+LETTERS = "letters"
 
 #: The names of the models that every run has.
 TEACHER, STUDENT = "teacher", "student"

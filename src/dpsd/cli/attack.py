@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dpsd.attacks.names import INVERSION, KINDS, check_kinds, check_model, named_paths
+from dpsd.attacks.names import (
+    INVERSION,
+    KINDS,
+    LETTERS,
+    check_kinds,
+    check_model,
+    named_paths,
+)
 from dpsd.cli.console import STATUS, say, say_json, shown_warnings, warn
 from dpsd.cli.declaring import RULE_HELP, Channels, Classes, Range, Size, declared_by
 from dpsd.cli.errors import INTERRUPTED, worded
@@ -70,6 +77,17 @@ def attack(
             show_default="none: the run's teacher and student",
         ),
     ] = None,
+    public: Annotated[
+        str | None,
+        typer.Option(
+            metavar="IMAGES",
+            help="What the attacker's generator of inversion learns from: letters (printed ones, "
+            "without digits), a drawn source as `dpsd transcribe --sources` names it, FOLDER, "
+            "PATH.npz, the name of a data set, or classes:NAME,NAME, the held-out records of some "
+            "classes of the private data set: then the others are attacked (GMI's milder setting).",
+            show_default=LETTERS,
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The seed of everything that is drawn.")] = 0,
     quick: Annotated[
         bool, typer.Option("--quick", help="Attack with little effort, to try the command out.")
@@ -105,7 +123,8 @@ def attack(
     check_dataset(data)
     kinds = check_kinds(kind)
     declared = declared_by(size, channels, classes, value_range)
-    paths = _checked(also or (), kinds, run)
+    _refuse_alone(kinds, also=also, public=public)
+    paths = _checked(also or (), run)
     flags = _flags(
         data_root=data_root,
         teacher=teacher,
@@ -117,10 +136,14 @@ def attack(
         value_range=value_range,
         device=device,
     )
-    further = [word for name, path in paths.items() for word in ("--also", f"{name}={path}")]
+    inverting = [
+        *_flags(public=public),
+        *(word for name, path in paths.items() for word in ("--also", f"{name}={path}")),
+    ]
 
     from dpsd.attacks.attacking import Attacking
     from dpsd.attacks.inversion.further import further_model
+    from dpsd.attacks.inversion.public import check_public
     from dpsd.attacks.target import Target
     from dpsd.cli.progress import AttackProgress
     from dpsd.datasets import load_dataset
@@ -157,6 +180,8 @@ def attack(
         teacher=teacher_of(directory, teacher, device),
         device=device,
     )
+    if public is not None:  # before hours are spent on the other kinds
+        check_public(public, others, [target.teacher] if target.teacher else ())
     attacking = Attacking(
         target=target,
         seed=seed,
@@ -165,7 +190,8 @@ def attack(
             name: further_model(path, run=directory, execution=target.execution)
             for name, path in paths.items()
         },
-        asked={one: (*flags, *(further if one == INVERSION else ())) for one in kinds},
+        public=public,
+        asked={one: (*flags, *(inverting if one == INVERSION else ())) for one in kinds},
     )
     found: list[Findings] = []
     refused: dict[str, DpsdError] = {}
@@ -188,16 +214,18 @@ def attack(
                 size_flags = ("--quick",) * quick + ("--again",) * again
                 seed_flags = ("--seed", seed) * bool(seed)
                 left = kinds[kinds.index(one) :]
-                models = further if INVERSION in left else ()
-                going_on = _command(run, data, left, *seed_flags, *size_flags, *flags, *models)
+                own = inverting if INVERSION in left else ()
+                going_on = _command(run, data, left, *seed_flags, *size_flags, *flags, *own)
                 STATUS.print("interrupted; what is finished is kept", soft_wrap=True)
                 STATUS.print(f"continue with: {going_on}", soft_wrap=True)
                 raise typer.Exit(INTERRUPTED) from None
         else:
             of_full_size = " at full size" * (quick and not known.is_quick)
             STATUS.print(
-                f"{one}: the run was attacked{of_full_size} before; --again repeats the attack",
+                f"{one}: the run was attacked{of_full_size} before; "
+                + ("--again repeats the attack" if known.is_valid else _anew(seed)),
                 style="dim",
+                soft_wrap=True,
             )
             found.append(known)
         if not as_json:
@@ -211,10 +239,10 @@ def attack(
             f"{directory.path / ATTACKS_FOLDER} is for the owner alone: leave it out when the run "
             "is handed over."
         )
-    _fail(found, refused)
+    _fail(found, refused, seed=seed)
 
 
-def _fail(found: Sequence[Findings], refused: Mapping[str, DpsdError]) -> None:
+def _fail(found: Sequence[Findings], refused: Mapping[str, DpsdError], *, seed: int) -> None:
     """Fail if a kind was left out, or is invalid.
 
     Raises:
@@ -225,10 +253,20 @@ def _fail(found: Sequence[Findings], refused: Mapping[str, DpsdError]) -> None:
         failed.exit_code = next(iter(refused.values())).exit_code
         raise failed
     if invalid := [one.kind for one in found if not one.is_valid]:
+        more_effort = " or, without --quick, more effort" * any(one.is_quick for one in found)
         raise DpsdError(
             f"{' and '.join(invalid)}: the attack is invalid, as it failed its own controls, so "
-            "its findings say nothing. Give it more records or, without --quick, more effort"
+            f"its findings say nothing: give it more records{more_effort}, or another draw: "
+            + _anew(seed)
         )
+
+
+def _anew(seed: int) -> str:
+    """How an attack that failed its controls is made again with other models and draws."""
+    return (
+        f"--seed {seed + 1} trains and draws anew, while --again alone would find the same, from "
+        "the same models"
+    )
 
 
 def _flags(**given: object) -> tuple[str, ...]:
@@ -247,20 +285,31 @@ def _command(run: Path, data: str, left: Sequence[str], *flags: object) -> str:
     return command_line("dpsd", "attack", run, "--data", data, *kinds, *flags)
 
 
-def _checked(also: Sequence[str], kinds: Sequence[str], run: Path) -> dict[str, str]:
+def _refuse_alone(kinds: Sequence[str], *, also: Sequence[str] | None, public: str | None) -> None:
+    """Refuse what is for inversion alone, if that is not attempted.
+
+    Raises:
+        ConfigError: it is given.
+    """
+    for name, given, why in (
+        ("also", also, "which attacks models one by one"),
+        ("public", public, "whose attacker learns from public images"),
+    ):
+        if given and INVERSION not in kinds:
+            raise ConfigError(
+                *(Setting(name), f" is for {INVERSION}, {why}: add it to ", Setting("kind")),
+                *(", or leave out ", Setting(name)),
+            )
+
+
+def _checked(also: Sequence[str], run: Path) -> dict[str, str]:
     """The paths of further models by name, which are models by their names.
 
     Raises:
-        ConfigError: names collide, nothing is attempted that could attack further models, or one is
-            the run that is attacked anyway.
+        ConfigError: names collide, or one is the run that is attacked anyway.
         TeacherError: there is no model.
     """
     paths = named_paths(also)
-    if paths and INVERSION not in kinds:
-        raise ConfigError(
-            *(Setting("also"), f" is for {INVERSION}, which attacks models one by one: add it to "),
-            *(Setting("kind"), ", or leave out ", Setting("also")),
-        )
     for path in paths.values():
         if Path(path).resolve() == run.resolve():
             raise ConfigError(

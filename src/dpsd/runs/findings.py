@@ -51,6 +51,11 @@ QUICK = (
 
 #: The names of columns with the ends of an interval.
 _END = re.compile(r"\b(from|to),?( %)?$")
+#: The names of columns with the probability that chance does as much, and the least that is told.
+_P, LEAST_P = re.compile(r"p\b"), 1e-4
+#: The name of a column that says on which side of chance an interval lies, and what it means.
+AGAINST = "against chance"
+NOT_TOLD = "Not told apart: the interval includes 50%, so chance alone may explain the share."
 
 
 @with_config(_WHOLE)
@@ -79,7 +84,8 @@ class Table:
         columns: the names of the columns; the first names the rows.
         rows: the cells. A float in [0, 1] is a share, which is shown in percent if the name of its
             column ends in ``%``. The ends of an interval follow what it is about, in columns whose
-            names end in ``from`` and ``to``, and are shown with it.
+            names end in ``from`` and ``to``, and are shown with it. A p is shown as below
+            :data:`LEAST_P` if it is, in a column whose name begins with ``p``.
         note: what the columns mean, in sentences, where their names do not say it.
 
     >>> numbers = Table(
@@ -126,10 +132,34 @@ def _as_text(cell: Cell, column: str, *, decimals: str = ",.3g") -> str:
     if cell is None:
         return "-"
     if isinstance(cell, float):
+        if _P.match(column):
+            return p_in_words(cell).removeprefix("= ")
         if math.isinf(cell):
             return "∞" if cell > 0 else "-∞"
         return f"{cell:.1%}" if column.endswith("%") else format(cell, decimals)
     return f"{cell:,}" if isinstance(cell, int) else cell
+
+
+def p_in_words(p: float, *, least: float = LEAST_P) -> str:
+    """Return how likely chance does as much, as it follows a "p"; never that it cannot happen.
+
+    Args:
+        p: the probability, in [0, 1].
+        least: the least that is told.
+
+    >>> p_in_words(0.0123), p_in_words(0.0)
+    ('= 0.0123', '< 0.0001')
+    """
+    return f"= {p:,.3g}" if p >= least else f"< {least:g}"
+
+
+def against_chance(low: float, high: float) -> str:
+    """Return on which side of a half, which is chance, the interval of a share lies.
+
+    >>> against_chance(0.457, 0.811), against_chance(0.55, 0.6), against_chance(0.1, 0.4)
+    ('not told apart', 'above', 'below')
+    """
+    return "above" if low > 0.5 else "below" if high < 0.5 else "not told apart"
 
 
 @with_config(_WHOLE)

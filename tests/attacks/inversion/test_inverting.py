@@ -111,6 +111,11 @@ def test_findings_are_valid_and_find_what_was_memorised(
     assert len(findings.controls) == 5
     findings.save(run.path)
     assert read_findings(run.path) == [findings]
+    # What the prior knows is said in the file, and with a table, which shows it if this is invalid.
+    words = "printed letters, without digits"
+    assert findings.details["prior"] == words
+    assert words in findings.verdict
+    assert words in findings.tables[0].note
     # The teacher is a function, so only its labels are attacked.
     nearer = {(row[0], row[1]): row for row in findings.tables[1].rows}
     attacked = {name for name, _ in nearer}
@@ -122,6 +127,8 @@ def test_findings_are_valid_and_find_what_was_memorised(
         in findings.verdict
     )
     assert "not leakage of a record" in findings.verdict
+    is_apart = {row[-1] for row in findings.tables[1].rows if number(row[3]) > 0.5}
+    assert is_apart == {"above"}
     # One round of 64 answers at ε = 1 taught the student nothing, and nothing is near to records.
     assert all(
         number(nearer["student, prior-free", space][3]) < 0.5 for space in ("pixels", "wavelets")

@@ -2,19 +2,60 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 from tests.attacks.inversion.conftest import World
 
 from dpsd.attacks.inversion.judging import comparable
-from dpsd.attacks.inversion.public import public_images
-from dpsd.errors import ConfigError
+from dpsd.attacks.inversion.public import check_public, content_key, public_images
+from dpsd.errors import ConfigError, DataError, UnknownNameError
+from dpsd.models import build_classifier
 from dpsd.synthesis.distinct import image_digests
+from dpsd.teachers import TeacherRecord, load_teacher, save_teacher
 
 
 def test_the_private_data_set_is_refused(world: World) -> None:
     with pytest.raises(ConfigError, match="the private data set itself"):
         public_images("digits", world.others, most=64, seed=0)
+
+
+def test_what_the_teacher_was_trained_on_is_refused_under_any_path(
+    world: World, tmp_path: Path
+) -> None:
+    """As far as the record beside it tells; the held-out records may come from elsewhere."""
+    images, labels = np.zeros((20, 8, 8), np.uint8), np.arange(20) % 3
+    own = tmp_path / "own.npz"
+    np.savez(own, train_images=images, train_labels=labels)
+    record = TeacherRecord(
+        model="cnn", input_shape=(1, 8, 8), num_classes=3, data=str(own), data_place=str(own)
+    )
+    module = build_classifier("cnn", input_shape=(1, 8, 8), num_classes=3, seed=0)
+    teacher = load_teacher(save_teacher(tmp_path / "teacher", module, record))
+    for spec in (str(own), f"{tmp_path}/teacher/../own.npz"):
+        with pytest.raises(ConfigError, match="holds what the teacher was trained on"):
+            public_images(spec, world.others, most=64, seed=0, teachers=[teacher])
+        assert len(public_images(spec, world.others, most=64, seed=0).pixels) == 20
+    check_public("letters", world.others, [teacher])
+
+
+def test_a_folder_or_file_is_known_by_its_content_and_names_by_themselves(tmp_path: Path) -> None:
+    file = tmp_path / "public.npz"
+    keys = set[str | None]()
+    for value in (0, 1):
+        np.savez(file, images=np.full((5, 8, 8), value, np.uint8))
+        keys.add(content_key(str(file), (1, 8, 8)))
+    assert len(keys - {None}) == 2
+    assert {content_key(name, (1, 8, 8)) for name in ("letters", "digits", "classes:0")} == {None}
+
+
+def test_unknown_names_are_refused_with_what_there_is(world: World) -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'letters'"):
+        public_images("lettres", world.others, most=64, seed=0)
+    with pytest.raises(DataError, match=r"public: '\./scans' is no folder"):
+        public_images("./scans", world.others, most=64, seed=0)
 
 
 def test_other_classes_of_the_domain_are_named_the_milder_setting(world: World) -> None:

@@ -45,9 +45,9 @@ class Comparison:
     training: Nearest
     held_out: Nearest
 
-    def alarms(self) -> tuple[bool, bool, bool]:
-        """Return whether each of the three is beyond what chance would do."""
-        return self.near.p < LEVEL, self.three.p < LEVEL, self.nearer.p < LEVEL
+    def alarms(self, level: float = LEVEL) -> tuple[bool, bool, bool]:
+        """Return whether each of the three is beyond what chance would do, as its p says."""
+        return self.near.p < level, self.three.p < level, self.nearer.p < level
 
 
 class Space:

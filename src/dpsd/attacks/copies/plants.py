@@ -18,6 +18,8 @@ _MOST = 500
 #: The share of copies among the samples of the other, and the noise that is laid over them, as a
 #: standard deviation of values from 0 to 255.
 _SHARE, _NOISE = 0.05, 4.0
+#: The probability that chance alone fails the control of held-out records, by any of its tests.
+NULL_MISTAKE = 1e-4
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -64,6 +66,7 @@ class Plants:
         whole = [one.near.share for one in all_copies.values()]
         some = [one.near for one in some_copies.values()]
         false = [one.near.count for one in null.values()]
+        tests = sum(len(one.alarms()) for one in null.values())
         return (
             Control(
                 name="a generator that returns training images",
@@ -80,9 +83,10 @@ class Plants:
             ),
             Control(
                 name="held-out records, in which nothing is to be found",
-                found=not any(any(one.alarms()) for one in null.values()),
+                found=not any(any(one.alarms(NULL_MISTAKE / tests)) for one in null.values()),
                 sentence=f"{len(self.null):,} held-out records, which nobody can have copied, were "
                 f"examined as if they were samples: {max(false):,} passed for near-copies, which "
-                "is how often the search is wrong.",
+                "is how often the search is wrong. Chance alone fails this control in "
+                f"about one of {1 / NULL_MISTAKE:,.0f} attacks.",
             ),
         )

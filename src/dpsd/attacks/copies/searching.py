@@ -21,7 +21,14 @@ from dpsd.attacks.target import Progress, Target
 from dpsd.datasets import LabelledImages
 from dpsd.reporting.evaluations import wilson
 from dpsd.results.synthetic import synthesise
-from dpsd.runs.findings import Findings, Table
+from dpsd.runs.findings import (
+    AGAINST,
+    NOT_TOLD,
+    Findings,
+    Table,
+    against_chance,
+    p_in_words,
+)
 
 #: What the columns of the two tables mean.
 NOTE = (
@@ -33,7 +40,7 @@ NOTE = (
 NEARNESS_NOTE = (
     "Nearer: than to any of as many held-out records. C: the mean z of the three-sample test of "
     "data copying; above 0, samples are farther from training records than held-out ones are. Each "
-    "p: how often chance does as much."
+    "p: how often chance does as much. " + NOT_TOLD
 )
 
 #: By space, what samples are near to.
@@ -164,7 +171,7 @@ def _sentences(own: BySpace, records: Records) -> list[str]:
     else:
         counts = " and ".join(
             f"{one.near.count:,} in {SPACES[space]} (held-out records would give "
-            f"{one.near.expected:.1f}; p = {one.near.p:.2g})"
+            f"{one.near.expected:.1f}; p {p_in_words(one.near.p)})"
             for space, one in own.items()
         )
         sentences = [
@@ -174,7 +181,12 @@ def _sentences(own: BySpace, records: Records) -> list[str]:
     nearness = [
         f"In {SPACES[space]}, {one.nearer.share:.1%} ({one.nearer.low:.1%} to "
         f"{one.nearer.high:.1%}) of the samples are nearer to a training record than to any of "
-        f"{len(records.reference):,} held-out ones, where 50% means no difference."
+        f"{len(records.reference):,} held-out ones, where 50% means no difference"
+        + (
+            "; as the interval includes 50%, this cannot be told from chance."
+            if one.nearer.low <= 0.5 <= one.nearer.high
+            else "."
+        )
         for space, one in own.items()
     ]
     return [*sentences, " ".join(nearness)]
@@ -218,10 +230,16 @@ def _tables(found: Mapping[str, BySpace]) -> tuple[Table, Table]:
     nearness = Table(
         title="Nearness to training records; a share of nearer samples above 50% is worse, and so "
         "is a C far below 0",
-        columns=("samples", "space", "nearer %", "from %", "to %", "p of nearer", "C", "p of C"),
+        columns=(
+            *("samples", "space", "nearer %", "from %", "to %", "p of nearer", "C", "p of C"),
+            AGAINST,
+        ),
         note=NEARNESS_NOTE,
         rows=tuple(
-            (name, space, near.share, near.low, near.high, near.p, three.statistic, three.p)
+            (
+                *(name, space, near.share, near.low, near.high, near.p, three.statistic, three.p),
+                against_chance(near.low, near.high),
+            )
             for name, space, _, three, near in rows
         ),
     )

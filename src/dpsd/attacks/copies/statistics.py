@@ -21,7 +21,7 @@ Rows = NDArray[np.int64]
 
 #: The version of each score; those of different versions are not compared.
 SCORES = {"near-copies": 1, "three-sample test": 1, "nearer to training": 1}
-#: A p below this raises an alarm. The planted leaks must raise one, held-out records must not.
+#: A p below this raises an alarm, as the planted leaks must.
 LEVEL = 5e-4
 #: The fewest samples, and the fewest held-out records, of a cell of the three-sample test.
 _FEWEST_IN_CELL = 5

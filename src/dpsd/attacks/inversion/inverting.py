@@ -86,7 +86,13 @@ def attack(
     if has_persons:
         remove_picture(folder, _GRID)
     names = target.run.class_names() or members.class_names
-    public = public_images(settings.public, others, most=settings.public_images, seed=seed)
+    public = public_images(
+        settings.public,
+        others,
+        most=settings.public_images,
+        seed=seed,
+        teachers=[target.teacher] if target.teacher else (),
+    )
     inside, outside = comparable(members, others, public.classes, seed=seed)
     evaluators = train_evaluators(
         members,
@@ -151,7 +157,7 @@ def attack(
         ),
         controls=controls,
         scores=VERSIONS,
-        tables=tables(judged, floor, ceiling, evaluators),
+        tables=tables(judged, floor, ceiling, evaluators, prior=public.words),
         pictures=(
             ()
             if has_persons
@@ -160,6 +166,7 @@ def attack(
         settings=asdict(settings) | {"attacks": list(settings.attacks)},
         details={
             "targets": {one.name: one.key for one in targets},
+            "prior": public.words,
             "evaluators": {one.name: one.content for one in evaluators},
             "questions for a label-only reconstruction, at most": most_questions(
                 settings.rounds, settings.points

@@ -13,10 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
+from dpsd.attacks.names import LETTERS
 from dpsd.errors import ConfigError, Setting, UnknownNameError
-
-#: The public images that the attacker's prior is trained on by default: our own printed letters.
-LETTERS = "letters"
 
 #: The names of the attacks, in the order in which they are shown.
 ATTACKS = ("gmi", "plg-mi", "label-only", "prior-free")
@@ -28,8 +26,10 @@ class Inversion:
 
     Args:
         public: the public images of the attacker: ``"letters"``, printed letters without digits;
-            the name of a drawn source; or a folder, an ``.npz`` file or a data set, whose labels
-            are dropped. The private data set itself would say nothing.
+            the name of a drawn source; a folder, an ``.npz`` file or a data set, whose labels are
+            dropped; or ``classes:NAME,NAME``, the held-out records of some classes of the private
+            data set, of which the others are attacked, as in GMI's milder setting. The private data
+            set itself would say nothing.
         public_images: the most public images, at least 64.
         attacks: the attacks, each of :data:`ATTACKS`.
         reconstructions: the number of reconstructions of each class, a multiple of ``restarts``.
@@ -90,7 +90,7 @@ class Inversion:
     def plan(self) -> str:
         """What is made, in words."""
         return (
-            "3 evaluators and a generator are trained; then "
+            f"3 evaluators are trained, and a generator of public images ({self.public}); then "
             f"{', '.join(self.attacks)} make {self.reconstructions} reconstructions of each class "
             f"from every model, and {self.control_reconstructions} from planted ones"
         )

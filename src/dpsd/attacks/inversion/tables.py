@@ -9,7 +9,7 @@ from dpsd.attacks.inversion.evaluators import Evaluator
 from dpsd.attacks.inversion.judging import JUDGED, SPACES, Judgement
 from dpsd.attacks.inversion.measures import LEAST_CHANCE, Share
 from dpsd.attacks.names import STUDENT, TEACHER
-from dpsd.runs.findings import Cell, Table
+from dpsd.runs.findings import AGAINST, NOT_TOLD, Cell, Table, against_chance
 
 Judgements = Mapping[tuple[str, str], Judgement]
 """Judgements by the names of the target and of the attack."""
@@ -19,7 +19,12 @@ FLOOR, CEILING = "the prior, unguided", "held-out records"
 
 
 def tables(
-    judged: Judgements, floor: Judgement, ceiling: Judgement, evaluators: Sequence[Evaluator]
+    judged: Judgements,
+    floor: Judgement,
+    ceiling: Judgement,
+    evaluators: Sequence[Evaluator],
+    *,
+    prior: str,
 ) -> tuple[Table, ...]:
     """Return the tables of findings.
 
@@ -28,6 +33,7 @@ def tables(
         floor: that of unguided images of the prior.
         ceiling: that of real held-out records.
         evaluators: all evaluators, also those that are refused.
+        prior: what the prior was trained on.
     """
     named = {f"{target}, {attack}": one for (target, attack), one in judged.items()}
     everything = {**named, FLOOR: floor, CEILING: ceiling}
@@ -60,7 +66,7 @@ def tables(
                 f"columns of {', '.join(judging)} say how often each evaluator does. Picked: those "
                 "that the attacked model is surest of among several restarts. p: how often classes "
                 f"given out at random would succeed as often; {LEAST_CHANCE:.4f} is the least that "
-                "is told."
+                f"is told. The attacker's prior knows {prior}."
                 + " Not begun: a model that never says a class gives an attack by its labels "
                 "nothing to begin with." * are_stuck
             ),
@@ -72,7 +78,7 @@ def tables(
             ),
             columns=(
                 *("images of", "distance in", "nearer to training %", "from %", "to %"),
-                "independent images",
+                *("independent images", AGAINST),
             ),
             rows=tuple(
                 (name, space, *_nearer(one.nearer[space]))
@@ -85,7 +91,7 @@ def tables(
                 f"than the unguided prior has. The verdict rests on {JUDGED}, in which the control "
                 "shows a leak. Images with the same nearest record count as one, which leaves so "
                 "many independent ones for the intervals. These hold for all rows together with "
-                "95% confidence."
+                f"95% confidence. {NOT_TOLD}"
             ),
         ),
         Table(
@@ -116,7 +122,10 @@ def _at_least(chance: float) -> Cell:
 
 
 def _nearer(share: Share) -> tuple[Cell, ...]:
-    return (share.share, share.low, share.high, round(share.effective))
+    return (
+        *(share.share, share.low, share.high, round(share.effective)),
+        against_chance(share.low, share.high),
+    )
 
 
 def verdict(

@@ -172,7 +172,7 @@ def attack(
         verdict=found.verdict(),
         controls=(
             *told_controls(told, is_in, draws=settings.draws),
-            null_control(confidences[STUDENTS], is_in, draws=settings.draws, seed=seed),
+            null_control(confidences[STUDENTS], is_in, seed=seed),
             *((told_bound_control(one_run.told, delta=one_run.delta),) if one_run else ()),
         ),
         scores={score.name: score.version for score in SCORES} | bounded,

@@ -7,19 +7,19 @@ if the audit with one run does not refute a claim for a student that was told wh
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-
-import numpy as np
+from functools import partial
 
 from dpsd.attacks.membership.one_run import Bound, all_right
 from dpsd.attacks.membership.rates import Rates, measured
 from dpsd.attacks.membership.scores import SCORES, Flags, Numbers, left_out
-from dpsd.runs.findings import Control
+from dpsd.attacks.membership.shuffled import drawn_anew
+from dpsd.runs.findings import Control, p_in_words
 
 #: The share of told members that every score must find at 1% false positives.
 _TOLD_FOUND = 0.5
-#: Where nothing was told, the area may lie so many standard errors from a half, and so many members
-#: may be found at 1% false positives.
-_NULL_ERRORS, _NULL_FOUND = 4.0, 0.06
+#: The probability that chance alone fails the control in which there is nothing to find, by any of
+#: the scores.
+NULL_MISTAKE = 1e-4
 #: What is claimed for a student that was told which canaries are in, as a part of the ε that right
 #: guesses alone would prove. The rest is room for some wrong guesses.
 _TOLD_CLAIM = 1 / 3
@@ -60,33 +60,39 @@ def told_controls(told: Numbers, is_in: Flags, *, draws: int) -> Iterator[Contro
         )
 
 
-def null_control(confidences: Numbers, is_in: Flags, *, draws: int, seed: int) -> Control:
+def null_control(confidences: Numbers, is_in: Flags, *, seed: int) -> Control:
     """Return the control in which membership is drawn anew, so that nothing can be found.
+
+    It fails only if what a score finds is too much for chance: a score that works fails it with a
+    probability of :data:`NULL_MISTAKE` at most, however few records there are.
 
     Args:
         confidences: the confidences of the students, ``(M, N)``.
-        is_in: which records each teacher was trained on, ``(M, N)``.
-        draws: the number of bootstrap samples.
+        is_in: which records each teacher was trained on, ``(M, N)``, whose shape alone is used.
         seed: the seed of the new membership.
     """
-    flips = np.random.default_rng(seed).random((len(is_in) // 2, is_in.shape[1])) < 0.5
-    shuffled = is_in ^ flips.repeat(2, axis=0)
-    rates = rates_of(scored(confidences, shuffled), shuffled, draws=draws)
-    is_null = all(
-        abs(found.auc.value - 0.5) <= _NULL_ERRORS * found.deviation
-        and found.caught[0.01].value <= _NULL_FOUND
-        for found in rates.values()
-    )
+    models, records = is_in.shape
+    found = {
+        score.name: drawn_anew(
+            partial(left_out, confidences, score=score), models=models, records=records, seed=seed
+        )
+        for score in SCORES
+    }
     said = "; ".join(
-        f"{found.auc.value:.3f} and {100 * found.caught[0.01].value:.1f}% with {name}"
-        for name, found in rates.items()
+        f"{name}, {one.higher:,} of {one.coins:,} and {one.found:,} of {one.members:,}, p "
+        + p_in_words(one.p, least=1e-9)
+        for name, one in found.items()
     )
+    limit = NULL_MISTAKE / len(found)
     return Control(
         name="shuffled membership",
-        found=is_null,
+        found=min(one.p for one in found.values()) >= limit,
         sentence=(
             "Membership was drawn anew, independently of the students, so that no score may find "
-            f"it; the AUC and the share of members found at 1% false positives were {said}."
+            "it. How often, of two models of which one has a record, that one scored higher, and "
+            f"how many members were found at 1% false positives: {said}. Below p = {limit:.2g}, "
+            "chance does not explain it; so a score that works fails this control in one of "
+            f"{1 / NULL_MISTAKE:,.0f} attacks at most."
         ),
     )
 
