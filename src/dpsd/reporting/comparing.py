@@ -10,7 +10,8 @@ from dpsd.privacy.accounting import format_epsilon
 from dpsd.privacy.targets import Adjacency
 from dpsd.reporting.agreement import WITHOUT_PROBE, shown
 from dpsd.reporting.evaluations import where, with_interval
-from dpsd.reporting.sections import MEMORY, Rows, Subject, peak
+from dpsd.reporting.memory import MEMORY, peak
+from dpsd.reporting.sections import Rows, Subject
 from dpsd.synthesis.names import last_part, published_name
 
 #: Settings that say where the owner keeps something, of which the last part of the name is shown.

@@ -13,7 +13,8 @@ from dpsd.privacy.accounting import format_epsilon
 from dpsd.privacy.targets import Adjacency
 from dpsd.reporting.curves import progress_figure
 from dpsd.reporting.html import part, template
-from dpsd.reporting.sections import MEMORY, REPORT_FILE, Rows, peak
+from dpsd.reporting.memory import MEMORY, peak
+from dpsd.reporting.sections import REPORT_FILE, Rows
 from dpsd.reporting.verdict import Point, measured
 from dpsd.runs.federation import FederationDirectory
 from dpsd.runs.journal import Client

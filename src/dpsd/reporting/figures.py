@@ -51,6 +51,9 @@ _DPI = 300
 _MARGIN, _BELOW, _ABOVE = 0.3, 0.5, 0.3
 _NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 
+#: The most letters of a part of the name of a file.
+_LONGEST = 60
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Figure:
@@ -159,3 +162,12 @@ def styled() -> Any:
 
 def _metadata(path: Path) -> dict[str, None]:
     return _NO_METADATA if path.suffix == ".svg" else {"Software": None}
+
+
+def in_file_name(text: str) -> str:
+    """Return what of a text is fit for the name of a file everywhere, and for an address in a page.
+
+    >>> in_file_name("runs/My run, ε = 1"), in_file_name("ε")
+    ('runs-my-run-1', '')
+    """
+    return "-".join(re.findall(r"[a-z0-9]+", text.lower()))[:_LONGEST].strip("-")

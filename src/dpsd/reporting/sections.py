@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,8 +13,9 @@ from dpsd.privacy.records.statement import Statement
 from dpsd.reporting.agreement import ON_QUERIES, WITHOUT_PROBE, final_probe, left_out, shown
 from dpsd.reporting.curves import confusion_figure
 from dpsd.reporting.evaluations import chosen_on, where, with_interval
-from dpsd.reporting.figures import Figure
+from dpsd.reporting.figures import Figure, in_file_name
 from dpsd.reporting.inlining import attack_pictures, round_pictures
+from dpsd.reporting.memory import MEMORY, peak
 from dpsd.reporting.telling import Said, confusion, largest, mechanism_of, said_of_generator
 from dpsd.reporting.verdict import Point, is_measured, verdict
 from dpsd.runs.directory import RunDirectory
@@ -26,8 +26,6 @@ Rows = list[tuple[str, ...]]
 
 #: The name of the page that every run writes.
 REPORT_FILE = "report.html"
-#: The most letters of a part of the name of a file.
-_LONGEST = 60
 #: The lines of a certificate that a page states in its own way.
 _TIMED = {"Date", "Run"}
 
@@ -365,8 +363,7 @@ _PARTS = {
     *("student.json", "generator.safetensors", "metrics.jsonl", "certificate.json", "images"),
 }
 
-#: The heading of a column with the most memory, and those of a table of what parts took.
-MEMORY = "memory, up to MB"
+#: The headings of a table of what parts took.
 SPENT_HEADINGS = ("part", "seconds", MEMORY)
 
 #: The headings of a table of rounds.
@@ -385,30 +382,6 @@ def is_repeatable(found: Findings, run: RunDirectory) -> bool:
     trained = found.details.get("teachers")
     by_function = isinstance(trained, Mapping) and "function" in trained
     return not by_function and (bool(found.asked) or "teacher" not in run.objects)
-
-
-def in_file_name(text: str) -> str:
-    """Return what of a text is fit for the name of a file everywhere, and for an address in a page.
-
-    >>> in_file_name("runs/My run, ε = 1"), in_file_name("ε")
-    ('runs-my-run-1', '')
-    """
-    return "-".join(re.findall(r"[a-z0-9]+", text.lower()))[:_LONGEST].strip("-")
-
-
-def peak(metrics: Sequence[Mapping[str, Any]]) -> str:
-    """Return the most memory on record in some rounds, in MB; ``-`` if there is none.
-
-    >>> rounds = [{"peak_memory_mb": {"process": most, "accelerator": 300}} for most in (900, 1100)]
-    >>> peak(rounds), peak([{"peak_memory_mb": {"process": 900}}, {}]), peak([{}])
-    ('1,100; accelerator 300', '900', '-')
-    """
-    most = dict[str, int]()
-    for line in metrics:
-        for kind, size in line.get("peak_memory_mb", {}).items():
-            most[kind] = max(size, most.get(kind, 0))
-    names = {"process": "", "accelerator": "accelerator "}
-    return "; ".join(f"{name}{most[kind]:,}" for kind, name in names.items() if kind in most) or "-"
 
 
 def _accuracies(name: str, images: int, found: Mapping[str, Any]) -> tuple[str, ...]:
