@@ -56,7 +56,7 @@ def test_an_evaluation_is_shown_with_what_it_was_measured_on(
     assert f"{found['student_accuracy']:.1%}" in page
     assert "712 images of digits, test split" in page
     assert "Not for publication" in page
-    assert (figures / "confusion-1-1.png").is_file()
+    assert list(figures.glob("confusion-1-*.png"))
     assert sum(map(sum, found["confusion"])) == 712
 
 

@@ -86,7 +86,7 @@ def test_a_place_that_cannot_be_written_to_is_refused_beforehand(
         MLflowObserver(Observer(), name="digits").__enter__()
 
 
-def test_without_mlflow_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_mlflow_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"dpsd\[mlflow\]"):
+    with pytest.raises(ConfigError, match="MLflow is not installed: pip install 'mlflow-skinny"):
         MLflowObserver(Observer(), name="digits")
