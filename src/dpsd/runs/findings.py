@@ -54,7 +54,7 @@ _END = re.compile(r"\b(from|to),?( %)?$")
 #: The names of columns with the probability that chance does as much, and the least that is told.
 _P, LEAST_P = re.compile(r"p\b"), 1e-4
 #: The name of a column that says on which side of chance an interval lies, and what it means.
-AGAINST = "against chance"
+AGAINST, NOT_APART = "against chance", "not told apart"
 NOT_TOLD = "Not told apart: the interval includes 50%, so chance alone may explain the share."
 
 
@@ -159,7 +159,7 @@ def against_chance(low: float, high: float) -> str:
     >>> against_chance(0.457, 0.811), against_chance(0.55, 0.6), against_chance(0.1, 0.4)
     ('not told apart', 'above', 'below')
     """
-    return "above" if low > 0.5 else "below" if high < 0.5 else "not told apart"
+    return "above" if low > 0.5 else "below" if high < 0.5 else NOT_APART
 
 
 @with_config(_WHOLE)

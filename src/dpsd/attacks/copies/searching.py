@@ -23,6 +23,7 @@ from dpsd.reporting.evaluations import wilson
 from dpsd.results.synthetic import synthesise
 from dpsd.runs.findings import (
     AGAINST,
+    NOT_APART,
     NOT_TOLD,
     Findings,
     Table,
@@ -184,7 +185,7 @@ def _sentences(own: BySpace, records: Records) -> list[str]:
         f"{len(records.reference):,} held-out ones, where 50% means no difference"
         + (
             "; as the interval includes 50%, this cannot be told from chance."
-            if one.nearer.low <= 0.5 <= one.nearer.high
+            if against_chance(one.nearer.low, one.nearer.high) == NOT_APART
             else "."
         )
         for space, one in own.items()

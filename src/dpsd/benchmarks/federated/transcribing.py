@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from dpsd.benchmarks.federated.clients import Clients, sent
 from dpsd.benchmarks.methods import Outcome, Task
 from dpsd.benchmarks.transcribing import Transcribing
+from dpsd.config.ensembles import ENSEMBLE_STUDENT
 from dpsd.devices.execution import Execution
 from dpsd.errors import ConfigError
 from dpsd.federated.exchange import Member
@@ -82,11 +83,8 @@ class FederatedTranscribing(Transcribing, Clients):
             trusted_aggregator=self.clients if self.sums else None,
             patience=0.0,
             deadline=24 * 3600.0,
-            **(
-                {"student": self.student or task.model}
-                if self.features is None
-                else {"features": self.features}
-            ),
+            student=ENSEMBLE_STUDENT if self.features else self.student or task.model,
+            features=self.features,
             **{**self.recipe, "seed": seed},
         )
         rounds, queries = config.recipe.rounds, config.recipe.queries
