@@ -43,6 +43,9 @@ _MOST_NUMBERS = 1 << 22
 #: The chance that a teacher agrees with the panel, before there are releases to tell.
 _ASSUMED = 0.6
 
+#: The steps of expectation and maximisation before priors are told anew.
+_STEPS = 5
+
 #: The pseudo-counts of each row of a confusion matrix.
 _PSEUDO_COUNTS = 20.0
 
@@ -107,25 +110,36 @@ class Panel(Channel):
         """Return a copy with the clients' confusions estimated from these releases."""
         return self.fitted(lambda: iter([(release, prior)]))
 
+    def refined(self, release: Tensor, prior: Tensor) -> Self:
+        """Return a copy after a few more steps of the estimation, with these priors.
+
+        Priors that are told by the panel's own confusions change with them, so both take turns.
+        """
+        return self.fitted(lambda: iter([(release, prior)]), iterations=_STEPS, anew=False)
+
     def fitted(
-        self, parts: Callable[[], Iterable[tuple[Tensor, Tensor]]], *, iterations: int = 30
+        self,
+        parts: Callable[[], Iterable[tuple[Tensor, Tensor]]],
+        *,
+        iterations: int = 30,
+        anew: bool = True,
     ) -> Self:
         """Return a copy with the clients' confusions estimated from many releases.
-
-        The estimation starts anew from what :meth:`assumed` assumes, so it depends on nothing but
-        the releases and priors.
 
         Args:
             parts: makes pairs of releases ``(n, M, K)`` and priors ``(n, K)``, such as one for each
                 round. It is called repeatedly, as all of them together may not fit in memory.
             iterations: the number of steps of expectation and maximisation.
+            anew: whether the estimation starts from what :meth:`assumed` assumes, and so depends on
+                nothing but the releases and priors, or from the confusions of this panel.
 
         Raises:
             ValueError: there are releases of more clients than the panel has.
         """
         members, classes = self.confusions.shape[:2]
-        current = replace(self, confusions=self.assumed(members, classes).confusions)
-        lean = _PSEUDO_COUNTS * current.confusions
+        assumed = self.assumed(members, classes).confusions
+        current = replace(self, confusions=assumed) if anew else self
+        lean = _PSEUDO_COUNTS * assumed
         for _ in range(iterations):
             counts = lean.clone()
             for release, prior in _blocks(parts()):

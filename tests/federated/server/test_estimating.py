@@ -85,6 +85,36 @@ def test_a_round_that_nobody_answered_weighs_nobody_less() -> None:
     assert panel.weights.tolist() == [1.0]
 
 
+def test_a_common_class_does_not_become_a_rare_one_that_the_student_takes_it_for() -> None:
+    # Ten times as many images are of class 8 as of class 3. A client takes 8s for 3s, and the
+    # student, which favours no class, cannot tell them apart. Two other clients can.
+    random = torch.Generator().manual_seed(3)
+    often = torch.ones(CLASSES)
+    often[8], often[3] = 3.0, 0.3
+    made = []
+    for index in range(1, 4):
+        truth = torch.multinomial(often, COUNT * 4, replacement=True, generator=random)
+        unsure = torch.nn.functional.one_hot(truth, CLASSES).float()
+        unsure[(truth == 8) | (truth == 3)] = 0.5 * torch.eye(CLASSES)[[8, 3]].sum(0)
+        answers = [truth, truth, truth.where(truth != 8, torch.tensor(3))]
+        made.append(
+            RoundReleases(
+                index=index,
+                queries=torch.zeros((len(truth), 1, 8, 8), dtype=torch.uint8),
+                prior=FLAT[:1].expand_as(unsure).half() if index == 1 else unsure.half(),
+                predicted=truth,
+                source=torch.zeros(len(truth)),
+                release=torch.stack([evidence(5 * torch.eye(CLASSES)[of]) for of in answers], 1),
+            )
+        )
+    panel = history_of(*made).estimated(3)
+    assert panel.confusions[:2, 3, 3].min() > 0.7
+    assert panel.confusions[:2, 8, 8].min() > 0.8
+    assert panel.confusions[2, 8, 3] > 0.8
+    by_student_alone = Panel.assumed(3, CLASSES).informed(*history_of(*made).sample()[:2])
+    assert by_student_alone.confusions[:2, 3, 3].max() < 0.5
+
+
 @st.composite
 def rounds(draw: st.DrawFn) -> list[RoundReleases]:
     """Rounds of several sizes, whose clients become more and may be silent."""

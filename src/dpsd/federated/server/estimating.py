@@ -24,6 +24,8 @@ _MOST_SAMPLED = 1 << 25
 _MOST_NUMBERS = 1 << 22
 #: The steps of expectation and maximisation that estimate the shares of the classes.
 _ITERATIONS = 50
+#: How often the shares and the confusions are estimated in turn.
+_TURNS = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +100,10 @@ class History:
         The prior of an image is what the student said of it when it was asked, before it learned
         from the answers. What it says later would confirm what it was taught.
 
+        The student favours no class (logit adjustment), and the images of a round do, so what it
+        said is weighed by the shares of the classes. Otherwise a common class that it takes in part
+        for a rare one would become that one: clients that tell the two apart would seem to err.
+
         Args:
             members: the number of clients, M; those of whom there are no releases are assumed to
                 agree with the panel more often than not.
@@ -105,10 +111,16 @@ class History:
         panel = Panel.assumed(members, self._num_classes)
         if not self.rounds or not members:
             return panel
+        release, prior, number = self.sample()
         if len(self.rounds) == 1:
-            panel = replace(panel, weights=_moderate(self.rounds[0].release))
-        release, prior, _ = self.sample()
-        return panel.informed(release, prior)
+            # Without a student, shares would rest on confusions that are assumed.
+            return replace(panel, weights=_moderate(release)).informed(release, prior)
+        for _ in range(_TURNS):
+            shares = torch.tensor([of.label_shares for of in self.evidence(panel)])
+            weighed = prior * shares[number]
+            weighed /= weighed.sum(-1, keepdim=True)
+            panel = panel.refined(release, weighed)
+        return panel
 
     def evidence(self, panel: Panel) -> list[RoundEvidence]:
         """Return what the sample says of each round, in the order of rounds.
