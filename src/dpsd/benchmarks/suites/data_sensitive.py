@@ -16,7 +16,7 @@ from dpsd.benchmarks.suites.field import (
     published_methods,
     references,
 )
-from dpsd.benchmarks.suites.queries import sources_for, suited
+from dpsd.benchmarks.suites.queries import FEATURES, sources_for, suited
 from dpsd.benchmarks.suites.suite import EPSILONS, Suite, row_of, shortened
 from dpsd.benchmarks.transcribing import Transcribing
 from dpsd.privacy.targets import Adjacency
@@ -39,6 +39,9 @@ def data_sensitive(task: Task, share: float) -> list[Row]:
             many = _many_teachers(task, shards)
             votes = _votes_on_real_images(task, shards, epsilon)
             rows.append(row_of(task, epsilon, "dpsd-many", many))
+            if task.data in FEATURES:
+                linear = _many_on_features(task, shards, epsilon)
+                rows.append(row_of(task, epsilon, "dpsd-many-features", linear))
             rows.append(row_of(task, epsilon, "pate", votes))
         rows.append(row_of(task, epsilon, "dp-sgd", PrivateSGD()))
         if quoted := PUBLISHED.get((task.data, epsilon, "DataLens")):
@@ -65,6 +68,26 @@ def _many_teachers(task: Task, shards: int) -> Transcribing:
         adjacency=Adjacency.TEACHER,
         recipe={"sources": sources_for(task)},
         shards=shards,
+    )
+
+
+def _many_on_features(task: Task, shards: int, epsilon: float) -> Transcribing:
+    """Teachers and a student that are linear on a public backbone; chosen on validation images."""
+    features, sources = FEATURES[task.data]
+    recipe = {
+        "sources": sources,
+        "learning_rate": 0.001,
+        "generator_steps": 0,
+        "queries": 6_000 if epsilon < 3 else 12_000,
+        "student_steps": 1_000 if epsilon < 3 else 2_000,
+    }
+    return Transcribing(
+        name=f"dpsd, many teachers, on {features}",
+        protect="labels",
+        adjacency=Adjacency.TEACHER,
+        recipe=recipe,
+        shards=shards,
+        features=features,
     )
 
 

@@ -9,16 +9,13 @@ from dpsd.benchmarks.methods import Task
 from dpsd.benchmarks.racing import Race
 from dpsd.benchmarks.rows import Row
 from dpsd.benchmarks.suites.label_sensitive import many_rounds
-from dpsd.benchmarks.suites.queries import sources_for
+from dpsd.benchmarks.suites.queries import FEATURES, sources_for
 from dpsd.benchmarks.suites.suite import EPSILONS, Suite, row_of, shortened
 from dpsd.benchmarks.transcribing import Transcribing
 from dpsd.privacy.targets import Adjacency
 
 #: What a race is to.
 REACH = 0.95
-
-#: The public backbone that suits a data set, and the queries that its student learns from best.
-_FEATURES = {"mnist": ("glyphs", ("glyphs",))}
 
 
 def speed(task: Task, share: float) -> list[Row]:
@@ -39,7 +36,7 @@ def speed(task: Task, share: float) -> list[Row]:
             recipe=shortened(many_rounds(task, epsilon) | sizes[epsilon], share),
         )
         rows.append(row_of(task, epsilon, "dpsd", Race(labels, reach=REACH)))
-        if task.data in _FEATURES:
+        if task.data in FEATURES:
             start = _on_features(task, epsilon, share)
             rows.append(row_of(task, epsilon, "dpsd-features", Race(start, reach=REACH)))
         rows.append(row_of(task, epsilon, "dp-sgd", Race(PrivateSGD(stop_at=REACH), reach=REACH)))
@@ -63,7 +60,7 @@ def _on_features(task: Task, epsilon: float, share: float) -> Transcribing:
     """
     sizes = {"rounds": 4, "queries": 30_000, "first_queries": 60_000, "first_epochs": 4.0}
     learning = {"batch_size": 1024, "learning_rate": 0.001, "generator_steps": 0}
-    features, sources = _FEATURES[task.data]
+    features, sources = FEATURES[task.data]
     return Transcribing(
         name=f"dpsd, labels, on {features}",
         protect="labels",
