@@ -239,6 +239,14 @@ def test_certify_warns_only_of_what_a_crash_leaves(tmp_path: Path, invoke: Invok
     assert invoke("certify", tmp_path).exit_code == 1
 
 
+def test_a_client_that_has_a_key_alone_is_told_how_to_start(tmp_path: Path, invoke: Invoke) -> None:
+    (tmp_path / "flower").mkdir()
+    (tmp_path / "flower" / "client.key.pub").touch()
+    result = invoke("federate", "status", tmp_path)
+    assert result.exit_code == 5
+    assert "holds a client's key, and no client yet: start it with --invitation" in result.stderr
+
+
 @pytest.mark.parametrize("command", [("certify",), ("federate", "status")])
 def test_a_folder_that_somebody_sent_is_only_read(
     command: tuple[str, ...], tmp_path: Path, invoke: Invoke

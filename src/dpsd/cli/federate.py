@@ -155,10 +155,12 @@ def status(
     from dpsd.runs.federation import FederationDirectory
 
     directory = FederationDirectory.open(place)
+    # Asked first, as a federation may finish meanwhile.
+    is_finished = directory.is_finished()
     metrics, rounds = directory.metrics(), directory.recipe.rounds
     online = _online(place)
-    state = "finished" if directory.is_finished() else "the server is running"
-    if online is None and not directory.is_finished():
+    state = "finished" if is_finished else "the server is running"
+    if online is None and not is_finished:
         state = f"unless its server is running, continue with {directory.resuming}"
     number = len(metrics) + 1
     tense = "was" if online is None else "is"
@@ -220,6 +222,11 @@ def within(place: Path, name: str) -> Path:
 
 def _check_server(place: Path) -> None:
     if not (place / JOURNAL_FILE).exists():
+        if (place / FLOWER_FOLDER / "client.key.pub").exists():
+            raise RunError(
+                f"{place} holds a client's key, and no client yet: start it with --invitation, "
+                "--epsilon and --adjacency"
+            )
         raise RunError(
             f"{place} is not the directory of a federation's server or client: it has no "
             f"{JOURNAL_FILE}"

@@ -335,7 +335,8 @@ def _client(
         say(f"The fingerprint of the invitation is {found.fingerprint}")
         say(
             "Compare it with those who run the server by another way, such as the telephone. Only "
-            "if it is the same, run the command again with --epsilon, the most that may be spent."
+            "if it is the same, run the command again with --epsilon, the most that may be spent, "
+            "and --adjacency, what it is about."
         )
         return
     spell(ctx, {"teacher": "TEACHER"})

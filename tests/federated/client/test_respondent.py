@@ -332,7 +332,7 @@ def test_only_a_cap_at_the_targets_adjacency_and_delta_makes_up_for_losses(
 
 
 def test_a_lower_cap_is_enforced_beside_the_target(tmp_path: Path) -> None:
-    with pytest.raises(BudgetError, match="and may spend 1"):
+    with pytest.raises(BudgetError, match=r"and may spend 1\. Raise the cap"):
         respondent(tmp_path, cap=dpsd.Budget(epsilon=1.0, adjacency="response"))
     assert not (tmp_path / "client").exists()
 

@@ -122,10 +122,15 @@ class Allowance:
         for limit in self.limits:
             needed = spent_under([whole], limit.adjacency, delta=limit.delta)
             if limit.is_exceeded_by(needed):
+                mend = (
+                    "Raise the cap, or give a lower epsilon"
+                    if limit is self.cap
+                    else "Give a higher epsilon, or allow fewer rounds and queries"
+                )
                 raise BudgetError(
                     f"the client would have spent ε = {format_epsilon(needed)} under "
                     f"{limit.adjacency.value!r} at δ = {limit.delta:g}, and may spend "
-                    f"{limit.epsilon:g}"
+                    f"{limit.epsilon:g}. {mend}"
                 )
         if self.account is not None:
             self.account.admit(

@@ -140,6 +140,7 @@ def _reason(node: Child, invitation: Invitation, place: ClientPlace) -> RunError
     return RunError(
         f"{invitation.address} and this client refused each other. Either the server does not know "
         f"the client: send {place.public_key} to those who run it. Or the invitation is not that "
-        "server's: compare the fingerprints. Or this machine's clock is wrong. Or this client was "
+        "server's, or is to a federation that is over: compare the fingerprints, and ask those who "
+        "run it. Or this machine's clock is wrong. Or this client was "
         "killed a moment ago, or runs elsewhere: wait for a minute, and start again"
     )
