@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -113,6 +116,16 @@ def test_a_common_class_does_not_become_a_rare_one_that_the_student_takes_it_for
     assert panel.confusions[2, 8, 3] > 0.8
     by_student_alone = Panel.assumed(3, CLASSES).informed(*history_of(*made).sample()[:2])
     assert by_student_alone.confusions[:2, 3, 3].max() < 0.5
+
+
+def test_a_class_that_no_client_ever_says_leaves_no_image_without_a_class() -> None:
+    always = evidence(60 * torch.eye(CLASSES)[torch.zeros(COUNT, dtype=torch.int64)])
+    first = first_round(*[always] * 60)
+    sure = torch.eye(CLASSES)[torch.full((COUNT,), 3)].half()
+    history = history_of(first, replace(first, index=2, prior=sure))
+    panel = history.estimated(60)
+    assert panel.confusions.isfinite().all()
+    assert all(math.isfinite(one.clarity) for one in history.evidence(panel))
 
 
 @st.composite

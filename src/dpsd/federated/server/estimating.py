@@ -117,7 +117,8 @@ class History:
             return replace(panel, weights=_moderate(release)).informed(release, prior)
         for _ in range(_TURNS):
             shares = torch.tensor([of.label_shares for of in self.evidence(panel)])
-            weighed = prior * shares[number]
+            # Never by nothing, as an image may be of no other class to the student.
+            weighed = prior * shares[number].clamp_min(1e-6)
             weighed /= weighed.sum(-1, keepdim=True)
             panel = panel.refined(release, weighed)
         return panel
