@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from dpsd.cli import app
 from dpsd.errors import RunError
+from dpsd.federated.client.folder import ClientFolder
 from dpsd.federated.flower.identities import read_public_key
 from dpsd.federated.flower.places import ClientPlace, ServerPlace
 from dpsd.federated.flower.processes import free_port
@@ -114,6 +115,18 @@ def invited(hub: Path, one: Program) -> bool:
     except RunError:
         return False
     return True
+
+
+def ended(server: Program, hospitals: Sequence[Program], *, rounds: int) -> list[ClientFolder]:
+    """Wait until all is over, see that the server played all rounds, and return the clients."""
+    hub = server.folder / "hub"
+    until(lambda: server.code is not None, "the server did not come to its end")
+    assert server.code == 0, server.log.read_text("utf-8")
+    assert f"{rounds} of {rounds} rounds; finished" in status(hub)
+    folders = [ClientFolder.open(one.folder / one.name / "client") for one in hospitals]
+    for folder in folders:
+        until(folder.is_certified, "a client was not started again after it was killed")
+    return folders
 
 
 def status(hub: Path) -> str:

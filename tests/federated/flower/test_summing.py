@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from dpsd.federated.client.folder import ClientFolder
 from dpsd.runs.federation import FederationDirectory
 
 from . import programs
-from .programs import hospital, invited, status, until
+from .programs import ended, hospital, invited, until
 
 pytestmark = [pytest.mark.federated, pytest.mark.thorough, pytest.mark.timeout(900)]
 
@@ -22,7 +21,7 @@ def test_a_server_keeps_sums_alone_also_when_a_client_is_killed(tmp_path: Path) 
     hub = tmp_path / "hub"
     hospitals = [hospital(tmp_path, number, "--trusted-aggregator") for number in (1, 2, 3)]
     server = programs.server(
-        *(tmp_path,),
+        tmp_path,
         clients=CLIENTS,
         rounds=ROUNDS,
         queries=QUERIES,
@@ -36,12 +35,7 @@ def test_a_server_keeps_sums_alone_also_when_a_client_is_killed(tmp_path: Path) 
         until(FederationDirectory.open(hub).metrics, "the first round was not played")
         if server.code is None:
             hospitals[0].kill("flower-supernode")
-        until(lambda: server.code is not None, "the server did not come to its end")
-        assert server.code == 0, server.log.read_text("utf-8")
-        assert f"{ROUNDS} of {ROUNDS} rounds; finished" in status(hub)
-        folders = [ClientFolder.open(tmp_path / one.name / "client") for one in hospitals]
-        for folder in folders:
-            until(folder.is_certified, "a client was not started again after it was killed")
+        folders = ended(server, hospitals, rounds=ROUNDS)
     finally:
         for program in (*hospitals, server):
             program.end()

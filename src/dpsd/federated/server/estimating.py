@@ -61,6 +61,7 @@ class History:
         self._orders: list[Tensor] = []
         self._total = 0
         self._sample: tuple[Tensor, Tensor, Tensor] | None = None
+        self._panels: dict[int, Panel] = {}
 
     def add(self, releases: RoundReleases) -> None:
         """Add the releases of a round, float16 ``(N, M, K)``."""
@@ -69,6 +70,7 @@ class History:
         self._orders.append(torch.randperm(len(releases), generator=random))
         self._total += len(releases)
         self._sample = None
+        self._panels = {}
         members = max(one.release.shape[1] for one in self.rounds)
         most = min(_MOST_ROWS, _MOST_SAMPLED // max(1, members * self._num_classes))
         for number, one in enumerate(self.rounds):
@@ -108,6 +110,11 @@ class History:
             members: the number of clients, M; those of whom there are no releases are assumed to
                 agree with the panel more often than not.
         """
+        if members not in self._panels:  # a round is read, and the next one asked, by the same
+            self._panels[members] = self._estimated(members)
+        return self._panels[members]
+
+    def _estimated(self, members: int) -> Panel:
         panel = Panel.assumed(members, self._num_classes)
         if not self.rounds or not members:
             return panel
@@ -116,7 +123,7 @@ class History:
             # Without a student, shares would rest on confusions that are assumed.
             return replace(panel, weights=_moderate(release)).informed(release, prior)
         for _ in range(_TURNS):
-            shares = torch.tensor([of.label_shares for of in self.evidence(panel)])
+            shares = self._shares(self._said(panel))
             # Never by nothing, as an image may be of no other class to the student.
             weighed = prior * shares[number].clamp_min(1e-6)
             weighed /= weighed.sum(-1, keepdim=True)
@@ -129,21 +136,31 @@ class History:
         Args:
             panel: the panel, as it is known now.
         """
-        release, prior, number = self.sample()
-        size = max(1, _MOST_NUMBERS // release[:1].numel())
-        parts = zip(torch.split(release, size), torch.split(prior, size), strict=True)
-        said = torch.cat([panel.log_likelihood(*part) for part in parts])
-        classes, counts = self._num_classes, torch.bincount(number)
+        _, _, number = self.sample()
+        said, classes, counts = self._said(panel), self._num_classes, torch.bincount(number)
         sharpness = said.softmax(-1).square().sum(-1)
         clarity = (torch.bincount(number, sharpness) / counts - 1 / classes) / (1 - 1 / classes)
-        shares = torch.full((len(counts), classes), 1 / classes)
+        return [
+            RoundEvidence(label_shares=of, clarity=clear)
+            for of, clear in zip(self._shares(said).tolist(), clarity.tolist(), strict=True)
+        ]
+
+    def _said(self, panel: Panel) -> Tensor:
+        """What the releases of the sample say of each class, log-likelihoods ``(S, K)``."""
+        release, prior, _ = self.sample()
+        size = max(1, _MOST_NUMBERS // release[:1].numel())
+        parts = zip(torch.split(release, size), torch.split(prior, size), strict=True)
+        return torch.cat([panel.log_likelihood(*part) for part in parts])
+
+    def _shares(self, said: Tensor) -> Tensor:
+        """The shares of the classes in each round, ``(rounds, K)``."""
+        _, _, number = self.sample()
+        counts = torch.bincount(number)
+        shares = torch.full((len(counts), self._num_classes), 1 / self._num_classes)
         for _ in range(_ITERATIONS):
             beliefs = posterior(shares[number], said)
             shares = torch.zeros_like(shares).index_add_(0, number, beliefs) / counts[:, None]
-        return [
-            RoundEvidence(label_shares=of, clarity=clear)
-            for of, clear in zip(shares.tolist(), clarity.tolist(), strict=True)
-        ]
+        return shares
 
 
 def _moderate(release: Tensor) -> Tensor:
