@@ -137,12 +137,15 @@ def _show_evaluation(measured: Evaluation) -> None:
         )
     show(summary)
     say()
-    numbers = ("images", "predicted", "teacher", "student", "agreement")
+    shares = {"teacher": "teacher_accuracy", "student": "student_accuracy", "agreement": "agreement"}
+    if measured.teacher_accuracy is None:
+        shares = {"student": "student_accuracy"}
+    numbers = ("images", "predicted", *shares)
     table = grid("class", *numbers, right=numbers)
     for row in measured.classes:
-        shares = (row.teacher_accuracy, row.student_accuracy, row.agreement)
         counts = f"{row.images:,}", f"{row.predicted:,}"
-        table.add_row(row.name, *counts, *(_percent(share) for share in shares))
+        cells = (_percent(getattr(row, name)) for name in shares.values())
+        table.add_row(row.name, *counts, *cells)
     show(table)
     say(
         "\nBalanced accuracy is the mean over classes of the share that is right; `predicted` "

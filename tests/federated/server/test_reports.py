@@ -6,8 +6,9 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
-from tests.federated.server.hospitals import SETTINGS, Hospital, in_round, run
+from tests.federated.server.hospitals import CLASSES, SETTINGS, SHAPE, Hospital, in_round, run
 from tests.reporting.test_evaluations import FOUND
 from typer.testing import CliRunner
 
@@ -65,6 +66,22 @@ def test_report_writes_the_page_with_evaluations(finished: Path, tmp_path: Path)
     assert "Not for publication" in out.read_text(encoding="utf-8")
     other = CliRunner().invoke(app, ["report", str(finished), str(finished), "--out", "x.html"])
     assert other.exit_code == 2
+
+
+def test_a_federation_is_measured_without_a_teacher_to_compare_with(
+    finished: Path, tmp_path: Path
+) -> None:
+    images, labels = np.zeros((30, *SHAPE[1:]), np.uint8), np.arange(30) % CLASSES
+    arrays = {
+        f"{split}_{what}": of
+        for split in ("train", "test")
+        for what, of in (("images", images), ("labels", labels))
+    }
+    np.savez(tmp_path / "own.npz", **arrays)
+    text = said("evaluate", finished, "--data", tmp_path / "own.npz")
+    assert "student accuracy" in text
+    assert "class images predicted student " in text
+    assert "teacher" not in text
 
 
 def test_status_says_why_a_client_does_not_take_part(tmp_path: Path) -> None:
