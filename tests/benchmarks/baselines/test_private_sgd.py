@@ -118,7 +118,7 @@ def private_step_by_hand(method: PrivateSGD, data: LabelledImages) -> Tensor:
 PLAIN_STEP: dict[str, Any] = {"learning_rate": 1.0, "momentum": 0.0, "averaging": 0.0}
 
 
-@pytest.mark.parametrize("network", ["scattering", "tempered"])
+@pytest.mark.parametrize("network", ["scattering", "scattering-maps", "tempered"])
 @pytest.mark.parametrize("bound", [0.1, 1e3])
 def test_a_private_step_is_the_mean_of_clipped_gradients(
     task: Task, network: Any, bound: float, monkeypatch: pytest.MonkeyPatch
