@@ -124,7 +124,12 @@ def test_a_changed_row_is_the_same_however_it_is_written() -> None:
         ("data-sensitive", "1/dpsd-many", {"shards": "1"}, "shards must be at least 2"),
         ("data-sensitive", "1/dpsd-many", {"consensus_noise": "1"}, "with consensus"),
         ("data-sensitive", "1/dp-sgd", {"momentum": "nan"}, "momentum must be in"),
-        ("data-sensitive", "1/dp-sgd", {"network": "cnn"}, "'scattering', 'scattering-maps' or 'tempered'"),
+        (
+            "data-sensitive",
+            "1/dp-sgd",
+            {"network": "cnn"},
+            "'scattering', 'scattering-maps' or 'tempered'",
+        ),
         ("scale", "1/queries/8000", {"student": "cn"}, "did you mean 'cnn'"),
         ("scale", "1/queries/8000", {"queries": "0"}, "queries must be at least 1 and at most"),
     ],

@@ -137,7 +137,11 @@ def _show_evaluation(measured: Evaluation) -> None:
         )
     show(summary)
     say()
-    shares = {"teacher": "teacher_accuracy", "student": "student_accuracy", "agreement": "agreement"}
+    shares = {
+        "teacher": "teacher_accuracy",
+        "student": "student_accuracy",
+        "agreement": "agreement",
+    }
     if measured.teacher_accuracy is None:
         shares = {"student": "student_accuracy"}
     numbers = ("images", "predicted", *shares)

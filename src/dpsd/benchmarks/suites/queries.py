@@ -6,6 +6,7 @@ from typing import Any
 
 from dpsd.benchmarks.methods import Task
 from dpsd.benchmarks.suites.suite import Settings
+from dpsd.config.recipe import NO_PROBE
 
 #: Sources of queries that suit what is in a data set's images; others get :data:`PUBLIC`. Those of
 #: MNIST and Fashion-MNIST were chosen on validation images.
@@ -18,7 +19,13 @@ PUBLIC = {1: ("noise", "silhouettes"), 3: ("crops", "silhouettes")}
 
 #: The public backbone that suits a data set, and the queries that its student learns from best.
 #: Both were chosen on validation images.
-FEATURES = {"mnist": ("glyphs", ("glyphs",))}
+FEATURES: dict[str, tuple[str, Settings]] = {
+    "mnist": ("glyphs", {"sources": ("glyphs",)}),
+    "fashion-mnist": (
+        "cifar100",
+        {"sources": ("silhouettes",), "public": "cifar100-jpeg", "probe": NO_PROBE},
+    ),
+}
 
 #: What learning from queries about natural images takes besides: they mean the same mirrored.
 NATURAL: Settings = {"augment": "shift-flip", "generator_steps": 0}

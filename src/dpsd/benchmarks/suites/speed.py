@@ -60,12 +60,12 @@ def _on_features(task: Task, epsilon: float, share: float) -> Transcribing:
     """
     sizes = {"rounds": 4, "queries": 30_000, "first_queries": 60_000, "first_epochs": 4.0}
     learning = {"batch_size": 1024, "learning_rate": 0.001, "generator_steps": 0}
-    features, sources = FEATURES[task.data]
+    features, asked = FEATURES[task.data]
     return Transcribing(
         name=f"dpsd, labels, on {features}",
         protect="labels",
         adjacency=Adjacency.RESPONSE,
-        recipe=shortened(sizes | learning, share) | {"sources": sources},
+        recipe=shortened(sizes | learning, share) | {**asked},
         features=features,
     )
 
