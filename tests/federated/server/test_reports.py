@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -72,7 +73,7 @@ def test_a_federation_is_measured_without_a_teacher_to_compare_with(
     finished: Path, tmp_path: Path
 ) -> None:
     images, labels = np.zeros((30, *SHAPE[1:]), np.uint8), np.arange(30) % CLASSES
-    arrays = {
+    arrays: dict[str, Any] = {
         f"{split}_{what}": of
         for split in ("train", "test")
         for what, of in (("images", images), ("labels", labels))
