@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from dpsd.benchmarks.baselines.pate import Pate
@@ -23,6 +24,9 @@ from dpsd.privacy.targets import Adjacency
 
 #: What many teachers on features are asked where noise is small, if it is not 12,000.
 _QUERIES = {"fashion-mnist": 24_000}
+
+#: The most pixels of a photograph whose wavelet maps are held for all records at once.
+_SMALL = 32 * 32
 
 #: DP-SGD for photographs, after Tramèr & Boneh, ICLR 2021; chosen on validation images at ε = 3.
 PHOTOGRAPHS = PrivateSGD(
@@ -52,7 +56,7 @@ def data_sensitive(task: Task, share: float) -> list[Row]:
                 rows.append(row_of(task, epsilon, "dpsd-many-features", linear))
             rows.append(row_of(task, epsilon, "pate", votes))
         rows.append(row_of(task, epsilon, "dp-sgd", PrivateSGD()))
-        if task.channels == 3:
+        if task.channels == 3 and math.prod(task.size) <= _SMALL:
             rows.append(row_of(task, epsilon, "dp-sgd-maps", PHOTOGRAPHS))
         if quoted := PUBLISHED.get((task.data, epsilon, "DataLens")):
             data_lens = Quoted(name="DataLens", unit=Unit.RECORD, given="the training data")
