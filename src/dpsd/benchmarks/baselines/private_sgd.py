@@ -287,29 +287,23 @@ class PrivateSGD:
         time the more features there are.
         """
         opacus = required_opacus()
-        by_norm = self.network != "tempered"
-        private: nn.Module = (
-            opacus.grad_sample.GradSampleModuleFastGradientClipping(
-                head, max_grad_norm=self.max_grad_norm
-            )
-            if by_norm
-            else opacus.GradSampleModule(head)
+        sgd = torch.optim.SGD(head.parameters(), lr=self.learning_rate, momentum=self.momentum)
+        noise: dict[str, Any] = {
+            "noise_multiplier": noise_multiplier,
+            "max_grad_norm": self.max_grad_norm,
+            "expected_batch_size": max(1, round(expected)),
+            "generator": torch.Generator(Execution.of().device).manual_seed(seed),
+        }
+        loss = nn.CrossEntropyLoss()
+        if self.network == "tempered":
+            module = opacus.GradSampleModule(head)
+            return module, opacus.optimizers.DPOptimizer(sgd, **noise), loss
+        module = opacus.grad_sample.GradSampleModuleFastGradientClipping(
+            head, max_grad_norm=self.max_grad_norm
         )
-        optimizers = opacus.optimizers
-        optimizer = (
-            optimizers.DPOptimizerFastGradientClipping if by_norm else optimizers.DPOptimizer
-        )(
-            torch.optim.SGD(private.parameters(), lr=self.learning_rate, momentum=self.momentum),
-            noise_multiplier=noise_multiplier,
-            max_grad_norm=self.max_grad_norm,
-            expected_batch_size=max(1, round(expected)),
-            generator=torch.Generator(Execution.of().device).manual_seed(seed),
-        )
-        loss: Any = nn.CrossEntropyLoss()
-        if by_norm:
-            clipped = opacus.utils.fast_gradient_clipping_utils.DPLossFastGradientClipping
-            loss = clipped(private, optimizer, loss)
-        return private, optimizer, loss
+        optimizer = opacus.optimizers.DPOptimizerFastGradientClipping(sgd, **noise)
+        by_norm = opacus.utils.fast_gradient_clipping_utils.DPLossFastGradientClipping
+        return module, optimizer, by_norm(module, optimizer, loss)
 
     def network_for(self, data: LabelledImages, *, seed: int) -> tuple[nn.Module, nn.Module]:
         """What is fixed and what is trained."""

@@ -29,7 +29,7 @@ _QUERIES = {"fashion-mnist": 24_000}
 _SMALL = 32 * 32
 
 #: DP-SGD for photographs, after Tramèr & Boneh, ICLR 2021; chosen on validation images at ε = 3.
-PHOTOGRAPHS = PrivateSGD(
+_PHOTOGRAPHS = PrivateSGD(
     network="scattering-maps", epochs=60, batch_size=8192, learning_rate=4.0, averaging=0.0
 )
 
@@ -57,7 +57,7 @@ def data_sensitive(task: Task, share: float) -> list[Row]:
             rows.append(row_of(task, epsilon, "pate", votes))
         rows.append(row_of(task, epsilon, "dp-sgd", PrivateSGD()))
         if task.channels == 3 and math.prod(task.size) <= _SMALL:
-            rows.append(row_of(task, epsilon, "dp-sgd-maps", PHOTOGRAPHS))
+            rows.append(row_of(task, epsilon, "dp-sgd-maps", _PHOTOGRAPHS))
         if quoted := PUBLISHED.get((task.data, epsilon, "DataLens")):
             data_lens = Quoted(name="DataLens", unit=Unit.RECORD, given="the training data")
             rows.append(row_of(task, epsilon, "datalens", data_lens, *quoted))
