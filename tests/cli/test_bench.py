@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import pickle
@@ -190,6 +191,8 @@ def test_wrong_names_are_told_what_there_is(
 ) -> None:
     assert_error(invoke("bench", "ablatoin"), 2, "did you mean 'ablation'")
     assert_error(invoke("bench", "scale", "--only", "nothing"), 2, "--list names them")
+    near = "did you mean 'digits/1/queries/8000'?"
+    assert_error(invoke("bench", "scale", "--only", "digit/1/querys/8000"), 2, near)
     assert_error(invoke("bench", "ablation", "--data", "mnst"), 2, "mnst")
     assert_error(invoke("bench", "ablation", "--model", "cnm"), 2, "did you mean 'cnn'")
     assert_error(invoke("bench", "scale", "--set", "queries"), 2, "write FIELD=VALUE")
@@ -215,8 +218,11 @@ def test_a_row_that_cannot_run_leaves_the_others(
     assert "measuring digits/1/queries/32, seed 0" in done.stderr  # said where no status is shown
     assert "digits/1/queries/32, seed 0: unknown model 'resnet9'" in done.stderr
     assert "1 could not be measured (digits/1/queries/32, seed 0)" in done.stderr
+    assert "a look at 0.001 of the queries" in done.stderr
     found = (tmp_path / "scale" / "results.jsonl").read_text().splitlines()
     assert len(found) == 3
+    lines = list(csv.DictReader((tmp_path / "scale" / "scale.csv").open()))
+    assert {line["share"] for line in lines} == {"0.001"}
 
 
 def test_errors_of_another_process_come_back_as_what_they_are() -> None:

@@ -210,8 +210,13 @@ def _measured_on(summaries: Sequence[Summary]) -> str:
     )
 
 
-def comma_separated(summaries: Sequence[Summary]) -> str:
-    """The table as CSV: a line a run, numbers unrounded."""
+def comma_separated(summaries: Sequence[Summary], *, share: float = 1.0) -> str:
+    """The table as CSV: a line a run, numbers unrounded.
+
+    Args:
+        summaries: its rows.
+        share: the share of the queries that one teacher was asked, above 0; below 1 for a look.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(
@@ -220,6 +225,7 @@ def comma_separated(summaries: Sequence[Summary]) -> str:
                 "row",
                 "data",
                 "split",
+                "share",
                 "method",
                 "given",
                 "target_epsilon",
@@ -232,7 +238,8 @@ def comma_separated(summaries: Sequence[Summary]) -> str:
     )
     for summary in summaries:
         row, target = summary.row, summary.row.target
-        head: list[object] = [row.key, row.task.data, row.task.split, row.name, row.method.given]
+        head: list[object] = [row.key, row.task.data, row.task.split, share, row.name]
+        head.append(row.method.given)
         adjacency = getattr(row.method, "adjacency", "")  # of transcriptions alone
         head += [target.epsilon, target.delta] if target else ["", ""]
         head.append(getattr(adjacency, "value", ""))

@@ -17,6 +17,9 @@ from __future__ import annotations
 
 import re
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,6 +38,7 @@ from dpsd.devices.execution import Execution
 from dpsd.errors import ConfigError, TeacherError
 from dpsd.models import build_classifier
 from dpsd.models.names import WAVELETS
+from dpsd.reporting.progress import duration
 from dpsd.teachers import TeacherRecord, load_teacher, read_record, save_teacher
 from dpsd.teachers.directory import DESCRIPTION_FILE, WEIGHTS_FILE
 from dpsd.teachers.origins import origin_of
@@ -46,6 +50,9 @@ from dpsd.training.pretraining import find_backbone
 
 #: The seed of every teacher's training, and of how records are dealt.
 _SEED = 0
+
+#: The seconds after which a line says how far a training is.
+_EVERY = 20.0
 
 
 def trained_teacher(
@@ -158,12 +165,14 @@ def _train(
     )
     if shards is None:
         execution = Execution.of()
+        tell = _telling(f"{path.name}, epochs")
         module = train_teacher(
             train,
             model=model,
             seed=_SEED,
             device=str(execution.device),
             precision=execution.precision,
+            on_epoch=lambda at: tell(at.epoch, at.epochs),
         )
         save_teacher(path, module, replace(record, accuracy=evaluate_accuracy(module, test)))
         return
@@ -171,8 +180,9 @@ def _train(
     dealt = Shards.assign(train, teachers=shards, seed=_SEED, drop_duplicates=True)
     backbone = None
     if features is not None:
-        backbone = find_backbone(features, input_shape=train.input_shape)
-    stacked = train_ensemble(train, dealt, seed=_SEED, features=backbone)
+        backbone = find_backbone(features, input_shape=train.input_shape, started=pretraining)
+    with _counted(f"{path.name}, teachers", shards) as advance:
+        stacked = train_ensemble(train, dealt, seed=_SEED, features=backbone, advance=advance)
     path.mkdir(parents=True, exist_ok=True)
     dealt.save(path)
     record = replace(record, members=shards)
@@ -182,6 +192,54 @@ def _train(
     save_teacher(path, stacked, record)
     accuracy = _majority_accuracy(path, test)
     save_teacher(path, stacked, replace(record, accuracy=accuracy))
+
+
+@contextmanager
+def pretraining(passes: int) -> Iterator[Callable[[int], None]]:
+    """Say how far the training of a public backbone is; yields a function to call with passes."""
+    print("training a public backbone, which is kept for later", file=sys.stderr)
+    with _counted("public backbone, passes", passes) as advance:
+        yield advance
+
+
+@contextmanager
+def _counted(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Say how far something is; yields a function to call with how many more are done."""
+    tell, done = _telling(what), 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        tell(done, total)
+
+    yield advance
+
+
+def _telling(
+    what: str, *, clock: Callable[[], float] = time.monotonic
+) -> Callable[[int, int], None]:
+    """Return a function that says on stderr how many of how many are done, but not too often.
+
+    Lines and no bar: the terminal's last line is that of the suite, which runs in another process.
+
+    >>> from contextlib import redirect_stderr
+    >>> tell = _telling("epochs", clock=iter((0.0, 19.0, 40.0, 60.0)).__next__)
+    >>> with redirect_stderr(sys.stdout):
+    ...     for epoch in 1, 2, 3:
+    ...         tell(epoch, 3)
+    epochs: 2 of 3, about 20 s left
+    """
+    begun = shown = clock()
+
+    def tell(done: int, total: int) -> None:
+        nonlocal shown
+        now = clock()
+        if done < total and now - shown >= _EVERY:
+            shown = now
+            left = (now - begun) / done * (total - done)
+            print(f"{what}: {done:,} of {total:,}, about {duration(left)} left", file=sys.stderr)
+
+    return tell
 
 
 def _majority_accuracy(path: Path, test: LabelledImages) -> float:

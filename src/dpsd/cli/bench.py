@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -231,7 +232,9 @@ def bench(
                 note=suite.noted(summaries),
             )
             (folder / f"{name}.md").write_text(text, encoding="utf-8")
-            (folder / f"{name}.csv").write_text(comma_separated(summaries), encoding="utf-8")
+            (folder / f"{name}.csv").write_text(
+                comma_separated(summaries, share=share), encoding="utf-8"
+            )
             draw(suite.figure, title, summaries, folder / f"{name}.png")
     if lacking and not found:
         raise RunError(f"{name}: no row could be measured; the warnings above say why")
@@ -241,6 +244,8 @@ def bench(
     for summary in summaries:
         table.add_row(*cells(summary, columns, among=summaries))
     show(table)
+    if share < 1:
+        hint(f"a look at {share:g} of the queries that one teacher is asked")
     if found:
         hint(
             f"{folder / name}.md, .csv and .png hold these rows; what else was measured stays in "
@@ -272,9 +277,12 @@ def _chosen(rows: list[Row], only: str | None, changes: dict[str, str]) -> list[
     from dpsd.benchmarks.changing import changed
 
     if only is not None:
+        names = [row.key for row in rows]
         rows = [row for row in rows if row.key == only] or [row for row in rows if only in row.key]
-    if not rows:
-        raise ConfigError(f"--only {only!r}: no row's name contains it; --list names them")
+        if not rows:
+            near = difflib.get_close_matches(only, names, n=1, cutoff=0.4)
+            mend = f"did you mean {near[0]!r}? --list names all" if near else "--list names them"
+            raise ConfigError(f"--only {only!r}: no row's name contains it; {mend}")
     try:
         return [changed(row, changes) for row in rows] if changes else rows
     except ConfigError as error:

@@ -23,6 +23,7 @@ from torch.optim.swa_utils import AveragedModel
 from dpsd.benchmarks.baselines.checks import require_positive, required_target
 from dpsd.benchmarks.baselines.tempered import tempered_network
 from dpsd.benchmarks.methods import Outcome, Task, Unit
+from dpsd.benchmarks.teachers import pretraining
 from dpsd.datasets import LabelledImages
 from dpsd.devices.execution import Execution, forward_batch
 from dpsd.errors import ConfigError
@@ -309,7 +310,9 @@ class PrivateSGD:
         """What is fixed and what is trained."""
         backbone = None
         if self.features is not None:
-            backbone = find_backbone(self.features, input_shape=data.input_shape)
+            backbone = find_backbone(
+                self.features, input_shape=data.input_shape, started=pretraining
+            )
         model = build_classifier(
             tempered_network if self.network == "tempered" else "scattering",
             input_shape=data.input_shape,
