@@ -15,14 +15,19 @@ from dpsd.benchmarks import teachers
 from dpsd.benchmarks.methods import Task
 from dpsd.benchmarks.teachers import trained_teacher
 from dpsd.datasets.sameness import place_of
+from dpsd.devices.execution import Execution
 from dpsd.errors import ConfigError, TeacherError
-from dpsd.teachers import TeacherRecord
+from dpsd.teachers import TeacherRecord, read_record
 
 
 def test_a_teacher_is_trained_once(task: Task) -> None:
     written = (task.teacher_path() / "teacher.safetensors").stat().st_mtime_ns
     assert (task.teacher_path() / "teacher.safetensors").stat().st_mtime_ns == written
     assert task.teacher().members == 1
+    record = read_record(task.teacher_path())
+    assert record.precision == Execution.of().precision  # by which attacks train models like it
+    assert record.epochs
+    assert record.seconds
     assert Path(task.teacher(20).location or "").name == "digits-scattering-20-8-views"
     assert task.teacher(20).is_disjoint
 

@@ -44,7 +44,7 @@ from dpsd.teachers.directory import DESCRIPTION_FILE, WEIGHTS_FILE
 from dpsd.teachers.origins import origin_of
 from dpsd.teachers.sharding import Shards
 from dpsd.teachers.weights import fill_module, read_weights
-from dpsd.training.classifier import evaluate_accuracy, train_teacher
+from dpsd.training.classifier import TrainingProgress, evaluate_accuracy, train_teacher
 from dpsd.training.ensemble import CLOSED_FORM, VIEWS, train_ensemble
 from dpsd.training.pretraining import find_backbone
 
@@ -164,25 +164,15 @@ def _train(
         seed=_SEED,
     )
     if shards is None:
-        execution = Execution.of()
-        tell = _telling(f"{path.name}, epochs")
-        module = train_teacher(
-            train,
-            model=model,
-            seed=_SEED,
-            device=str(execution.device),
-            precision=execution.precision,
-            on_epoch=lambda at: tell(at.epoch, at.epochs),
-        )
-        save_teacher(path, module, replace(record, accuracy=evaluate_accuracy(module, test)))
+        _train_one(train, test, path, record)
         return
     # Equal records in two shards would reach two teachers, and no ε would protect them.
     dealt = Shards.assign(train, teachers=shards, seed=_SEED, drop_duplicates=True)
     backbone = None
     if features is not None:
         backbone = find_backbone(features, input_shape=train.input_shape, started=pretraining)
-    with _counted(f"{path.name}, teachers", shards) as advance:
-        stacked = train_ensemble(train, dealt, seed=_SEED, features=backbone, advance=advance)
+    advance = _counted(f"{path.name}, teachers", shards)
+    stacked = train_ensemble(train, dealt, seed=_SEED, features=backbone, advance=advance)
     path.mkdir(parents=True, exist_ok=True)
     dealt.save(path)
     record = replace(record, members=shards)
@@ -194,17 +184,45 @@ def _train(
     save_teacher(path, stacked, replace(record, accuracy=accuracy))
 
 
+def _train_one(
+    train: LabelledImages, test: LabelledImages, path: Path, record: TeacherRecord
+) -> None:
+    execution = Execution.of()
+    begun, done = time.monotonic(), 0
+    tell = _telling(f"{path.name}, epochs")
+
+    def finished(at: TrainingProgress) -> None:
+        nonlocal done
+        done = at.epoch
+        tell(at.epoch, at.epochs)
+
+    module = train_teacher(
+        train,
+        model=record.model,
+        seed=_SEED,
+        device=str(execution.device),
+        precision=execution.precision,
+        on_epoch=finished,
+    )
+    record = replace(
+        record,
+        accuracy=evaluate_accuracy(module, test, precision=execution.precision),
+        precision=execution.precision,
+        epochs=done,
+        seconds=round(time.monotonic() - begun, 1),
+    )
+    save_teacher(path, module, record)
+
+
 @contextmanager
 def pretraining(passes: int) -> Iterator[Callable[[int], None]]:
     """Say how far the training of a public backbone is; yields a function to call with passes."""
     print("training a public backbone, which is kept for later", file=sys.stderr)
-    with _counted("public backbone, passes", passes) as advance:
-        yield advance
+    yield _counted("public backbone, passes", passes)
 
 
-@contextmanager
-def _counted(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Say how far something is; yields a function to call with how many more are done."""
+def _counted(what: str, total: int) -> Callable[[int], None]:
+    """Return a function to call with how many more are done, which says how far something is."""
     tell, done = _telling(what), 0
 
     def advance(count: int) -> None:
@@ -212,7 +230,7 @@ def _counted(what: str, total: int) -> Iterator[Callable[[int], None]]:
         done += count
         tell(done, total)
 
-    yield advance
+    return advance
 
 
 def _telling(
