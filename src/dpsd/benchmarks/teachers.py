@@ -38,7 +38,7 @@ from dpsd.devices.execution import Execution
 from dpsd.errors import ConfigError, TeacherError
 from dpsd.models import build_classifier
 from dpsd.models.names import WAVELETS
-from dpsd.reporting.progress import duration
+from dpsd.reporting.progress import telling
 from dpsd.teachers import TeacherRecord, load_teacher, read_record, save_teacher
 from dpsd.teachers.directory import DESCRIPTION_FILE, WEIGHTS_FILE
 from dpsd.teachers.origins import origin_of
@@ -50,9 +50,6 @@ from dpsd.training.pretraining import find_backbone
 
 #: The seed of every teacher's training, and of how records are dealt.
 _SEED = 0
-
-#: The seconds after which a line says how far a training is.
-_EVERY = 20.0
 
 
 def trained_teacher(
@@ -233,31 +230,9 @@ def _counted(what: str, total: int) -> Callable[[int], None]:
     return advance
 
 
-def _telling(
-    what: str, *, clock: Callable[[], float] = time.monotonic
-) -> Callable[[int, int], None]:
-    """Return a function that says on stderr how many of how many are done, but not too often.
-
-    Lines and no bar: the terminal's last line is that of the suite, which runs in another process.
-
-    >>> from contextlib import redirect_stderr
-    >>> tell = _telling("epochs", clock=iter((0.0, 19.0, 40.0, 60.0)).__next__)
-    >>> with redirect_stderr(sys.stdout):
-    ...     for epoch in 1, 2, 3:
-    ...         tell(epoch, 3)
-    epochs: 2 of 3, about 20 s left
-    """
-    begun = shown = clock()
-
-    def tell(done: int, total: int) -> None:
-        nonlocal shown
-        now = clock()
-        if done < total and now - shown >= _EVERY:
-            shown = now
-            left = (now - begun) / done * (total - done)
-            print(f"{what}: {done:,} of {total:,}, about {duration(left)} left", file=sys.stderr)
-
-    return tell
+def _telling(what: str) -> Callable[[int, int], None]:
+    # Lines and no bar: the terminal's last line is that of the suite, which is another process.
+    return telling(what, say=lambda line: print(line, file=sys.stderr))
 
 
 def _majority_accuracy(path: Path, test: LabelledImages) -> float:

@@ -20,12 +20,9 @@ from rich.progress import (
 
 from dpsd.cli.console import STATUS, warn
 from dpsd.reporting import progress
-from dpsd.reporting.progress import duration
+from dpsd.reporting.progress import EVERY, duration, telling
 from dpsd.runs.observing import Observer
 from dpsd.teachers.silence import spared
-
-#: The seconds after which a line says how far a part of an attack is, where there is no terminal.
-_EVERY = 20.0
 
 
 class QuietObserver(Observer):
@@ -63,6 +60,25 @@ def _bars() -> Progress:
         disable=not STATUS.is_terminal,
         transient=True,
     )
+
+
+def training_bars() -> Progress:
+    """Bars of a training, whose tasks have a ``state`` to show; in terminals alone."""
+    return Progress(
+        TextColumn("training {task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[state]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=STATUS,
+        disable=not STATUS.is_terminal,
+    )
+
+
+def training_lines(what: str) -> Callable[[int, int], None]:
+    """A function to call with how many of how many are done, which says so where bars are not."""
+    return telling(what, say=lambda line: None if STATUS.is_terminal else STATUS.print(line))
 
 
 @contextmanager
@@ -125,7 +141,7 @@ class AttackProgress:
         if done >= total:
             del self._lines[what]
             text = f"{what}: done in {duration(now - part.begun)}"
-        elif now - part.shown >= _EVERY and done > part.done:
+        elif now - part.shown >= EVERY and done > part.done:
             left = (now - part.shown) / (done - part.done) * (total - done)
             self._lines[what] = replace(part, shown=now, done=done)
             text = f"{what}: {done:,} of {total:,}, about {duration(left)} left"

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from dpsd.cli.choices import Words
-from dpsd.cli.console import STATUS, say, shown_warnings
+from dpsd.cli.console import say, shown_warnings
 from dpsd.cli.declaring import (
     RULE_HELP,
     Channels,
@@ -164,6 +163,7 @@ def train_teacher(
     if shards is not None:
         declared = settled_in_full(data, declared)
 
+    from dpsd.cli.progress import training_bars, training_lines
     from dpsd.datasets import load_dataset, load_training
     from dpsd.datasets.sameness import place_of
     from dpsd.devices.execution import Execution
@@ -233,7 +233,8 @@ def train_teacher(
         training = training.subset(kept)
     started = time.monotonic()
     done = 0
-    with _progress() as progress:
+    tell = training_lines(f"{about.model} on {data}, epochs")
+    with training_bars() as progress:
         task = progress.add_task(f"{about.model} on {data}", total=epochs, state="first epoch")
 
         def advance(at: TrainingProgress) -> None:
@@ -242,6 +243,7 @@ def train_teacher(
             rate = at.epoch * len(training) / at.seconds
             state = f"epoch {at.epoch}/{at.epochs}  loss {at.loss:.3f}  {rate:,.0f} images/s"
             progress.update(task, completed=at.epoch, total=at.epochs, state=state)
+            tell(at.epoch, at.epochs)
 
         module = train(
             training,
@@ -287,6 +289,7 @@ def _train_ensemble(
     settings: dict[str, Any],
 ) -> None:
     """Train a teacher on every shard and write them all to ``out``."""
+    from dpsd.cli.progress import training_bars, training_lines
     from dpsd.teachers import load_teacher, save_teacher
     from dpsd.training.ensemble import train_ensemble
 
@@ -294,7 +297,15 @@ def _train_ensemble(
     started = time.monotonic()
     parts = out / "parts"
     closed_form = model == CLOSED_FORM
-    with _progress() as progress:
+    tell, done = training_lines(f"teachers on shards of {training.name}"), 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        progress.update(task, completed=done, state="teachers")
+        tell(done, teachers)
+
+    with training_bars() as progress:
         task = progress.add_task(
             f"{teachers} {model} on shards of {training.name}", total=teachers, state="first shards"
         )
@@ -306,7 +317,7 @@ def _train_ensemble(
             seed=seed,
             features=backbone,
             parts=None if closed_form else parts,
-            advance=lambda count: progress.update(task, advance=count, state="teachers"),
+            advance=advance,
             **{} if closed_form else settings,
         )
     seconds = time.monotonic() - started
@@ -385,16 +396,3 @@ def _measured(
 def _say_dropped(kept: int, records: int) -> None:
     if kept < records:
         say(f"{records - kept:,} of {records:,} records are duplicates and were left out")
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("training {task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[state]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=STATUS,
-        disable=not STATUS.is_terminal,
-    )

@@ -13,6 +13,7 @@ dpsd.errors.ConfigError: observer must be 'auto', 'progress', a dpsd.Observer or
 from __future__ import annotations
 
 import importlib.util
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
@@ -37,6 +38,9 @@ from dpsd.reporting.agreement import OF_A_PANEL, ON_QUERIES, WITHOUT_PROBE, on_p
 from dpsd.reporting.terminals import SteadyConsole
 from dpsd.runs.observing import Observer
 from dpsd.teachers.silence import spared
+
+#: The seconds after which a line says how far something is, where no bar can be shown.
+EVERY = 20.0
 
 _UNITS = {"synthesis": "queries", "teacher": "queries"}
 _HEADINGS = (
@@ -206,6 +210,34 @@ def duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def telling(
+    what: str, *, say: Callable[[str], object], clock: Callable[[], float] = time.monotonic
+) -> Callable[[int, int], None]:
+    """Return a function that says how many of how many are done, for where no bar can be shown.
+
+    Args:
+        what: what is counted.
+        say: a function to call with a line, every twenty seconds at most.
+        clock: a function that returns seconds.
+
+    >>> tell = telling("epochs", say=print, clock=iter((0.0, 19.0, 40.0, 60.0)).__next__)
+    >>> for epoch in 1, 2, 3:
+    ...     tell(epoch, 3)
+    epochs: 2 of 3, about 20 s left
+    """
+    begun = shown = clock()
+
+    def tell(done: int, total: int) -> None:
+        nonlocal shown
+        now = clock()
+        if done < total and now - shown >= EVERY:
+            shown = now
+            left = (now - begun) / done * (total - done)
+            say(f"{what}: {done:,} of {total:,}, about {duration(left)} left")
+
+    return tell
 
 
 def round_line(metrics: dict[str, Any], *, rounds: int) -> str:
