@@ -51,7 +51,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("told", ["one", "both", "killed"])
+@pytest.mark.parametrize("told", ["one", "both", "killed", "both, twice"])
 def test_a_process_that_is_not_waited_for_cleans_up(told: str, tmp_path: Path) -> None:
     script = tmp_path / "work.py"
     script.write_text(WORK.format(str(tmp_path)))
@@ -72,6 +72,8 @@ def test_a_process_that_is_not_waited_for_cleans_up(told: str, tmp_path: Path) -
             time.sleep(0.05)
         if told == "both":  # as a terminal does
             os.killpg(process.pid, signal.SIGINT)
+        elif told == "both, twice":  # as `timeout` does
+            os.killpg(process.pid, signal.SIGTERM)
         else:
             process.send_signal(signal.SIGINT if told == "one" else signal.SIGKILL)
         process.wait(timeout=30)
@@ -79,7 +81,11 @@ def test_a_process_that_is_not_waited_for_cleans_up(told: str, tmp_path: Path) -
         while [path for path in tmp_path.iterdir() if path.is_dir()]:
             assert time.monotonic() < deadline, "the temporary folder is still there"
             time.sleep(0.05)
+        if told == "both, twice":
+            os.killpg(process.pid, signal.SIGTERM)
+            time.sleep(0.5)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        _, said = process.communicate()
+    assert b"call_queue.get" not in said  # a traceback of the pool's own

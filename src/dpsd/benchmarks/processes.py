@@ -54,8 +54,14 @@ def _end_with_parent() -> None:
     """End when the parent says so or ends, and clean up: temporary folders may hold gigabytes."""
     # A terminal's Ctrl-C reaches both. Were it heard twice, the second would stop the cleaning up.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, _end)
     threading.Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def _end(*_: object) -> None:
+    # Whoever ends a group of processes says so more than once.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _wait_for_parent() -> None:
