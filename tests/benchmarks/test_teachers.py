@@ -105,3 +105,15 @@ def test_a_relative_path_to_other_data_finds_no_teacher_of_the_same_name(
     monkeypatch.chdir(tmp_path / "two")
     with pytest.raises(TeacherError, match=f"own.npz at {tmp_path}/one/own.npz.* is wanted"):
         trained_teacher("own.npz", tmp_path, model="cnn")
+
+
+def test_lines_say_how_far_a_training_is(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("dpsd.reporting.progress.EVERY", 0.0)
+    monkeypatch.setattr(teachers, "in_a_process", lambda function, *given: function(*given))
+    trained_teacher("digits", tmp_path, model="scattering", shards=80)
+    assert "digits-scattering-80-8-views, teachers: 64 of 80, about" in capfd.readouterr().err
+    with teachers.pretraining(3) as advance:
+        advance(1)
+    assert "public backbone, passes: 1 of 3, about" in capfd.readouterr().err

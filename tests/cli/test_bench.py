@@ -218,11 +218,11 @@ def test_a_row_that_cannot_run_leaves_the_others(
     assert "measuring digits/1/queries/32, seed 0" in done.stderr  # said where no status is shown
     assert "digits/1/queries/32, seed 0: unknown model 'resnet9'" in done.stderr
     assert "1 could not be measured (digits/1/queries/32, seed 0)" in done.stderr
-    assert "a look at 0.001 of the queries" in done.stderr
+    assert "a look at 0.001 of the queries" in done.stdout
     found = (tmp_path / "scale" / "results.jsonl").read_text().splitlines()
     assert len(found) == 3
     lines = list(csv.DictReader((tmp_path / "scale" / "scale.csv").open()))
-    assert {line["share"] for line in lines} == {"0.001"}
+    assert {line["share_of_one_teacher"] for line in lines} == {"0.001"}
 
 
 def test_errors_of_another_process_come_back_as_what_they_are() -> None:

@@ -59,7 +59,7 @@ def _end_with_parent() -> None:
 
 
 def _end(*_: object) -> None:
-    # Whoever ends a group of processes says so more than once.
+    # The signal may come twice: from whoever ends a group of processes, and from `in_a_process`.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise KeyboardInterrupt
 

@@ -225,7 +225,7 @@ def comma_separated(summaries: Sequence[Summary], *, share: float = 1.0) -> str:
                 "row",
                 "data",
                 "split",
-                "share",
+                "share_of_one_teacher",
                 "method",
                 "given",
                 "target_epsilon",
@@ -238,8 +238,8 @@ def comma_separated(summaries: Sequence[Summary], *, share: float = 1.0) -> str:
     )
     for summary in summaries:
         row, target = summary.row, summary.row.target
-        head: list[object] = [row.key, row.task.data, row.task.split, share, row.name]
-        head.append(row.method.given)
+        head: list[object] = [row.key, row.task.data, row.task.split, share]
+        head += [row.name, row.method.given]
         adjacency = getattr(row.method, "adjacency", "")  # of transcriptions alone
         head += [target.epsilon, target.delta] if target else ["", ""]
         head.append(getattr(adjacency, "value", ""))

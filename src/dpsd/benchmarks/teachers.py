@@ -38,7 +38,7 @@ from dpsd.devices.execution import Execution
 from dpsd.errors import ConfigError, TeacherError
 from dpsd.models import build_classifier
 from dpsd.models.names import WAVELETS
-from dpsd.reporting.progress import telling
+from dpsd.reporting.progress import counting, telling
 from dpsd.teachers import TeacherRecord, load_teacher, read_record, save_teacher
 from dpsd.teachers.directory import DESCRIPTION_FILE, WEIGHTS_FILE
 from dpsd.teachers.origins import origin_of
@@ -168,7 +168,7 @@ def _train(
     backbone = None
     if features is not None:
         backbone = find_backbone(features, input_shape=train.input_shape, started=pretraining)
-    advance = _counted(f"{path.name}, teachers", shards)
+    advance = counting(_telling(f"{path.name}, teachers"), shards)
     stacked = train_ensemble(train, dealt, seed=_SEED, features=backbone, advance=advance)
     path.mkdir(parents=True, exist_ok=True)
     dealt.save(path)
@@ -201,12 +201,13 @@ def _train_one(
         precision=execution.precision,
         on_epoch=finished,
     )
+    seconds = time.monotonic() - begun
     record = replace(
         record,
         accuracy=evaluate_accuracy(module, test, precision=execution.precision),
         precision=execution.precision,
         epochs=done,
-        seconds=round(time.monotonic() - begun, 1),
+        seconds=round(seconds, 1),
     )
     save_teacher(path, module, record)
 
@@ -215,19 +216,7 @@ def _train_one(
 def pretraining(passes: int) -> Iterator[Callable[[int], None]]:
     """Say how far the training of a public backbone is; yields a function to call with passes."""
     print("training a public backbone, which is kept for later", file=sys.stderr)
-    yield _counted("public backbone, passes", passes)
-
-
-def _counted(what: str, total: int) -> Callable[[int], None]:
-    """Return a function to call with how many more are done, which says how far something is."""
-    tell, done = _telling(what), 0
-
-    def advance(count: int) -> None:
-        nonlocal done
-        done += count
-        tell(done, total)
-
-    return advance
+    yield counting(_telling("public backbone, passes"), passes)
 
 
 def _telling(what: str) -> Callable[[int, int], None]:

@@ -245,7 +245,7 @@ def bench(
         table.add_row(*cells(summary, columns, among=summaries))
     show(table)
     if share < 1:
-        hint(f"a look at {share:g} of the queries that one teacher is asked")
+        say(f"a look at {share:g} of the queries that one teacher is asked")
     if found:
         hint(
             f"{folder / name}.md, .csv and .png hold these rows; what else was measured stays in "

@@ -20,7 +20,7 @@ from rich.progress import (
 
 from dpsd.cli.console import STATUS, warn
 from dpsd.reporting import progress
-from dpsd.reporting.progress import EVERY, duration, telling
+from dpsd.reporting.progress import EVERY, counting, duration, telling
 from dpsd.runs.observing import Observer
 from dpsd.teachers.silence import spared
 
@@ -78,7 +78,12 @@ def training_bars() -> Progress:
 
 def training_lines(what: str) -> Callable[[int, int], None]:
     """A function to call with how many of how many are done, which says so where bars are not."""
-    return telling(what, say=lambda line: None if STATUS.is_terminal else STATUS.print(line))
+
+    def say(line: str) -> None:
+        if not STATUS.is_terminal:
+            STATUS.print(line, soft_wrap=True)
+
+    return telling(what, say=say)
 
 
 @contextmanager
@@ -87,7 +92,13 @@ def pretraining(passes: int) -> Iterator[Callable[[int], None]]:
     STATUS.print("training a public backbone, which is kept for later", style="dim")
     with _bars() as bars:
         task = bars.add_task("public backbone", total=passes)
-        yield lambda done: bars.advance(task, done)
+        count = counting(training_lines("public backbone, passes"), passes)
+
+        def advance(done: int) -> None:
+            bars.advance(task, done)
+            count(done)
+
+        yield advance
 
 
 class AttackProgress:

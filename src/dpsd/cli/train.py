@@ -290,6 +290,7 @@ def _train_ensemble(
 ) -> None:
     """Train a teacher on every shard and write them all to ``out``."""
     from dpsd.cli.progress import training_bars, training_lines
+    from dpsd.reporting.progress import counting
     from dpsd.teachers import load_teacher, save_teacher
     from dpsd.training.ensemble import train_ensemble
 
@@ -297,13 +298,11 @@ def _train_ensemble(
     started = time.monotonic()
     parts = out / "parts"
     closed_form = model == CLOSED_FORM
-    tell, done = training_lines(f"teachers on shards of {training.name}"), 0
+    counted = counting(training_lines(f"teachers on shards of {training.name}"), teachers)
 
     def advance(count: int) -> None:
-        nonlocal done
-        done += count
-        progress.update(task, completed=done, state="teachers")
-        tell(done, teachers)
+        progress.update(task, advance=count, state="teachers")
+        counted(count)
 
     with training_bars() as progress:
         task = progress.add_task(

@@ -227,17 +227,41 @@ def telling(
     ...     tell(epoch, 3)
     epochs: 2 of 3, about 20 s left
     """
-    begun = shown = clock()
+    shown, counted = clock(), 0
 
     def tell(done: int, total: int) -> None:
-        nonlocal shown
+        nonlocal shown, counted
         now = clock()
-        if done < total and now - shown >= EVERY:
-            shown = now
-            left = (now - begun) / done * (total - done)
+        if counted < done < total and now - shown >= EVERY:
+            # At the latest rate: what an earlier session did comes at once.
+            left = (now - shown) / (done - counted) * (total - done)
+            shown, counted = now, done
             say(f"{what}: {done:,} of {total:,}, about {duration(left)} left")
 
     return tell
+
+
+def counting(tell: Callable[[int, int], None], total: int) -> Callable[[int], None]:
+    """Return a function to call with how many more are done.
+
+    Args:
+        tell: a function to call with how many of how many are done.
+        total: how many there are.
+
+    >>> count = counting(lambda done, total: print(done, "of", total), 9)
+    >>> count(2), count(3)
+    2 of 9
+    5 of 9
+    (None, None)
+    """
+    done = 0
+
+    def count(more: int) -> None:
+        nonlocal done
+        done += more
+        tell(done, total)
+
+    return count
 
 
 def round_line(metrics: dict[str, Any], *, rounds: int) -> str:
