@@ -51,6 +51,36 @@ if __name__ == "__main__":
 """
 
 
+IMPORTING = """
+import multiprocessing, os, pathlib, time
+def work():
+    pass
+if multiprocessing.parent_process() is not None:
+    pathlib.Path({!r}, "working").touch()
+    time.sleep(60)
+"""
+
+
+def test_a_process_that_ends_before_it_works_says_nothing(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(IMPORTING.format(str(tmp_path)))
+    script = tmp_path / "work.py"
+    script.write_text(
+        "from dpsd.benchmarks.processes import in_a_process\n"
+        'if __name__ == "__main__":\n    import slow\n    in_a_process(slow.work)\n'
+    )
+    with subprocess.Popen(
+        [sys.executable, str(script)], stderr=subprocess.PIPE, start_new_session=True
+    ) as process:
+        started = time.monotonic()
+        while not (tmp_path / "working").exists():
+            assert process.poll() is None
+            assert time.monotonic() < started + 60
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGTERM)
+        _, said = process.communicate(timeout=30)
+    assert b"Traceback" not in said
+
+
 @pytest.mark.parametrize("told", ["one", "both", "killed", "both, twice"])
 def test_a_process_that_is_not_waited_for_cleans_up(told: str, tmp_path: Path) -> None:
     script = tmp_path / "work.py"

@@ -21,11 +21,11 @@ def lines_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_lines_say_how_far_a_teacher_is(invoke: Invoke, tmp_path: Path) -> None:
     one = ("train-teacher", "--data", "digits", "--epochs", 2)
     said = invoke(*one, "--out", tmp_path / "one").stderr
-    assert "cnn on digits, epochs: 1 of 2, about" in said
+    assert "training cnn on digits\ncnn on digits, epochs: 1 of 2, about" in said
     assert "2 of 2" not in said  # what follows says that it is done
     many = (*one, "--shards", 3, "--model", "cnn")
     said = invoke(*many, "--out", tmp_path / "many").stderr
-    assert "teachers on shards of digits: 2 of 3, about" in said
+    assert "3 cnn on shards of digits, teachers: 2 of 3, about" in said
 
 
 def test_lines_say_how_far_a_public_backbone_is(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,12 +15,16 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from typing import ParamSpec, TypeVar
 
 from dpsd.errors import RunError
 
 #: Seconds that a process whose parent has ended may take to clean up.
 _CLEANING_UP = 10.0
+
+#: In the process of a pool: whether it computes, and whether it was told to end.
+_working, _ending = threading.Event(), threading.Event()
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -41,7 +45,7 @@ def in_a_process(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) ->
     before = set(multiprocessing.active_children())
     with ProcessPoolExecutor(1, mp_context=context, initializer=_end_with_parent) as pool:
         try:
-            return pool.submit(function, *args, **kwargs).result()
+            return pool.submit(_at_work, partial(function, *args, **kwargs)).result()
         except BrokenProcessPool:
             raise RunError("its process was killed; most likely memory ran out") from None
         except KeyboardInterrupt:  # which the other waits to be told of
@@ -58,10 +62,22 @@ def _end_with_parent() -> None:
     threading.Thread(target=_wait_for_parent, daemon=True).start()
 
 
+def _at_work(work: Callable[[], T]) -> T:
+    """What ``work`` returns; while it lasts, a signal to end interrupts it."""
+    _working.set()
+    try:
+        return work()
+    finally:
+        _working.clear()
+
+
 def _end(*_: object) -> None:
+    if not _working.is_set():  # the pool waits, or imports: nothing is to be cleaned up
+        os._exit(1)
     # The signal may come twice: from whoever ends a group of processes, and from `in_a_process`.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise KeyboardInterrupt
+    if not _ending.is_set():
+        _ending.set()
+        raise KeyboardInterrupt
 
 
 def _wait_for_parent() -> None:

@@ -76,14 +76,21 @@ def training_bars() -> Progress:
     )
 
 
-def training_lines(what: str) -> Callable[[int, int], None]:
-    """A function to call with how many of how many are done, which says so where bars are not."""
+def training_lines(what: str, unit: str) -> Callable[[int, int], None]:
+    """Say where bars are not that a training begins, and return a function that says how far it is.
 
-    def say(line: str) -> None:
-        if not STATUS.is_terminal:
-            STATUS.print(line, soft_wrap=True)
+    Args:
+        what: what is trained.
+        unit: what is counted.
+    """
+    _line(f"training {what}")
+    return telling(f"{what}, {unit}", say=_line)
 
-    return telling(what, say=say)
+
+def _line(text: str) -> None:
+    """Print a line where bars are not."""
+    if not STATUS.is_terminal:
+        STATUS.print(text, soft_wrap=True)
 
 
 @contextmanager
@@ -92,7 +99,7 @@ def pretraining(passes: int) -> Iterator[Callable[[int], None]]:
     STATUS.print("training a public backbone, which is kept for later", style="dim")
     with _bars() as bars:
         task = bars.add_task("public backbone", total=passes)
-        count = counting(training_lines("public backbone, passes"), passes)
+        count = counting(telling("public backbone, passes", say=_line), passes)
 
         def advance(done: int) -> None:
             bars.advance(task, done)

@@ -233,7 +233,7 @@ def train_teacher(
         training = training.subset(kept)
     started = time.monotonic()
     done = 0
-    tell = training_lines(f"{about.model} on {data}, epochs")
+    tell = training_lines(f"{about.model} on {data}", "epochs")
     with training_bars() as progress:
         task = progress.add_task(f"{about.model} on {data}", total=epochs, state="first epoch")
 
@@ -298,7 +298,9 @@ def _train_ensemble(
     started = time.monotonic()
     parts = out / "parts"
     closed_form = model == CLOSED_FORM
-    counted = counting(training_lines(f"teachers on shards of {training.name}"), teachers)
+    counted = counting(
+        training_lines(f"{teachers} {model} on shards of {training.name}", "teachers"), teachers
+    )
 
     def advance(count: int) -> None:
         progress.update(task, advance=count, state="teachers")

@@ -148,6 +148,8 @@ def load_factory(path: str) -> Callable[..., object]:
         if absent and module_name.endswith(".py"):
             named = module_name.removesuffix(".py").replace("/", ".")
             reason += f"; a module is named without .py, as in {named}:{attribute}"
+        elif absent:
+            reason += ": put its folder on PYTHONPATH, unless it is the current one"
         raise ConfigError(f"module {module_name!r} of {path!r} {reason}") from None
     try:
         factory = operator.attrgetter(attribute)(module)
